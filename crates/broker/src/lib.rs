@@ -1,0 +1,2 @@
+//! Joins engine and storage: the writer loop, the clock, wake-ups and the cheap `Broker` handle.
+pub mod clock;

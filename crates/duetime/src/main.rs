@@ -1,0 +1,3 @@
+//! The duetime command.
+
+fn main() {}

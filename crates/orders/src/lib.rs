@@ -1,0 +1,3 @@
+//! The order platform: orders, deadlines, payments, refunds, coupons, over SQL and delayed messages.
+
+pub mod messaging;

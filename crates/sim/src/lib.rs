@@ -1,0 +1,1 @@
+//! Deterministic simulator, model oracle and fault-injecting store.

@@ -1,0 +1,1 @@
+//! The `Store` of the engine on the embedded LSM store.
