@@ -1,3 +1,4 @@
 //! The order platform: orders, deadlines, payments, refunds, coupons, over SQL and delayed messages.
 
+pub mod gateway;
 pub mod messaging;
