@@ -10,6 +10,8 @@
 //! * **Every call may be repeated.** `create` is keyed by its idempotency key, `refund` by its refund number;
 //!   a repeated call with the same key and the same amounts changes nothing and answers the present state.
 
+pub mod simulator;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
