@@ -186,13 +186,8 @@ impl Book {
             self.remember(account_id, attempt_id, AttemptPlan::default(), now_ms);
         }
         let close_delay_ms = self.close_delay_ms;
-        let of_account = |attempt: &&mut Attempt| attempt.account_id == account_id;
-        if self
-            .attempts
-            .get_mut(attempt_id)
-            .filter(of_account)
-            .is_none()
-        {
+        let known = self.attempts.get(attempt_id);
+        if known.is_none_or(|attempt| attempt.account_id != account_id) {
             let reason = "the account has no such attempt".to_owned();
             return CloseOutcome::Unknown { reason };
         }
