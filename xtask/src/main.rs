@@ -1,3 +1,65 @@
-//! The development commands.
+//! Provides the development commands: `cargo xtask ci` and `cargo xtask tidy`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command for developers reports on its terminal"
+)]
 
-fn main() {}
+mod ci;
+mod tally;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+The development commands of Duetime.
+
+  cargo xtask ci [STEP...]   runs every check, or only the named steps
+  cargo xtask ci --list      names the steps
+  cargo xtask tidy           checks what compiler and lints cannot: arrows, sizes, licences, dead files
+
+Exit codes: 0 all passed, 1 something failed, 2 wrong usage.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let passed = match words.as_slice() {
+        ["ci", "--list"] => {
+            ci::list();
+            Ok(true)
+        }
+        ["ci", names @ ..] => match ci::select(names) {
+            Ok(steps) => Ok(ci::run(&root(), &steps)),
+            Err(message) => return wrong_usage(&message),
+        },
+        ["tidy"] => tidy::run(&root()),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(true)
+        }
+        [] => return wrong_usage("a command is missing"),
+        [unknown, ..] => return wrong_usage(&format!("unknown command \"{unknown}\"")),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wrong_usage(message: &str) -> ExitCode {
+    eprintln!("error: {message}\n\n{USAGE}");
+    ExitCode::from(2)
+}
+
+/// The folder of the workspace: the parent of this crate's.
+fn root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}

@@ -1,0 +1,82 @@
+//! Provides `cargo xtask tidy`: what must hold in this repository and no compiler or lint checks.
+//!
+//! Each check is a function from what it looks at to a list of problems, so that its tests need neither
+//! files nor cargo.
+
+mod arrows;
+mod length;
+mod licences;
+mod metadata;
+mod packages;
+mod reach;
+mod text;
+mod tree;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+/// Something that must be mended.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Problem {
+    /// The file, relative to the workspace, or the package.
+    place: String,
+    /// The line, counted from 1, if the problem is in one.
+    line: Option<usize>,
+    /// What is wrong, and what to do.
+    message: String,
+}
+
+impl Problem {
+    fn new(place: &str, message: impl Into<String>) -> Self {
+        Self {
+            place: place.to_owned(),
+            line: None,
+            message: message.into(),
+        }
+    }
+
+    fn at_line(place: &str, line: usize, message: impl Into<String>) -> Self {
+        Self {
+            place: place.to_owned(),
+            line: Some(line),
+            message: message.into(),
+        }
+    }
+}
+
+/// Runs every check on the workspace at `root`, prints the problems, and says whether there are none.
+pub(crate) fn run(root: &Path) -> Result<bool> {
+    let metadata = metadata::read(root)?;
+    let files = tree::read(root)?;
+    let reached = reach::reached(&files, &metadata.roots(root));
+
+    let mut problems = Vec::new();
+    problems.extend(arrows::check(&metadata));
+    problems.extend(packages::check(&metadata, root, &files));
+    problems.extend(licences::check(&metadata));
+    problems.extend(reach::check(&files, &reached));
+    problems.extend(length::check(&files, &reached));
+    problems.extend(text::check(&files));
+    problems.sort();
+
+    for Problem {
+        place,
+        line,
+        message,
+    } in &problems
+    {
+        match line {
+            Some(line) => println!("{place}:{line}: {message}"),
+            None => println!("{place}: {message}"),
+        }
+    }
+    let members = metadata.members().count();
+    let others = metadata.packages.len() - members;
+    println!(
+        "tidy: {} problems in {} files, {members} crates and {others} dependencies",
+        problems.len(),
+        files.len()
+    );
+    Ok(problems.is_empty())
+}
