@@ -1,0 +1,94 @@
+//! Defines what the broker refuses, in words a user can act on.
+
+use crate::catalog::TopicKind;
+use crate::handle::HandleError;
+use crate::store::StoreError;
+
+/// Why the engine did not do what it was asked; nothing has been changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such topic.
+    #[error("topic {topic:?} does not exist")]
+    TopicNotFound {
+        /// The name asked for.
+        topic: String,
+    },
+    /// No such consumer group.
+    #[error("consumer group {group:?} does not exist")]
+    GroupNotFound {
+        /// The name asked for.
+        group: String,
+    },
+    /// A topic or group of that name exists with other settings.
+    #[error("{what} {name:?} exists already with other settings")]
+    Exists {
+        /// `topic` or `consumer group`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The topic does not hold messages of this kind.
+    #[error("topic {topic:?} holds {expected} messages; this one is {found}. Send it to a {found} or MIXED topic")]
+    WrongKind {
+        /// The topic.
+        topic: String,
+        /// What the topic holds.
+        expected: TopicKind,
+        /// What the message is.
+        found: TopicKind,
+    },
+    /// A field is longer, larger or more numerous than allowed.
+    #[error("{field} is {found}; the most allowed is {limit}")]
+    OverLimit {
+        /// The field.
+        field: &'static str,
+        /// What was given.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A field does not have a form that is allowed.
+    #[error("{field} {reason}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The topic is full.
+    #[error("topic {topic:?} holds {bytes} bytes; its quota is {quota_bytes}")]
+    QuotaReached {
+        /// The topic.
+        topic: String,
+        /// Bytes it holds.
+        bytes: u64,
+        /// Bytes it may hold.
+        quota_bytes: u64,
+    },
+    /// The disk is nearly full; acknowledgements and retries still work.
+    #[error("the disk has {free_bytes} bytes free; new messages stop at a reserve of {reserve_bytes}")]
+    DiskReserve {
+        /// Bytes free.
+        free_bytes: u64,
+        /// Bytes kept in reserve.
+        reserve_bytes: u64,
+    },
+    /// A handle is not one of ours.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// A receipt handle no longer holds: the message was redelivered, reset, or finished since.
+    #[error("the receipt handle has expired: the message was redelivered or finished since")]
+    Expired,
+    /// The store below failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Refuses a number over its limit.
+pub(crate) fn within(field: &'static str, found: usize, limit: usize) -> Result<(), Error> {
+    if found > limit {
+        return Err(Error::OverLimit { field, found: found as u64, limit: limit as u64 });
+    }
+    Ok(())
+}

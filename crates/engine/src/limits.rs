@@ -1,0 +1,91 @@
+//! Defines every limit of the broker in one place: fixed ones as constants, chosen ones as [`Limits`].
+
+/// Longest topic name, in bytes.
+pub const TOPIC_NAME_BYTES_MAX: usize = 127;
+/// Longest consumer group name, in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 120;
+/// Longest message id, in bytes.
+pub const MESSAGE_ID_BYTES_MAX: usize = 255;
+/// Longest tag, in bytes.
+pub const TAG_BYTES_MAX: usize = 128;
+/// Longest message key, in bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+/// Most keys of one message.
+pub const KEYS_MAX: usize = 64;
+/// Longest message group, in bytes (the limit of Apache RocketMQ's proxy).
+pub const MESSAGE_GROUP_BYTES_MAX: usize = 64;
+/// Most user properties of one message (the limit of Apache RocketMQ's proxy).
+pub const PROPERTIES_MAX: usize = 128;
+/// Most bytes of all property names and values of one message.
+pub const PROPERTIES_BYTES_MAX: usize = 16 * 1024;
+/// Most tags one subscription may name.
+pub const FILTER_TAGS_MAX: usize = 256;
+/// Most message queues of a topic.
+pub const QUEUES_MAX: u16 = 1024;
+/// Most delay levels.
+pub const DELAY_LEVELS_MAX: usize = 64;
+/// Most back-off steps of a consumer group.
+pub const BACKOFF_STEPS_MAX: usize = 64;
+/// Longest invisible duration: 12 hours (Apache RocketMQ's proxy has the same).
+pub const INVISIBLE_MS_MAX: u64 = 12 * 3_600_000;
+/// How far ahead of the clock each commit promises not to write below, in ms.
+pub const FLOOR_AHEAD_MS: u64 = 200;
+/// Acknowledged places a queue's progress may hold beyond its position before it parks the lease in front.
+pub const ACKED_AHEAD_MAX: usize = 4_096;
+/// Messages one read of the store fetches at the most.
+pub const READ_MESSAGES_MAX: usize = 512;
+/// Bytes after which one read of the store stops.
+pub const READ_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(READ_MESSAGES_MAX <= ACKED_AHEAD_MAX);
+
+/// The limits an operator may choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest body of a message, in bytes.
+    pub body_bytes_max: usize,
+    /// Most messages in one send, receive or acknowledgement.
+    pub batch_max: usize,
+    /// Most messages in flight in one consumer group and topic.
+    pub in_flight_max: usize,
+    /// Most pollers that may wait at the same time.
+    pub waiting_pollers_max: usize,
+    /// Most topics.
+    pub topics_max: usize,
+    /// Most consumer groups.
+    pub groups_max: usize,
+    /// Longest delay, in ms.
+    pub delay_ms_max: u64,
+    /// Messages kept in memory at the head of each queue.
+    pub head_messages_max: usize,
+    /// Bytes all queue heads may hold together.
+    pub head_bytes_max: usize,
+    /// Blocked messages a reader of a FIFO queue passes to find one that may be delivered.
+    pub fifo_window: usize,
+    /// How long a repeated send is recognised, in ms.
+    pub repeat_window_ms: u64,
+    /// How many sends are remembered to recognise repeated ones.
+    pub repeat_window_sends: usize,
+    /// Free bytes on the disk below which new sends stop.
+    pub free_bytes_reserve: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 4 * 1024 * 1024,
+            batch_max: 1_024,
+            in_flight_max: 65_536,
+            waiting_pollers_max: 16_384,
+            topics_max: 4_096,
+            groups_max: 4_096,
+            delay_ms_max: 10 * 366 * 86_400_000,
+            head_messages_max: 1_024,
+            head_bytes_max: 64 * 1024 * 1024,
+            fifo_window: 1_024,
+            repeat_window_ms: 120_000,
+            repeat_window_sends: 100_000,
+            free_bytes_reserve: 1024 * 1024 * 1024,
+        }
+    }
+}

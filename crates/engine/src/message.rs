@@ -1,0 +1,181 @@
+//! Defines what goes into the broker and what comes out of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::place::Place;
+
+/// When a message may be delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// At once.
+    #[default]
+    Now,
+    /// After this many ms.
+    After {
+        /// Delay in ms from the broker's clock.
+        delay_ms: u64,
+    },
+    /// At this instant of the engine clock; a past one means at once.
+    At {
+        /// Instant in ms.
+        due_ms: u64,
+    },
+    /// At a level of the delay table, counted from 1, as Apache RocketMQ's `DELAY` property.
+    ///
+    /// Above the last level it means the last one; 0 or less means at once.
+    Level(i32),
+}
+
+/// A message as a producer hands it in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewMessage {
+    /// The payload, at most `body_bytes_max` bytes.
+    pub body: Bytes,
+    /// Identity chosen by the producer; the broker makes one when it is absent.
+    pub message_id: Option<String>,
+    /// What consumers may filter by.
+    pub tag: Option<String>,
+    /// What a person may find the message by.
+    pub keys: Vec<String>,
+    /// User properties.
+    pub properties: Vec<(String, String)>,
+    /// Messages of one group are delivered in order, one at a time.
+    pub message_group: Option<String>,
+    /// When it was made, in ms since the Unix epoch; 0 when unknown.
+    pub born_ms: u64,
+    /// When it may be delivered.
+    pub delivery: Delivery,
+}
+
+/// A message as it lies in a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it stands.
+    pub place: Place,
+    /// The sequence it was first stored under; a reschedule changes the place, never this.
+    pub identity: u64,
+    /// Identity of the message, chosen by the producer or made by the broker.
+    pub message_id: String,
+    /// What consumers may filter by.
+    pub tag: Option<String>,
+    /// What a person may find the message by.
+    pub keys: Vec<String>,
+    /// User properties.
+    pub properties: Vec<(String, String)>,
+    /// Messages of one group are delivered in order, one at a time.
+    pub message_group: Option<String>,
+    /// When it was made, in ms since the Unix epoch; 0 when unknown.
+    pub born_ms: u64,
+    /// When it was stored, in ms of the engine clock.
+    pub stored_ms: u64,
+    /// The payload.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// Bytes this message holds in memory, about.
+    pub fn weight(&self) -> usize {
+        let properties: usize = self.properties.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        let keys: usize = self.keys.iter().map(|key| key.len() + 24).sum();
+        self.body.len() + self.message_id.len() + properties + keys + 192
+    }
+}
+
+/// One delivery of a message to a consumer group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The message queue it lies in.
+    pub queue: u16,
+    /// 1 for the first delivery.
+    pub attempt: u16,
+    /// Names this delivery to acknowledge it, to hand it back, or to keep it longer.
+    pub handle: crate::handle::ReceiptHandle,
+}
+
+/// Which messages a consumer wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TagFilter {
+    /// All of them.
+    #[default]
+    All,
+    /// Those whose tag is one of these; others count as consumed by the group.
+    AnyOf(Vec<String>),
+}
+
+impl TagFilter {
+    /// Whether a message with this tag passes.
+    pub fn passes(&self, tag: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::AnyOf(tags) => tag.is_some_and(|tag| tags.iter().any(|wanted| wanted == tag)),
+        }
+    }
+
+    /// Reads RocketMQ's form: `*` or empty for all, else tags parted by `||`.
+    pub fn parse(expression: &str) -> Self {
+        let expression = expression.trim();
+        if expression.is_empty() || expression == "*" {
+            return Self::All;
+        }
+        Self::AnyOf(expression.split("||").map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect())
+    }
+}
+
+/// The delay table: how long each level waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelayLevels {
+    /// Delay of level 1, 2 and so on, in ms.
+    pub delays_ms: Vec<u64>,
+}
+
+impl Default for DelayLevels {
+    /// The default table of Apache RocketMQ: 1s 5s 10s 30s 1m .. 10m 20m 30m 1h 2h.
+    fn default() -> Self {
+        const SECOND: u64 = 1_000;
+        const MINUTE: u64 = 60 * SECOND;
+        let mut delays_ms = vec![SECOND, 5 * SECOND, 10 * SECOND, 30 * SECOND];
+        delays_ms.extend((1..=10).map(|minutes| minutes * MINUTE));
+        delays_ms.extend([20 * MINUTE, 30 * MINUTE, 60 * MINUTE, 120 * MINUTE]);
+        Self { delays_ms }
+    }
+}
+
+impl DelayLevels {
+    /// Delay of a level in ms: clamped to the last level above it, 0 for 0 or less.
+    pub fn delay_ms(&self, level: i32) -> u64 {
+        let Ok(level) = usize::try_from(level) else { return 0 };
+        if level == 0 {
+            return 0;
+        }
+        let index = std::cmp::min(level, self.delays_ms.len());
+        index.checked_sub(1).and_then(|index| self.delays_ms.get(index)).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delay_levels_are_those_of_rocketmq() {
+        let levels = DelayLevels::default();
+        for (level, delay_ms) in
+            [(1, 1_000), (4, 30_000), (5, 60_000), (14, 600_000), (16, 1_800_000), (18, 7_200_000), (19, 7_200_000), (0, 0), (-3, 0)]
+        {
+            assert_eq!(levels.delay_ms(level), delay_ms, "level {level}");
+        }
+        assert_eq!(levels.delays_ms.len(), 18);
+    }
+
+    #[test]
+    fn tag_filters_take_the_form_of_rocketmq() {
+        assert_eq!(TagFilter::parse(" * "), TagFilter::All);
+        let filter = TagFilter::parse("paid || closed");
+        assert!(filter.passes(Some("paid")) && filter.passes(Some("closed")));
+        assert!(!filter.passes(Some("created")) && !filter.passes(None));
+    }
+}

@@ -1,0 +1,155 @@
+//! Implements recalling and rescheduling a message that waits, with answers that are true.
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::handle::MessageHandle;
+use crate::message::{Delivery, Message};
+use crate::place::Place;
+use crate::record::{
+    TopicId, identity_end_key, identity_key, index_key, open, open_message, put_place, read_place, seal, timeline_key,
+};
+use crate::place::HOUR_MS;
+use crate::send::{Sent, Target, hash};
+use crate::store::{Space, Store};
+
+/// The answer to a recall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// It was waiting and is not any more, or had been cancelled before: it is never delivered to anyone.
+    Cancelled,
+    /// Its due time has come, whether somebody has read it or not.
+    TooLate,
+    /// There is no such message.
+    Unknown,
+}
+
+/// The answer to a reschedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reschedule {
+    /// It now waits for the new instant; older handles still name it.
+    Moved(Sent),
+    /// Its due time had come, whether somebody has read it or not.
+    TooLate,
+    /// There is no such message.
+    Unknown,
+}
+
+/// Where the message of a handle is.
+enum Whereabouts {
+    Waiting { place: Place, message: Box<Message>, row_bytes: u64 },
+    TooLate,
+    Cancelled,
+    Unknown,
+}
+
+impl<S: Store> Engine<S> {
+    /// Cancels a message that waits.
+    pub fn recall(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Recall, Error> {
+        let now_ms = self.stamp(now_ms);
+        Ok(match self.locate(now_ms, handle)? {
+            Whereabouts::Waiting { place, message, row_bytes } => {
+                self.take_out(handle, place, &message, row_bytes);
+                Recall::Cancelled
+            }
+            Whereabouts::Cancelled => Recall::Cancelled,
+            Whereabouts::TooLate => Recall::TooLate,
+            Whereabouts::Unknown => Recall::Unknown,
+        })
+    }
+
+    /// Moves a message that waits to another instant, in one commit.
+    pub fn reschedule(&mut self, now_ms: u64, handle: &MessageHandle, delivery: Delivery) -> Result<Reschedule, Error> {
+        let now_ms = self.stamp(now_ms);
+        let due_ms = self.asked_due_ms(now_ms, delivery)?;
+        let (old, message, row_bytes) = match self.locate(now_ms, handle)? {
+            Whereabouts::Waiting { place, message, row_bytes } => (place, message, row_bytes),
+            Whereabouts::TooLate => return Ok(Reschedule::TooLate),
+            Whereabouts::Cancelled | Whereabouts::Unknown => return Ok(Reschedule::Unknown),
+        };
+        self.take_out(handle, old, &message, row_bytes);
+        let target = Target { topic: handle.topic, queue: handle.queue, due_ms };
+        let place = self.append_moved(now_ms, target, &message);
+        let end_ms = place.partition().end_ms().saturating_add(self.config.retention_ms);
+        let batch = &mut self.stage.batch;
+        batch.put(Space::Meta, &identity_key(handle.topic, handle.identity), |buffer| {
+            seal(buffer, |buffer| put_place(buffer, place));
+        });
+        batch.put(Space::Meta, &identity_end_key(end_ms / HOUR_MS + 1, handle.topic, handle.identity), |_| ());
+        Ok(Reschedule::Moved(Sent { handle: MessageHandle { place, ..*handle }, repeated: false }))
+    }
+
+    fn locate(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Whereabouts, Error> {
+        let shown_ms = std::cmp::max(self.frontier.advance(now_ms), now_ms);
+        let known = self.catalog.topics.get(&handle.topic).is_some_and(|topic| handle.queue < topic.spec.queues);
+        if !known || handle.identity >= self.head.next_sequence || handle.place.sequence >= self.head.next_sequence {
+            return Ok(Whereabouts::Unknown);
+        }
+        if self.stage.removed.contains(&handle.place.sequence) || self.stage.appended.contains(&(handle.topic, handle.queue)) {
+            // The store does not know yet what this group of changes did to the message.
+            self.apply(now_ms)?;
+        }
+        let mut place = handle.place;
+        let mut found = self.row_at(handle, place)?;
+        if found.is_none()
+            && let Some(moved) = self.moved_to(handle.topic, handle.identity)?
+        {
+            place = moved;
+            found = self.row_at(handle, place)?;
+        }
+        Ok(match found {
+            Some(_) if place.due_ms <= shown_ms => Whereabouts::TooLate,
+            Some((message, row_bytes)) => Whereabouts::Waiting { place, message: Box::new(message), row_bytes },
+            // Only a recall takes a message away before it is due.
+            None if place.due_ms > shown_ms => Whereabouts::Cancelled,
+            None => Whereabouts::Unknown,
+        })
+    }
+
+    fn row_at(&self, handle: &MessageHandle, place: Place) -> Result<Option<(Message, u64)>, Error> {
+        let key = timeline_key(handle.topic, handle.queue, place);
+        let Some(value) = self.store.get(Space::Partition(place.partition()), &key)? else { return Ok(None) };
+        let message = open_message(handle.queue, place, &key, &value)?;
+        if message.identity != handle.identity {
+            return Ok(None);
+        }
+        Ok(Some((message, (key.len() + value.len()) as u64)))
+    }
+
+    /// Where a message that was rescheduled stands now.
+    pub(crate) fn moved_to(&self, topic: TopicId, identity: u64) -> Result<Option<Place>, Error> {
+        let key = identity_key(topic, identity);
+        let Some(value) = self.store.get(Space::Meta, &key)? else { return Ok(None) };
+        Ok(Some(open(Space::Meta, &key, &value, read_place)?))
+    }
+
+    /// Takes a message that waits out of its timeline.
+    fn take_out(&mut self, handle: &MessageHandle, place: Place, message: &Message, row_bytes: u64) {
+        let (topic, queue) = (handle.topic, handle.queue);
+        let partition = place.partition();
+        let space = Space::Partition(partition);
+        self.frontier.touch(place.due_ms);
+        self.stage.batch.remove(space, &timeline_key(topic, queue, place));
+        self.stage.removed.insert(place.sequence);
+        let mut bytes = row_bytes;
+        if self.catalog.topics.get(&topic).is_some_and(|topic| topic.spec.indexed) {
+            for text in std::iter::once(&message.message_id).chain(&message.keys) {
+                let key = index_key(topic, hash(text), place, queue);
+                bytes += key.len() as u64;
+                self.stage.batch.remove(space, &key);
+            }
+        }
+        if let Some(counts) = self.counts.get_mut(&(partition, topic)) {
+            counts.subtract(place, bytes);
+            self.stage.counts.insert((partition, topic));
+        }
+        let Some(state) = self.catalog.topics.get_mut(&topic) else { return };
+        state.totals.removed += 1;
+        state.totals.bytes = state.totals.bytes.saturating_sub(bytes);
+        self.stage.totals.insert(topic);
+        if let Some(window) = state.queues.get_mut(usize::from(queue)) {
+            let before = window.bytes();
+            window.remove(place);
+            self.head_bytes -= before - window.bytes();
+        }
+    }
+}

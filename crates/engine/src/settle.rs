@@ -1,0 +1,373 @@
+//! Implements the end of a delivery: acknowledged, handed back, kept longer, run out, or dead.
+
+use std::sync::Arc;
+
+use crate::catalog::{TopicKind, TopicSpec};
+use crate::engine::{Engine, SubscriptionKey};
+use crate::error::Error;
+use crate::handle::ReceiptHandle;
+use crate::limits::{ACKED_AHEAD_MAX, INVISIBLE_MS_MAX, KEYS_MAX};
+use crate::message::Message;
+use crate::place::Place;
+use crate::record::{open, retry_key};
+use crate::send::Target;
+use crate::store::{Space, Store, StoreError};
+use crate::subscription::{Recovered, RetryRow, SlotState};
+
+/// Property of a dead letter: the topic it came from.
+pub const DEAD_LETTER_TOPIC_PROPERTY: &str = "DLQ_ORIGIN_TOPIC";
+/// Property of a dead letter: the id of the message it is a copy of.
+pub const DEAD_LETTER_ID_PROPERTY: &str = "DLQ_ORIGIN_MESSAGE_ID";
+/// Property of a dead letter: how often it had been delivered.
+pub const DEAD_LETTER_ATTEMPTS_PROPERTY: &str = "DLQ_ATTEMPTS";
+
+/// A message of a queue.
+type InQueue = (u16, Place);
+
+impl<S: Store> Engine<S> {
+    /// Says that a delivery is done. Saying so twice is no error while the first is still remembered.
+    ///
+    /// [`Error::Expired`] if the message was handed out again, or finished long since.
+    pub fn ack(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
+        let now_ms = self.stamp(now_ms);
+        let key = self.key_of(handle)?;
+        self.note_seen(now_ms, key.0);
+        match handle.retry {
+            Some(retry) => self.ack_retry(key, handle, retry)?,
+            None => self.ack_fresh(key, handle)?,
+        }
+        self.wake_after_end(key);
+        Ok(())
+    }
+
+    fn ack_fresh(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
+        let next_sequence = self.head.next_sequence;
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Err(Error::Expired) };
+        let Some(progress) = subscription.queue(handle.queue) else { return Err(Error::Expired) };
+        if handle.place <= progress.position {
+            return self.ack_parked(key, handle);
+        }
+        if let Some(slot) = progress.slot(handle.place) {
+            match slot.state {
+                SlotState::Done => return Ok(()),
+                SlotState::Leased { .. } if slot.attempts == handle.attempt => {}
+                // The lease was given before a restart and the message was not handed out since.
+                SlotState::Open { .. } if slot.attempts <= handle.attempt => {
+                    subscription.in_flight += 1;
+                }
+                _ => return Err(Error::Expired),
+            }
+        } else {
+            // Delivered before a restart, and not read again since.
+            let possible = handle.place > progress.cursor && handle.place.sequence < next_sequence;
+            if !possible || progress.recovered.len() >= ACKED_AHEAD_MAX {
+                return Err(Error::Expired);
+            }
+            progress.recovered.insert(handle.place, Recovered::Done);
+            self.stage.progress.insert((key.0, key.1, handle.queue));
+            return Ok(());
+        }
+        self.finish_slot(key, (handle.queue, handle.place));
+        Ok(())
+    }
+
+    /// A lease that made way for the ones behind it has a row on the retry timeline.
+    fn ack_parked(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
+        let parked = self.subscriptions.get_mut(&key).and_then(|subscription| subscription.parked.remove(&handle.place.sequence));
+        let Some(retry) = parked else { return Err(Error::Expired) };
+        let row = RetryRow { queue: handle.queue, place: handle.place, attempt: handle.attempt + 1, inline: None };
+        self.remove_retry(key, retry, &row);
+        Ok(())
+    }
+
+    fn ack_retry(&mut self, key: SubscriptionKey, handle: &ReceiptHandle, retry: Place) -> Result<(), Error> {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Err(Error::Expired) };
+        if let Some(lease) = subscription.retry_leases.get(&retry) {
+            if lease.row.attempt != handle.attempt {
+                return Err(Error::Expired);
+            }
+            let row = lease.row.clone();
+            subscription.retry_leases.remove(&retry);
+            subscription.in_flight -= 1;
+            self.remove_retry(key, retry, &row);
+            return Ok(());
+        }
+        // Delivered before a restart: the row still lies there if nothing has happened since.
+        if self.stage.removed.contains(&retry.sequence) {
+            return Err(Error::Expired);
+        }
+        let row_key = retry_key(key.0, key.1, retry);
+        let Some(value) = self.store.get(Space::Meta, &row_key)? else { return Err(Error::Expired) };
+        let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
+        if row.attempt != handle.attempt || row.place != handle.place {
+            return Err(Error::Expired);
+        }
+        self.remove_retry(key, retry, &row);
+        Ok(())
+    }
+
+    /// Hands a delivery back: it comes again after `delay_ms`, or after the group's back-off.
+    ///
+    /// When all its deliveries are used up it becomes a dead letter instead.
+    pub fn retry_later(&mut self, now_ms: u64, handle: &ReceiptHandle, delay_ms: Option<u64>) -> Result<(), Error> {
+        let now_ms = self.stamp(now_ms);
+        let key = self.key_of(handle)?;
+        self.note_seen(now_ms, key.0);
+        self.check_leased(key, handle)?;
+        let backoff_ms = || self.catalog.groups.get(&key.0).map_or(0, |group| group.spec.backoff_after_ms(handle.attempt));
+        let delay_ms = delay_ms.unwrap_or_else(backoff_ms);
+        let limit = self.config.limits.delay_ms_max;
+        if delay_ms > limit {
+            return Err(Error::OverLimit { field: "delay in ms", found: delay_ms, limit });
+        }
+        match handle.retry {
+            Some(retry) => self.fail_retry(now_ms, key, retry, delay_ms)?,
+            None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), delay_ms)?,
+        }
+        self.refresh_check(key);
+        self.wake_after_end(key);
+        Ok(())
+    }
+
+    /// Keeps a delivery hidden from now on for `invisible_ms`; its handle stays as it is.
+    pub fn change_invisible(&mut self, now_ms: u64, handle: &ReceiptHandle, invisible_ms: u64) -> Result<(), Error> {
+        let now_ms = self.stamp(now_ms);
+        if invisible_ms > INVISIBLE_MS_MAX {
+            let (found, limit) = (invisible_ms, INVISIBLE_MS_MAX);
+            return Err(Error::OverLimit { field: "invisible duration in ms", found, limit });
+        }
+        let key = self.key_of(handle)?;
+        self.note_seen(now_ms, key.0);
+        self.check_leased(key, handle)?;
+        let new_until_ms = now_ms.saturating_add(invisible_ms);
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Err(Error::Expired) };
+        if let Some(retry) = handle.retry {
+            if let Some(lease) = subscription.retry_leases.get_mut(&retry) {
+                lease.until_ms = new_until_ms;
+                subscription.retry_check_ms = std::cmp::min(subscription.retry_check_ms, new_until_ms);
+            }
+        } else if let Some(progress) = subscription.queue(handle.queue) {
+            progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, new_until_ms);
+            if let Some(slot) = progress.slot(handle.place) {
+                slot.state = SlotState::Leased { until_ms: new_until_ms };
+            }
+        }
+        self.refresh_check(key);
+        Ok(())
+    }
+
+    /// Moves a delivery to the dead-letter topic of its group at once.
+    pub fn dead_letter(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
+        let now_ms = self.stamp(now_ms);
+        let key = self.key_of(handle)?;
+        self.note_seen(now_ms, key.0);
+        self.check_leased(key, handle)?;
+        match handle.retry {
+            Some(retry) => {
+                let Some(lease) = self.take_retry_lease(key, retry) else { return Err(Error::Expired) };
+                self.bury_retry(now_ms, key, retry, &lease)?;
+            }
+            None => {
+                self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
+                self.finish_slot(key, (handle.queue, handle.place));
+            }
+        }
+        self.wake_after_end(key);
+        Ok(())
+    }
+
+    fn key_of(&self, handle: &ReceiptHandle) -> Result<SubscriptionKey, Error> {
+        let key = (handle.group, handle.topic);
+        let subscription = self.subscriptions.get(&key).ok_or(Error::Expired)?;
+        if subscription.generation == handle.generation { Ok(key) } else { Err(Error::Expired) }
+    }
+
+    /// Refuses a handle whose delivery is not with a consumer any more.
+    fn check_leased(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Err(Error::Expired) };
+        let leased = match handle.retry {
+            Some(retry) => subscription.retry_leases.get(&retry).is_some_and(|lease| lease.row.attempt == handle.attempt),
+            None => subscription.queue(handle.queue).and_then(|progress| progress.slot(handle.place)).is_some_and(|slot| {
+                matches!(slot.state, SlotState::Leased { .. }) && slot.attempts == handle.attempt
+            }),
+        };
+        if leased { Ok(()) } else { Err(Error::Expired) }
+    }
+
+    /// Marks a delivered message of a queue as done.
+    fn finish_slot(&mut self, key: SubscriptionKey, (queue, place): InQueue) {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        if let Some(progress) = subscription.queue(queue) {
+            if let Some(slot) = progress.slot(place) {
+                slot.state = SlotState::Done;
+                slot.message = None;
+            }
+            progress.settle();
+        }
+        subscription.in_flight -= 1;
+        self.stage.progress.insert((key.0, key.1, queue));
+    }
+
+    /// A first delivery failed: it comes again `delay_ms` later.
+    pub(crate) fn fail_fresh(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        (queue, place): InQueue,
+        delay_ms: u64,
+    ) -> Result<(), StoreError> {
+        let Some(group) = self.catalog.groups.get(&key.0).map(|group| &group.spec) else { return Ok(()) };
+        let (fifo, attempts_max) = (group.fifo, group.attempts_max);
+        let again_ms = now_ms.saturating_add(delay_ms);
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Ok(()) };
+        let Some(slot) = subscription.queue(queue).and_then(|progress| progress.slot(place)) else { return Ok(()) };
+        let attempts = slot.attempts;
+        if attempts >= attempts_max {
+            self.bury(now_ms, key, (queue, place), attempts)?;
+            self.finish_slot(key, (queue, place));
+        } else if fifo {
+            slot.state = SlotState::Open { from_ms: again_ms };
+            subscription.in_flight -= 1;
+            self.stage.progress.insert((key.0, key.1, queue));
+        } else {
+            let row = RetryRow { queue, place, attempt: attempts + 1, inline: None };
+            self.add_retry(now_ms, key, again_ms, row);
+            self.finish_slot(key, (queue, place));
+        }
+        self.lower_wake(key, again_ms);
+        Ok(())
+    }
+
+    /// A later delivery failed: its row moves on the retry timeline.
+    pub(crate) fn fail_retry(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        retry: Place,
+        delay_ms: u64,
+    ) -> Result<(), StoreError> {
+        let attempts_max = self.catalog.groups.get(&key.0).map_or(1, |group| group.spec.attempts_max);
+        let Some(row) = self.take_retry_lease(key, retry) else { return Ok(()) };
+        if row.attempt >= attempts_max {
+            return self.bury_retry(now_ms, key, retry, &row);
+        }
+        self.remove_retry(key, retry, &row);
+        let again_ms = now_ms.saturating_add(delay_ms);
+        self.add_retry(now_ms, key, again_ms, RetryRow { attempt: row.attempt + 1, ..row });
+        self.lower_wake(key, again_ms);
+        Ok(())
+    }
+
+    fn take_retry_lease(&mut self, key: SubscriptionKey, retry: Place) -> Option<RetryRow> {
+        let subscription = self.subscriptions.get_mut(&key)?;
+        let lease = subscription.retry_leases.remove(&retry)?;
+        subscription.in_flight -= 1;
+        Some(lease.row)
+    }
+
+    /// Writes a row to the retry timeline; the message stays where it is and pins its partition.
+    pub(crate) fn add_retry(&mut self, now_ms: u64, key: SubscriptionKey, visible_ms: u64, row: RetryRow) -> Place {
+        let retry = Place { level: 0, ..self.new_place(now_ms, visible_ms) };
+        self.stage.batch.put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| row.encode(buffer));
+        self.stage.retried.insert(key);
+        if row.inline.is_none() {
+            *self.pins.entry(row.place.partition()).or_default() += 1;
+            self.stage.pins.insert(row.place.partition());
+        }
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.retrying += 1;
+            let weight = row.weight();
+            subscription.retries.insert(retry, || (row, weight));
+            while subscription.retries.len() > 2 * self.config.limits.head_messages_max {
+                subscription.retries.shrink(0);
+            }
+        }
+        self.stage.progress.insert((key.0, key.1, 0));
+        retry
+    }
+
+    pub(crate) fn remove_retry(&mut self, key: SubscriptionKey, retry: Place, row: &RetryRow) {
+        self.stage.batch.remove(Space::Meta, &retry_key(key.0, key.1, retry));
+        self.stage.removed.insert(retry.sequence);
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.retrying = subscription.retrying.saturating_sub(1);
+            subscription.retries.remove(retry);
+        }
+        self.stage.progress.insert((key.0, key.1, 0));
+        if row.inline.is_none() {
+            let partition = row.place.partition();
+            if let Some(pins) = self.pins.get_mut(&partition) {
+                *pins = pins.saturating_sub(1);
+                if *pins == 0 {
+                    self.pins.remove(&partition);
+                }
+            }
+            self.stage.pins.insert(partition);
+        }
+    }
+
+    /// The lease in front of a crowded queue makes way: it gets a row on the retry timeline that becomes
+    /// visible when the lease ends, and the position may pass it.
+    pub(crate) fn park_front(&mut self, key: SubscriptionKey, queue: u16) {
+        let now_ms = self.stamp_ms;
+        let Some(progress) = self.subscriptions.get_mut(&key).and_then(|subscription| subscription.queue(queue)) else { return };
+        let Some(slot) = progress.slots.front() else { return };
+        let SlotState::Leased { until_ms } = slot.state else { return };
+        let (place, attempt) = (slot.place, slot.attempts);
+        let row = RetryRow { queue, place, attempt: attempt + 1, inline: None };
+        let retry = self.add_retry(now_ms, key, until_ms, row);
+        self.finish_slot(key, (queue, place));
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.parked.insert(place.sequence, retry);
+        }
+    }
+
+    fn bury_retry(&mut self, now_ms: u64, key: SubscriptionKey, retry: Place, row: &RetryRow) -> Result<(), StoreError> {
+        match &row.inline {
+            Some(message) => self.bury_message(now_ms, key, &Arc::clone(message), row.attempt),
+            None => self.bury(now_ms, key, (row.queue, row.place), row.attempt)?,
+        }
+        self.remove_retry(key, retry, row);
+        Ok(())
+    }
+
+    /// Copies a message to the dead-letter topic of the group.
+    fn bury(&mut self, now_ms: u64, key: SubscriptionKey, (queue, place): InQueue, attempts: u16) -> Result<(), StoreError> {
+        match self.find_message(key.1, queue, place)? {
+            Some(message) => self.bury_message(now_ms, key, &message, attempts),
+            None => self.tallies.missing_bodies += 1,
+        }
+        Ok(())
+    }
+
+    fn bury_message(&mut self, now_ms: u64, key: SubscriptionKey, message: &Message, attempts: u16) {
+        let Some(name) = self.catalog.groups.get(&key.0).map(|group| group.spec.dead_letter_topic()) else { return };
+        let origin = self.catalog.topics.get(&key.1).map(|topic| topic.spec.name.clone()).unwrap_or_default();
+        let topic = match self.catalog.find_topic(&name) {
+            Some(topic) => topic,
+            None => self.add_topic(TopicSpec::new(name, TopicKind::Normal)),
+        };
+        let mut letter = message.clone();
+        letter.message_group = None;
+        letter.keys.truncate(KEYS_MAX);
+        letter.properties.retain(|(name, _)| !name.starts_with("DLQ_"));
+        letter.properties.push((DEAD_LETTER_TOPIC_PROPERTY.into(), origin));
+        letter.properties.push((DEAD_LETTER_ID_PROPERTY.into(), message.message_id.clone()));
+        letter.properties.push((DEAD_LETTER_ATTEMPTS_PROPERTY.into(), attempts.to_string()));
+        letter.stored_ms = now_ms;
+        // A dead letter is a message of its own: the sequence it gets becomes its identity.
+        letter.identity = self.head.next_sequence;
+        self.append_moved(now_ms, Target { topic, queue: 0, due_ms: now_ms }, &letter);
+        self.tallies.dead_letters += 1;
+    }
+
+    /// Something ended: a group that was full or blocked may go on.
+    fn wake_after_end(&mut self, key: SubscriptionKey) {
+        let Some(subscription) = self.subscriptions.get(&key) else { return };
+        let fifo = self.catalog.groups.get(&key.0).is_some_and(|group| group.spec.fifo);
+        if fifo || subscription.in_flight + 1 >= self.config.limits.in_flight_max {
+            let shown_ms = self.frontier.shown_ms();
+            self.lower_wake(key, shown_ms);
+        }
+    }
+}
