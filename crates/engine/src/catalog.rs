@@ -81,7 +81,13 @@ pub struct TopicSpec {
 impl TopicSpec {
     /// A topic with one message queue, indexed, without a quota.
     pub fn new(name: impl Into<String>, kind: TopicKind) -> Self {
-        Self { name: name.into(), kind, queues: 1, indexed: true, quota_bytes: None }
+        Self {
+            name: name.into(),
+            kind,
+            queues: 1,
+            indexed: true,
+            quota_bytes: None,
+        }
     }
 
     /// The same with this many message queues.
@@ -93,7 +99,10 @@ impl TopicSpec {
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_name("topic name", &self.name, TOPIC_NAME_BYTES_MAX)?;
         if self.queues == 0 {
-            return Err(Error::Invalid { field: "queues", reason: "must be at least 1" });
+            return Err(Error::Invalid {
+                field: "queues",
+                reason: "must be at least 1",
+            });
         }
         within("queues", usize::from(self.queues), usize::from(QUEUES_MAX))
     }
@@ -104,7 +113,10 @@ impl TopicSpec {
             put_varint(buffer, self.kind.code());
             put_varint(buffer, u64::from(self.queues));
             put_varint(buffer, u64::from(self.indexed));
-            put_varint(buffer, self.quota_bytes.map_or(0, |bytes| bytes.saturating_add(1)));
+            put_varint(
+                buffer,
+                self.quota_bytes.map_or(0, |bytes| bytes.saturating_add(1)),
+            );
         });
     }
 
@@ -151,13 +163,23 @@ impl GroupSpec {
         let mut backoff_ms = vec![10_000, 30_000];
         backoff_ms.extend((1..=10).map(|minutes| minutes * MINUTE));
         backoff_ms.extend([20 * MINUTE, 30 * MINUTE, 60 * MINUTE, 120 * MINUTE]);
-        Self { name: name.into(), fifo: false, attempts_max: 17, backoff_ms, start_from: StartFrom::Earliest }
+        Self {
+            name: name.into(),
+            fifo: false,
+            attempts_max: 17,
+            backoff_ms,
+            start_from: StartFrom::Earliest,
+        }
     }
 
     /// Wait after the failed delivery `attempt`, in ms.
     pub fn backoff_after_ms(&self, attempt: u16) -> u64 {
         let step = usize::from(attempt.saturating_sub(1));
-        self.backoff_ms.get(step).or_else(|| self.backoff_ms.last()).copied().unwrap_or(0)
+        self.backoff_ms
+            .get(step)
+            .or_else(|| self.backoff_ms.last())
+            .copied()
+            .unwrap_or(0)
     }
 
     /// The topic of its dead letters.
@@ -168,7 +190,10 @@ impl GroupSpec {
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_name("consumer group name", &self.name, GROUP_NAME_BYTES_MAX)?;
         if self.attempts_max == 0 {
-            return Err(Error::Invalid { field: "attempts_max", reason: "must be at least 1" });
+            return Err(Error::Invalid {
+                field: "attempts_max",
+                reason: "must be at least 1",
+            });
         }
         within("backoff_ms", self.backoff_ms.len(), BACKOFF_STEPS_MAX)
     }
@@ -190,14 +215,28 @@ impl GroupSpec {
     pub(crate) fn read(reader: &mut Reader) -> Result<(Self, u64), &'static str> {
         let name = reader.text()?;
         let fifo = reader.varint()? != 0;
-        let attempts_max = u16::try_from(reader.varint()?).map_err(|_| "an attempt count is too large")?;
-        let start_from = if reader.varint()? == 0 { StartFrom::Earliest } else { StartFrom::Latest };
+        let attempts_max =
+            u16::try_from(reader.varint()?).map_err(|_| "an attempt count is too large")?;
+        let start_from = if reader.varint()? == 0 {
+            StartFrom::Earliest
+        } else {
+            StartFrom::Latest
+        };
         let last_seen_ms = reader.varint()?;
         let mut backoff_ms = Vec::new();
         for _ in 0..reader.length()? {
             backoff_ms.push(reader.varint()?);
         }
-        Ok((Self { name, fifo, attempts_max, backoff_ms, start_from }, last_seen_ms))
+        Ok((
+            Self {
+                name,
+                fifo,
+                attempts_max,
+                backoff_ms,
+                start_from,
+            },
+            last_seen_ms,
+        ))
     }
 }
 
@@ -205,10 +244,19 @@ impl GroupSpec {
 fn check_name(field: &'static str, name: &str, limit: usize) -> Result<(), Error> {
     within(field, name.len(), limit)?;
     if name.is_empty() {
-        return Err(Error::Invalid { field, reason: "must not be empty" });
+        return Err(Error::Invalid {
+            field,
+            reason: "must not be empty",
+        });
     }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-%|.".contains(&byte)) {
-        return Err(Error::Invalid { field, reason: "may hold letters, digits and _ - % | . only" });
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_-%|.".contains(&byte))
+    {
+        return Err(Error::Invalid {
+            field,
+            reason: "may hold letters, digits and _ - % | . only",
+        });
     }
     Ok(())
 }
@@ -245,7 +293,14 @@ impl Catalog {
 
     pub(crate) fn add_group(&mut self, id: GroupId, spec: GroupSpec, last_seen_ms: u64) {
         self.group_names.insert(spec.name.clone(), id);
-        self.groups.insert(id, GroupState { spec, last_seen_ms, stored_seen_ms: last_seen_ms });
+        self.groups.insert(
+            id,
+            GroupState {
+                spec,
+                last_seen_ms,
+                stored_seen_ms: last_seen_ms,
+            },
+        );
     }
 
     pub(crate) fn remove_group(&mut self, id: GroupId) -> Option<GroupState> {
@@ -263,11 +318,15 @@ impl Catalog {
     }
 
     pub(crate) fn topic_id(&self, name: &str) -> Result<TopicId, Error> {
-        self.find_topic(name).ok_or_else(|| Error::TopicNotFound { topic: name.to_owned() })
+        self.find_topic(name).ok_or_else(|| Error::TopicNotFound {
+            topic: name.to_owned(),
+        })
     }
 
     pub(crate) fn group_id(&self, name: &str) -> Result<GroupId, Error> {
-        self.find_group(name).ok_or_else(|| Error::GroupNotFound { group: name.to_owned() })
+        self.find_group(name).ok_or_else(|| Error::GroupNotFound {
+            group: name.to_owned(),
+        })
     }
 }
 
@@ -280,26 +339,51 @@ mod tests {
 
     #[test]
     fn names_are_checked_with_field_and_limit() {
-        for (name, told) in [("", "must not be empty"), ("a b", "letters, digits"), (&"x".repeat(128), "topic name is 128")] {
-            let error = TopicSpec::new(name, TopicKind::Delay).check().expect_err(name);
+        for (name, told) in [
+            ("", "must not be empty"),
+            ("a b", "letters, digits"),
+            (&"x".repeat(128), "topic name is 128"),
+        ] {
+            let error = TopicSpec::new(name, TopicKind::Delay)
+                .check()
+                .expect_err(name);
             assert!(error.to_string().contains(told), "{error}");
         }
-        assert!(TopicSpec::new("%DLQ%a-b_c|d.e", TopicKind::Normal).check().is_ok());
-        assert!(TopicSpec::new("a", TopicKind::Normal).with_queues(0).check().is_err());
+        assert!(
+            TopicSpec::new("%DLQ%a-b_c|d.e", TopicKind::Normal)
+                .check()
+                .is_ok()
+        );
+        assert!(
+            TopicSpec::new("a", TopicKind::Normal)
+                .with_queues(0)
+                .check()
+                .is_err()
+        );
     }
 
     #[test]
     fn specs_come_back_from_their_records() {
-        let spec = TopicSpec { quota_bytes: Some(7), queues: 3, ..TopicSpec::new("t", TopicKind::Mixed) };
+        let spec = TopicSpec {
+            quota_bytes: Some(7),
+            queues: 3,
+            ..TopicSpec::new("t", TopicKind::Mixed)
+        };
         let mut value = Vec::new();
         spec.encode(&mut value);
-        let read = open(Space::Meta, b"k", &Bytes::from(value), TopicSpec::read).expect("an intact record");
+        let read = open(Space::Meta, b"k", &Bytes::from(value), TopicSpec::read)
+            .expect("an intact record");
         assert_eq!(read, spec);
 
-        let spec = GroupSpec { fifo: true, start_from: StartFrom::Latest, ..GroupSpec::new("g") };
+        let spec = GroupSpec {
+            fifo: true,
+            start_from: StartFrom::Latest,
+            ..GroupSpec::new("g")
+        };
         let mut value = Vec::new();
         spec.encode(9, &mut value);
-        let read = open(Space::Meta, b"k", &Bytes::from(value), GroupSpec::read).expect("an intact record");
+        let read = open(Space::Meta, b"k", &Bytes::from(value), GroupSpec::read)
+            .expect("an intact record");
         assert_eq!(read, (spec, 9));
     }
 

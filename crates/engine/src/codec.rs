@@ -84,7 +84,9 @@ impl Reader {
 
     pub(crate) fn text(&mut self) -> Result<String, &'static str> {
         let bytes = self.bytes()?;
-        std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| "a text is not UTF-8")
+        std::str::from_utf8(&bytes)
+            .map(str::to_owned)
+            .map_err(|_| "a text is not UTF-8")
     }
 }
 

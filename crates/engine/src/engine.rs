@@ -8,8 +8,9 @@ use crate::limits::{FLOOR_AHEAD_MS, Limits};
 use crate::message::DelayLevels;
 use crate::place::{PartitionId, Place};
 use crate::record::{
-    GroupId, Head, TopicId, counts_key, counts_span, group_key, groups_span, head_key, open, pins_key, pins_span,
-    progress_key, progress_span, topic_key, topics_span, totals_key, totals_span,
+    GroupId, Head, TopicId, counts_key, counts_span, group_key, groups_span, head_key, open,
+    pins_key, pins_span, progress_key, progress_span, topic_key, topics_span, totals_key,
+    totals_span,
 };
 use crate::repeat::RepeatWindow;
 use crate::stage::{Frontier, Stage};
@@ -108,7 +109,12 @@ impl<S: Store> Engine<S> {
         let key = head_key();
         let head = match store.get(Space::Meta, &key)? {
             Some(value) => open(Space::Meta, &key, &value, Head::read)?,
-            None => Head { next_sequence: 1, floor_ms: 0, next_topic: 1, next_group: 1 },
+            None => Head {
+                next_sequence: 1,
+                floor_ms: 0,
+                next_topic: 1,
+                next_group: 1,
+            },
         };
         let mut engine = Self {
             partitions: store.partitions().into_iter().collect(),
@@ -173,17 +179,29 @@ impl<S: Store> Engine<S> {
         }
         for (id, topic) in &mut self.catalog.topics {
             // What lies on disk tells what has gone with its partition, even if a crash came between.
-            let stored = self.counts.iter().filter(|((_, of_topic), _)| of_topic == id);
-            let (messages, bytes) = stored.fold((0, 0), |sum, (_, counts)| (sum.0 + counts.messages, sum.1 + counts.bytes));
+            let stored = self
+                .counts
+                .iter()
+                .filter(|((_, of_topic), _)| of_topic == id);
+            let (messages, bytes) = stored.fold((0, 0), |sum, (_, counts)| {
+                (sum.0 + counts.messages, sum.1 + counts.bytes)
+            });
             topic.totals.bytes = bytes;
-            topic.totals.dropped = topic.totals.appended.saturating_sub(topic.totals.removed).saturating_sub(messages);
+            topic.totals.dropped = topic
+                .totals
+                .appended
+                .saturating_sub(topic.totals.removed)
+                .saturating_sub(messages);
         }
         let (from, to) = pins_span();
         for row in self.store.scan(Space::Meta, &from, &to)? {
             let (key, value) = row?;
             let pins = open(Space::Meta, &key, &value, crate::codec::Reader::varint)?;
             let level = key.last().copied().unwrap_or_default();
-            let partition = PartitionId { start_hour: id_of_key(&key)?, level };
+            let partition = PartitionId {
+                start_hour: id_of_key(&key)?,
+                level,
+            };
             self.pins.insert(partition, pins);
         }
         Ok(())
@@ -198,15 +216,33 @@ impl<S: Store> Engine<S> {
                 let (progress, generation) = Progress::read(reader)?;
                 Ok((progress, generation, retrying))
             })?;
-            let number = |at: usize| key.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
-            let (Some(group), Some(topic)) = (number(1), number(5)) else { continue };
-            let queue = key.get(9..11).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
-            let Some(queues) = self.catalog.topics.get(&topic).map(|topic| topic.spec.queues) else { continue };
+            let number = |at: usize| {
+                key.get(at..at + 4)
+                    .and_then(|bytes| bytes.try_into().ok())
+                    .map(u32::from_be_bytes)
+            };
+            let (Some(group), Some(topic)) = (number(1), number(5)) else {
+                continue;
+            };
+            let queue = key
+                .get(9..11)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(u16::from_be_bytes);
+            let Some(queues) = self
+                .catalog
+                .topics
+                .get(&topic)
+                .map(|topic| topic.spec.queues)
+            else {
+                continue;
+            };
             if !self.catalog.groups.contains_key(&group) {
                 continue;
             }
-            let subscription =
-                self.subscriptions.entry((group, topic)).or_insert_with(|| Subscription::new(queues, Place::START));
+            let subscription = self
+                .subscriptions
+                .entry((group, topic))
+                .or_insert_with(|| Subscription::new(queues, Place::START));
             subscription.generation = generation;
             subscription.retrying += retrying;
             if let Some(slot) = queue.and_then(|queue| subscription.queue(queue)) {
@@ -232,17 +268,34 @@ impl<S: Store> Engine<S> {
     pub fn create_topic(&mut self, spec: TopicSpec) -> Result<TopicId, Error> {
         spec.check()?;
         if let Some(id) = self.catalog.find_topic(&spec.name) {
-            let same = self.catalog.topics.get(&id).is_some_and(|topic| topic.spec == spec);
-            return if same { Ok(id) } else { Err(Error::Exists { what: "topic", name: spec.name }) };
+            let same = self
+                .catalog
+                .topics
+                .get(&id)
+                .is_some_and(|topic| topic.spec == spec);
+            return if same {
+                Ok(id)
+            } else {
+                Err(Error::Exists {
+                    what: "topic",
+                    name: spec.name,
+                })
+            };
         }
-        within("topics", self.catalog.topics.len() + 1, self.config.limits.topics_max)?;
+        within(
+            "topics",
+            self.catalog.topics.len() + 1,
+            self.config.limits.topics_max,
+        )?;
         Ok(self.add_topic(spec))
     }
 
     pub(crate) fn add_topic(&mut self, spec: TopicSpec) -> TopicId {
         let id = self.head.next_topic;
         self.head.next_topic += 1;
-        self.stage.batch.put(Space::Meta, &topic_key(id), |buffer| spec.encode(buffer));
+        self.stage
+            .batch
+            .put(Space::Meta, &topic_key(id), |buffer| spec.encode(buffer));
         self.catalog.add_topic(id, spec);
         id
     }
@@ -251,13 +304,30 @@ impl<S: Store> Engine<S> {
     pub fn create_group(&mut self, now_ms: u64, spec: GroupSpec) -> Result<GroupId, Error> {
         spec.check()?;
         if let Some(id) = self.catalog.find_group(&spec.name) {
-            let same = self.catalog.groups.get(&id).is_some_and(|group| group.spec == spec);
-            return if same { Ok(id) } else { Err(Error::Exists { what: "consumer group", name: spec.name }) };
+            let same = self
+                .catalog
+                .groups
+                .get(&id)
+                .is_some_and(|group| group.spec == spec);
+            return if same {
+                Ok(id)
+            } else {
+                Err(Error::Exists {
+                    what: "consumer group",
+                    name: spec.name,
+                })
+            };
         }
-        within("consumer groups", self.catalog.groups.len() + 1, self.config.limits.groups_max)?;
+        within(
+            "consumer groups",
+            self.catalog.groups.len() + 1,
+            self.config.limits.groups_max,
+        )?;
         let id = self.head.next_group;
         self.head.next_group += 1;
-        self.stage.batch.put(Space::Meta, &group_key(id), |buffer| spec.encode(now_ms, buffer));
+        self.stage.batch.put(Space::Meta, &group_key(id), |buffer| {
+            spec.encode(now_ms, buffer);
+        });
         self.catalog.add_group(id, spec, now_ms);
         Ok(id)
     }
@@ -266,11 +336,20 @@ impl<S: Store> Engine<S> {
     pub fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
         let id = self.catalog.topic_id(name)?;
         if let Some(topic) = self.catalog.remove_topic(id) {
-            self.head_bytes -= topic.queues.iter().map(crate::window::Window::bytes).sum::<usize>();
+            self.head_bytes -= topic
+                .queues
+                .iter()
+                .map(crate::window::Window::bytes)
+                .sum::<usize>();
         }
         self.stage.batch.remove(Space::Meta, &topic_key(id));
         self.stage.batch.remove(Space::Meta, &totals_key(id));
-        let keys: Vec<_> = self.subscriptions.keys().filter(|(_, topic)| *topic == id).copied().collect();
+        let keys: Vec<_> = self
+            .subscriptions
+            .keys()
+            .filter(|(_, topic)| *topic == id)
+            .copied()
+            .collect();
         for key in keys {
             self.forget_subscription(key);
         }
@@ -282,7 +361,12 @@ impl<S: Store> Engine<S> {
         let id = self.catalog.group_id(name)?;
         self.catalog.remove_group(id);
         self.stage.batch.remove(Space::Meta, &group_key(id));
-        let keys: Vec<_> = self.subscriptions.keys().filter(|(group, _)| *group == id).copied().collect();
+        let keys: Vec<_> = self
+            .subscriptions
+            .keys()
+            .filter(|(group, _)| *group == id)
+            .copied()
+            .collect();
         for key in keys {
             self.forget_subscription(key);
         }
@@ -290,14 +374,18 @@ impl<S: Store> Engine<S> {
     }
 
     fn forget_subscription(&mut self, key: SubscriptionKey) {
-        let Some(subscription) = self.subscriptions.remove(&key) else { return };
+        let Some(subscription) = self.subscriptions.remove(&key) else {
+            return;
+        };
         if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
             topic.readers.retain(|group| *group != key.0);
             topic.watchers.retain(|group| *group != key.0);
         }
         for (queue, _) in (0_u16..).zip(&subscription.queues) {
             self.stage.progress.remove(&(key.0, key.1, queue));
-            self.stage.batch.remove(Space::Meta, &progress_key(key.0, key.1, queue));
+            self.stage
+                .batch
+                .remove(Space::Meta, &progress_key(key.0, key.1, queue));
         }
         if let Some(wake_ms) = subscription.wake_ms {
             self.wakes.remove(&(wake_ms, key));
@@ -348,7 +436,9 @@ impl<S: Store> Engine<S> {
         let shown_ms = std::cmp::max(now_ms, self.frontier.shown_ms());
         self.head.floor_ms = std::cmp::max(shown_ms + FLOOR_AHEAD_MS, self.frontier.promised_ms());
         let head = self.head;
-        self.stage.batch.put(Space::Meta, &head_key(), |buffer| head.encode(buffer));
+        self.stage
+            .batch
+            .put(Space::Meta, &head_key(), |buffer| head.encode(buffer));
         self.store.apply(&self.stage.batch)?;
         self.stage.clear();
         self.frontier.applied(head.floor_ms);
@@ -360,12 +450,18 @@ impl<S: Store> Engine<S> {
         let stage = &mut self.stage;
         for (partition, topic) in &stage.counts {
             if let Some(counts) = self.counts.get(&(*partition, *topic)) {
-                stage.batch.put(Space::Partition(*partition), &counts_key(*topic), |buffer| counts.encode(buffer));
+                stage.batch.put(
+                    Space::Partition(*partition),
+                    &counts_key(*topic),
+                    |buffer| counts.encode(buffer),
+                );
             }
         }
         for topic in &stage.totals {
             if let Some(state) = self.catalog.topics.get(topic) {
-                stage.batch.put(Space::Meta, &totals_key(*topic), |buffer| state.totals.encode(buffer));
+                stage.batch.put(Space::Meta, &totals_key(*topic), |buffer| {
+                    state.totals.encode(buffer);
+                });
             }
         }
         for partition in &stage.pins {
@@ -378,12 +474,24 @@ impl<S: Store> Engine<S> {
             }
         }
         for (group, topic, queue) in &stage.progress {
-            let Some(subscription) = self.subscriptions.get(&(*group, *topic)) else { continue };
-            let Some(progress) = subscription.queues.get(usize::from(*queue)) else { continue };
-            let retrying = if *queue == 0 { subscription.retrying } else { 0 };
-            stage.batch.put(Space::Meta, &progress_key(*group, *topic, *queue), |buffer| {
-                progress.encode(retrying, subscription.generation, buffer);
-            });
+            let Some(subscription) = self.subscriptions.get(&(*group, *topic)) else {
+                continue;
+            };
+            let Some(progress) = subscription.queues.get(usize::from(*queue)) else {
+                continue;
+            };
+            let retrying = if *queue == 0 {
+                subscription.retrying
+            } else {
+                0
+            };
+            stage.batch.put(
+                Space::Meta,
+                &progress_key(*group, *topic, *queue),
+                |buffer| {
+                    progress.encode(retrying, subscription.generation, buffer);
+                },
+            );
         }
     }
 
@@ -427,9 +535,11 @@ impl<S: Store> Engine<S> {
 /// Reads the number behind the first byte of a key.
 fn id_of_key(key: &[u8]) -> Result<u32, StoreError> {
     let bytes = key.get(1..5).and_then(|bytes| bytes.try_into().ok());
-    bytes.map(u32::from_be_bytes).ok_or_else(|| StoreError::Damaged {
-        space: Space::Meta,
-        key: format!("{key:02x?}"),
-        reason: "its key is too short",
-    })
+    bytes
+        .map(u32::from_be_bytes)
+        .ok_or_else(|| StoreError::Damaged {
+            space: Space::Meta,
+            key: format!("{key:02x?}"),
+            reason: "its key is too short",
+        })
 }

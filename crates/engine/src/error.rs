@@ -29,7 +29,9 @@ pub enum Error {
         name: String,
     },
     /// The topic does not hold messages of this kind.
-    #[error("topic {topic:?} holds {expected} messages; this one is {found}. Send it to a {found} or MIXED topic")]
+    #[error(
+        "topic {topic:?} holds {expected} messages; this one is {found}. Send it to a {found} or MIXED topic"
+    )]
     WrongKind {
         /// The topic.
         topic: String,
@@ -67,7 +69,9 @@ pub enum Error {
         quota_bytes: u64,
     },
     /// The disk is nearly full; acknowledgements and retries still work.
-    #[error("the disk has {free_bytes} bytes free; new messages stop at a reserve of {reserve_bytes}")]
+    #[error(
+        "the disk has {free_bytes} bytes free; new messages stop at a reserve of {reserve_bytes}"
+    )]
     DiskReserve {
         /// Bytes free.
         free_bytes: u64,
@@ -88,7 +92,11 @@ pub enum Error {
 /// Refuses a number over its limit.
 pub(crate) fn within(field: &'static str, found: usize, limit: usize) -> Result<(), Error> {
     if found > limit {
-        return Err(Error::OverLimit { field, found: found as u64, limit: limit as u64 });
+        return Err(Error::OverLimit {
+            field,
+            found: found as u64,
+            limit: limit as u64,
+        });
     }
     Ok(())
 }

@@ -68,8 +68,13 @@ fn from_text<T>(
     decode: impl FnOnce(&mut Reader) -> Result<T, &'static str>,
 ) -> Result<T, HandleError> {
     let fail = |reason| HandleError { reason };
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| fail("it is not base64url"))?;
-    let split = bytes.len().checked_sub(4).ok_or_else(|| fail("it is too short"))?;
+    let bytes = URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| fail("it is not base64url"))?;
+    let split = bytes
+        .len()
+        .checked_sub(4)
+        .ok_or_else(|| fail("it is too short"))?;
     let (content, checksum) = bytes.split_at(split);
     if checksum != crc32fast::hash(content).to_le_bytes() {
         return Err(fail("its checksum does not match"));
@@ -79,12 +84,20 @@ fn from_text<T>(
         return Err(fail("it is of another kind"));
     }
     let value = decode(&mut reader).map_err(fail)?;
-    if reader.is_empty() { Ok(value) } else { Err(fail("it is too long")) }
+    if reader.is_empty() {
+        Ok(value)
+    } else {
+        Err(fail("it is too long"))
+    }
 }
 
 fn checked_place(reader: &mut Reader) -> Result<Place, &'static str> {
     let place = read_place(reader)?;
-    if place.level > LEVEL_MAX { Err("its place is impossible") } else { Ok(place) }
+    if place.level > LEVEL_MAX {
+        Err("its place is impossible")
+    } else {
+        Ok(place)
+    }
 }
 
 impl fmt::Display for MessageHandle {
@@ -136,8 +149,12 @@ impl FromStr for ReceiptHandle {
 
     fn from_str(text: &str) -> Result<Self, HandleError> {
         from_text(text, RECEIPT_HANDLE, |reader| {
-            let number = |reader: &mut Reader| u32::try_from(reader.varint()?).map_err(|_| "a number is impossible");
-            let short = |reader: &mut Reader| u16::try_from(reader.varint()?).map_err(|_| "a number is impossible");
+            let number = |reader: &mut Reader| {
+                u32::try_from(reader.varint()?).map_err(|_| "a number is impossible")
+            };
+            let short = |reader: &mut Reader| {
+                u16::try_from(reader.varint()?).map_err(|_| "a number is impossible")
+            };
             Ok(Self {
                 topic: number(reader)?,
                 group: number(reader)?,
@@ -145,7 +162,11 @@ impl FromStr for ReceiptHandle {
                 queue: short(reader)?,
                 place: checked_place(reader)?,
                 attempt: short(reader)?,
-                retry: if reader.is_empty() { None } else { Some(checked_place(reader)?) },
+                retry: if reader.is_empty() {
+                    None
+                } else {
+                    Some(checked_place(reader)?)
+                },
             })
         })
     }
@@ -154,7 +175,10 @@ impl FromStr for ReceiptHandle {
 /// The id the broker gives a message whose producer gave none: it tells where the message was stored,
 /// so that it is found without an index row.
 pub(crate) fn made_message_id(queue: u16, place: Place) -> String {
-    format!("{MADE_ID_PREFIX}{:02X}{:04X}{:012X}{:016X}", place.level, queue, place.due_ms, place.sequence)
+    format!(
+        "{MADE_ID_PREFIX}{:02X}{:04X}{:012X}{:016X}",
+        place.level, queue, place.due_ms, place.sequence
+    )
 }
 
 /// Reads where a message with an id made by the broker was stored.
@@ -164,9 +188,18 @@ pub(crate) fn place_of_made_id(message_id: &str) -> Option<(u16, Place)> {
         return None;
     }
     let number = |range: std::ops::Range<usize>| u64::from_str_radix(rest.get(range)?, 16).ok();
-    let level = u8::try_from(number(0..2)?).ok().filter(|level| *level <= LEVEL_MAX)?;
+    let level = u8::try_from(number(0..2)?)
+        .ok()
+        .filter(|level| *level <= LEVEL_MAX)?;
     let queue = u16::try_from(number(2..6)?).ok()?;
-    Some((queue, Place { due_ms: number(6..18)?, sequence: number(18..34)?, level }))
+    Some((
+        queue,
+        Place {
+            due_ms: number(6..18)?,
+            sequence: number(18..34)?,
+            level,
+        },
+    ))
 }
 
 #[cfg(test)]
@@ -175,7 +208,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn place() -> impl Strategy<Value = Place> {
-        (0..1_u64 << 47, any::<u64>(), 0..=LEVEL_MAX).prop_map(|(due_ms, sequence, level)| Place { due_ms, sequence, level })
+        (0..1_u64 << 47, any::<u64>(), 0..=LEVEL_MAX).prop_map(|(due_ms, sequence, level)| Place {
+            due_ms,
+            sequence,
+            level,
+        })
     }
 
     proptest! {

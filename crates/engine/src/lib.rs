@@ -46,5 +46,7 @@ pub use recall::{Recall, Reschedule};
 pub use receive::ReceiveRequest;
 pub use record::{FORMAT, GroupId, TopicId};
 pub use send::Sent;
-pub use settle::{DEAD_LETTER_ATTEMPTS_PROPERTY, DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_TOPIC_PROPERTY};
+pub use settle::{
+    DEAD_LETTER_ATTEMPTS_PROPERTY, DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_TOPIC_PROPERTY,
+};
 pub use store::{Batch, ChangeRef, Rows, Space, Store, StoreError};

@@ -33,7 +33,10 @@ impl Store for MemoryStore {
         for change in batch.changes() {
             match change {
                 ChangeRef::Put { space, key, value } => {
-                    self.spaces.entry(space).or_default().insert(key.to_vec(), Bytes::copy_from_slice(value));
+                    self.spaces
+                        .entry(space)
+                        .or_default()
+                        .insert(key.to_vec(), Bytes::copy_from_slice(value));
                 }
                 ChangeRef::Remove { space, key } => {
                     if let Entry::Occupied(mut rows) = self.spaces.entry(space) {
@@ -46,16 +49,24 @@ impl Store for MemoryStore {
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.spaces.get(&space).and_then(|rows| rows.get(key)).cloned())
+        Ok(self
+            .spaces
+            .get(&space)
+            .and_then(|rows| rows.get(key))
+            .cloned())
     }
 
     fn scan(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Rows<'_>, StoreError> {
         if from >= to {
             return Ok(Box::new(std::iter::empty()));
         }
-        let Some(rows) = self.spaces.get(&space) else { return Ok(Box::new(std::iter::empty())) };
+        let Some(rows) = self.spaces.get(&space) else {
+            return Ok(Box::new(std::iter::empty()));
+        };
         let range = rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
-        Ok(Box::new(range.map(|(key, value)| Ok((Bytes::copy_from_slice(key), value.clone())))))
+        Ok(Box::new(range.map(|(key, value)| {
+            Ok((Bytes::copy_from_slice(key), value.clone()))
+        })))
     }
 
     fn partitions(&self) -> Vec<PartitionId> {

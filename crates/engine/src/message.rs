@@ -77,7 +77,11 @@ pub struct Message {
 impl Message {
     /// Bytes this message holds in memory, about.
     pub fn weight(&self) -> usize {
-        let properties: usize = self.properties.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        let properties: usize = self
+            .properties
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 48)
+            .sum();
         let keys: usize = self.keys.iter().map(|key| key.len() + 24).sum();
         self.body.len() + self.message_id.len() + properties + keys + 192
     }
@@ -121,7 +125,13 @@ impl TagFilter {
         if expression.is_empty() || expression == "*" {
             return Self::All;
         }
-        Self::AnyOf(expression.split("||").map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect())
+        Self::AnyOf(
+            expression
+                .split("||")
+                .map(|tag| tag.trim().to_owned())
+                .filter(|tag| !tag.is_empty())
+                .collect(),
+        )
     }
 }
 
@@ -147,12 +157,18 @@ impl Default for DelayLevels {
 impl DelayLevels {
     /// Delay of a level in ms: clamped to the last level above it, 0 for 0 or less.
     pub fn delay_ms(&self, level: i32) -> u64 {
-        let Ok(level) = usize::try_from(level) else { return 0 };
+        let Ok(level) = usize::try_from(level) else {
+            return 0;
+        };
         if level == 0 {
             return 0;
         }
         let index = std::cmp::min(level, self.delays_ms.len());
-        index.checked_sub(1).and_then(|index| self.delays_ms.get(index)).copied().unwrap_or(0)
+        index
+            .checked_sub(1)
+            .and_then(|index| self.delays_ms.get(index))
+            .copied()
+            .unwrap_or(0)
     }
 }
 
@@ -163,9 +179,17 @@ mod tests {
     #[test]
     fn delay_levels_are_those_of_rocketmq() {
         let levels = DelayLevels::default();
-        for (level, delay_ms) in
-            [(1, 1_000), (4, 30_000), (5, 60_000), (14, 600_000), (16, 1_800_000), (18, 7_200_000), (19, 7_200_000), (0, 0), (-3, 0)]
-        {
+        for (level, delay_ms) in [
+            (1, 1_000),
+            (4, 30_000),
+            (5, 60_000),
+            (14, 600_000),
+            (16, 1_800_000),
+            (18, 7_200_000),
+            (19, 7_200_000),
+            (0, 0),
+            (-3, 0),
+        ] {
             assert_eq!(levels.delay_ms(level), delay_ms, "level {level}");
         }
         assert_eq!(levels.delays_ms.len(), 18);

@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 
 /// Milliseconds of one hour, the narrowest partition.
-pub const HOUR_MS: u64 = 3_600_000;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 
 /// Widest rung of the partition ladder: 2^13 hours, enough for ten years of delay.
-pub const LEVEL_MAX: u8 = 13;
+pub(crate) const LEVEL_MAX: u8 = 13;
 
 /// Where a message stands: the total order of a timeline is `(due_ms, sequence)`.
 ///
@@ -24,11 +24,19 @@ pub struct Place {
 
 impl Place {
     /// Before every message.
-    pub const START: Self = Self { due_ms: 0, sequence: 0, level: 0 };
+    pub const START: Self = Self {
+        due_ms: 0,
+        sequence: 0,
+        level: 0,
+    };
 
     /// After every message due at `due_ms` or before.
     pub const fn end_of(due_ms: u64) -> Self {
-        Self { due_ms, sequence: u64::MAX, level: LEVEL_MAX }
+        Self {
+            due_ms,
+            sequence: u64::MAX,
+            level: LEVEL_MAX,
+        }
     }
 
     /// The partition that holds the row of this place.
@@ -68,7 +76,9 @@ impl PartitionId {
         let hours = delay_ms / HOUR_MS / 8;
         match hours.checked_ilog2() {
             None => 0,
-            Some(level) => u8::try_from(level).map_or(LEVEL_MAX, |level| std::cmp::min(level, LEVEL_MAX)),
+            Some(level) => {
+                u8::try_from(level).map_or(LEVEL_MAX, |level| std::cmp::min(level, LEVEL_MAX))
+            }
         }
     }
 
@@ -78,7 +88,10 @@ impl PartitionId {
         let hour = due_ms / HOUR_MS;
         let start = (hour >> level) << level;
         // 2^32 hours are 490,000 years: the longest delay keeps due times far below.
-        Self { start_hour: u32::try_from(start).unwrap_or(u32::MAX), level }
+        Self {
+            start_hour: u32::try_from(start).unwrap_or(u32::MAX),
+            level,
+        }
     }
 
     /// First due time of the span, in ms.
@@ -103,7 +116,16 @@ mod tests {
 
     #[test]
     fn the_ladder_keeps_to_an_eighth_of_the_delay_and_at_least_an_hour() {
-        for (delay_h, width_h) in [(0, 1), (8, 1), (15, 1), (16, 2), (31, 2), (32, 4), (48, 4), (87_600, 8_192)] {
+        for (delay_h, width_h) in [
+            (0, 1),
+            (8, 1),
+            (15, 1),
+            (16, 2),
+            (31, 2),
+            (32, 4),
+            (48, 4),
+            (87_600, 8_192),
+        ] {
             let level = PartitionId::level_for(delay_h * HOUR_MS);
             assert_eq!(1 << level, width_h, "{delay_h} h");
         }
@@ -112,7 +134,14 @@ mod tests {
     #[test]
     fn a_partition_covers_the_due_time_it_was_chosen_for() {
         for level in 0..=LEVEL_MAX {
-            for due_ms in [0, 1, HOUR_MS - 1, HOUR_MS, 1_795_000_000_123, 2_110_000_000_000] {
+            for due_ms in [
+                0,
+                1,
+                HOUR_MS - 1,
+                HOUR_MS,
+                1_795_000_000_123,
+                2_110_000_000_000,
+            ] {
                 let partition = PartitionId::covering(due_ms, level);
                 assert!(partition.start_ms() <= due_ms && due_ms < partition.end_ms());
             }

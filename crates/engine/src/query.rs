@@ -74,14 +74,24 @@ pub struct Found {
 impl<S: Store> Engine<S> {
     /// Names of all topics, sorted.
     pub fn topics(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.catalog.topics.values().map(|topic| topic.spec.name.clone()).collect();
+        let mut names: Vec<_> = self
+            .catalog
+            .topics
+            .values()
+            .map(|topic| topic.spec.name.clone())
+            .collect();
         names.sort_unstable();
         names
     }
 
     /// Names of all consumer groups, sorted.
     pub fn groups(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.catalog.groups.values().map(|group| group.spec.name.clone()).collect();
+        let mut names: Vec<_> = self
+            .catalog
+            .groups
+            .values()
+            .map(|group| group.spec.name.clone())
+            .collect();
         names.sort_unstable();
         names
     }
@@ -89,7 +99,13 @@ impl<S: Store> Engine<S> {
     /// How many messages of a topic wait and lie on disk.
     pub fn topic_stats(&self, now_ms: u64, topic: &str) -> Result<TopicStats, Error> {
         let id = self.catalog.topic_id(topic)?;
-        let state = self.catalog.topics.get(&id).ok_or_else(|| Error::TopicNotFound { topic: topic.to_owned() })?;
+        let state = self
+            .catalog
+            .topics
+            .get(&id)
+            .ok_or_else(|| Error::TopicNotFound {
+                topic: topic.to_owned(),
+            })?;
         let messages = self.stored_count(id);
         Ok(TopicStats {
             spec: state.spec.clone(),
@@ -105,9 +121,14 @@ impl<S: Store> Engine<S> {
     pub fn group_stats(&self, now_ms: u64, topic: &str, group: &str) -> Result<GroupStats, Error> {
         let topic_id = self.catalog.topic_id(topic)?;
         let group_id = self.catalog.group_id(group)?;
-        let not_found = || Error::GroupNotFound { group: group.to_owned() };
+        let not_found = || Error::GroupNotFound {
+            group: group.to_owned(),
+        };
         let state = self.catalog.groups.get(&group_id).ok_or_else(not_found)?;
-        let letters = self.catalog.find_topic(&state.spec.dead_letter_topic()).map_or(0, |id| self.stored_count(id));
+        let letters = self
+            .catalog
+            .find_topic(&state.spec.dead_letter_topic())
+            .map_or(0, |id| self.stored_count(id));
         let mut answer = GroupStats {
             spec: state.spec.clone(),
             ready: 0,
@@ -124,7 +145,11 @@ impl<S: Store> Engine<S> {
         };
         answer.in_flight = subscription.in_flight as u64;
         answer.retrying = subscription.retrying;
-        answer.acked_ms = subscription.queues.iter().map(|progress| progress.position.due_ms).collect();
+        answer.acked_ms = subscription
+            .queues
+            .iter()
+            .map(|progress| progress.position.due_ms)
+            .collect();
         let caught_up = |(queue, window): (usize, &crate::window::Window<Arc<Message>>)| {
             subscription.queues.get(queue).is_some_and(|progress| {
                 let due = |(place, _): (Place, &Arc<Message>)| place.due_ms <= now_ms;
@@ -135,8 +160,16 @@ impl<S: Store> Engine<S> {
         };
         let topic = self.catalog.topics.get(&topic_id).ok_or_else(not_found)?;
         if !topic.queues.iter().enumerate().all(caught_up) {
-            let passed: u64 = subscription.queues.iter().map(|progress| progress.passed + progress.slots.len() as u64).sum();
-            let unread = topic.totals.appended.saturating_sub(topic.totals.removed).saturating_sub(passed);
+            let passed: u64 = subscription
+                .queues
+                .iter()
+                .map(|progress| progress.passed + progress.slots.len() as u64)
+                .sum();
+            let unread = topic
+                .totals
+                .appended
+                .saturating_sub(topic.totals.removed)
+                .saturating_sub(passed);
             let waiting = stored.saturating_sub(self.count_due_by(topic_id, now_ms));
             answer.ready = std::cmp::min(unread, stored).saturating_sub(waiting);
         }
@@ -147,22 +180,37 @@ impl<S: Store> Engine<S> {
     ///
     /// The last span holds everything behind the ones before. Counts are kept in buckets of a sixtieth of a
     /// partition, a minute for the next hours; one that lies across a border counts where it begins.
-    pub fn histogram(&self, now_ms: u64, topic: &str, step_ms: u64, steps: usize) -> Result<Vec<Bucket>, Error> {
+    pub fn histogram(
+        &self,
+        now_ms: u64,
+        topic: &str,
+        step_ms: u64,
+        steps: usize,
+    ) -> Result<Vec<Bucket>, Error> {
         let id = self.catalog.topic_id(topic)?;
         if step_ms == 0 || steps == 0 {
-            return Err(Error::Invalid { field: "step_ms and steps", reason: "must be at least 1" });
+            return Err(Error::Invalid {
+                field: "step_ms and steps",
+                reason: "must be at least 1",
+            });
         }
         within("steps", steps, READ_MESSAGES_MAX)?;
         let edge = |step: usize| now_ms.saturating_add(step_ms.saturating_mul(step as u64));
-        let mut buckets: Vec<_> =
-            (0..steps).map(|step| Bucket { from_ms: edge(step), to_ms: edge(step + 1), messages: 0 }).collect();
+        let mut buckets: Vec<_> = (0..steps)
+            .map(|step| Bucket {
+                from_ms: edge(step),
+                to_ms: edge(step + 1),
+                messages: 0,
+            })
+            .collect();
         for (partition, counts) in self.counts_of(id) {
             let width_ms = Counts::bucket_ms(partition);
             for (number, count) in (0_u64..).zip(&counts.buckets) {
                 let from_ms = partition.start_ms() + number * width_ms;
                 let ahead = ahead_of(now_ms, from_ms, width_ms, u64::from(*count));
                 let step = from_ms.saturating_sub(now_ms) / step_ms;
-                let step = usize::try_from(step).map_or(steps - 1, |step| std::cmp::min(step, steps - 1));
+                let step =
+                    usize::try_from(step).map_or(steps - 1, |step| std::cmp::min(step, steps - 1));
                 if let Some(bucket) = buckets.get_mut(step) {
                     bucket.messages += ahead;
                 }
@@ -175,17 +223,36 @@ impl<S: Store> Engine<S> {
     }
 
     /// The next messages of a topic by due time, without delivering them.
-    pub fn peek(&mut self, now_ms: u64, topic: &str, messages_max: usize) -> Result<Vec<Found>, Error> {
+    pub fn peek(
+        &mut self,
+        now_ms: u64,
+        topic: &str,
+        messages_max: usize,
+    ) -> Result<Vec<Found>, Error> {
         within("messages_max", messages_max, READ_MESSAGES_MAX)?;
         let id = self.catalog.topic_id(topic)?;
         self.apply(now_ms)?;
-        let queues = self.catalog.topics.get(&id).map_or(0, |topic| topic.spec.queues);
+        let queues = self
+            .catalog
+            .topics
+            .get(&id)
+            .map_or(0, |topic| topic.spec.queues);
         let partitions = self.partitions_of(id);
         let mut found = Vec::new();
         for queue in 0..queues {
-            let range = ReadRange { topic: id, queue, after: Place::end_of(now_ms), messages_max };
+            let range = ReadRange {
+                topic: id,
+                queue,
+                after: Place::end_of(now_ms),
+                messages_max,
+            };
             let stretch = read(&self.store, &partitions, range)?;
-            found.extend(stretch.messages.into_iter().map(|message| found_in(id, queue, message)));
+            found.extend(
+                stretch
+                    .messages
+                    .into_iter()
+                    .map(|message| found_in(id, queue, message)),
+            );
         }
         found.sort_by_key(|found| found.message.place);
         found.truncate(messages_max);
@@ -198,24 +265,39 @@ impl<S: Store> Engine<S> {
     pub fn find(&mut self, now_ms: u64, topic: &str, id_or_key: &str) -> Result<Vec<Found>, Error> {
         let id = self.catalog.topic_id(topic)?;
         self.apply(now_ms)?;
-        let matches = |message: &Message| message.message_id == id_or_key || message.keys.iter().any(|key| key == id_or_key);
+        let matches = |message: &Message| {
+            message.message_id == id_or_key || message.keys.iter().any(|key| key == id_or_key)
+        };
         let mut found = Vec::new();
         if let Some((queue, place)) = place_of_made_id(id_or_key) {
             let place = match self.find_message(id, queue, place)? {
                 Some(_) => Some(place),
                 None => self.moved_to(id, place.sequence)?,
             };
-            let message = place.map(|place| self.find_message(id, queue, place)).transpose()?.flatten();
-            found.extend(message.filter(|message| matches(message)).map(|message| found_in(id, queue, message)));
+            let message = place
+                .map(|place| self.find_message(id, queue, place))
+                .transpose()?
+                .flatten();
+            found.extend(
+                message
+                    .filter(|message| matches(message))
+                    .map(|message| found_in(id, queue, message)),
+            );
         }
         let (from, to) = index_span(id, hash(id_or_key));
         for partition in self.partitions_of(id) {
             let rows = self.store.scan(Space::Partition(partition), &from, &to)?;
             let keys: Vec<_> = rows.take(READ_MESSAGES_MAX).collect::<Result<_, _>>()?;
             for (key, _) in keys {
-                let Some((place, queue)) = place_of_index_key(&key, partition.level) else { continue };
+                let Some((place, queue)) = place_of_index_key(&key, partition.level) else {
+                    continue;
+                };
                 let message = self.find_message(id, queue, place)?;
-                found.extend(message.filter(|message| matches(message)).map(|message| found_in(id, queue, message)));
+                found.extend(
+                    message
+                        .filter(|message| matches(message))
+                        .map(|message| found_in(id, queue, message)),
+                );
             }
         }
         found.sort_by_key(|found| found.message.place);
@@ -225,11 +307,15 @@ impl<S: Store> Engine<S> {
     }
 
     fn counts_of(&self, topic: TopicId) -> impl Iterator<Item = (PartitionId, &Counts)> {
-        self.partitions.iter().filter_map(move |id| Some((*id, self.counts.get(&(*id, topic))?)))
+        self.partitions
+            .iter()
+            .filter_map(move |id| Some((*id, self.counts.get(&(*id, topic))?)))
     }
 
     fn stored_count(&self, topic: TopicId) -> u64 {
-        self.counts_of(topic).map(|(_, counts)| counts.messages).sum()
+        self.counts_of(topic)
+            .map(|(_, counts)| counts.messages)
+            .sum()
     }
 
     /// Messages of a topic due now.
@@ -243,7 +329,13 @@ impl<S: Store> Engine<S> {
             let width_ms = Counts::bucket_ms(partition);
             for (number, count) in (0_u64..).zip(&counts.buckets) {
                 let count = u64::from(*count);
-                due += count - ahead_of(now_ms, partition.start_ms() + number * width_ms, width_ms, count);
+                due += count
+                    - ahead_of(
+                        now_ms,
+                        partition.start_ms() + number * width_ms,
+                        width_ms,
+                        count,
+                    );
             }
         }
         due
@@ -260,6 +352,14 @@ fn ahead_of(now_ms: u64, from_ms: u64, width_ms: u64, count: u64) -> u64 {
 }
 
 fn found_in(topic: TopicId, queue: u16, message: Message) -> Found {
-    let handle = MessageHandle { topic, queue, place: message.place, identity: message.identity };
-    Found { message: Arc::new(message), handle }
+    let handle = MessageHandle {
+        topic,
+        queue,
+        place: message.place,
+        identity: message.identity,
+    };
+    Found {
+        message: Arc::new(message),
+        handle,
+    }
 }

@@ -4,11 +4,12 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::handle::MessageHandle;
 use crate::message::{Delivery, Message};
+use crate::place::HOUR_MS;
 use crate::place::Place;
 use crate::record::{
-    TopicId, identity_end_key, identity_key, index_key, open, open_message, put_place, read_place, seal, timeline_key,
+    TopicId, identity_end_key, identity_key, index_key, open, open_message, put_place, read_place,
+    seal, timeline_key,
 };
-use crate::place::HOUR_MS;
 use crate::send::{Sent, Target, hash};
 use crate::store::{Space, Store};
 
@@ -36,7 +37,11 @@ pub enum Reschedule {
 
 /// Where the message of a handle is.
 enum Whereabouts {
-    Waiting { place: Place, message: Box<Message>, row_bytes: u64 },
+    Waiting {
+        place: Place,
+        message: Box<Message>,
+        row_bytes: u64,
+    },
     TooLate,
     Cancelled,
     Unknown,
@@ -47,7 +52,11 @@ impl<S: Store> Engine<S> {
     pub fn recall(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Recall, Error> {
         let now_ms = self.stamp(now_ms);
         Ok(match self.locate(now_ms, handle)? {
-            Whereabouts::Waiting { place, message, row_bytes } => {
+            Whereabouts::Waiting {
+                place,
+                message,
+                row_bytes,
+            } => {
                 self.take_out(handle, place, &message, row_bytes);
                 Recall::Cancelled
             }
@@ -58,33 +67,69 @@ impl<S: Store> Engine<S> {
     }
 
     /// Moves a message that waits to another instant, in one commit.
-    pub fn reschedule(&mut self, now_ms: u64, handle: &MessageHandle, delivery: Delivery) -> Result<Reschedule, Error> {
+    pub fn reschedule(
+        &mut self,
+        now_ms: u64,
+        handle: &MessageHandle,
+        delivery: Delivery,
+    ) -> Result<Reschedule, Error> {
         let now_ms = self.stamp(now_ms);
         let due_ms = self.asked_due_ms(now_ms, delivery)?;
         let (old, message, row_bytes) = match self.locate(now_ms, handle)? {
-            Whereabouts::Waiting { place, message, row_bytes } => (place, message, row_bytes),
+            Whereabouts::Waiting {
+                place,
+                message,
+                row_bytes,
+            } => (place, message, row_bytes),
             Whereabouts::TooLate => return Ok(Reschedule::TooLate),
             Whereabouts::Cancelled | Whereabouts::Unknown => return Ok(Reschedule::Unknown),
         };
         self.take_out(handle, old, &message, row_bytes);
-        let target = Target { topic: handle.topic, queue: handle.queue, due_ms };
+        let target = Target {
+            topic: handle.topic,
+            queue: handle.queue,
+            due_ms,
+        };
         let place = self.append_moved(now_ms, target, &message);
-        let end_ms = place.partition().end_ms().saturating_add(self.config.retention_ms);
+        let end_ms = place
+            .partition()
+            .end_ms()
+            .saturating_add(self.config.retention_ms);
         let batch = &mut self.stage.batch;
-        batch.put(Space::Meta, &identity_key(handle.topic, handle.identity), |buffer| {
-            seal(buffer, |buffer| put_place(buffer, place));
-        });
-        batch.put(Space::Meta, &identity_end_key(end_ms / HOUR_MS + 1, handle.topic, handle.identity), |_| ());
-        Ok(Reschedule::Moved(Sent { handle: MessageHandle { place, ..*handle }, repeated: false }))
+        batch.put(
+            Space::Meta,
+            &identity_key(handle.topic, handle.identity),
+            |buffer| {
+                seal(buffer, |buffer| put_place(buffer, place));
+            },
+        );
+        batch.put(
+            Space::Meta,
+            &identity_end_key(end_ms / HOUR_MS + 1, handle.topic, handle.identity),
+            |_| (),
+        );
+        Ok(Reschedule::Moved(Sent {
+            handle: MessageHandle { place, ..*handle },
+            repeated: false,
+        }))
     }
 
     fn locate(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Whereabouts, Error> {
         let shown_ms = std::cmp::max(self.frontier.advance(now_ms), now_ms);
-        let known = self.catalog.topics.get(&handle.topic).is_some_and(|topic| handle.queue < topic.spec.queues);
-        if !known || handle.identity >= self.head.next_sequence || handle.place.sequence >= self.head.next_sequence {
+        let known = self
+            .catalog
+            .topics
+            .get(&handle.topic)
+            .is_some_and(|topic| handle.queue < topic.spec.queues);
+        if !known
+            || handle.identity >= self.head.next_sequence
+            || handle.place.sequence >= self.head.next_sequence
+        {
             return Ok(Whereabouts::Unknown);
         }
-        if self.stage.removed.contains(&handle.place.sequence) || self.stage.appended.contains(&(handle.topic, handle.queue)) {
+        if self.stage.removed.contains(&handle.place.sequence)
+            || self.stage.appended.contains(&(handle.topic, handle.queue))
+        {
             // The store does not know yet what this group of changes did to the message.
             self.apply(now_ms)?;
         }
@@ -98,16 +143,26 @@ impl<S: Store> Engine<S> {
         }
         Ok(match found {
             Some(_) if place.due_ms <= shown_ms => Whereabouts::TooLate,
-            Some((message, row_bytes)) => Whereabouts::Waiting { place, message: Box::new(message), row_bytes },
+            Some((message, row_bytes)) => Whereabouts::Waiting {
+                place,
+                message: Box::new(message),
+                row_bytes,
+            },
             // Only a recall takes a message away before it is due.
             None if place.due_ms > shown_ms => Whereabouts::Cancelled,
             None => Whereabouts::Unknown,
         })
     }
 
-    fn row_at(&self, handle: &MessageHandle, place: Place) -> Result<Option<(Message, u64)>, Error> {
+    fn row_at(
+        &self,
+        handle: &MessageHandle,
+        place: Place,
+    ) -> Result<Option<(Message, u64)>, Error> {
         let key = timeline_key(handle.topic, handle.queue, place);
-        let Some(value) = self.store.get(Space::Partition(place.partition()), &key)? else { return Ok(None) };
+        let Some(value) = self.store.get(Space::Partition(place.partition()), &key)? else {
+            return Ok(None);
+        };
         let message = open_message(handle.queue, place, &key, &value)?;
         if message.identity != handle.identity {
             return Ok(None);
@@ -118,20 +173,35 @@ impl<S: Store> Engine<S> {
     /// Where a message that was rescheduled stands now.
     pub(crate) fn moved_to(&self, topic: TopicId, identity: u64) -> Result<Option<Place>, Error> {
         let key = identity_key(topic, identity);
-        let Some(value) = self.store.get(Space::Meta, &key)? else { return Ok(None) };
+        let Some(value) = self.store.get(Space::Meta, &key)? else {
+            return Ok(None);
+        };
         Ok(Some(open(Space::Meta, &key, &value, read_place)?))
     }
 
     /// Takes a message that waits out of its timeline.
-    fn take_out(&mut self, handle: &MessageHandle, place: Place, message: &Message, row_bytes: u64) {
+    fn take_out(
+        &mut self,
+        handle: &MessageHandle,
+        place: Place,
+        message: &Message,
+        row_bytes: u64,
+    ) {
         let (topic, queue) = (handle.topic, handle.queue);
         let partition = place.partition();
         let space = Space::Partition(partition);
         self.frontier.touch(place.due_ms);
-        self.stage.batch.remove(space, &timeline_key(topic, queue, place));
+        self.stage
+            .batch
+            .remove(space, &timeline_key(topic, queue, place));
         self.stage.removed.insert(place.sequence);
         let mut bytes = row_bytes;
-        if self.catalog.topics.get(&topic).is_some_and(|topic| topic.spec.indexed) {
+        if self
+            .catalog
+            .topics
+            .get(&topic)
+            .is_some_and(|topic| topic.spec.indexed)
+        {
             for text in std::iter::once(&message.message_id).chain(&message.keys) {
                 let key = index_key(topic, hash(text), place, queue);
                 bytes += key.len() as u64;
@@ -142,7 +212,9 @@ impl<S: Store> Engine<S> {
             counts.subtract(place, bytes);
             self.stage.counts.insert((partition, topic));
         }
-        let Some(state) = self.catalog.topics.get_mut(&topic) else { return };
+        let Some(state) = self.catalog.topics.get_mut(&topic) else {
+            return;
+        };
         state.totals.removed += 1;
         state.totals.bytes = state.totals.bytes.saturating_sub(bytes);
         self.stage.totals.insert(topic);

@@ -12,7 +12,9 @@ use crate::message::{Delivered, Message, TagFilter};
 use crate::place::{PartitionId, Place};
 use crate::record::{open, open_message, place_of_key, retry_span, timeline_key};
 use crate::store::{Space, Store, StoreError};
-use crate::subscription::{Progress, Recovered, RetryLease, RetryRow, Slot, SlotState, Subscription};
+use crate::subscription::{
+    Progress, Recovered, RetryLease, RetryRow, Slot, SlotState, Subscription,
+};
 use crate::timeline::{ReadRange, read};
 
 /// What a consumer asks for.
@@ -41,12 +43,24 @@ struct Take<'a> {
 
 impl<S: Store> Engine<S> {
     /// Delivers what is due, oldest first, retries before new messages; an empty answer if nothing is.
-    pub fn receive(&mut self, now_ms: u64, request: &ReceiveRequest) -> Result<Vec<Delivered>, Error> {
+    pub fn receive(
+        &mut self,
+        now_ms: u64,
+        request: &ReceiveRequest,
+    ) -> Result<Vec<Delivered>, Error> {
         let now_ms = self.stamp(now_ms);
-        within("messages_max", request.messages_max, self.config.limits.batch_max)?;
+        within(
+            "messages_max",
+            request.messages_max,
+            self.config.limits.batch_max,
+        )?;
         if request.invisible_ms > INVISIBLE_MS_MAX {
             let (found, limit) = (request.invisible_ms, INVISIBLE_MS_MAX);
-            return Err(Error::OverLimit { field: "invisible duration in ms", found, limit });
+            return Err(Error::OverLimit {
+                field: "invisible duration in ms",
+                found,
+                limit,
+            });
         }
         if let TagFilter::AnyOf(tags) = &request.filter {
             within("tags of the filter", tags.len(), FILTER_TAGS_MAX)?;
@@ -54,10 +68,19 @@ impl<S: Store> Engine<S> {
         self.frontier.advance(now_ms);
         let key = self.subscription_key(now_ms, request)?;
         let until_ms = now_ms.saturating_add(request.invisible_ms);
-        let take = Take { key, filter: &request.filter, until_ms, messages_max: request.messages_max };
+        let take = Take {
+            key,
+            filter: &request.filter,
+            until_ms,
+            messages_max: request.messages_max,
+        };
         let mut delivered = Vec::new();
         self.take_retries(take, &mut delivered)?;
-        let fifo = self.catalog.groups.get(&key.0).is_some_and(|group| group.spec.fifo);
+        let fifo = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .is_some_and(|group| group.spec.fifo);
         for queue in self.queues_in_turn(key) {
             if self.is_satisfied(take, delivered.len()) {
                 break;
@@ -73,17 +96,30 @@ impl<S: Store> Engine<S> {
     }
 
     fn is_satisfied(&self, take: Take<'_>, taken: usize) -> bool {
-        let in_flight = self.subscriptions.get(&take.key).map_or(0, |subscription| subscription.in_flight);
+        let in_flight = self
+            .subscriptions
+            .get(&take.key)
+            .map_or(0, |subscription| subscription.in_flight);
         taken >= take.messages_max || in_flight >= self.config.limits.in_flight_max
     }
 
     /// Finds the subscription a request names, made on first use.
-    fn subscription_key(&mut self, now_ms: u64, request: &ReceiveRequest) -> Result<SubscriptionKey, Error> {
+    fn subscription_key(
+        &mut self,
+        now_ms: u64,
+        request: &ReceiveRequest,
+    ) -> Result<SubscriptionKey, Error> {
         let topic = self.catalog.topic_id(&request.topic)?;
         let group = match self.catalog.find_group(&request.group) {
             Some(group) => group,
-            None if self.config.auto_group => self.create_group(now_ms, GroupSpec::new(&request.group))?,
-            None => return Err(Error::GroupNotFound { group: request.group.clone() }),
+            None if self.config.auto_group => {
+                self.create_group(now_ms, GroupSpec::new(&request.group))?
+            }
+            None => {
+                return Err(Error::GroupNotFound {
+                    group: request.group.clone(),
+                });
+            }
         };
         self.note_seen(now_ms, group);
         let key = (group, topic);
@@ -94,17 +130,33 @@ impl<S: Store> Engine<S> {
     }
 
     fn subscribe(&mut self, key: SubscriptionKey) {
-        let Some(topic) = self.catalog.topics.get(&key.1) else { return };
-        let latest = self.catalog.groups.get(&key.0).is_some_and(|group| group.spec.start_from == StartFrom::Latest);
-        let start = if latest { self.shown_place() } else { Place::START };
+        let Some(topic) = self.catalog.topics.get(&key.1) else {
+            return;
+        };
+        let latest = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .is_some_and(|group| group.spec.start_from == StartFrom::Latest);
+        let start = if latest {
+            self.shown_place()
+        } else {
+            Place::START
+        };
         let mut subscription = Subscription::new(topic.spec.queues, start);
-        let passed = if latest { self.due_count(key.1) } else { topic.totals.dropped };
+        let passed = if latest {
+            self.due_count(key.1)
+        } else {
+            topic.totals.dropped
+        };
         if let Some(first) = subscription.queues.first_mut() {
             first.passed = passed;
         }
         let queues = topic.spec.queues;
         self.add_subscription(key, subscription);
-        self.stage.progress.extend((0..queues).map(|queue| (key.0, key.1, queue)));
+        self.stage
+            .progress
+            .extend((0..queues).map(|queue| (key.0, key.1, queue)));
     }
 
     /// All queues, beginning with another one each time, so that none is starved.
@@ -117,29 +169,48 @@ impl<S: Store> Engine<S> {
             }
             None => (0, 0),
         };
-        (first..count).chain(0..std::cmp::min(first, count)).filter_map(|queue| u16::try_from(queue).ok())
+        (first..count)
+            .chain(0..std::cmp::min(first, count))
+            .filter_map(|queue| u16::try_from(queue).ok())
     }
 
     /// Partitions that hold something of the topic, in ascending order of their start.
     pub(crate) fn partitions_of(&self, topic: u32) -> Vec<PartitionId> {
-        let holds = |partition: &&PartitionId| self.counts.get(&(**partition, topic)).is_some_and(|counts| counts.messages > 0);
+        let holds = |partition: &&PartitionId| {
+            self.counts
+                .get(&(**partition, topic))
+                .is_some_and(|counts| counts.messages > 0)
+        };
         self.partitions.iter().filter(holds).copied().collect()
     }
 
     /// Makes sure that what is due behind the cursor, if anything, lies in `ahead`.
     fn read_ahead(&mut self, key: SubscriptionKey, queue: u16, wanted: usize) -> Result<(), Error> {
         let shown = self.shown_place();
-        let Some(topic) = self.catalog.topics.get_mut(&key.1) else { return Ok(()) };
-        let Some(window) = topic.queues.get_mut(usize::from(queue)) else { return Ok(()) };
-        let Some(progress) = self.subscriptions.get_mut(&key).and_then(|subscription| subscription.queue(queue)) else {
+        let Some(topic) = self.catalog.topics.get_mut(&key.1) else {
+            return Ok(());
+        };
+        let Some(window) = topic.queues.get_mut(usize::from(queue)) else {
+            return Ok(());
+        };
+        let Some(progress) = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue))
+        else {
             return Ok(());
         };
         if !progress.ahead.is_empty() {
             return Ok(());
         }
         if window.covers_behind(progress.cursor) {
-            let due = window.behind(progress.cursor).take_while(|(place, _)| *place <= shown).take(wanted);
-            progress.ahead.extend(due.map(|(_, message)| Arc::clone(message)));
+            let due = window
+                .behind(progress.cursor)
+                .take_while(|(place, _)| *place <= shown)
+                .take(wanted);
+            progress
+                .ahead
+                .extend(due.map(|(_, message)| Arc::clone(message)));
             // With one group the entries are no longer needed here; with more, the last one lets go of them.
             if let Some(last) = progress.ahead.back() {
                 let place = last.place;
@@ -153,13 +224,23 @@ impl<S: Store> Engine<S> {
 
     /// Lets the head of a queue go up to `place` if every group that reads there has come so far.
     fn pass_window(&mut self, topic: u32, queue: u16, place: Place) {
-        let Some(state) = self.catalog.topics.get_mut(&topic) else { return };
-        let Some(window) = state.queues.get_mut(usize::from(queue)) else { return };
+        let Some(state) = self.catalog.topics.get_mut(&topic) else {
+            return;
+        };
+        let Some(window) = state.queues.get_mut(usize::from(queue)) else {
+            return;
+        };
         let mut reached = place;
         for group in &state.readers {
             let subscription = self.subscriptions.get(&(*group, topic));
-            let Some(progress) = subscription.and_then(|sub| sub.queues.get(usize::from(queue))) else { continue };
-            let read = progress.ahead.back().map_or(progress.cursor, |message| message.place);
+            let Some(progress) = subscription.and_then(|sub| sub.queues.get(usize::from(queue)))
+            else {
+                continue;
+            };
+            let read = progress
+                .ahead
+                .back()
+                .map_or(progress.cursor, |message| message.place);
             if window.covers_behind(read) || read >= place {
                 reached = std::cmp::min(reached, read);
             }
@@ -176,20 +257,37 @@ impl<S: Store> Engine<S> {
             self.apply(now_ms)?;
         }
         let partitions = self.partitions_of(key.1);
-        let range = ReadRange { topic: key.1, queue, after, messages_max: READ_MESSAGES_MAX };
+        let range = ReadRange {
+            topic: key.1,
+            queue,
+            after,
+            messages_max: READ_MESSAGES_MAX,
+        };
         let stretch = read(&self.store, &partitions, range)?;
         let shown = self.shown_place();
         let removed = &self.stage.removed;
         let last_read = stretch.messages.last().map(|message| message.place);
-        let mut messages: Vec<_> =
-            stretch.messages.into_iter().filter(|message| !removed.contains(&message.place.sequence)).map(Arc::new).collect();
+        let mut messages: Vec<_> = stretch
+            .messages
+            .into_iter()
+            .filter(|message| !removed.contains(&message.place.sequence))
+            .map(Arc::new)
+            .collect();
         let future = messages.split_off(messages.partition_point(|message| message.place <= shown));
         let reaches_future = stretch.complete || last_read.is_some_and(|last| last > shown);
         let low = messages.last().map_or(after, |message| message.place);
-        if let Some(progress) = self.subscriptions.get_mut(&key).and_then(|subscription| subscription.queue(queue)) {
+        if let Some(progress) = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue))
+        {
             progress.ahead.extend(messages);
         }
-        let Some(window) = self.catalog.topics.get_mut(&key.1).and_then(|topic| topic.queues.get_mut(usize::from(queue)))
+        let Some(window) = self
+            .catalog
+            .topics
+            .get_mut(&key.1)
+            .and_then(|topic| topic.queues.get_mut(usize::from(queue)))
         else {
             return Ok(());
         };
@@ -199,39 +297,78 @@ impl<S: Store> Engine<S> {
                 let weight = message.weight();
                 (message.place, message, weight)
             });
-            window.load(low, if stretch.complete { None } else { last_read }, entries.collect());
+            window.load(
+                low,
+                if stretch.complete { None } else { last_read },
+                entries.collect(),
+            );
             self.head_bytes = self.head_bytes + window.bytes() - before;
         }
         Ok(())
     }
 
     /// Takes the next message of a queue that is due, and moves the cursor over it.
-    fn next_due(&mut self, key: SubscriptionKey, queue: u16, wanted: usize) -> Result<Option<Arc<Message>>, Error> {
+    fn next_due(
+        &mut self,
+        key: SubscriptionKey,
+        queue: u16,
+        wanted: usize,
+    ) -> Result<Option<Arc<Message>>, Error> {
         self.read_ahead(key, queue, wanted)?;
-        let progress = self.subscriptions.get_mut(&key).and_then(|subscription| subscription.queue(queue));
-        let Some(progress) = progress else { return Ok(None) };
-        let Some(message) = progress.ahead.pop_front() else { return Ok(None) };
+        let progress = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue));
+        let Some(progress) = progress else {
+            return Ok(None);
+        };
+        let Some(message) = progress.ahead.pop_front() else {
+            return Ok(None);
+        };
         progress.cursor = message.place;
         Ok(Some(message))
     }
 
-    fn take_fresh(&mut self, take: Take<'_>, queue: u16, delivered: &mut Vec<Delivered>) -> Result<(), Error> {
+    fn take_fresh(
+        &mut self,
+        take: Take<'_>,
+        queue: u16,
+        delivered: &mut Vec<Delivered>,
+    ) -> Result<(), Error> {
         while !self.is_satisfied(take, delivered.len()) {
             let wanted = take.messages_max - delivered.len();
-            let Some(message) = self.next_due(take.key, queue, wanted)? else { break };
-            let Some(subscription) = self.subscriptions.get_mut(&take.key) else { break };
+            let Some(message) = self.next_due(take.key, queue, wanted)? else {
+                break;
+            };
+            let Some(subscription) = self.subscriptions.get_mut(&take.key) else {
+                break;
+            };
             let generation = subscription.generation;
-            let Some(progress) = subscription.queue(queue) else { break };
+            let Some(progress) = subscription.queue(queue) else {
+                break;
+            };
             let place = message.place;
             let known = progress.recovered.remove(&place);
             if known == Some(Recovered::Done) || !take.filter.passes(message.tag.as_deref()) {
-                progress.slots.push_back(Slot { place, state: SlotState::Done, attempts: 0, message: None });
+                progress.slots.push_back(Slot {
+                    place,
+                    state: SlotState::Done,
+                    attempts: 0,
+                    message: None,
+                });
                 progress.settle();
                 self.stage.progress.insert((take.key.0, take.key.1, queue));
                 continue;
             }
-            let state = SlotState::Leased { until_ms: take.until_ms };
-            progress.slots.push_back(Slot { place, state, attempts: 1, message: None });
+            let state = SlotState::Leased {
+                until_ms: take.until_ms,
+            };
+            progress.slots.push_back(Slot {
+                place,
+                state,
+                attempts: 1,
+                message: None,
+            });
             progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, take.until_ms);
             let crowded = progress.is_crowded();
             subscription.in_flight += 1;
@@ -243,27 +380,48 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    fn take_fifo(&mut self, take: Take<'_>, queue: u16, delivered: &mut Vec<Delivered>) -> Result<(), Error> {
+    fn take_fifo(
+        &mut self,
+        take: Take<'_>,
+        queue: u16,
+        delivered: &mut Vec<Delivered>,
+    ) -> Result<(), Error> {
         self.fill_fifo(take, queue)?;
         let shown_ms = self.frontier.shown_ms();
         let in_flight_max = self.config.limits.in_flight_max;
-        let Some(subscription) = self.subscriptions.get_mut(&take.key) else { return Ok(()) };
+        let Some(subscription) = self.subscriptions.get_mut(&take.key) else {
+            return Ok(());
+        };
         let generation = subscription.generation;
-        let Subscription { queues, in_flight, .. } = subscription;
-        let Some(progress) = queues.get_mut(usize::from(queue)) else { return Ok(()) };
+        let Subscription {
+            queues, in_flight, ..
+        } = subscription;
+        let Some(progress) = queues.get_mut(usize::from(queue)) else {
+            return Ok(());
+        };
         let mut blocked = HashSet::new();
         for slot in &mut progress.slots {
             if delivered.len() >= take.messages_max || *in_flight >= in_flight_max {
                 break;
             }
-            let Some(message) = slot.message.clone().filter(|_| slot.state != SlotState::Done) else { continue };
+            let Some(message) = slot
+                .message
+                .clone()
+                .filter(|_| slot.state != SlotState::Done)
+            else {
+                continue;
+            };
             let free = match &message.message_group {
                 Some(group) => blocked.insert(group.clone()),
                 None => true,
             };
-            let SlotState::Open { from_ms } = slot.state else { continue };
+            let SlotState::Open { from_ms } = slot.state else {
+                continue;
+            };
             if free && from_ms <= shown_ms {
-                slot.state = SlotState::Leased { until_ms: take.until_ms };
+                slot.state = SlotState::Leased {
+                    until_ms: take.until_ms,
+                };
                 slot.attempts += 1;
                 progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, take.until_ms);
                 *in_flight += 1;
@@ -276,24 +434,46 @@ impl<S: Store> Engine<S> {
     /// Reads messages into the window a FIFO reader chooses from.
     fn fill_fifo(&mut self, take: Take<'_>, queue: u16) -> Result<(), Error> {
         let room = |engine: &Self| {
-            let progress = engine.subscriptions.get(&take.key)?.queues.get(usize::from(queue))?;
-            engine.config.limits.fifo_window.checked_sub(progress.slots.len()).filter(|room| *room > 0)
+            let progress = engine
+                .subscriptions
+                .get(&take.key)?
+                .queues
+                .get(usize::from(queue))?;
+            engine
+                .config
+                .limits
+                .fifo_window
+                .checked_sub(progress.slots.len())
+                .filter(|room| *room > 0)
         };
         while let Some(wanted) = room(self) {
-            let Some(message) = self.next_due(take.key, queue, wanted)? else { break };
-            let Some(progress) = self.subscriptions.get_mut(&take.key).and_then(|subscription| subscription.queue(queue))
+            let Some(message) = self.next_due(take.key, queue, wanted)? else {
+                break;
+            };
+            let Some(progress) = self
+                .subscriptions
+                .get_mut(&take.key)
+                .and_then(|subscription| subscription.queue(queue))
             else {
                 break;
             };
             let place = message.place;
             let known = progress.recovered.remove(&place);
-            let skipped = known == Some(Recovered::Done) || !take.filter.passes(message.tag.as_deref());
+            let skipped =
+                known == Some(Recovered::Done) || !take.filter.passes(message.tag.as_deref());
             let (state, attempts) = match known {
                 _ if skipped => (SlotState::Done, 0),
-                Some(Recovered::Failed { attempts, from_ms }) => (SlotState::Open { from_ms }, attempts),
+                Some(Recovered::Failed { attempts, from_ms }) => {
+                    (SlotState::Open { from_ms }, attempts)
+                }
                 _ => (SlotState::Open { from_ms: 0 }, 0),
             };
-            progress.slots.push_back(Slot { place, state, attempts, message: (!skipped).then_some(message) });
+            progress.slots.push_back(Slot {
+                place,
+                state,
+                attempts,
+                message: (!skipped).then_some(message),
+            });
             if skipped {
                 progress.settle();
                 self.stage.progress.insert((take.key.0, take.key.1, queue));
@@ -302,14 +482,24 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    fn take_retries(&mut self, take: Take<'_>, delivered: &mut Vec<Delivered>) -> Result<(), Error> {
+    fn take_retries(
+        &mut self,
+        take: Take<'_>,
+        delivered: &mut Vec<Delivered>,
+    ) -> Result<(), Error> {
         while !self.is_satisfied(take, delivered.len()) {
-            let Some((place, row)) = self.next_retry(take.key)? else { break };
+            let Some((place, row)) = self.next_retry(take.key)? else {
+                break;
+            };
             let message = match &row.inline {
                 Some(message) => Some(Arc::clone(message)),
-                None => self.find_message(take.key.1, row.queue, row.place)?.map(Arc::new),
+                None => self
+                    .find_message(take.key.1, row.queue, row.place)?
+                    .map(Arc::new),
             };
-            let Some(subscription) = self.subscriptions.get_mut(&take.key) else { break };
+            let Some(subscription) = self.subscriptions.get_mut(&take.key) else {
+                break;
+            };
             subscription.retry_cursor = place;
             let Some(message) = message else {
                 self.tallies.missing_bodies += 1;
@@ -319,10 +509,22 @@ impl<S: Store> Engine<S> {
             subscription.parked.remove(&row.place.sequence);
             subscription.retry_check_ms = std::cmp::min(subscription.retry_check_ms, take.until_ms);
             subscription.in_flight += 1;
-            let mut delivery = deliver(take.key, subscription.generation, row.queue, message, row.attempt);
+            let mut delivery = deliver(
+                take.key,
+                subscription.generation,
+                row.queue,
+                message,
+                row.attempt,
+            );
             delivery.handle.retry = Some(place);
             delivered.push(delivery);
-            subscription.retry_leases.insert(place, RetryLease { row, until_ms: take.until_ms });
+            subscription.retry_leases.insert(
+                place,
+                RetryLease {
+                    row,
+                    until_ms: take.until_ms,
+                },
+            );
         }
         Ok(())
     }
@@ -330,14 +532,26 @@ impl<S: Store> Engine<S> {
     /// The next row of the retry timeline that is due.
     fn next_retry(&mut self, key: SubscriptionKey) -> Result<Option<(Place, RetryRow)>, Error> {
         let shown = self.shown_place();
-        let covered = |subscription: &Subscription| subscription.retries.covers_behind(subscription.retry_cursor);
+        let covered = |subscription: &Subscription| {
+            subscription
+                .retries
+                .covers_behind(subscription.retry_cursor)
+        };
         if !self.subscriptions.get(&key).is_some_and(covered) {
             self.load_retries(key)?;
         }
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Ok(None) };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(None);
+        };
         let cursor = subscription.retry_cursor;
-        let next = subscription.retries.behind(cursor).next().map(|(place, row)| (place, row.clone()));
-        let Some((place, row)) = next.filter(|(place, _)| *place <= shown) else { return Ok(None) };
+        let next = subscription
+            .retries
+            .behind(cursor)
+            .next()
+            .map(|(place, row)| (place, row.clone()));
+        let Some((place, row)) = next.filter(|(place, _)| *place <= shown) else {
+            return Ok(None);
+        };
         subscription.retries.pass(place);
         Ok(Some((place, row)))
     }
@@ -347,7 +561,9 @@ impl<S: Store> Engine<S> {
             let now_ms = self.stamp_ms;
             self.apply(now_ms)?;
         }
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Ok(()) };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(());
+        };
         let after = subscription.retry_cursor;
         let (from, to) = retry_span(key.0, key.1, after);
         let mut rows = self.store.scan(Space::Meta, &from, &to)?;
@@ -360,7 +576,9 @@ impl<S: Store> Engine<S> {
                 break;
             };
             let (row_key, value) = row?;
-            let Some(place) = place_of_key(&row_key, 0) else { continue };
+            let Some(place) = place_of_key(&row_key, 0) else {
+                continue;
+            };
             last = place;
             if !self.stage.removed.contains(&place.sequence) {
                 let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
@@ -369,20 +587,35 @@ impl<S: Store> Engine<S> {
             }
         }
         drop(rows);
-        subscription.retries.load(after, if complete { None } else { Some(last) }, entries);
+        subscription
+            .retries
+            .load(after, if complete { None } else { Some(last) }, entries);
         Ok(())
     }
 
     /// Reads one message from where it stands.
-    pub(crate) fn find_message(&self, topic: u32, queue: u16, place: Place) -> Result<Option<Message>, StoreError> {
+    pub(crate) fn find_message(
+        &self,
+        topic: u32,
+        queue: u16,
+        place: Place,
+    ) -> Result<Option<Message>, StoreError> {
         let key = timeline_key(topic, queue, place);
         let value = self.store.get(Space::Partition(place.partition()), &key)?;
-        value.map(|value| open_message(queue, place, &key, &value)).transpose()
+        value
+            .map(|value| open_message(queue, place, &key, &value))
+            .transpose()
     }
 
     /// Ends leases that have run out, and notes when the next one does.
-    pub(crate) fn end_leases(&mut self, now_ms: u64, key: SubscriptionKey) -> Result<(), StoreError> {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Ok(()) };
+    pub(crate) fn end_leases(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+    ) -> Result<(), StoreError> {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(());
+        };
         let mut ended = HashMap::<u16, Vec<Place>>::new();
         for (queue, progress) in (0_u16..).zip(&mut subscription.queues) {
             if progress.lease_check_ms <= now_ms {
@@ -393,8 +626,16 @@ impl<S: Store> Engine<S> {
         let mut retries = Vec::new();
         if subscription.retry_check_ms <= now_ms {
             let leases = &subscription.retry_leases;
-            retries.extend(leases.iter().filter(|(_, lease)| lease.until_ms <= now_ms).map(|(place, _)| *place));
-            let open = leases.values().map(|lease| lease.until_ms).filter(|until_ms| *until_ms > now_ms);
+            retries.extend(
+                leases
+                    .iter()
+                    .filter(|(_, lease)| lease.until_ms <= now_ms)
+                    .map(|(place, _)| *place),
+            );
+            let open = leases
+                .values()
+                .map(|lease| lease.until_ms)
+                .filter(|until_ms| *until_ms > now_ms);
             subscription.retry_check_ms = open.min().unwrap_or(u64::MAX);
         }
         let mut ended: Vec<_> = ended.into_iter().collect();
@@ -426,8 +667,27 @@ fn end_of_leases(progress: &mut Progress, now_ms: u64) -> Vec<Place> {
     places
 }
 
-fn deliver(key: SubscriptionKey, generation: u32, queue: u16, message: Arc<Message>, attempt: u16) -> Delivered {
+fn deliver(
+    key: SubscriptionKey,
+    generation: u32,
+    queue: u16,
+    message: Arc<Message>,
+    attempt: u16,
+) -> Delivered {
     let place = message.place;
-    let handle = ReceiptHandle { topic: key.1, group: key.0, generation, queue, place, attempt, retry: None };
-    Delivered { message, queue, attempt, handle }
+    let handle = ReceiptHandle {
+        topic: key.1,
+        group: key.0,
+        generation,
+        queue,
+        place,
+        attempt,
+        retry: None,
+    };
+    Delivered {
+        message,
+        queue,
+        attempt,
+        handle,
+    }
 }

@@ -90,7 +90,14 @@ pub(crate) fn counts_key(topic: TopicId) -> Vec<u8> {
 }
 
 pub(crate) fn index_key(topic: TopicId, hash: u64, place: Place, queue: u16) -> Vec<u8> {
-    key!(part::INDEX, topic, hash, place.due_ms, place.sequence, queue)
+    key!(
+        part::INDEX,
+        topic,
+        hash,
+        place.due_ms,
+        place.sequence,
+        queue
+    )
 }
 
 /// Rows of one kind: from the first possible key to behind the last.
@@ -140,7 +147,16 @@ pub(crate) fn index_span(topic: TopicId, hash: u64) -> (Vec<u8>, Vec<u8>) {
 /// Retry rows of a subscription behind `after`.
 pub(crate) fn retry_span(group: GroupId, topic: TopicId, after: Place) -> (Vec<u8>, Vec<u8>) {
     let (_, to) = span(&key!(meta::RETRY, group, topic));
-    (key!(meta::RETRY, group, topic, after.due_ms, after.sequence.saturating_add(1)), to)
+    (
+        key!(
+            meta::RETRY,
+            group,
+            topic,
+            after.due_ms,
+            after.sequence.saturating_add(1)
+        ),
+        to,
+    )
 }
 
 pub(crate) fn timeline_key(topic: TopicId, queue: u16, place: Place) -> [u8; 23] {
@@ -156,7 +172,10 @@ pub(crate) fn timeline_key(topic: TopicId, queue: u16, place: Place) -> [u8; 23]
 /// Messages of a queue behind `after`, up to the end of the queue.
 pub(crate) fn timeline_span(topic: TopicId, queue: u16, after: Place) -> ([u8; 23], Vec<u8>) {
     let (_, to) = span(&key!(part::TIMELINE, topic, queue));
-    let next = Place { sequence: after.sequence.saturating_add(1), ..after };
+    let next = Place {
+        sequence: after.sequence.saturating_add(1),
+        ..after
+    };
     (timeline_key(topic, queue, next), to)
 }
 
@@ -174,7 +193,10 @@ pub(crate) fn place_of_key(key: &[u8], level: u8) -> Option<Place> {
 /// Reads the place and the queue that end an index key.
 pub(crate) fn place_of_index_key(key: &[u8], level: u8) -> Option<(Place, u16)> {
     let (head, queue) = key.split_at_checked(key.len().checked_sub(2)?)?;
-    Some((place_of_key(head, level)?, u16::from_be_bytes(queue.try_into().ok()?)))
+    Some((
+        place_of_key(head, level)?,
+        u16::from_be_bytes(queue.try_into().ok()?),
+    ))
 }
 
 /// Appends a value: version, what `encode` writes, checksum.
@@ -193,8 +215,15 @@ pub(crate) fn open<T>(
     value: &Bytes,
     decode: impl FnOnce(&mut Reader) -> Result<T, &'static str>,
 ) -> Result<T, StoreError> {
-    let damaged = |reason| StoreError::Damaged { space, key: hex(key), reason };
-    let split = value.len().checked_sub(CHECKSUM_BYTES).ok_or_else(|| damaged("it is too short"))?;
+    let damaged = |reason| StoreError::Damaged {
+        space,
+        key: hex(key),
+        reason,
+    };
+    let split = value
+        .len()
+        .checked_sub(CHECKSUM_BYTES)
+        .ok_or_else(|| damaged("it is too short"))?;
     let (content, checksum) = (value.slice(..split), value.slice(split..));
     if checksum.as_ref() != crc32fast::hash(&content).to_le_bytes() {
         return Err(damaged("its checksum does not match"));
@@ -202,10 +231,19 @@ pub(crate) fn open<T>(
     let mut reader = Reader::new(content);
     let format = reader.u8().map_err(damaged)?;
     if format > FORMAT {
-        return Err(StoreError::Newer { space, key: hex(key), found: format, supported: FORMAT });
+        return Err(StoreError::Newer {
+            space,
+            key: hex(key),
+            found: format,
+            supported: FORMAT,
+        });
     }
     let decoded = decode(&mut reader).map_err(damaged)?;
-    if reader.is_empty() { Ok(decoded) } else { Err(damaged("it is too long")) }
+    if reader.is_empty() {
+        Ok(decoded)
+    } else {
+        Err(damaged("it is too long"))
+    }
 }
 
 fn hex(key: &[u8]) -> String {
@@ -225,7 +263,11 @@ pub(crate) fn put_place(buffer: &mut Vec<u8>, place: Place) {
 
 pub(crate) fn read_place(reader: &mut Reader) -> Result<Place, &'static str> {
     let level = reader.u8()?;
-    Ok(Place { due_ms: reader.u64()?, sequence: reader.u64()?, level })
+    Ok(Place {
+        due_ms: reader.u64()?,
+        sequence: reader.u64()?,
+        level,
+    })
 }
 
 const HAS_TAG: u8 = 1;
@@ -293,7 +335,10 @@ impl<'a> MessageFields<'a> {
             }
             put_varint(buffer, self.stored_ms);
             put_varint(buffer, self.born_ms);
-            for text in [self.message_id, self.tag, self.message_group].into_iter().flatten() {
+            for text in [self.message_id, self.tag, self.message_group]
+                .into_iter()
+                .flatten()
+            {
                 put_bytes(buffer, text.as_bytes());
             }
             put_varint(buffer, self.keys.len() as u64);
@@ -310,12 +355,26 @@ impl<'a> MessageFields<'a> {
     }
 }
 
-pub(crate) fn read_message(reader: &mut Reader, queue: u16, place: Place) -> Result<Message, &'static str> {
+pub(crate) fn read_message(
+    reader: &mut Reader,
+    queue: u16,
+    place: Place,
+) -> Result<Message, &'static str> {
     let flags = reader.u8()?;
-    let identity = if flags & WAS_MOVED == 0 { place.sequence } else { reader.varint()? };
+    let identity = if flags & WAS_MOVED == 0 {
+        place.sequence
+    } else {
+        reader.varint()?
+    };
     let stored_ms = reader.varint()?;
     let born_ms = reader.varint()?;
-    let mut text_if = |bit: u8| if flags & bit == 0 { Ok(None) } else { reader.text().map(Some) };
+    let mut text_if = |bit: u8| {
+        if flags & bit == 0 {
+            Ok(None)
+        } else {
+            reader.text().map(Some)
+        }
+    };
     let message_id = text_if(HAS_ID)?;
     let tag = text_if(HAS_TAG)?;
     let message_group = text_if(HAS_GROUP)?;
@@ -329,12 +388,30 @@ pub(crate) fn read_message(reader: &mut Reader, queue: u16, place: Place) -> Res
     }
     let body = reader.bytes()?;
     let message_id = message_id.unwrap_or_else(|| crate::handle::made_message_id(queue, place));
-    Ok(Message { place, identity, message_id, tag, keys, properties, message_group, born_ms, stored_ms, body })
+    Ok(Message {
+        place,
+        identity,
+        message_id,
+        tag,
+        keys,
+        properties,
+        message_group,
+        born_ms,
+        stored_ms,
+        body,
+    })
 }
 
 /// Decodes a message row.
-pub(crate) fn open_message(queue: u16, place: Place, key: &[u8], value: &Bytes) -> Result<Message, StoreError> {
-    open(Space::Partition(place.partition()), key, value, |reader| read_message(reader, queue, place))
+pub(crate) fn open_message(
+    queue: u16,
+    place: Place,
+    key: &[u8],
+    value: &Bytes,
+) -> Result<Message, StoreError> {
+    open(Space::Partition(place.partition()), key, value, |reader| {
+        read_message(reader, queue, place)
+    })
 }
 
 /// The record each commit carries.
@@ -361,7 +438,8 @@ impl Head {
     }
 
     pub(crate) fn read(reader: &mut Reader) -> Result<Self, &'static str> {
-        let id = |reader: &mut Reader| u32::try_from(reader.varint()?).map_err(|_| "an id is too large");
+        let id =
+            |reader: &mut Reader| u32::try_from(reader.varint()?).map_err(|_| "an id is too large");
         Ok(Self {
             next_sequence: reader.varint()?,
             floor_ms: reader.varint()?,
@@ -380,11 +458,28 @@ mod tests {
         let places = [(1, 9), (2, 1), (2, 2), (256, 0), (1 << 40, 3)];
         let keys: Vec<_> = places
             .iter()
-            .map(|&(due_ms, sequence)| timeline_key(7, 1, Place { due_ms, sequence, level: 0 }))
+            .map(|&(due_ms, sequence)| {
+                timeline_key(
+                    7,
+                    1,
+                    Place {
+                        due_ms,
+                        sequence,
+                        level: 0,
+                    },
+                )
+            })
             .collect();
         assert!(keys.is_sorted());
         for (key, (due_ms, sequence)) in keys.iter().zip(places) {
-            assert_eq!(place_of_key(key, 2), Some(Place { due_ms, sequence, level: 2 }));
+            assert_eq!(
+                place_of_key(key, 2),
+                Some(Place {
+                    due_ms,
+                    sequence,
+                    level: 2
+                })
+            );
         }
     }
 
@@ -400,17 +495,29 @@ mod tests {
             born_ms: 5,
             ..NewMessage::default()
         };
-        let place = Place { due_ms: 10, sequence: 3, level: 1 };
+        let place = Place {
+            due_ms: 10,
+            sequence: 3,
+            level: 1,
+        };
         let mut value = Vec::new();
         MessageFields::of_new(&message, place, 6).encode(&mut value);
-        let read = open_message(2, place, b"k", &Bytes::from(value.clone())).expect("an intact row");
-        assert_eq!((read.body.as_ref(), read.identity, read.stored_ms), (b"pay me".as_ref(), 3, 6));
-        assert_eq!((read.message_id.as_str(), read.message_group.as_deref()), ("m-1", Some("g")));
+        let read =
+            open_message(2, place, b"k", &Bytes::from(value.clone())).expect("an intact row");
+        assert_eq!(
+            (read.body.as_ref(), read.identity, read.stored_ms),
+            (b"pay me".as_ref(), 3, 6)
+        );
+        assert_eq!(
+            (read.message_id.as_str(), read.message_group.as_deref()),
+            ("m-1", Some("g"))
+        );
 
         for index in 0..value.len() {
             let mut damaged = value.clone();
             damaged[index] ^= 0x10;
-            let error = open_message(2, place, b"k", &Bytes::from(damaged)).expect_err("a flipped bit");
+            let error =
+                open_message(2, place, b"k", &Bytes::from(damaged)).expect_err("a flipped bit");
             assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
         }
         assert!(open_message(2, place, b"k", &Bytes::from(value[..9].to_vec())).is_err());
@@ -421,8 +528,19 @@ mod tests {
         let mut value = vec![FORMAT + 1, 0];
         let checksum = crc32fast::hash(&value);
         value.extend_from_slice(&checksum.to_le_bytes());
-        let error = open(Space::Meta, b"k", &Bytes::from(value), |_| Ok(())).expect_err("a newer format");
-        assert!(matches!(error, StoreError::Newer { found: 2, supported: 1, .. }), "{error}");
+        let error =
+            open(Space::Meta, b"k", &Bytes::from(value), |_| Ok(())).expect_err("a newer format");
+        assert!(
+            matches!(
+                error,
+                StoreError::Newer {
+                    found: 2,
+                    supported: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 
     #[test]

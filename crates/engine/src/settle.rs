@@ -42,8 +42,12 @@ impl<S: Store> Engine<S> {
 
     fn ack_fresh(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
         let next_sequence = self.head.next_sequence;
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Err(Error::Expired) };
-        let Some(progress) = subscription.queue(handle.queue) else { return Err(Error::Expired) };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Err(Error::Expired);
+        };
+        let Some(progress) = subscription.queue(handle.queue) else {
+            return Err(Error::Expired);
+        };
         if handle.place <= progress.position {
             return self.ack_parked(key, handle);
         }
@@ -73,15 +77,32 @@ impl<S: Store> Engine<S> {
 
     /// A lease that made way for the ones behind it has a row on the retry timeline.
     fn ack_parked(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
-        let parked = self.subscriptions.get_mut(&key).and_then(|subscription| subscription.parked.remove(&handle.place.sequence));
-        let Some(retry) = parked else { return Err(Error::Expired) };
-        let row = RetryRow { queue: handle.queue, place: handle.place, attempt: handle.attempt + 1, inline: None };
+        let parked = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.parked.remove(&handle.place.sequence));
+        let Some(retry) = parked else {
+            return Err(Error::Expired);
+        };
+        let row = RetryRow {
+            queue: handle.queue,
+            place: handle.place,
+            attempt: handle.attempt + 1,
+            inline: None,
+        };
         self.remove_retry(key, retry, &row);
         Ok(())
     }
 
-    fn ack_retry(&mut self, key: SubscriptionKey, handle: &ReceiptHandle, retry: Place) -> Result<(), Error> {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Err(Error::Expired) };
+    fn ack_retry(
+        &mut self,
+        key: SubscriptionKey,
+        handle: &ReceiptHandle,
+        retry: Place,
+    ) -> Result<(), Error> {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Err(Error::Expired);
+        };
         if let Some(lease) = subscription.retry_leases.get(&retry) {
             if lease.row.attempt != handle.attempt {
                 return Err(Error::Expired);
@@ -97,7 +118,9 @@ impl<S: Store> Engine<S> {
             return Err(Error::Expired);
         }
         let row_key = retry_key(key.0, key.1, retry);
-        let Some(value) = self.store.get(Space::Meta, &row_key)? else { return Err(Error::Expired) };
+        let Some(value) = self.store.get(Space::Meta, &row_key)? else {
+            return Err(Error::Expired);
+        };
         let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
         if row.attempt != handle.attempt || row.place != handle.place {
             return Err(Error::Expired);
@@ -109,16 +132,30 @@ impl<S: Store> Engine<S> {
     /// Hands a delivery back: it comes again after `delay_ms`, or after the group's back-off.
     ///
     /// When all its deliveries are used up it becomes a dead letter instead.
-    pub fn retry_later(&mut self, now_ms: u64, handle: &ReceiptHandle, delay_ms: Option<u64>) -> Result<(), Error> {
+    pub fn retry_later(
+        &mut self,
+        now_ms: u64,
+        handle: &ReceiptHandle,
+        delay_ms: Option<u64>,
+    ) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
         self.note_seen(now_ms, key.0);
         self.check_leased(key, handle)?;
-        let backoff_ms = || self.catalog.groups.get(&key.0).map_or(0, |group| group.spec.backoff_after_ms(handle.attempt));
+        let backoff_ms = || {
+            self.catalog
+                .groups
+                .get(&key.0)
+                .map_or(0, |group| group.spec.backoff_after_ms(handle.attempt))
+        };
         let delay_ms = delay_ms.unwrap_or_else(backoff_ms);
         let limit = self.config.limits.delay_ms_max;
         if delay_ms > limit {
-            return Err(Error::OverLimit { field: "delay in ms", found: delay_ms, limit });
+            return Err(Error::OverLimit {
+                field: "delay in ms",
+                found: delay_ms,
+                limit,
+            });
         }
         match handle.retry {
             Some(retry) => self.fail_retry(now_ms, key, retry, delay_ms)?,
@@ -130,26 +167,40 @@ impl<S: Store> Engine<S> {
     }
 
     /// Keeps a delivery hidden from now on for `invisible_ms`; its handle stays as it is.
-    pub fn change_invisible(&mut self, now_ms: u64, handle: &ReceiptHandle, invisible_ms: u64) -> Result<(), Error> {
+    pub fn change_invisible(
+        &mut self,
+        now_ms: u64,
+        handle: &ReceiptHandle,
+        invisible_ms: u64,
+    ) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         if invisible_ms > INVISIBLE_MS_MAX {
             let (found, limit) = (invisible_ms, INVISIBLE_MS_MAX);
-            return Err(Error::OverLimit { field: "invisible duration in ms", found, limit });
+            return Err(Error::OverLimit {
+                field: "invisible duration in ms",
+                found,
+                limit,
+            });
         }
         let key = self.key_of(handle)?;
         self.note_seen(now_ms, key.0);
         self.check_leased(key, handle)?;
         let new_until_ms = now_ms.saturating_add(invisible_ms);
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Err(Error::Expired) };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Err(Error::Expired);
+        };
         if let Some(retry) = handle.retry {
             if let Some(lease) = subscription.retry_leases.get_mut(&retry) {
                 lease.until_ms = new_until_ms;
-                subscription.retry_check_ms = std::cmp::min(subscription.retry_check_ms, new_until_ms);
+                subscription.retry_check_ms =
+                    std::cmp::min(subscription.retry_check_ms, new_until_ms);
             }
         } else if let Some(progress) = subscription.queue(handle.queue) {
             progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, new_until_ms);
             if let Some(slot) = progress.slot(handle.place) {
-                slot.state = SlotState::Leased { until_ms: new_until_ms };
+                slot.state = SlotState::Leased {
+                    until_ms: new_until_ms,
+                };
             }
         }
         self.refresh_check(key);
@@ -162,15 +213,14 @@ impl<S: Store> Engine<S> {
         let key = self.key_of(handle)?;
         self.note_seen(now_ms, key.0);
         self.check_leased(key, handle)?;
-        match handle.retry {
-            Some(retry) => {
-                let Some(lease) = self.take_retry_lease(key, retry) else { return Err(Error::Expired) };
-                self.bury_retry(now_ms, key, retry, &lease)?;
-            }
-            None => {
-                self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
-                self.finish_slot(key, (handle.queue, handle.place));
-            }
+        if let Some(retry) = handle.retry {
+            let Some(row) = self.take_retry_lease(key, retry) else {
+                return Err(Error::Expired);
+            };
+            self.bury_retry(now_ms, key, retry, &row)?;
+        } else {
+            self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
+            self.finish_slot(key, (handle.queue, handle.place));
         }
         self.wake_after_end(key);
         Ok(())
@@ -179,24 +229,39 @@ impl<S: Store> Engine<S> {
     fn key_of(&self, handle: &ReceiptHandle) -> Result<SubscriptionKey, Error> {
         let key = (handle.group, handle.topic);
         let subscription = self.subscriptions.get(&key).ok_or(Error::Expired)?;
-        if subscription.generation == handle.generation { Ok(key) } else { Err(Error::Expired) }
+        if subscription.generation == handle.generation {
+            Ok(key)
+        } else {
+            Err(Error::Expired)
+        }
     }
 
     /// Refuses a handle whose delivery is not with a consumer any more.
     fn check_leased(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Err(Error::Expired) };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Err(Error::Expired);
+        };
         let leased = match handle.retry {
-            Some(retry) => subscription.retry_leases.get(&retry).is_some_and(|lease| lease.row.attempt == handle.attempt),
-            None => subscription.queue(handle.queue).and_then(|progress| progress.slot(handle.place)).is_some_and(|slot| {
-                matches!(slot.state, SlotState::Leased { .. }) && slot.attempts == handle.attempt
-            }),
+            Some(retry) => subscription
+                .retry_leases
+                .get(&retry)
+                .is_some_and(|lease| lease.row.attempt == handle.attempt),
+            None => subscription
+                .queue(handle.queue)
+                .and_then(|progress| progress.slot(handle.place))
+                .is_some_and(|slot| {
+                    matches!(slot.state, SlotState::Leased { .. })
+                        && slot.attempts == handle.attempt
+                }),
         };
         if leased { Ok(()) } else { Err(Error::Expired) }
     }
 
     /// Marks a delivered message of a queue as done.
     fn finish_slot(&mut self, key: SubscriptionKey, (queue, place): InQueue) {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return;
+        };
         if let Some(progress) = subscription.queue(queue) {
             if let Some(slot) = progress.slot(place) {
                 slot.state = SlotState::Done;
@@ -216,11 +281,20 @@ impl<S: Store> Engine<S> {
         (queue, place): InQueue,
         delay_ms: u64,
     ) -> Result<(), StoreError> {
-        let Some(group) = self.catalog.groups.get(&key.0).map(|group| &group.spec) else { return Ok(()) };
+        let Some(group) = self.catalog.groups.get(&key.0).map(|group| &group.spec) else {
+            return Ok(());
+        };
         let (fifo, attempts_max) = (group.fifo, group.attempts_max);
         let again_ms = now_ms.saturating_add(delay_ms);
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return Ok(()) };
-        let Some(slot) = subscription.queue(queue).and_then(|progress| progress.slot(place)) else { return Ok(()) };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(());
+        };
+        let Some(slot) = subscription
+            .queue(queue)
+            .and_then(|progress| progress.slot(place))
+        else {
+            return Ok(());
+        };
         let attempts = slot.attempts;
         if attempts >= attempts_max {
             self.bury(now_ms, key, (queue, place), attempts)?;
@@ -230,7 +304,12 @@ impl<S: Store> Engine<S> {
             subscription.in_flight -= 1;
             self.stage.progress.insert((key.0, key.1, queue));
         } else {
-            let row = RetryRow { queue, place, attempt: attempts + 1, inline: None };
+            let row = RetryRow {
+                queue,
+                place,
+                attempt: attempts + 1,
+                inline: None,
+            };
             self.add_retry(now_ms, key, again_ms, row);
             self.finish_slot(key, (queue, place));
         }
@@ -246,14 +325,28 @@ impl<S: Store> Engine<S> {
         retry: Place,
         delay_ms: u64,
     ) -> Result<(), StoreError> {
-        let attempts_max = self.catalog.groups.get(&key.0).map_or(1, |group| group.spec.attempts_max);
-        let Some(row) = self.take_retry_lease(key, retry) else { return Ok(()) };
+        let attempts_max = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .map_or(1, |group| group.spec.attempts_max);
+        let Some(row) = self.take_retry_lease(key, retry) else {
+            return Ok(());
+        };
         if row.attempt >= attempts_max {
             return self.bury_retry(now_ms, key, retry, &row);
         }
         self.remove_retry(key, retry, &row);
         let again_ms = now_ms.saturating_add(delay_ms);
-        self.add_retry(now_ms, key, again_ms, RetryRow { attempt: row.attempt + 1, ..row });
+        self.add_retry(
+            now_ms,
+            key,
+            again_ms,
+            RetryRow {
+                attempt: row.attempt + 1,
+                ..row
+            },
+        );
         self.lower_wake(key, again_ms);
         Ok(())
     }
@@ -266,9 +359,22 @@ impl<S: Store> Engine<S> {
     }
 
     /// Writes a row to the retry timeline; the message stays where it is and pins its partition.
-    pub(crate) fn add_retry(&mut self, now_ms: u64, key: SubscriptionKey, visible_ms: u64, row: RetryRow) -> Place {
-        let retry = Place { level: 0, ..self.new_place(now_ms, visible_ms) };
-        self.stage.batch.put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| row.encode(buffer));
+    pub(crate) fn add_retry(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        visible_ms: u64,
+        row: RetryRow,
+    ) -> Place {
+        let retry = Place {
+            level: 0,
+            ..self.new_place(now_ms, visible_ms)
+        };
+        self.stage
+            .batch
+            .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
+                row.encode(buffer);
+            });
         self.stage.retried.insert(key);
         if row.inline.is_none() {
             *self.pins.entry(row.place.partition()).or_default() += 1;
@@ -287,7 +393,9 @@ impl<S: Store> Engine<S> {
     }
 
     pub(crate) fn remove_retry(&mut self, key: SubscriptionKey, retry: Place, row: &RetryRow) {
-        self.stage.batch.remove(Space::Meta, &retry_key(key.0, key.1, retry));
+        self.stage
+            .batch
+            .remove(Space::Meta, &retry_key(key.0, key.1, retry));
         self.stage.removed.insert(retry.sequence);
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
             subscription.retrying = subscription.retrying.saturating_sub(1);
@@ -310,11 +418,26 @@ impl<S: Store> Engine<S> {
     /// visible when the lease ends, and the position may pass it.
     pub(crate) fn park_front(&mut self, key: SubscriptionKey, queue: u16) {
         let now_ms = self.stamp_ms;
-        let Some(progress) = self.subscriptions.get_mut(&key).and_then(|subscription| subscription.queue(queue)) else { return };
-        let Some(slot) = progress.slots.front() else { return };
-        let SlotState::Leased { until_ms } = slot.state else { return };
+        let Some(progress) = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue))
+        else {
+            return;
+        };
+        let Some(slot) = progress.slots.front() else {
+            return;
+        };
+        let SlotState::Leased { until_ms } = slot.state else {
+            return;
+        };
         let (place, attempt) = (slot.place, slot.attempts);
-        let row = RetryRow { queue, place, attempt: attempt + 1, inline: None };
+        let row = RetryRow {
+            queue,
+            place,
+            attempt: attempt + 1,
+            inline: None,
+        };
         let retry = self.add_retry(now_ms, key, until_ms, row);
         self.finish_slot(key, (queue, place));
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
@@ -322,7 +445,13 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn bury_retry(&mut self, now_ms: u64, key: SubscriptionKey, retry: Place, row: &RetryRow) -> Result<(), StoreError> {
+    fn bury_retry(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        retry: Place,
+        row: &RetryRow,
+    ) -> Result<(), StoreError> {
         match &row.inline {
             Some(message) => self.bury_message(now_ms, key, &Arc::clone(message), row.attempt),
             None => self.bury(now_ms, key, (row.queue, row.place), row.attempt)?,
@@ -332,7 +461,13 @@ impl<S: Store> Engine<S> {
     }
 
     /// Copies a message to the dead-letter topic of the group.
-    fn bury(&mut self, now_ms: u64, key: SubscriptionKey, (queue, place): InQueue, attempts: u16) -> Result<(), StoreError> {
+    fn bury(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        (queue, place): InQueue,
+        attempts: u16,
+    ) -> Result<(), StoreError> {
         match self.find_message(key.1, queue, place)? {
             Some(message) => self.bury_message(now_ms, key, &message, attempts),
             None => self.tallies.missing_bodies += 1,
@@ -340,9 +475,27 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    fn bury_message(&mut self, now_ms: u64, key: SubscriptionKey, message: &Message, attempts: u16) {
-        let Some(name) = self.catalog.groups.get(&key.0).map(|group| group.spec.dead_letter_topic()) else { return };
-        let origin = self.catalog.topics.get(&key.1).map(|topic| topic.spec.name.clone()).unwrap_or_default();
+    fn bury_message(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        message: &Message,
+        attempts: u16,
+    ) {
+        let Some(name) = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .map(|group| group.spec.dead_letter_topic())
+        else {
+            return;
+        };
+        let origin = self
+            .catalog
+            .topics
+            .get(&key.1)
+            .map(|topic| topic.spec.name.clone())
+            .unwrap_or_default();
         let topic = match self.catalog.find_topic(&name) {
             Some(topic) => topic,
             None => self.add_topic(TopicSpec::new(name, TopicKind::Normal)),
@@ -350,21 +503,43 @@ impl<S: Store> Engine<S> {
         let mut letter = message.clone();
         letter.message_group = None;
         letter.keys.truncate(KEYS_MAX);
-        letter.properties.retain(|(name, _)| !name.starts_with("DLQ_"));
-        letter.properties.push((DEAD_LETTER_TOPIC_PROPERTY.into(), origin));
-        letter.properties.push((DEAD_LETTER_ID_PROPERTY.into(), message.message_id.clone()));
-        letter.properties.push((DEAD_LETTER_ATTEMPTS_PROPERTY.into(), attempts.to_string()));
+        letter
+            .properties
+            .retain(|(name, _)| !name.starts_with("DLQ_"));
+        letter
+            .properties
+            .push((DEAD_LETTER_TOPIC_PROPERTY.into(), origin));
+        letter
+            .properties
+            .push((DEAD_LETTER_ID_PROPERTY.into(), message.message_id.clone()));
+        letter
+            .properties
+            .push((DEAD_LETTER_ATTEMPTS_PROPERTY.into(), attempts.to_string()));
         letter.stored_ms = now_ms;
         // A dead letter is a message of its own: the sequence it gets becomes its identity.
         letter.identity = self.head.next_sequence;
-        self.append_moved(now_ms, Target { topic, queue: 0, due_ms: now_ms }, &letter);
+        self.append_moved(
+            now_ms,
+            Target {
+                topic,
+                queue: 0,
+                due_ms: now_ms,
+            },
+            &letter,
+        );
         self.tallies.dead_letters += 1;
     }
 
     /// Something ended: a group that was full or blocked may go on.
     fn wake_after_end(&mut self, key: SubscriptionKey) {
-        let Some(subscription) = self.subscriptions.get(&key) else { return };
-        let fifo = self.catalog.groups.get(&key.0).is_some_and(|group| group.spec.fifo);
+        let Some(subscription) = self.subscriptions.get(&key) else {
+            return;
+        };
+        let fifo = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .is_some_and(|group| group.spec.fifo);
         if fifo || subscription.in_flight + 1 >= self.config.limits.in_flight_max {
             let shown_ms = self.frontier.shown_ms();
             self.lower_wake(key, shown_ms);

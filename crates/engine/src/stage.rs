@@ -68,12 +68,24 @@ pub(crate) struct Frontier {
 impl Frontier {
     /// The frontier after a start: everything up to the stored floor may have been shown before.
     pub(crate) fn new(floor_ms: u64) -> Self {
-        Self { shown_ms: floor_ms, floor_ms, staged_ms: u64::MAX, unsynced: VecDeque::new(), applied: 0, durable: 0 }
+        Self {
+            shown_ms: floor_ms,
+            floor_ms,
+            staged_ms: u64::MAX,
+            unsynced: VecDeque::new(),
+            applied: 0,
+            durable: 0,
+        }
     }
 
     /// Moves on as far as `now_ms` allows and tells where it stands.
     pub(crate) fn advance(&mut self, now_ms: u64) -> u64 {
-        let unsynced_ms = self.unsynced.iter().map(|unsynced| unsynced.earliest_ms).min().unwrap_or(u64::MAX);
+        let unsynced_ms = self
+            .unsynced
+            .iter()
+            .map(|unsynced| unsynced.earliest_ms)
+            .min()
+            .unwrap_or(u64::MAX);
         let pending_ms = std::cmp::min(self.staged_ms, unsynced_ms).saturating_sub(1);
         let reach_ms = std::cmp::min(std::cmp::min(now_ms, self.floor_ms), pending_ms);
         self.shown_ms = std::cmp::max(self.shown_ms, reach_ms);
@@ -96,13 +108,19 @@ impl Frontier {
 
     /// The floor the newest head record carries, durable or not.
     pub(crate) fn promised_ms(&self) -> u64 {
-        self.unsynced.back().map_or(self.floor_ms, |unsynced| unsynced.floor_ms)
+        self.unsynced
+            .back()
+            .map_or(self.floor_ms, |unsynced| unsynced.floor_ms)
     }
 
     /// The stage was applied with a head record of this floor.
     pub(crate) fn applied(&mut self, floor_ms: u64) {
         self.applied += 1;
-        self.unsynced.push_back(Unsynced { epoch: self.applied, earliest_ms: self.staged_ms, floor_ms });
+        self.unsynced.push_back(Unsynced {
+            epoch: self.applied,
+            earliest_ms: self.staged_ms,
+            floor_ms,
+        });
         self.staged_ms = u64::MAX;
     }
 
@@ -134,7 +152,11 @@ mod tests {
     #[test]
     fn readers_stay_below_what_is_not_durable() {
         let mut frontier = Frontier::new(1_000);
-        assert_eq!(frontier.advance(1_500), 1_000, "the stored floor holds readers back");
+        assert_eq!(
+            frontier.advance(1_500),
+            1_000,
+            "the stored floor holds readers back"
+        );
         assert_eq!(frontier.earliest_ms(900), 1_001);
         frontier.touch(1_500);
         frontier.applied(1_700);

@@ -36,7 +36,9 @@ pub enum StoreError {
         reason: &'static str,
     },
     /// The record was written by a newer version.
-    #[error("record in {space:?} at key {key} has format {found}; this version reads up to {supported}")]
+    #[error(
+        "record in {space:?} at key {key} has format {found}; this version reads up to {supported}"
+    )]
     Newer {
         /// Where it lies.
         space: Space,
@@ -125,7 +127,13 @@ impl Batch {
         self.buffer.extend_from_slice(key);
         let value_start = self.buffer.len();
         encode(&mut self.buffer);
-        self.changes.push(Change { space, key_start, value_start, end: self.buffer.len(), remove: false });
+        self.changes.push(Change {
+            space,
+            key_start,
+            value_start,
+            end: self.buffer.len(),
+            remove: false,
+        });
     }
 
     /// Adds the removal of a row.
@@ -133,18 +141,37 @@ impl Batch {
         let key_start = self.buffer.len();
         self.buffer.extend_from_slice(key);
         let end = self.buffer.len();
-        self.changes.push(Change { space, key_start, value_start: end, end, remove: true });
+        self.changes.push(Change {
+            space,
+            key_start,
+            value_start: end,
+            end,
+            remove: true,
+        });
     }
 
     /// The changes in the order in which they were added.
     pub fn changes(&self) -> impl Iterator<Item = ChangeRef<'_>> {
         self.changes.iter().map(|change| {
-            let key = self.buffer.get(change.key_start..change.value_start).unwrap_or_default();
-            let value = self.buffer.get(change.value_start..change.end).unwrap_or_default();
+            let key = self
+                .buffer
+                .get(change.key_start..change.value_start)
+                .unwrap_or_default();
+            let value = self
+                .buffer
+                .get(change.value_start..change.end)
+                .unwrap_or_default();
             if change.remove {
-                ChangeRef::Remove { space: change.space, key }
+                ChangeRef::Remove {
+                    space: change.space,
+                    key,
+                }
             } else {
-                ChangeRef::Put { space: change.space, key, value }
+                ChangeRef::Put {
+                    space: change.space,
+                    key,
+                    value,
+                }
             }
         })
     }

@@ -71,13 +71,20 @@ impl Progress {
     }
 
     pub(crate) fn slot(&mut self, place: Place) -> Option<&mut Slot> {
-        let index = self.slots.binary_search_by_key(&place, |slot| slot.place).ok()?;
+        let index = self
+            .slots
+            .binary_search_by_key(&place, |slot| slot.place)
+            .ok()?;
         self.slots.get_mut(index)
     }
 
     /// Moves the position over everything in front that is done.
     pub(crate) fn settle(&mut self) {
-        while self.slots.front().is_some_and(|slot| slot.state == SlotState::Done) {
+        while self
+            .slots
+            .front()
+            .is_some_and(|slot| slot.state == SlotState::Done)
+        {
             if let Some(slot) = self.slots.pop_front() {
                 self.position = slot.place;
                 self.passed += 1;
@@ -99,10 +106,13 @@ impl Progress {
                 };
                 (failures > 0).then_some((slot.place, failures, from_ms))
             });
-            let recovered = self.recovered.iter().map(|(place, recovered)| match recovered {
-                Recovered::Done => (*place, 0, 0),
-                Recovered::Failed { attempts, from_ms } => (*place, *attempts, *from_ms),
-            });
+            let recovered = self
+                .recovered
+                .iter()
+                .map(|(place, recovered)| match recovered {
+                    Recovered::Done => (*place, 0, 0),
+                    Recovered::Failed { attempts, from_ms } => (*place, *attempts, *from_ms),
+                });
             let entries: Vec<_> = slots.chain(recovered).collect();
             put_varint(buffer, entries.len() as u64);
             let mut last_ms = self.position.due_ms;
@@ -120,16 +130,30 @@ impl Progress {
     }
 
     pub(crate) fn read(reader: &mut Reader) -> Result<(Self, u32), &'static str> {
-        let generation = u32::try_from(reader.varint()?).map_err(|_| "a generation is too large")?;
+        let generation =
+            u32::try_from(reader.varint()?).map_err(|_| "a generation is too large")?;
         let mut progress = Self::starting_at(read_place(reader)?);
         progress.passed = reader.varint()?;
         let mut due_ms = progress.position.due_ms;
         for _ in 0..reader.length()? {
-            due_ms = due_ms.checked_add(reader.varint()?).ok_or("a due time is too large")?;
-            let place = Place { due_ms, sequence: reader.varint()?, level: reader.u8()? };
-            let attempts = u16::try_from(reader.varint()?).map_err(|_| "an attempt count is too large")?;
-            let recovered =
-                if attempts == 0 { Recovered::Done } else { Recovered::Failed { attempts, from_ms: reader.varint()? } };
+            due_ms = due_ms
+                .checked_add(reader.varint()?)
+                .ok_or("a due time is too large")?;
+            let place = Place {
+                due_ms,
+                sequence: reader.varint()?,
+                level: reader.u8()?,
+            };
+            let attempts =
+                u16::try_from(reader.varint()?).map_err(|_| "an attempt count is too large")?;
+            let recovered = if attempts == 0 {
+                Recovered::Done
+            } else {
+                Recovered::Failed {
+                    attempts,
+                    from_ms: reader.varint()?,
+                }
+            };
             progress.recovered.insert(place, recovered);
         }
         Ok((progress, generation))
@@ -175,10 +199,19 @@ impl RetryRow {
     pub(crate) fn read(reader: &mut Reader) -> Result<Self, &'static str> {
         let queue = u16::try_from(reader.varint()?).map_err(|_| "a queue is impossible")?;
         let place = read_place(reader)?;
-        let attempt = u16::try_from(reader.varint()?).map_err(|_| "an attempt count is too large")?;
-        let inline =
-            if reader.is_empty() { None } else { Some(Arc::new(read_message(reader, queue, place)?)) };
-        Ok(Self { queue, place, attempt, inline })
+        let attempt =
+            u16::try_from(reader.varint()?).map_err(|_| "an attempt count is too large")?;
+        let inline = if reader.is_empty() {
+            None
+        } else {
+            Some(Arc::new(read_message(reader, queue, place)?))
+        };
+        Ok(Self {
+            queue,
+            place,
+            attempt,
+            inline,
+        })
     }
 }
 
@@ -236,7 +269,12 @@ impl Subscription {
 
     /// When the first lease may end, in ms.
     pub(crate) fn next_check_ms(&self) -> Option<u64> {
-        let fresh_ms = self.queues.iter().map(|progress| progress.lease_check_ms).min().unwrap_or(u64::MAX);
+        let fresh_ms = self
+            .queues
+            .iter()
+            .map(|progress| progress.lease_check_ms)
+            .min()
+            .unwrap_or(u64::MAX);
         Some(std::cmp::min(fresh_ms, self.retry_check_ms)).filter(|check_ms| *check_ms < u64::MAX)
     }
 }

@@ -30,12 +30,16 @@ impl Source<'_> {
     /// Moves to the next row and tells its place.
     fn advance(&mut self) -> Result<Option<Place>, StoreError> {
         self.row = self.rows.next().transpose()?;
-        let Some((key, _)) = &self.row else { return Ok(None) };
-        place_of_key(key, self.level).map(Some).ok_or_else(|| StoreError::Damaged {
-            space: self.space,
-            key: format!("{key:02x?}"),
-            reason: "its key is too short",
-        })
+        let Some((key, _)) = &self.row else {
+            return Ok(None);
+        };
+        place_of_key(key, self.level)
+            .map(Some)
+            .ok_or_else(|| StoreError::Damaged {
+                space: self.space,
+                key: format!("{key:02x?}"),
+                reason: "its key is too short",
+            })
     }
 }
 
@@ -52,7 +56,11 @@ pub(crate) struct ReadRange {
 ///
 /// `partitions` are those that hold something of the topic, in ascending order of their start. One is
 /// opened only when the merge has reached its start, so a read near the present opens few.
-pub(crate) fn read<S: Store>(store: &S, partitions: &[PartitionId], range: ReadRange) -> Result<Stretch, StoreError> {
+pub(crate) fn read<S: Store>(
+    store: &S,
+    partitions: &[PartitionId],
+    range: ReadRange,
+) -> Result<Stretch, StoreError> {
     let mut waiting = partitions
         .iter()
         .copied()
@@ -63,12 +71,21 @@ pub(crate) fn read<S: Store>(store: &S, partitions: &[PartitionId], range: ReadR
     let mut messages = Vec::new();
     let mut bytes = 0;
     loop {
-        let head_ms = heads.peek().map(|Reverse((place, _)): &Reverse<(Place, usize)>| place.due_ms);
-        if let Some(partition) = waiting.next_if(|next| head_ms.is_none_or(|head_ms| next.start_ms() <= head_ms)) {
+        let head_ms = heads
+            .peek()
+            .map(|Reverse((place, _)): &Reverse<(Place, usize)>| place.due_ms);
+        if let Some(partition) =
+            waiting.next_if(|next| head_ms.is_none_or(|head_ms| next.start_ms() <= head_ms))
+        {
             let space = Space::Partition(partition);
             let (from, to) = timeline_span(range.topic, range.queue, range.after);
             let rows = store.scan(space, &from, &to)?;
-            let mut source = Source { rows, space, level: partition.level, row: None };
+            let mut source = Source {
+                rows,
+                space,
+                level: partition.level,
+                row: None,
+            };
             if let Some(place) = source.advance()? {
                 heads.push(Reverse((place, sources.len())));
                 sources.push(source);
@@ -76,12 +93,20 @@ pub(crate) fn read<S: Store>(store: &S, partitions: &[PartitionId], range: ReadR
             continue;
         }
         let Some(Reverse((place, index))) = heads.pop() else {
-            return Ok(Stretch { messages, complete: true });
+            return Ok(Stretch {
+                messages,
+                complete: true,
+            });
         };
         if messages.len() >= range.messages_max || bytes >= READ_BYTES_MAX {
-            return Ok(Stretch { messages, complete: false });
+            return Ok(Stretch {
+                messages,
+                complete: false,
+            });
         }
-        let Some(source) = sources.get_mut(index) else { continue };
+        let Some(source) = sources.get_mut(index) else {
+            continue;
+        };
         if let Some((key, value)) = source.row.take() {
             bytes += value.len();
             messages.push(open_message(range.queue, place, &key, &value)?);

@@ -10,7 +10,7 @@ use crate::record::{GroupId, seal};
 use crate::window::Window;
 
 /// Buckets a partition's messages of one topic are counted in.
-pub const COUNT_BUCKETS: usize = 60;
+pub(crate) const COUNT_BUCKETS: usize = 60;
 
 /// A topic and the heads of its message queues.
 #[derive(Debug)]
@@ -29,7 +29,14 @@ pub(crate) struct TopicState {
 impl TopicState {
     pub(crate) fn new(spec: TopicSpec) -> Self {
         let queues = (0..spec.queues).map(|_| Window::default()).collect();
-        Self { spec, queues, totals: Totals::default(), next_queue: 0, watchers: Vec::new(), readers: Vec::new() }
+        Self {
+            spec,
+            queues,
+            totals: Totals::default(),
+            next_queue: 0,
+            watchers: Vec::new(),
+            readers: Vec::new(),
+        }
     }
 }
 
@@ -75,7 +82,11 @@ pub(crate) struct Counts {
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { buckets: vec![0; COUNT_BUCKETS], messages: 0, bytes: 0 }
+        Self {
+            buckets: vec![0; COUNT_BUCKETS],
+            messages: 0,
+            bytes: 0,
+        }
     }
 }
 
@@ -125,6 +136,10 @@ impl Counts {
         for _ in 0..COUNT_BUCKETS {
             buckets.push(u32::try_from(reader.varint()?).map_err(|_| "a count is too large")?);
         }
-        Ok(Self { buckets, messages, bytes })
+        Ok(Self {
+            buckets,
+            messages,
+            bytes,
+        })
     }
 }

@@ -6,7 +6,8 @@ use crate::engine::{Engine, SubscriptionKey};
 use crate::limits::READ_MESSAGES_MAX;
 use crate::place::{HOUR_MS, PartitionId, Place};
 use crate::record::{
-    GroupId, group_key, identity_ends_before, identity_key, open, pins_key, place_of_key, read_place, retry_key, retry_span,
+    GroupId, group_key, identity_ends_before, identity_key, open, pins_key, place_of_key,
+    read_place, retry_key, retry_span,
 };
 use crate::store::{Space, Store, StoreError};
 use crate::subscription::RetryRow;
@@ -19,17 +20,28 @@ const IDENTITIES_PER_ROUND: usize = 1_024;
 impl<S: Store> Engine<S> {
     /// Notes that a consumer of the group was here.
     pub(crate) fn note_seen(&mut self, now_ms: u64, group: GroupId) {
-        let Some(state) = self.catalog.groups.get_mut(&group) else { return };
+        let Some(state) = self.catalog.groups.get_mut(&group) else {
+            return;
+        };
         state.last_seen_ms = now_ms;
         if now_ms.saturating_sub(state.stored_seen_ms) >= HOUR_MS {
             state.stored_seen_ms = now_ms;
-            self.stage.batch.put(Space::Meta, &group_key(group), |buffer| state.spec.encode(now_ms, buffer));
+            self.stage
+                .batch
+                .put(Space::Meta, &group_key(group), |buffer| {
+                    state.spec.encode(now_ms, buffer);
+                });
         }
     }
 
     /// Drops what nobody needs any more, and notes when there will be more of it.
     pub(crate) fn upkeep(&mut self, now_ms: u64) -> Result<(), StoreError> {
-        let old: Vec<_> = self.partitions.iter().copied().filter(|id| self.kept_until_ms(*id) <= now_ms).collect();
+        let old: Vec<_> = self
+            .partitions
+            .iter()
+            .copied()
+            .filter(|id| self.kept_until_ms(*id) <= now_ms)
+            .collect();
         for partition in old {
             if !self.is_passed(now_ms, partition) {
                 continue;
@@ -42,11 +54,23 @@ impl<S: Store> Engine<S> {
             }
         }
         self.forget_identities(now_ms)?;
-        let next_end_ms = self.partitions.iter().map(|id| self.kept_until_ms(*id)).filter(|end_ms| *end_ms > now_ms).min();
+        let next_end_ms = self
+            .partitions
+            .iter()
+            .map(|id| self.kept_until_ms(*id))
+            .filter(|end_ms| *end_ms > now_ms)
+            .min();
         let again_ms = now_ms.saturating_add(ROUND_MS_MIN);
-        let held = self.partitions.iter().any(|id| self.kept_until_ms(*id) <= now_ms);
+        let held = self
+            .partitions
+            .iter()
+            .any(|id| self.kept_until_ms(*id) <= now_ms);
         // One that is held is looked at again soon, for it may have been let go of.
-        self.next_upkeep_ms = if held { again_ms } else { std::cmp::max(again_ms, next_end_ms.unwrap_or(u64::MAX)) };
+        self.next_upkeep_ms = if held {
+            again_ms
+        } else {
+            std::cmp::max(again_ms, next_end_ms.unwrap_or(u64::MAX))
+        };
         Ok(())
     }
 
@@ -56,25 +80,46 @@ impl<S: Store> Engine<S> {
 
     /// Whether every group that is alive has come past the partition.
     fn is_passed(&self, now_ms: u64, partition: PartitionId) -> bool {
-        let end = Place { due_ms: partition.end_ms(), ..Place::START };
-        self.subscriptions.iter().all(|((group, topic), subscription)| {
-            let holds = self.counts.get(&(partition, *topic)).is_some_and(|counts| counts.messages > 0);
-            let seen_ms = self.catalog.groups.get(group).map_or(0, |group| group.last_seen_ms);
-            let alive = now_ms.saturating_sub(seen_ms) < self.config.group_idle_ms;
-            // A queue with nothing left to read has passed everything, wherever its position stands.
-            let passed = |(queue, progress): (usize, &crate::subscription::Progress)| {
-                progress.position >= end
-                    || (progress.slots.is_empty() && progress.ahead.is_empty() && self.is_at_head(*topic, queue, progress.cursor))
-            };
-            !holds || !alive || subscription.queues.iter().enumerate().all(passed)
-        })
+        let end = Place {
+            due_ms: partition.end_ms(),
+            ..Place::START
+        };
+        self.subscriptions
+            .iter()
+            .all(|((group, topic), subscription)| {
+                let holds = self
+                    .counts
+                    .get(&(partition, *topic))
+                    .is_some_and(|counts| counts.messages > 0);
+                let seen_ms = self
+                    .catalog
+                    .groups
+                    .get(group)
+                    .map_or(0, |group| group.last_seen_ms);
+                let alive = now_ms.saturating_sub(seen_ms) < self.config.group_idle_ms;
+                // A queue with nothing left to read has passed everything, wherever its position stands.
+                let passed = |(queue, progress): (usize, &crate::subscription::Progress)| {
+                    progress.position >= end
+                        || (progress.slots.is_empty()
+                            && progress.ahead.is_empty()
+                            && self.is_at_head(*topic, queue, progress.cursor))
+                };
+                !holds || !alive || subscription.queues.iter().enumerate().all(passed)
+            })
     }
 
     fn is_at_head(&self, topic: u32, queue: usize, cursor: Place) -> bool {
-        let window = self.catalog.topics.get(&topic).and_then(|topic| topic.queues.get(queue));
+        let window = self
+            .catalog
+            .topics
+            .get(&topic)
+            .and_then(|topic| topic.queues.get(queue));
         window.is_some_and(|window| {
             window.covers_behind(cursor)
-                && window.behind(cursor).next().is_none_or(|(place, _)| place.due_ms > self.frontier.shown_ms())
+                && window
+                    .behind(cursor)
+                    .next()
+                    .is_none_or(|(place, _)| place.due_ms > self.frontier.shown_ms())
         })
     }
 
@@ -84,10 +129,17 @@ impl<S: Store> Engine<S> {
         self.pins.remove(&partition);
         self.stage.pins.remove(&partition);
         self.stage.batch.remove(Space::Meta, &pins_key(partition));
-        let topics: Vec<_> = self.counts.keys().filter(|(id, _)| *id == partition).map(|(_, topic)| *topic).collect();
+        let topics: Vec<_> = self
+            .counts
+            .keys()
+            .filter(|(id, _)| *id == partition)
+            .map(|(_, topic)| *topic)
+            .collect();
         for topic in topics {
             self.stage.counts.remove(&(partition, topic));
-            let Some(counts) = self.counts.remove(&(partition, topic)) else { continue };
+            let Some(counts) = self.counts.remove(&(partition, topic)) else {
+                continue;
+            };
             if let Some(state) = self.catalog.topics.get_mut(&topic) {
                 state.totals.dropped += counts.messages;
                 state.totals.bytes = state.totals.bytes.saturating_sub(counts.bytes);
@@ -100,7 +152,12 @@ impl<S: Store> Engine<S> {
 
     /// Copies messages that alone hold a partition into their retry rows, once.
     fn copy_stragglers(&mut self, partition: PartitionId) -> Result<(), StoreError> {
-        let keys: Vec<_> = self.subscriptions.iter().filter(|(_, sub)| sub.retrying > 0).map(|(key, _)| *key).collect();
+        let keys: Vec<_> = self
+            .subscriptions
+            .iter()
+            .filter(|(_, sub)| sub.retrying > 0)
+            .map(|(key, _)| *key)
+            .collect();
         let now_ms = self.stamp_ms;
         if !self.stage.retried.is_empty() || !self.stage.removed.is_empty() {
             self.apply(now_ms)?;
@@ -122,10 +179,16 @@ impl<S: Store> Engine<S> {
         after: Place,
     ) -> Result<Option<Place>, StoreError> {
         let (from, to) = retry_span(key.0, key.1, after);
-        let rows: Vec<_> = self.store.scan(Space::Meta, &from, &to)?.take(READ_MESSAGES_MAX).collect::<Result<_, _>>()?;
+        let rows: Vec<_> = self
+            .store
+            .scan(Space::Meta, &from, &to)?
+            .take(READ_MESSAGES_MAX)
+            .collect::<Result<_, _>>()?;
         let mut last = None;
         for (row_key, value) in rows {
-            let Some(retry) = place_of_key(&row_key, 0) else { continue };
+            let Some(retry) = place_of_key(&row_key, 0) else {
+                continue;
+            };
             last = Some(retry);
             let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
             if row.inline.is_some() || row.place.partition() != partition {
@@ -135,16 +198,27 @@ impl<S: Store> Engine<S> {
                 self.tallies.missing_bodies += 1;
                 continue;
             };
-            let copy = RetryRow { inline: Some(Arc::new(message)), ..row };
-            self.stage.batch.put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| copy.encode(buffer));
+            let copy = RetryRow {
+                inline: Some(Arc::new(message)),
+                ..row
+            };
+            self.stage
+                .batch
+                .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
+                    copy.encode(buffer);
+                });
             if let Some(pins) = self.pins.get_mut(&partition) {
                 *pins = pins.saturating_sub(1);
                 self.stage.pins.insert(partition);
             }
-            let Some(subscription) = self.subscriptions.get_mut(&key) else { continue };
+            let Some(subscription) = self.subscriptions.get_mut(&key) else {
+                continue;
+            };
             if subscription.retries.remove(retry).is_some() {
                 let weight = copy.weight();
-                subscription.retries.insert(retry, || (copy.clone(), weight));
+                subscription
+                    .retries
+                    .insert(retry, || (copy.clone(), weight));
             }
             if let Some(lease) = subscription.retry_leases.get_mut(&retry) {
                 lease.row = copy;
@@ -156,14 +230,30 @@ impl<S: Store> Engine<S> {
     /// Removes what names rescheduled messages whose partition has gone.
     fn forget_identities(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let (from, to) = identity_ends_before(now_ms / HOUR_MS);
-        let rows: Vec<_> = self.store.scan(Space::Meta, &from, &to)?.take(IDENTITIES_PER_ROUND).collect::<Result<_, _>>()?;
+        let rows: Vec<_> = self
+            .store
+            .scan(Space::Meta, &from, &to)?
+            .take(IDENTITIES_PER_ROUND)
+            .collect::<Result<_, _>>()?;
         for (row_key, _) in rows {
-            let number = |at: usize| row_key.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
-            let identity = row_key.get(13..21).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+            let number = |at: usize| {
+                row_key
+                    .get(at..at + 4)
+                    .and_then(|bytes| bytes.try_into().ok())
+                    .map(u32::from_be_bytes)
+            };
+            let identity = row_key
+                .get(13..21)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(u64::from_be_bytes);
             self.stage.batch.remove(Space::Meta, &row_key);
-            let (Some(topic), Some(identity)) = (number(9), identity) else { continue };
+            let (Some(topic), Some(identity)) = (number(9), identity) else {
+                continue;
+            };
             let key = identity_key(topic, identity);
-            let Some(value) = self.store.get(Space::Meta, &key)? else { continue };
+            let Some(value) = self.store.get(Space::Meta, &key)? else {
+                continue;
+            };
             let place = open(Space::Meta, &key, &value, read_place)?;
             if self.kept_until_ms(place.partition()) <= now_ms {
                 self.stage.batch.remove(Space::Meta, &key);

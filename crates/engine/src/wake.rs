@@ -15,7 +15,12 @@ impl<S: Store> Engine<S> {
     ///
     /// To be called after a receive that came back empty.
     pub fn watch(&mut self, topic: &str, group: &str) {
-        let (Some(topic), Some(group)) = (self.catalog.find_topic(topic), self.catalog.find_group(group)) else { return };
+        let (Some(topic), Some(group)) = (
+            self.catalog.find_topic(topic),
+            self.catalog.find_group(group),
+        ) else {
+            return;
+        };
         let key = (group, topic);
         let wake_ms = self.next_deliverable_ms(key).unwrap_or(u64::MAX);
         self.set_wake(key, Some(wake_ms));
@@ -24,7 +29,12 @@ impl<S: Store> Engine<S> {
 
     /// Says that nobody waits any more.
     pub fn unwatch(&mut self, topic: &str, group: &str) {
-        let (Some(topic), Some(group)) = (self.catalog.find_topic(topic), self.catalog.find_group(group)) else { return };
+        let (Some(topic), Some(group)) = (
+            self.catalog.find_topic(topic),
+            self.catalog.find_group(group),
+        ) else {
+            return;
+        };
         self.set_wake((group, topic), None);
         self.list_watcher((group, topic), false);
     }
@@ -40,8 +50,16 @@ impl<S: Store> Engine<S> {
             }
             self.set_wake(key, None);
             self.list_watcher(key, false);
-            let topic = self.catalog.topics.get(&key.1).map(|topic| topic.spec.name.clone());
-            let group = self.catalog.groups.get(&key.0).map(|group| group.spec.name.clone());
+            let topic = self
+                .catalog
+                .topics
+                .get(&key.1)
+                .map(|topic| topic.spec.name.clone());
+            let group = self
+                .catalog
+                .groups
+                .get(&key.0)
+                .map(|group| group.spec.name.clone());
             woken.extend(topic.zip(group));
         }
         woken
@@ -52,10 +70,18 @@ impl<S: Store> Engine<S> {
         let promised_ms = self.frontier.promised_ms();
         // One that the last stamp has reached waits for the disk, not for the clock.
         let ahead = |wake_ms: &u64| *wake_ms < u64::MAX && *wake_ms > self.stamp_ms;
-        let wake_ms = self.wakes.first().map(|(wake_ms, _)| *wake_ms).filter(ahead);
+        let wake_ms = self
+            .wakes
+            .first()
+            .map(|(wake_ms, _)| *wake_ms)
+            .filter(ahead);
         let wake_ms = wake_ms.map(|wake_ms| {
             // Something past the promised floor needs a new floor first, on the disk before it is due.
-            if wake_ms > promised_ms { wake_ms.saturating_sub(FLOOR_LEAD_MS) } else { wake_ms }
+            if wake_ms > promised_ms {
+                wake_ms.saturating_sub(FLOOR_LEAD_MS)
+            } else {
+                wake_ms
+            }
         });
         let check_ms = self.checks.first().map(|(check_ms, _)| *check_ms);
         let upkeep_ms = Some(self.next_upkeep_ms).filter(|_| !self.partitions.is_empty());
@@ -89,7 +115,9 @@ impl<S: Store> Engine<S> {
 
     /// Something of the topic becomes due at `due_ms`.
     pub(crate) fn wake_topic(&mut self, topic: TopicId, due_ms: u64) {
-        let Some(state) = self.catalog.topics.get_mut(&topic) else { return };
+        let Some(state) = self.catalog.topics.get_mut(&topic) else {
+            return;
+        };
         let watchers = std::mem::take(&mut state.watchers);
         for group in &watchers {
             self.lower_wake((*group, topic), due_ms);
@@ -101,14 +129,21 @@ impl<S: Store> Engine<S> {
 
     /// Something of a watched subscription may be deliverable at `wake_ms`.
     pub(crate) fn lower_wake(&mut self, key: SubscriptionKey, wake_ms: u64) {
-        let Some(subscription) = self.subscriptions.get(&key) else { return };
-        if subscription.wake_ms.is_some_and(|current_ms| current_ms > wake_ms) {
+        let Some(subscription) = self.subscriptions.get(&key) else {
+            return;
+        };
+        if subscription
+            .wake_ms
+            .is_some_and(|current_ms| current_ms > wake_ms)
+        {
             self.set_wake(key, Some(wake_ms));
         }
     }
 
     fn set_wake(&mut self, key: SubscriptionKey, wake_ms: Option<u64>) {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return;
+        };
         if let Some(old_ms) = std::mem::replace(&mut subscription.wake_ms, wake_ms) {
             self.wakes.remove(&(old_ms, key));
         }
@@ -119,7 +154,9 @@ impl<S: Store> Engine<S> {
 
     /// Keeps the list of those a new message of the topic may wake.
     fn list_watcher(&mut self, key: SubscriptionKey, listed: bool) {
-        let Some(topic) = self.catalog.topics.get_mut(&key.1) else { return };
+        let Some(topic) = self.catalog.topics.get_mut(&key.1) else {
+            return;
+        };
         topic.watchers.retain(|group| *group != key.0);
         if listed {
             topic.watchers.push(key.0);
@@ -128,7 +165,9 @@ impl<S: Store> Engine<S> {
 
     /// Notes when leases of the subscription may end next.
     pub(crate) fn refresh_check(&mut self, key: SubscriptionKey) {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return;
+        };
         let check_ms = subscription.next_check_ms();
         if subscription.check_ms == check_ms {
             return;
@@ -148,8 +187,15 @@ impl<S: Store> Engine<S> {
             return None;
         }
         let topic = self.catalog.topics.get(&key.1)?;
-        let fifo = self.catalog.groups.get(&key.0).is_some_and(|group| group.spec.fifo);
-        let mut next_ms = if subscription.retries.covers_behind(subscription.retry_cursor) {
+        let fifo = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .is_some_and(|group| group.spec.fifo);
+        let mut next_ms = if subscription
+            .retries
+            .covers_behind(subscription.retry_cursor)
+        {
             subscription.retries.next_due_ms(subscription.retry_cursor)
         } else {
             Some(0)
@@ -168,7 +214,11 @@ impl<S: Store> Engine<S> {
                 SlotState::Open { from_ms } if from_ms > self.frontier.shown_ms() => Some(from_ms),
                 _ => None,
             });
-            next_ms = [next_ms, fresh_ms].into_iter().flatten().chain(reopened_ms.filter(|_| fifo)).min();
+            next_ms = [next_ms, fresh_ms]
+                .into_iter()
+                .flatten()
+                .chain(reopened_ms.filter(|_| fifo))
+                .min();
         }
         next_ms
     }

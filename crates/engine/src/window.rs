@@ -21,7 +21,12 @@ pub(crate) struct Window<T> {
 impl<T> Default for Window<T> {
     /// An empty stretch that covers nothing.
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), low: Place::START, high: Some(Place::START), bytes: 0 }
+        Self {
+            entries: BTreeMap::new(),
+            low: Place::START,
+            high: Some(Place::START),
+            bytes: 0,
+        }
     }
 }
 
@@ -32,9 +37,17 @@ impl<T: Clone> Window<T> {
     }
 
     /// Replaces the stretch.
-    pub(crate) fn load(&mut self, low: Place, high: Option<Place>, entries: Vec<(Place, T, usize)>) {
+    pub(crate) fn load(
+        &mut self,
+        low: Place,
+        high: Option<Place>,
+        entries: Vec<(Place, T, usize)>,
+    ) {
         self.bytes = entries.iter().map(|(_, _, bytes)| *bytes).sum();
-        self.entries = entries.into_iter().map(|(place, entry, bytes)| (place, (entry, bytes))).collect();
+        self.entries = entries
+            .into_iter()
+            .map(|(place, entry, bytes)| (place, (entry, bytes)))
+            .collect();
         self.low = low;
         self.high = high;
     }
@@ -65,7 +78,10 @@ impl<T: Clone> Window<T> {
 
     /// When a reader at `after`, which the stretch covers, has to look again, in ms; `None`: never.
     pub(crate) fn next_due_ms(&self, after: Place) -> Option<u64> {
-        self.behind(after).next().map(|(place, _)| place.due_ms).or(self.high.map(|high| high.due_ms))
+        self.behind(after)
+            .next()
+            .map(|(place, _)| place.due_ms)
+            .or_else(|| self.high.map(|high| high.due_ms))
     }
 
     /// Lets go of everything up to `place`: all readers are behind it.
@@ -77,15 +93,16 @@ impl<T: Clone> Window<T> {
             let (_, (_, bytes)) = entry.remove_entry();
             self.bytes -= bytes;
         }
-        if place > self.low && self.high.is_none_or(|high| place <= high) {
-            self.low = place;
-        }
+        let place = self.high.map_or(place, |high| std::cmp::min(high, place));
+        self.low = std::cmp::max(self.low, place);
     }
 
     /// Gives up one entry: the first if it is due by `frontier_ms` (a late reader goes to the store),
     /// else the last.
     pub(crate) fn shrink(&mut self, frontier_ms: u64) {
-        let Some((&first, _)) = self.entries.first_key_value() else { return };
+        let Some((&first, _)) = self.entries.first_key_value() else {
+            return;
+        };
         if first.due_ms <= frontier_ms {
             self.remove(first);
             self.low = first;
@@ -93,7 +110,10 @@ impl<T: Clone> Window<T> {
             self.bytes -= bytes;
             let end = self.entries.last_key_value().map(|(place, _)| *place);
             // With nothing left the stretch ends just before the entry that was given up.
-            let before = Place { sequence: place.sequence.saturating_sub(1), ..place };
+            let before = Place {
+                sequence: place.sequence.saturating_sub(1),
+                ..place
+            };
             self.high = Some(end.unwrap_or_else(|| std::cmp::max(self.low, before)));
         }
     }
@@ -114,7 +134,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn place(due_ms: u64, sequence: u64) -> Place {
-        Place { due_ms, sequence, level: 0 }
+        Place {
+            due_ms,
+            sequence,
+            level: 0,
+        }
     }
 
     #[derive(Clone, Debug)]

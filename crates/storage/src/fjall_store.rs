@@ -1,0 +1,459 @@
+//! Implements the engine's `Store` on fjall.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::{Batch, ChangeRef, PartitionId, Rows, Space, Store, StoreError};
+use fjall::config::{BlockSizePolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+
+use crate::error::OpenError;
+use crate::lock::{FolderLock, check_format};
+
+const META: &str = "meta";
+/// Keyspaces flush at this size at the latest, even if the budget would allow more.
+const MEMTABLE_BYTES_MAX: u64 = 24 * 1024 * 1024;
+/// The store below would stop writers for a tenth of a second at four; new ones wait below that.
+const SEALED_MEMTABLES_MAX: usize = 2;
+/// Runs a partition may have before they are merged: messages are written once and dropped together, so
+/// merging early only costs; fjall slows writers down from 20 on.
+const RUNS_BEFORE_MERGE: u8 = 12;
+/// Smallest bound fjall accepts; it is what is replayed at a start.
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What an answer to a client survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A crash of the process, of the machine, and a power cut: every group of changes is synced to the disk.
+    #[default]
+    Fsync,
+    /// A crash of the process only: changes are handed to the operating system.
+    Os,
+}
+
+/// How the store uses memory and disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// What an answer survives.
+    pub durability: Durability,
+    /// Bytes of blocks kept in memory.
+    pub cache_bytes: u64,
+    /// Bytes not yet written to tables, of all partitions together.
+    pub write_buffer_bytes: u64,
+}
+
+impl Default for StoreConfig {
+    /// fsync, 32 MiB of cache, 96 MiB of write buffer.
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            cache_bytes: 32 * 1024 * 1024,
+            write_buffer_bytes: 96 * 1024 * 1024,
+        }
+    }
+}
+
+/// A [`Store`] in a folder on disk.
+pub struct FjallStore {
+    path: PathBuf,
+    database: Database,
+    meta: Keyspace,
+    partitions: HashMap<PartitionId, Keyspace>,
+    /// Bytes written to each keyspace since it was last told to flush.
+    unflushed: HashMap<Space, u64>,
+    unflushed_bytes: u64,
+    config: StoreConfig,
+    _lock: FolderLock,
+}
+
+impl std::fmt::Debug for FjallStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("FjallStore")
+            .field("path", &self.path)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes durable what was applied to a store; may be used from another thread.
+#[derive(Clone)]
+pub struct Syncer {
+    database: Database,
+    durability: Durability,
+}
+
+impl std::fmt::Debug for Syncer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Syncer")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Syncer {
+    /// Returns once everything applied before the call is as durable as the store was set to be.
+    ///
+    /// After an error nothing more may be written: what the disk holds is unknown.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let mode = match self.durability {
+            Durability::Fsync => PersistMode::SyncData,
+            Durability::Os => PersistMode::Buffer,
+        };
+        self.database
+            .persist(mode)
+            .map_err(failed("synced its journal"))
+    }
+}
+
+fn failed(action: &'static str) -> impl FnOnce(fjall::Error) -> StoreError {
+    move |source| StoreError::Failed {
+        action,
+        source: Box::new(source),
+    }
+}
+
+fn keyspace_name(partition: PartitionId) -> String {
+    format!("p{:02}-{:010}", partition.level, partition.start_hour)
+}
+
+fn partition_of_name(name: &str) -> Option<PartitionId> {
+    let (level, start_hour) = name.strip_prefix('p')?.split_once('-')?;
+    Some(PartitionId {
+        start_hour: start_hour.parse().ok()?,
+        level: level.parse().ok()?,
+    })
+}
+
+fn keyspace_options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(4 * MEMTABLE_BYTES_MAX)
+        .manual_journal_persist(true)
+        // Rows are read in order, or by a key that is there: filters would only take memory.
+        .filter_policy(FilterPolicy::disabled())
+        .data_block_size_policy(BlockSizePolicy::all(16 * 1024))
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_pinning_policy(PinningPolicy::all(false))
+        .compaction_strategy(Arc::new(
+            fjall::compaction::Leveled::default().with_l0_threshold(RUNS_BEFORE_MERGE),
+        ))
+}
+
+impl FjallStore {
+    /// Opens the store in `folder`, or makes a new one there.
+    pub fn open(folder: &Path, config: StoreConfig) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io {
+            action: "create it",
+            path: folder.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(folder).map_err(io)?;
+        let lock = FolderLock::take(folder)?;
+        check_format(folder)?;
+        let damaged = |error: fjall::Error| damaged(folder, &error);
+        let builder = Database::builder(folder.join("lsm"))
+            .cache_size(config.cache_bytes)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .manual_journal_persist(true)
+            .worker_threads(2);
+        let database = builder.open().map_err(damaged)?;
+        let meta = database.keyspace(META, keyspace_options).map_err(damaged)?;
+        let mut partitions = HashMap::new();
+        for name in database.list_keyspace_names() {
+            if let Some(partition) = partition_of_name(&name) {
+                partitions.insert(
+                    partition,
+                    database
+                        .keyspace(&name, keyspace_options)
+                        .map_err(damaged)?,
+                );
+            }
+        }
+        Ok(Self {
+            path: folder.to_owned(),
+            database,
+            meta,
+            partitions,
+            unflushed: HashMap::new(),
+            unflushed_bytes: 0,
+            config,
+            _lock: lock,
+        })
+    }
+
+    /// The handle that makes applied changes durable.
+    pub fn syncer(&self) -> Syncer {
+        Syncer {
+            database: self.database.clone(),
+            durability: self.config.durability,
+        }
+    }
+
+    /// Bytes the store takes on disk.
+    pub fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.database
+            .disk_space()
+            .map_err(failed("measured itself"))
+    }
+
+    fn keyspace(&mut self, space: Space) -> Result<&Keyspace, StoreError> {
+        let Space::Partition(partition) = space else {
+            return Ok(&self.meta);
+        };
+        match self.partitions.entry(partition) {
+            std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let name = keyspace_name(partition);
+                let keyspace = self
+                    .database
+                    .keyspace(&name, keyspace_options)
+                    .map_err(failed("created a partition"))?;
+                Ok(entry.insert(keyspace))
+            }
+        }
+    }
+
+    fn existing(&self, space: Space) -> Option<&Keyspace> {
+        match space {
+            Space::Meta => Some(&self.meta),
+            Space::Partition(partition) => self.partitions.get(&partition),
+        }
+    }
+
+    /// Starts flushing the largest write buffers while all together are over the budget.
+    ///
+    /// Many small partitions are written at once; bounded each for itself they would hold far too much.
+    fn keep_to_budget(&mut self) -> Result<(), StoreError> {
+        while let Some((&space, &bytes)) = self.unflushed.iter().max_by_key(|(_, bytes)| **bytes) {
+            if bytes < MEMTABLE_BYTES_MAX && self.unflushed_bytes < self.config.write_buffer_bytes {
+                break;
+            }
+            let busy =
+                |keyspace: &Keyspace| keyspace.sealed_memtable_count() > SEALED_MEMTABLES_MAX;
+            if self.existing(space).is_some_and(busy) {
+                break;
+            }
+            self.unflushed.remove(&space);
+            self.unflushed_bytes -= bytes;
+            if let Some(keyspace) = self.existing(space) {
+                keyspace
+                    .rotate_memtable()
+                    .map_err(failed("began a flush"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store for FjallStore {
+    fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let mut write = OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
+        for change in batch.changes() {
+            let (space, bytes) = match change {
+                ChangeRef::Put { space, key, value } => {
+                    write.insert(self.keyspace(space)?, key, value);
+                    (space, key.len() + value.len())
+                }
+                ChangeRef::Remove { space, key } => {
+                    write.remove(self.keyspace(space)?, key);
+                    (space, key.len())
+                }
+            };
+            // 48 bytes is about what a row costs beside its key and value.
+            let bytes = bytes as u64 + 48;
+            *self.unflushed.entry(space).or_default() += bytes;
+            self.unflushed_bytes += bytes;
+        }
+        write.commit().map_err(failed("wrote a batch"))?;
+        self.keep_to_budget()
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let Some(keyspace) = self.existing(space) else {
+            return Ok(None);
+        };
+        let value = keyspace.get(key).map_err(failed("read a row"))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Rows<'_>, StoreError> {
+        let Some(keyspace) = self.existing(space).filter(|_| from < to) else {
+            return Ok(Box::new(std::iter::empty()));
+        };
+        let rows = keyspace.range(from..to).map(|row| {
+            let (key, value) = row.into_inner().map_err(failed("read rows"))?;
+            Ok((Bytes::from(key), Bytes::from(value)))
+        });
+        Ok(Box::new(rows))
+    }
+
+    fn partitions(&self) -> Vec<PartitionId> {
+        self.partitions.keys().copied().collect()
+    }
+
+    fn drop_partition(&mut self, partition: PartitionId) -> Result<(), StoreError> {
+        let Some(keyspace) = self.partitions.remove(&partition) else {
+            return Ok(());
+        };
+        if let Some(bytes) = self.unflushed.remove(&Space::Partition(partition)) {
+            self.unflushed_bytes -= bytes;
+        }
+        self.database
+            .delete_keyspace(keyspace)
+            .map_err(failed("dropped a partition"))
+    }
+
+    fn free_bytes(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(&self.path).map_err(|error| StoreError::Failed {
+            action: "asked for free space",
+            source: Box::new(error),
+        })?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+fn damaged(folder: &Path, error: &fjall::Error) -> OpenError {
+    match error {
+        fjall::Error::Locked => OpenError::InUse {
+            path: folder.to_owned(),
+            process: "?".to_owned(),
+        },
+        fjall::Error::InvalidVersion(version) => OpenError::Newer {
+            path: folder.to_owned(),
+            found: format!("of the store below ({version:?})"),
+            supported: crate::lock::FOLDER_FORMAT,
+        },
+        error => OpenError::Damaged {
+            path: folder.to_owned(),
+            reason: error.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> PartitionId {
+        PartitionId {
+            start_hour: 498_000,
+            level: 3,
+        }
+    }
+
+    fn one_row(value: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        batch.put(Space::Partition(partition()), b"key", |buffer| {
+            buffer.extend_from_slice(value);
+        });
+        batch
+    }
+
+    #[test]
+    fn rows_and_partitions_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let mut store = FjallStore::open(folder.path(), StoreConfig::default()).unwrap();
+            store.apply(&one_row(b"value")).unwrap();
+            store.syncer().sync().unwrap();
+        }
+        let mut store = FjallStore::open(folder.path(), StoreConfig::default()).unwrap();
+        assert_eq!(store.partitions(), [partition()]);
+        let space = Space::Partition(partition());
+        assert_eq!(
+            store.get(space, b"key").unwrap().as_deref(),
+            Some(b"value".as_ref())
+        );
+        let rows: Vec<_> = store
+            .scan(space, b"a", b"z")
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(
+            rows,
+            [(Bytes::from_static(b"key"), Bytes::from_static(b"value"))]
+        );
+        store.drop_partition(partition()).unwrap();
+        assert!(store.partitions().is_empty() && store.get(space, b"key").unwrap().is_none());
+        drop(store);
+        let store = FjallStore::open(folder.path(), StoreConfig::default()).unwrap();
+        assert!(store.partitions().is_empty());
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_with_the_process_that_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let _held = FjallStore::open(folder.path(), StoreConfig::default()).unwrap();
+        let error = FjallStore::open(folder.path(), StoreConfig::default()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("in use by process {}", std::process::id())),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_folder_of_a_newer_format_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("duetime.format"), "2\n").unwrap();
+        let error = FjallStore::open(folder.path(), StoreConfig::default()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("has format 2; this version reads up to 1"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_store_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(FjallStore::open(folder.path(), StoreConfig::default()).unwrap());
+        std::fs::write(folder.path().join("lsm/version"), b"nonsense").unwrap();
+        let error = FjallStore::open(folder.path(), StoreConfig::default()).unwrap_err();
+        assert!(error.to_string().contains("data folder"), "{error}");
+    }
+
+    #[test]
+    fn write_buffers_keep_to_their_budget() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig {
+            write_buffer_bytes: 1024 * 1024,
+            ..StoreConfig::default()
+        };
+        let mut store = FjallStore::open(folder.path(), config).unwrap();
+        for number in 0..40_u32 {
+            let mut batch = Batch::default();
+            let space = Space::Partition(PartitionId {
+                start_hour: number % 8,
+                level: 0,
+            });
+            batch.put(space, &number.to_be_bytes(), |buffer| {
+                buffer.extend_from_slice(&[7; 100_000]);
+            });
+            store.apply(&batch).unwrap();
+            assert!(
+                store.unflushed_bytes < 1_300_000,
+                "{}",
+                store.unflushed_bytes
+            );
+        }
+        for number in 0..40_u32 {
+            let space = Space::Partition(PartitionId {
+                start_hour: number % 8,
+                level: 0,
+            });
+            assert_eq!(
+                store
+                    .get(space, &number.to_be_bytes())
+                    .unwrap()
+                    .map(|value| value.len()),
+                Some(100_000)
+            );
+        }
+    }
+}
