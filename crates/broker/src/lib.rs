@@ -1,2 +1,68 @@
-//! Joins engine and storage: the writer loop, the clock, wake-ups and the cheap `Broker` handle.
+//! Duetime's broker as a library: a durable message broker built around delay, in this process.
+//!
+//! A [`Broker`] is opened on a folder. Whoever holds it sends messages that become visible at an instant,
+//! receives them as a member of a consumer group, acknowledges them, and cancels or moves those that wait.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use broker::{Broker, BrokerConfig, Delivery, NewMessage, Recall, ReceiveRequest, TagFilter, TopicKind, TopicSpec};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let folder = tempfile::tempdir()?;
+//! let broker = Broker::open(folder.path(), BrokerConfig::default())?;
+//! broker.create_topic(TopicSpec::new("orders", TopicKind::Delay)).await?;
+//!
+//! // Due in 20 ms; the call returns once the message is on the disk.
+//! let message = NewMessage { body: "close order 42".into(), delivery: Delivery::After { delay_ms: 20 }, ..NewMessage::default() };
+//! broker.send("orders", message.clone()).await?;
+//!
+//! // Due in an hour, and cancelled before.
+//! let later = NewMessage { delivery: Delivery::After { delay_ms: 3_600_000 }, ..message };
+//! let sent = broker.send("orders", later).await?;
+//! assert_eq!(broker.recall(sent.handle).await?, Recall::Cancelled);
+//!
+//! let request = ReceiveRequest {
+//!     topic: "orders".into(),
+//!     group: "closer".into(),
+//!     messages_max: 10,
+//!     invisible_ms: 30_000,
+//!     filter: TagFilter::All,
+//! };
+//! // Waits until something is due, here about 20 ms.
+//! let delivered = broker.receive(request, Duration::from_secs(5)).await?;
+//! assert_eq!(delivered[0].message.body, "close order 42");
+//! broker.ack(vec![delivered[0].handle]).await?;
+//!
+//! broker.shutdown().await;
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+
 pub mod clock;
+
+mod broker;
+mod command;
+mod core;
+mod error;
+mod inbox;
+mod lanes;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use broker::{Broker, BrokerConfig};
+pub use command::{Answer, Command, Poll, Reply, Work};
+pub use core::Core;
+pub use engine::{
+    Bucket, Config, DelayLevels, Delivered, Delivery, Error as Refusal, Found, GroupSpec,
+    GroupStats, HandleError, Limits, Message, MessageHandle, NewMessage, Recall, ReceiptHandle,
+    ReceiveRequest, Reschedule, Sent, StartFrom, TagFilter, Tallies, TopicKind, TopicSpec,
+    TopicStats,
+};
+pub use error::{Error, OpenError};
+pub use storage::{Durability, StoreConfig};
+pub use writer::Health;

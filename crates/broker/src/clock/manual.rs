@@ -1,35 +1,13 @@
-//! Defines the clocks: the only module of the workspace that reads the time.
-//!
-//! Everything else takes "now" as an argument or asks the [`Clock`] it was given, so that a test moves
-//! time by hand and the simulator owns it.
+//! Provides the clock that tests move by hand.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// A future that ends when a clock has reached an instant.
-pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-
-/// What tells the time, in milliseconds since the Unix epoch.
-///
-/// The time of one clock never goes back.
-pub trait Clock: Send + Sync + 'static {
-    /// Milliseconds since the Unix epoch.
-    fn now_ms(&self) -> u64;
-
-    /// Ends once `now_ms` is at least `until_ms`; at once if it already is.
-    fn sleep_until(&self, until_ms: u64) -> Sleep<'_>;
-
-    /// Ends once `delay` has passed on this clock.
-    fn sleep(&self, delay: Duration) -> Sleep<'_> {
-        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        self.sleep_until(self.now_ms().saturating_add(delay_ms))
-    }
-}
+use super::{Clock, Sleep};
 
 /// A clock that a test moves by hand; sleepers wake when it is moved past their instant.
 #[derive(Clone, Debug, Default)]
@@ -37,10 +15,22 @@ pub struct ManualClock {
     state: Arc<Mutex<ManualState>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct ManualState {
     now_ms: u64,
     sleepers: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
+    listeners: Vec<Listener>,
+}
+
+type Listener = Arc<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for ManualState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ManualState")
+            .field("now_ms", &self.now_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ManualClock {
@@ -58,7 +48,11 @@ impl ManualClock {
         let after_ms = state.now_ms.saturating_add(1);
         let later = state.sleepers.split_off(&after_ms);
         let woken = std::mem::replace(&mut state.sleepers, later);
+        let listeners = state.listeners.clone();
         drop(state);
+        for listener in listeners {
+            listener();
+        }
         for sender in woken.into_values().flatten() {
             // A sleeper that was dropped no longer wants to know.
             let _ = sender.send(());
@@ -92,6 +86,15 @@ impl Clock for ManualClock {
         self.state().now_ms
     }
 
+    fn until(&self, at_ms: u64) -> Option<Duration> {
+        // A thread that waits is woken by the listener it left, not by the passing of real time.
+        (at_ms <= self.now_ms()).then_some(Duration::ZERO)
+    }
+
+    fn on_move(&self, moved: Box<dyn Fn() + Send + Sync>) {
+        self.state().listeners.push(Arc::from(moved));
+    }
+
     fn sleep_until(&self, until_ms: u64) -> Sleep<'_> {
         let mut state = self.state();
         if state.now_ms >= until_ms {
@@ -105,5 +108,25 @@ impl Clock for ManualClock {
                 std::future::pending::<()>().await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sleepers_wake_when_the_clock_is_moved_past_their_instant() {
+        let clock = ManualClock::new(100);
+        let early = clock.sleep_until(150);
+        let late = clock.sleep_until(300);
+        assert_eq!(clock.next_sleeper_ms(), Some(150));
+        clock.advance(60);
+        early.await;
+        assert_eq!(clock.next_sleeper_ms(), Some(300));
+        drop(late);
+        assert_eq!(clock.next_sleeper_ms(), None);
+        clock.advance_to(50);
+        assert_eq!(clock.now_ms(), 160);
     }
 }

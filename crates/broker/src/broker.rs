@@ -1,0 +1,383 @@
+//! Provides the handle of a broker: cheap to clone, safe to use from anywhere.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use engine::{
+    Bucket, Delivered, Delivery, Engine, Found, GroupSpec, GroupStats, MessageHandle, NewMessage,
+    Recall, ReceiptHandle, ReceiveRequest, Reschedule, Sent, Tallies, TopicSpec, TopicStats,
+};
+use storage::{FjallStore, StoreConfig};
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::{Clock, SystemClock};
+use crate::command::{Answer, Command, Poll};
+use crate::core::Core;
+use crate::error::{Error, OpenError};
+use crate::inbox::{Event, Inbox};
+use crate::writer::{Health, Writer, spawn_syncer};
+
+/// Commands that may wait for the writer loop; further ones wait for room.
+const COMMANDS_MAX: usize = 65_536;
+
+/// How a broker is set up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// Rules and limits.
+    pub engine: engine::Config,
+    /// Durability and memory.
+    pub store: StoreConfig,
+}
+
+/// A running broker. Clones are handles of the same one; it ends when it is shut down, or when the last
+/// handle is dropped.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    inbox: Arc<Inbox<FjallStore>>,
+    clock: Arc<dyn Clock>,
+    health: watch::Receiver<Health>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.inbox.signal(Event::Stop);
+    }
+}
+
+impl Broker {
+    /// Opens the broker in `folder`, or makes a new one there, on the system's clock.
+    pub fn open(folder: &Path, config: BrokerConfig) -> Result<Self, OpenError> {
+        Self::open_with_clock(folder, config, Arc::new(SystemClock::start()))
+    }
+
+    /// Opens a broker on a given clock.
+    pub fn open_with_clock(
+        folder: &Path,
+        config: BrokerConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let store = FjallStore::open(folder, config.store)?;
+        let syncer = store.syncer();
+        let core = Core::new(Engine::open(store, config.engine)?);
+        let inbox = Arc::new(Inbox::new(COMMANDS_MAX));
+        let (syncs, epochs) = mpsc::channel();
+        let (sender, health) = watch::channel(Health::Running);
+        let moved = Arc::downgrade(&inbox);
+        clock.on_move(Box::new(move || {
+            if let Some(inbox) = moved.upgrade() {
+                inbox.signal(Event::ClockMoved);
+            }
+        }));
+        spawn_syncer(syncer, Arc::clone(&inbox), epochs)?;
+        let writer = Writer {
+            core,
+            inbox: Arc::clone(&inbox),
+            clock: Arc::clone(&clock),
+            syncs,
+            health: sender,
+        };
+        writer.spawn()?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                inbox,
+                clock,
+                health,
+            }),
+        })
+    }
+
+    /// The engine clock all due times are on.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// Stores a message; returns once it is durable.
+    ///
+    /// A call that is dropped before it returns may have stored the message or not.
+    pub async fn send(&self, topic: &str, message: NewMessage) -> Result<Sent, Error> {
+        self.start_send(&Arc::from(topic), message).await?.await
+    }
+
+    /// Hands in a message and returns as soon as it is queued; the future it returns ends once the message
+    /// is durable. Messages handed in one after the other on one topic are stored in that order.
+    pub async fn start_send(
+        &self,
+        topic: &Arc<str>,
+        message: NewMessage,
+    ) -> Result<impl Future<Output = Result<Sent, Error>> + Send + use<>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Send {
+            lane: lane(topic),
+            topic: Arc::clone(topic),
+            message: Box::new(message),
+            reply,
+        };
+        self.queue(command).await?;
+        let health = self.shared.health.clone();
+        Ok(async move { answer.await.unwrap_or_else(|_| Err(end_of(&health))) })
+    }
+
+    /// Stores messages of one topic; each has its own outcome, in the same order.
+    pub async fn send_batch(
+        &self,
+        topic: &str,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Result<Sent, Error>>, Error> {
+        let topic: Arc<str> = Arc::from(topic);
+        self.with(lane(&topic), move |engine, now_ms| {
+            let send =
+                |message: &NewMessage| engine.send(now_ms, &topic, message).map_err(Error::Refused);
+            Ok(messages.iter().map(send).collect())
+        })
+        .await
+    }
+
+    /// Receives messages that are due; waits up to `wait` for the first one.
+    pub async fn receive(
+        &self,
+        request: ReceiveRequest,
+        wait: Duration,
+    ) -> Result<Vec<Delivered>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let lane = lane(&request.topic);
+        self.queue(Command::Receive(Poll {
+            lane,
+            request,
+            wait_ms,
+            reply,
+        }))
+        .await?;
+        answer.await.unwrap_or_else(|_| Err(self.end()))
+    }
+
+    /// Acknowledges deliveries; each has its own outcome, in the same order.
+    pub async fn ack(&self, handles: Vec<ReceiptHandle>) -> Result<Vec<Result<(), Error>>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Command::Ack { handles, reply }).await?;
+        answer.await.unwrap_or_else(|_| Err(self.end()))
+    }
+
+    /// Hands a delivery back: it comes again after `delay`, or after the group's back-off.
+    pub async fn retry_later(
+        &self,
+        handle: ReceiptHandle,
+        delay: Option<Duration>,
+    ) -> Result<(), Error> {
+        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self.with(u64::from(handle.topic), move |engine, now_ms| {
+            engine.retry_later(now_ms, &handle, delay_ms)
+        })
+        .await
+    }
+
+    /// Keeps a delivery hidden for `invisible` from now on.
+    pub async fn change_invisible(
+        &self,
+        handle: ReceiptHandle,
+        invisible: Duration,
+    ) -> Result<(), Error> {
+        let invisible_ms = u64::try_from(invisible.as_millis()).unwrap_or(u64::MAX);
+        let work = move |engine: &mut Engine<FjallStore>, now_ms| {
+            engine.change_invisible(now_ms, &handle, invisible_ms)
+        };
+        self.with(u64::from(handle.topic), work).await
+    }
+
+    /// Moves a delivery to the dead-letter topic of its group.
+    pub async fn dead_letter(&self, handle: ReceiptHandle) -> Result<(), Error> {
+        self.with(u64::from(handle.topic), move |engine, now_ms| {
+            engine.dead_letter(now_ms, &handle)
+        })
+        .await
+    }
+
+    /// Cancels a message that waits, and tells the truth about it.
+    pub async fn recall(&self, handle: MessageHandle) -> Result<Recall, Error> {
+        self.with(u64::from(handle.topic), move |engine, now_ms| {
+            engine.recall(now_ms, &handle)
+        })
+        .await
+    }
+
+    /// Moves a message that waits to another instant.
+    pub async fn reschedule(
+        &self,
+        handle: MessageHandle,
+        delivery: Delivery,
+    ) -> Result<Reschedule, Error> {
+        self.with(u64::from(handle.topic), move |engine, now_ms| {
+            engine.reschedule(now_ms, &handle, delivery)
+        })
+        .await
+    }
+
+    /// Creates a topic, or confirms that it exists with the same settings.
+    pub async fn create_topic(&self, spec: TopicSpec) -> Result<(), Error> {
+        self.with(0, move |engine, _| engine.create_topic(spec).map(drop))
+            .await
+    }
+
+    /// Deletes a topic with its messages.
+    pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
+        let topic = topic.to_owned();
+        self.with(0, move |engine, _| engine.delete_topic(&topic))
+            .await
+    }
+
+    /// Creates a consumer group, or confirms that it exists with the same settings.
+    pub async fn create_group(&self, spec: GroupSpec) -> Result<(), Error> {
+        self.with(0, move |engine, now_ms| {
+            engine.create_group(now_ms, spec).map(drop)
+        })
+        .await
+    }
+
+    /// Deletes a consumer group with its positions.
+    pub async fn delete_group(&self, group: &str) -> Result<(), Error> {
+        let group = group.to_owned();
+        self.with(0, move |engine, _| engine.delete_group(&group))
+            .await
+    }
+
+    /// Names of all topics.
+    pub async fn topics(&self) -> Result<Vec<String>, Error> {
+        self.with(0, |engine, _| Ok(engine.topics())).await
+    }
+
+    /// Names of all consumer groups.
+    pub async fn groups(&self) -> Result<Vec<String>, Error> {
+        self.with(0, |engine, _| Ok(engine.groups())).await
+    }
+
+    /// How many messages of a topic wait and lie on disk.
+    pub async fn topic_stats(&self, topic: &str) -> Result<TopicStats, Error> {
+        let topic = topic.to_owned();
+        self.with(0, move |engine, now_ms| engine.topic_stats(now_ms, &topic))
+            .await
+    }
+
+    /// How far a group has come on a topic.
+    pub async fn group_stats(&self, topic: &str, group: &str) -> Result<GroupStats, Error> {
+        let (topic, group) = (topic.to_owned(), group.to_owned());
+        self.with(0, move |engine, now_ms| {
+            engine.group_stats(now_ms, &topic, &group)
+        })
+        .await
+    }
+
+    /// Messages of a topic by when they are due, in `steps` spans of `step`; the last one holds the rest.
+    pub async fn histogram(
+        &self,
+        topic: &str,
+        step: Duration,
+        steps: usize,
+    ) -> Result<Vec<Bucket>, Error> {
+        let topic = topic.to_owned();
+        let step_ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
+        self.with(0, move |engine, now_ms| {
+            engine.histogram(now_ms, &topic, step_ms, steps)
+        })
+        .await
+    }
+
+    /// The next messages of a topic by due time, without delivering them.
+    pub async fn peek(&self, topic: &str, messages_max: usize) -> Result<Vec<Found>, Error> {
+        let topic = topic.to_owned();
+        self.with(0, move |engine, now_ms| {
+            engine.peek(now_ms, &topic, messages_max)
+        })
+        .await
+    }
+
+    /// Messages of a topic with this message id or key.
+    pub async fn find(&self, topic: &str, id_or_key: &str) -> Result<Vec<Found>, Error> {
+        let (topic, id_or_key) = (topic.to_owned(), id_or_key.to_owned());
+        self.with(0, move |engine, now_ms| {
+            engine.find(now_ms, &topic, &id_or_key)
+        })
+        .await
+    }
+
+    /// Counters since the start.
+    pub async fn tallies(&self) -> Result<Tallies, Error> {
+        self.with(0, |engine, _| Ok(engine.tallies())).await
+    }
+
+    /// How the broker fares now.
+    pub fn health(&self) -> Health {
+        self.shared.health.borrow().clone()
+    }
+
+    /// Ends when the broker does, and says why.
+    pub async fn ended(&self) -> Health {
+        let mut health = self.shared.health.clone();
+        match health.wait_for(|health| *health != Health::Running).await {
+            Ok(health) => health.clone(),
+            Err(_) => Health::Stopped,
+        }
+    }
+
+    /// Finishes what was begun, makes it durable, and ends.
+    pub async fn shutdown(&self) -> Health {
+        self.shared.inbox.signal(Event::Stop);
+        self.ended().await
+    }
+
+    /// Does something with the engine and returns once its effect is durable.
+    async fn with<T: Send + 'static>(
+        &self,
+        lane: u64,
+        work: impl FnOnce(&mut Engine<FjallStore>, u64) -> Result<T, engine::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let work = move |engine: &mut Engine<FjallStore>, now_ms: u64| {
+            let result = work(engine, now_ms).map_err(Error::Refused);
+            Answer::Other(Box::new(move |durable: Result<(), Error>| {
+                drop(reply.send(durable.and(result)));
+            }))
+        };
+        self.queue(Command::Other {
+            lane,
+            work: Box::new(work),
+        })
+        .await?;
+        answer.await.unwrap_or_else(|_| Err(self.end()))
+    }
+
+    async fn queue(&self, command: Command<FjallStore>) -> Result<(), Error> {
+        self.shared
+            .inbox
+            .send(command)
+            .await
+            .map_err(|_| self.end())
+    }
+
+    fn end(&self) -> Error {
+        end_of(&self.shared.health)
+    }
+}
+
+/// What a caller is told whose command will not be answered any more.
+fn end_of(health: &watch::Receiver<Health>) -> Error {
+    match &*health.borrow() {
+        Health::Failed(_) => Error::Failed,
+        Health::Running | Health::Stopped => Error::Stopped,
+    }
+}
+
+/// A number for a topic, by which commands take turns.
+fn lane(topic: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    // Small numbers are lanes of acknowledgements and rare commands.
+    hasher.finish() | 1 << 63
+}

@@ -1,0 +1,52 @@
+//! Defines the clocks: the only module of the workspace that reads the time.
+//!
+//! Everything else takes "now" as an argument or asks the [`Clock`] it was given, so that a test moves
+//! time by hand and the simulator owns it.
+
+mod manual;
+mod slew;
+mod system;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+pub use manual::ManualClock;
+pub use slew::{Reading, Slew};
+pub use system::{Stopwatch, SystemClock};
+
+/// A future that ends when a clock has reached an instant.
+pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// What tells the time, in milliseconds since the Unix epoch.
+///
+/// The time of one clock never goes back.
+pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+
+    /// How long a thread has to wait until `at_ms`; `None` if that cannot be told because the clock is moved
+    /// by hand.
+    fn until(&self, at_ms: u64) -> Option<Duration> {
+        Some(Duration::from_millis(at_ms.saturating_sub(self.now_ms())))
+    }
+
+    /// Calls `moved` whenever the clock was moved by hand; other clocks never do.
+    fn on_move(&self, moved: Box<dyn Fn() + Send + Sync>) {
+        drop(moved);
+    }
+
+    /// The instant of this clock that is not before `wall_ms` of the wall clock, by their present difference.
+    fn at_wall_ms(&self, wall_ms: u64) -> u64 {
+        wall_ms
+    }
+
+    /// Ends once `now_ms` is at least `until_ms`; at once if it already is.
+    fn sleep_until(&self, until_ms: u64) -> Sleep<'_>;
+
+    /// Ends once `delay` has passed on this clock.
+    fn sleep(&self, delay: Duration) -> Sleep<'_> {
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.sleep_until(self.now_ms().saturating_add(delay_ms))
+    }
+}

@@ -1,0 +1,170 @@
+//! Provides the rule by which the engine clock follows the wall clock without ever going back.
+
+/// A step of the wall clock forward beyond this is not believed at once, in us.
+const STEP_US: i64 = 1_000_000;
+/// A step forward is adopted after it has stood for this long, in us.
+const STEP_STANDS_US: i64 = 30_000_000;
+/// The engine clock runs faster or slower than time by one part in so many while it follows the wall.
+const SLEW_PARTS: i64 = 200;
+
+/// What both clocks of the machine show at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Time since the machine was started, sleep included, in us. It is never set.
+    pub boot_us: i64,
+    /// Time since the Unix epoch, in us. Anybody may set it.
+    pub wall_us: i64,
+}
+
+/// The engine clock: starts at the wall clock, is carried by the boot-time clock, and follows the wall.
+///
+/// * It never goes back.
+/// * A wall that is a little ahead or behind is followed by running half a percent faster or slower.
+/// * A wall that was set back is followed in the same slow way: what is due is not held up for long.
+/// * A wall that was set forward by more than a second is adopted when it has stood for 30 s: until then
+///   nothing fires early because of somebody's mistake.
+#[derive(Clone, Debug)]
+pub struct Slew {
+    engine_us: i64,
+    boot_us: i64,
+    /// Since when the wall has been more than a step ahead.
+    ahead_since_us: Option<i64>,
+    /// Steps of more than a second that were noticed, either way.
+    steps: u64,
+    stepped_back: bool,
+}
+
+impl Slew {
+    /// A clock that starts where the wall stands.
+    pub fn new(reading: Reading) -> Self {
+        Self {
+            engine_us: reading.wall_us,
+            boot_us: reading.boot_us,
+            ahead_since_us: None,
+            steps: 0,
+            stepped_back: false,
+        }
+    }
+
+    /// Where the engine clock stands at this reading, in us since the Unix epoch.
+    pub fn advance(&mut self, reading: Reading) -> i64 {
+        let passed_us = std::cmp::max(reading.boot_us - self.boot_us, 0);
+        self.boot_us = std::cmp::max(self.boot_us, reading.boot_us);
+        let straight_us = self.engine_us + passed_us;
+        let ahead_us = reading.wall_us - straight_us;
+        self.watch_steps(ahead_us);
+        let adopted = self
+            .ahead_since_us
+            .is_some_and(|since_us| self.boot_us - since_us >= STEP_STANDS_US);
+        self.engine_us = if adopted {
+            self.ahead_since_us = None;
+            reading.wall_us
+        } else if ahead_us > STEP_US {
+            straight_us
+        } else {
+            let slew_us = passed_us / SLEW_PARTS;
+            straight_us + ahead_us.clamp(-slew_us, slew_us)
+        };
+        self.engine_us
+    }
+
+    fn watch_steps(&mut self, ahead_us: i64) {
+        if ahead_us <= STEP_US {
+            self.ahead_since_us = None;
+        } else if self.ahead_since_us.is_none() {
+            self.ahead_since_us = Some(self.boot_us);
+            self.steps += 1;
+        }
+        let back = ahead_us < -STEP_US;
+        self.steps += u64::from(back && !self.stepped_back);
+        self.stepped_back = back;
+    }
+
+    /// How often the wall was seen to step by more than a second.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const S: i64 = 1_000_000;
+
+    fn clock() -> Slew {
+        Slew::new(Reading {
+            boot_us: 0,
+            wall_us: 1_000 * S,
+        })
+    }
+
+    #[test]
+    fn a_step_forward_is_adopted_after_it_has_stood() {
+        let mut slew = clock();
+        for second in 1..=30 {
+            let now = slew.advance(Reading {
+                boot_us: second * S,
+                wall_us: (1_000 + second + 3_600) * S,
+            });
+            assert_eq!(now, (1_000 + second) * S, "second {second}");
+        }
+        let now = slew.advance(Reading {
+            boot_us: 31 * S,
+            wall_us: (1_031 + 3_600) * S,
+        });
+        assert_eq!((now, slew.steps()), ((1_031 + 3_600) * S, 1));
+    }
+
+    #[test]
+    fn a_step_forward_that_is_taken_back_changes_nothing() {
+        let mut slew = clock();
+        slew.advance(Reading {
+            boot_us: S,
+            wall_us: 4_601 * S,
+        });
+        slew.advance(Reading {
+            boot_us: 20 * S,
+            wall_us: 1_020 * S,
+        });
+        slew.advance(Reading {
+            boot_us: 25 * S,
+            wall_us: 4_625 * S,
+        });
+        let now = slew.advance(Reading {
+            boot_us: 50 * S,
+            wall_us: 4_650 * S,
+        });
+        assert_eq!(now, 1_050 * S);
+    }
+
+    #[test]
+    fn a_step_back_slows_the_clock_by_half_a_percent() {
+        let mut slew = clock();
+        let now = slew.advance(Reading {
+            boot_us: 200 * S,
+            wall_us: 800 * S,
+        });
+        assert_eq!((now, slew.steps()), (1_199 * S, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_goes_back_and_never_runs_ahead_of_both(
+            steps in proptest::collection::vec((0..90 * S, -7_200 * S..7_200 * S), 1..60),
+        ) {
+            let mut slew = clock();
+            let (mut boot_us, mut last, mut highest_wall) = (0, 1_000 * S, 1_000 * S);
+            for (passed_us, offset_us) in steps {
+                boot_us += passed_us;
+                let wall_us = 1_000 * S + boot_us + offset_us;
+                let now = slew.advance(Reading { boot_us, wall_us });
+                prop_assert!(now >= last);
+                highest_wall = std::cmp::max(highest_wall + passed_us, wall_us);
+                prop_assert!(now <= highest_wall + boot_us / SLEW_PARTS);
+                last = now;
+            }
+        }
+    }
+}

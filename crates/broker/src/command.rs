@@ -1,0 +1,118 @@
+//! Defines what the handle asks of the writer loop, and how it is answered.
+
+use std::fmt;
+
+use engine::{Delivered, Engine, NewMessage, ReceiptHandle, ReceiveRequest, Sent};
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+
+/// Where the answer to a command goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Something to do with the engine at an instant; what it returns is called once that is durable.
+pub type Work<S> = Box<dyn FnOnce(&mut Engine<S>, u64) -> Answer + Send>;
+
+/// A request to the writer loop.
+pub enum Command<S> {
+    /// Store one message.
+    Send {
+        /// A number for the topic, by which commands take turns.
+        lane: u64,
+        /// The topic.
+        topic: std::sync::Arc<str>,
+        /// The message.
+        message: Box<NewMessage>,
+        /// Where the answer goes.
+        reply: Reply<Sent>,
+    },
+    /// Deliver messages, now or when there are some.
+    Receive(Poll),
+    /// Acknowledge deliveries.
+    Ack {
+        /// Which.
+        handles: Vec<ReceiptHandle>,
+        /// Where the answers go.
+        reply: Reply<Vec<Result<(), Error>>>,
+    },
+    /// Anything that is done rarely.
+    Other {
+        /// A number by which commands take turns.
+        lane: u64,
+        /// What to do.
+        work: Work<S>,
+    },
+}
+
+impl<S> Command<S> {
+    /// By which number it takes turns with others.
+    pub(crate) fn lane(&self) -> u64 {
+        match self {
+            Self::Send { lane, .. } | Self::Other { lane, .. } => *lane,
+            Self::Receive(poll) => poll.lane,
+            Self::Ack { handles, .. } => {
+                handles.first().map_or(0, |handle| u64::from(handle.topic))
+            }
+        }
+    }
+}
+
+impl<S> fmt::Debug for Command<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Send { .. } => "Send",
+            Self::Receive(_) => "Receive",
+            Self::Ack { .. } => "Ack",
+            Self::Other { .. } => "Other",
+        })
+    }
+}
+
+/// A receive that waits for something to deliver.
+#[derive(Debug)]
+pub struct Poll {
+    /// A number for the topic, by which commands take turns.
+    pub lane: u64,
+    /// What it asks for.
+    pub request: ReceiveRequest,
+    /// How long it waits, in ms.
+    pub wait_ms: u64,
+    /// Where the answer goes.
+    pub reply: Reply<Vec<Delivered>>,
+}
+
+/// An answer that waits until what it tells is durable.
+pub enum Answer {
+    /// To a send.
+    Sent(Reply<Sent>, Result<Sent, Error>),
+    /// To an acknowledgement.
+    Acked(Reply<Vec<Result<(), Error>>>, Vec<Result<(), Error>>),
+    /// To anything else: told whether it worked, or that the store failed meanwhile.
+    Other(Box<dyn FnOnce(Result<(), Error>) + Send>),
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Answer")
+    }
+}
+
+impl Answer {
+    /// Tells the client. One that has gone away does not want to know.
+    pub(crate) fn give(self) {
+        match self {
+            Self::Sent(reply, result) => drop(reply.send(result)),
+            Self::Acked(reply, results) => drop(reply.send(Ok(results))),
+            Self::Other(tell) => tell(Ok(())),
+        }
+    }
+
+    /// Tells the client that the outcome is unknown.
+    pub(crate) fn fail(self) {
+        match self {
+            Self::Sent(reply, _) => drop(reply.send(Err(Error::Failed))),
+            Self::Acked(reply, _) => drop(reply.send(Err(Error::Failed))),
+            Self::Other(tell) => tell(Err(Error::Failed)),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Provides the step function of the broker: commands in turn, one group of changes at a time, polls,
+//! answers. It runs on no thread of its own, so the simulator drives the same code as the writer loop.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use engine::{Engine, ReceiptHandle, Store, StoreError};
+
+use crate::command::{Answer, Command, Poll};
+use crate::error::Error;
+use crate::lanes::Lanes;
+
+/// A group of changes is closed when it has so many bytes.
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// A step ends after so many commands.
+const STEP_COMMANDS_MAX: usize = 4_096;
+/// How often the disk's free space is looked at, in ms.
+const FREE_SPACE_EVERY_MS: u64 = 1_000;
+
+/// A topic and a consumer group, by name.
+type TopicAndGroup = (String, String);
+
+/// The broker without threads: whoever drives it passes the time, hands in commands and reports syncs.
+#[derive(Debug)]
+pub struct Core<S> {
+    engine: Engine<S>,
+    lanes: Lanes<S>,
+    /// Polls that found nothing, in the order in which they came, with the instant they end at.
+    parked: HashMap<TopicAndGroup, VecDeque<(u64, Poll)>>,
+    parked_count: usize,
+    /// When parked polls end: instant -> how many of which topic and group.
+    ends: BTreeMap<(u64, TopicAndGroup), usize>,
+    /// Answers by the epoch that has to be durable first.
+    answers: VecDeque<(u64, Vec<Answer>)>,
+    next_free_space_ms: u64,
+}
+
+impl<S: Store> Core<S> {
+    /// A broker around an opened engine.
+    pub fn new(engine: Engine<S>) -> Self {
+        Self {
+            engine,
+            lanes: Lanes::default(),
+            parked: HashMap::new(),
+            parked_count: 0,
+            ends: BTreeMap::new(),
+            answers: VecDeque::new(),
+            next_free_space_ms: 0,
+        }
+    }
+
+    /// Takes a command; [`Core::step`] works it off in turn.
+    pub fn push(&mut self, command: Command<S>) {
+        self.lanes.push(command);
+    }
+
+    /// Reports that everything applied up to `epoch` is durable, and answers who waited for that.
+    pub fn durable(&mut self, epoch: u64) {
+        self.engine.durable(epoch);
+        while let Some((needed, _)) = self.answers.front() {
+            if *needed > epoch {
+                break;
+            }
+            if let Some((_, answers)) = self.answers.pop_front() {
+                answers.into_iter().for_each(Answer::give);
+            }
+        }
+    }
+
+    /// Does what is due and works off commands, at most as many as one group of changes takes.
+    ///
+    /// Tells how many commands were worked off. After an error the broker must not be used any more.
+    pub fn step(&mut self, now_ms: u64) -> Result<usize, StoreError> {
+        self.engine.tick(now_ms)?;
+        if now_ms >= self.next_free_space_ms {
+            self.next_free_space_ms = now_ms + FREE_SPACE_EVERY_MS;
+            self.engine.refresh_free_bytes()?;
+        }
+        let mut done = 0;
+        while done < STEP_COMMANDS_MAX && self.engine.staged_bytes() < GROUP_BYTES_MAX {
+            let Some(command) = self.lanes.pop() else {
+                break;
+            };
+            self.execute(now_ms, command)?;
+            done += 1;
+        }
+        for pair in self.engine.take_woken(now_ms) {
+            self.serve(now_ms, &pair)?;
+        }
+        self.end_polls(now_ms);
+        Ok(done)
+    }
+
+    /// Whether commands wait that a further step could work off.
+    pub fn has_commands(&self) -> bool {
+        !self.lanes.is_empty() && self.engine.staged_bytes() < GROUP_BYTES_MAX
+    }
+
+    /// Gives the collected changes to the store; tells the epoch to sync if one has to be.
+    pub fn apply(&mut self, now_ms: u64) -> Result<Option<u64>, StoreError> {
+        self.engine.apply(now_ms)?;
+        let applied = self.engine.applied_epoch();
+        Ok((applied > self.engine.durable_epoch()).then_some(applied))
+    }
+
+    /// When a step has work again without a command, in ms.
+    pub fn next_event_ms(&self) -> Option<u64> {
+        let end_ms = self.ends.first_key_value().map(|((end_ms, _), _)| *end_ms);
+        [self.engine.next_event_ms(), end_ms]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The engine inside.
+    pub fn engine(&self) -> &Engine<S> {
+        &self.engine
+    }
+
+    /// The engine inside, to look into it or to break its store.
+    pub fn engine_mut(&mut self) -> &mut Engine<S> {
+        &mut self.engine
+    }
+
+    /// Ends: every command and poll that still waits is told that the broker has stopped, every answer that
+    /// waits for the disk that its outcome is unknown.
+    pub fn stop(mut self) -> Engine<S> {
+        for (_, answers) in self.answers.drain(..) {
+            answers.into_iter().for_each(Answer::fail);
+        }
+        for (_, poll) in self.parked.drain().flat_map(|(_, polls)| polls) {
+            drop(poll.reply.send(Ok(Vec::new())));
+        }
+        self.engine
+    }
+
+    fn execute(&mut self, now_ms: u64, command: Command<S>) -> Result<(), StoreError> {
+        match command {
+            Command::Send {
+                topic,
+                message,
+                reply,
+                ..
+            } => {
+                let result = self.engine.send(now_ms, &topic, &message);
+                let result = refused(result)?;
+                self.answer_later(Answer::Sent(reply, result));
+            }
+            Command::Receive(poll) => self.receive(now_ms, poll)?,
+            Command::Ack { handles, reply } => {
+                let mut results = Vec::with_capacity(handles.len());
+                for handle in &handles {
+                    results.push(refused(self.engine.ack(now_ms, handle))?);
+                }
+                self.answer_later(Answer::Acked(reply, results));
+            }
+            Command::Other { work, .. } => {
+                let answer = work(&mut self.engine, now_ms);
+                self.answer_later(answer);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_later(&mut self, answer: Answer) {
+        let epoch = self.engine.pending_epoch();
+        if epoch <= self.engine.durable_epoch() {
+            answer.give();
+            return;
+        }
+        match self.answers.back_mut() {
+            Some((last, answers)) if *last == epoch => answers.push(answer),
+            _ => self.answers.push_back((epoch, vec![answer])),
+        }
+    }
+
+    fn receive(&mut self, now_ms: u64, poll: Poll) -> Result<(), StoreError> {
+        let pair = (poll.request.topic.clone(), poll.request.group.clone());
+        // Nobody overtakes those who wait already.
+        let queued = self.parked.contains_key(&pair);
+        let Some(poll) = (if queued {
+            Some(poll)
+        } else {
+            self.try_receive(now_ms, poll)?
+        }) else {
+            return Ok(());
+        };
+        if poll.wait_ms == 0 {
+            drop(poll.reply.send(Ok(Vec::new())));
+            return Ok(());
+        }
+        let limit = self.engine.config().limits.waiting_pollers_max;
+        if self.parked_count >= limit {
+            let error = Error::TooManyPollers {
+                waiting: self.parked_count,
+                limit,
+            };
+            drop(poll.reply.send(Err(error)));
+            return Ok(());
+        }
+        let end_ms = now_ms.saturating_add(poll.wait_ms);
+        self.parked_count += 1;
+        *self.ends.entry((end_ms, pair.clone())).or_default() += 1;
+        if !queued {
+            self.engine.watch(&pair.0, &pair.1);
+        }
+        self.parked
+            .entry(pair)
+            .or_default()
+            .push_back((end_ms, poll));
+        Ok(())
+    }
+
+    /// Answers a poll if there is something to deliver, else gives it back.
+    fn try_receive(&mut self, now_ms: u64, poll: Poll) -> Result<Option<Poll>, StoreError> {
+        if poll.reply.is_closed() {
+            return Ok(None);
+        }
+        match refused(self.engine.receive(now_ms, &poll.request))? {
+            Ok(delivered) if delivered.is_empty() => return Ok(Some(poll)),
+            Ok(delivered) => {
+                let handles: Vec<ReceiptHandle> =
+                    delivered.iter().map(|delivery| delivery.handle).collect();
+                if poll.reply.send(Ok(delivered)).is_err() {
+                    // The consumer left at this very moment: others may have the messages at once.
+                    for handle in handles {
+                        refused(self.engine.retry_later(now_ms, &handle, Some(0)))?.ok();
+                    }
+                }
+            }
+            Err(error) => drop(poll.reply.send(Err(error))),
+        }
+        Ok(None)
+    }
+
+    /// Serves those who wait for messages of a topic as members of a group.
+    fn serve(&mut self, now_ms: u64, pair: &TopicAndGroup) -> Result<(), StoreError> {
+        while let Some((end_ms, poll)) = self.parked.get_mut(pair).and_then(VecDeque::pop_front) {
+            if let Some(poll) = self.try_receive(now_ms, poll)? {
+                self.parked
+                    .entry(pair.clone())
+                    .or_default()
+                    .push_front((end_ms, poll));
+                break;
+            }
+            self.forget_end(end_ms, pair);
+        }
+        if self.parked.get(pair).is_some_and(VecDeque::is_empty) {
+            self.parked.remove(pair);
+            self.engine.unwatch(&pair.0, &pair.1);
+        } else {
+            self.engine.watch(&pair.0, &pair.1);
+        }
+        Ok(())
+    }
+
+    fn forget_end(&mut self, end_ms: u64, pair: &TopicAndGroup) {
+        self.parked_count -= 1;
+        let key = (end_ms, pair.clone());
+        if let Some(count) = self.ends.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.ends.remove(&key);
+            }
+        }
+    }
+
+    /// Answers polls that have waited long enough with nothing.
+    fn end_polls(&mut self, now_ms: u64) {
+        while let Some(((end_ms, pair), _)) = self.ends.first_key_value() {
+            if *end_ms > now_ms {
+                break;
+            }
+            let pair = pair.clone();
+            let Some(polls) = self.parked.get_mut(&pair) else {
+                break;
+            };
+            let (ended, left): (VecDeque<_>, VecDeque<_>) =
+                polls.drain(..).partition(|(end_ms, _)| *end_ms <= now_ms);
+            *polls = left;
+            for (end_ms, poll) in ended {
+                self.forget_end(end_ms, &pair);
+                drop(poll.reply.send(Ok(Vec::new())));
+            }
+            if self.parked.get(&pair).is_some_and(VecDeque::is_empty) {
+                self.parked.remove(&pair);
+                self.engine.unwatch(&pair.0, &pair.1);
+            }
+        }
+    }
+}
+
+/// Parts a failure of the store, which ends the broker, from a refusal, which is an answer.
+fn refused<T>(result: Result<T, engine::Error>) -> Result<Result<T, Error>, StoreError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(engine::Error::Store(error)) => Err(error),
+        Err(error) => Ok(Err(Error::Refused(error))),
+    }
+}

@@ -1,0 +1,233 @@
+//! Tests of a running broker on a real folder, on a clock that the test moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, ManualClock};
+use crate::{
+    Broker, BrokerConfig, Delivered, Delivery, Error, GroupSpec, Health, NewMessage, Recall,
+    ReceiveRequest, Refusal, TagFilter, TopicKind, TopicSpec,
+};
+
+const START_MS: u64 = 1_795_000_000_000;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    clock: ManualClock,
+    broker: Broker,
+}
+
+fn open(folder: &std::path::Path, clock: &ManualClock) -> Broker {
+    Broker::open_with_clock(folder, BrokerConfig::default(), Arc::new(clock.clone())).unwrap()
+}
+
+async fn bench() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(START_MS);
+    let broker = open(folder.path(), &clock);
+    broker
+        .create_topic(TopicSpec::new("t", TopicKind::Delay).with_queues(4))
+        .await
+        .unwrap();
+    Bench {
+        folder,
+        clock,
+        broker,
+    }
+}
+
+fn message(body: &str, delay_ms: u64) -> NewMessage {
+    NewMessage {
+        body: body.to_owned().into(),
+        delivery: Delivery::After { delay_ms },
+        ..NewMessage::default()
+    }
+}
+
+fn request(messages_max: usize) -> ReceiveRequest {
+    ReceiveRequest {
+        topic: "t".into(),
+        group: "g".into(),
+        messages_max,
+        invisible_ms: 30_000,
+        filter: TagFilter::All,
+    }
+}
+
+fn bodies(delivered: &[Delivered]) -> Vec<String> {
+    delivered
+        .iter()
+        .map(|delivery| String::from_utf8_lossy(&delivery.message.body).into_owned())
+        .collect()
+}
+
+/// Moves the clock on, a little each time, until the future ends.
+async fn moving<T>(clock: &ManualClock, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    loop {
+        tokio::select! {
+            biased;
+            value = &mut future => return value,
+            () = tokio::time::sleep(Duration::from_millis(1)) => clock.advance(10),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_poll_waits_until_a_message_is_due_and_gets_it() {
+    let bench = bench().await;
+    let sent = bench.broker.send("t", message("a", 60_000)).await.unwrap();
+    assert_eq!(sent.due_ms(), START_MS + 60_000);
+    let poll = bench.broker.receive(request(10), Duration::from_mins(10));
+    let mut poll = std::pin::pin!(poll);
+    bench.clock.advance_to(START_MS + 59_999);
+    // The broker answers another command after the clock was moved: the poll was looked at and found nothing.
+    bench.broker.topics().await.unwrap();
+    assert!(
+        futures_poll(poll.as_mut()).await.is_none(),
+        "delivered early"
+    );
+    bench.clock.advance_to(START_MS + 60_000);
+    let delivered = poll.await.unwrap();
+    assert_eq!(bodies(&delivered), ["a"]);
+    bench
+        .broker
+        .ack(vec![delivered[0].handle])
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap();
+}
+
+/// Looks at a future once.
+async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match future.as_mut().poll(context) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_poll_that_finds_nothing_ends_empty_after_its_wait() {
+    let bench = bench().await;
+    let poll = bench.broker.receive(request(1), Duration::from_secs(5));
+    assert!(moving(&bench.clock, poll).await.unwrap().is_empty());
+    assert!(bench.clock.now_ms() >= START_MS + 5_000);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let bench = bench().await;
+    bench
+        .broker
+        .create_group(GroupSpec::new("g"))
+        .await
+        .unwrap();
+    for number in 0..100 {
+        bench
+            .broker
+            .send("t", message(&format!("{number:03}"), number))
+            .await
+            .unwrap();
+    }
+    let cancelled = bench
+        .broker
+        .send("t", message("cancelled", 1_000))
+        .await
+        .unwrap();
+    assert_eq!(
+        bench.broker.recall(cancelled.handle).await.unwrap(),
+        Recall::Cancelled
+    );
+    assert_eq!(bench.broker.shutdown().await, Health::Stopped);
+    assert!(matches!(
+        bench.broker.send("t", message("x", 0)).await,
+        Err(Error::Stopped)
+    ));
+
+    bench.clock.advance(5_000);
+    let broker = open(bench.folder.path(), &bench.clock);
+    let mut received = Vec::new();
+    while received.len() < 100 {
+        let poll = broker.receive(request(64), Duration::from_mins(1));
+        let delivered = moving(&bench.clock, poll).await.unwrap();
+        received.extend(bodies(&delivered));
+        for result in broker
+            .ack(delivered.iter().map(|delivery| delivery.handle).collect())
+            .await
+            .unwrap()
+        {
+            result.unwrap();
+        }
+    }
+    received.sort();
+    assert_eq!(
+        received,
+        (0..100)
+            .map(|number| format!("{number:03}"))
+            .collect::<Vec<_>>()
+    );
+    let stats = broker.group_stats("t", "g").await.unwrap();
+    assert_eq!((stats.ready, stats.in_flight, stats.retrying), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn refusals_name_the_field_and_the_limit() {
+    let bench = bench().await;
+    let error = bench
+        .broker
+        .send("nowhere", message("a", 0))
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "topic \"nowhere\" does not exist");
+    let big = NewMessage {
+        body: vec![0; 4 * 1024 * 1024 + 1].into(),
+        ..NewMessage::default()
+    };
+    let error = bench.broker.send("t", big).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "body is 4194305; the most allowed is 4194304"
+    );
+    let fifo = NewMessage {
+        message_group: Some("m".into()),
+        ..message("a", 0)
+    };
+    let error = bench.broker.send("t", fifo).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Refused(Refusal::WrongKind { .. })),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn pollers_of_a_group_share_what_is_due() {
+    let bench = bench().await;
+    let mut polls = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let broker = bench.broker.clone();
+        polls.spawn(async move {
+            broker
+                .receive(request(1), Duration::from_hours(1))
+                .await
+                .unwrap()
+        });
+    }
+    for number in 0..4 {
+        bench
+            .broker
+            .send("t", message(&number.to_string(), 100))
+            .await
+            .unwrap();
+    }
+    let mut received = moving(&bench.clock, polls.join_all())
+        .await
+        .iter()
+        .flat_map(|one| bodies(one))
+        .collect::<Vec<_>>();
+    received.sort();
+    assert_eq!(received, ["0", "1", "2", "3"]);
+}

@@ -1,0 +1,111 @@
+//! Runs the writer loop: the one thread that owns the engine, and the one that syncs beside it.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use engine::StoreError;
+use storage::{FjallStore, Syncer};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::core::Core;
+use crate::inbox::{Event, Inbox};
+
+/// How the broker fares, for whoever watches over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It works.
+    Running,
+    /// It was shut down and everything is on the disk.
+    Stopped,
+    /// Its store failed; the process should end.
+    Failed(String),
+}
+
+/// The loop and what it is given.
+pub(crate) struct Writer {
+    pub(crate) core: Core<FjallStore>,
+    pub(crate) inbox: Arc<Inbox<FjallStore>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) syncs: mpsc::Sender<u64>,
+    pub(crate) health: watch::Sender<Health>,
+}
+
+impl Writer {
+    /// Starts the loop on a thread of its own.
+    pub(crate) fn spawn(self) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name("broker".into())
+            .spawn(move || self.run())
+    }
+
+    fn run(mut self) {
+        let result = self.work();
+        let left = self.inbox.close();
+        // Dropping a command drops its reply, which tells the client that the broker has stopped.
+        drop(left);
+        let health = match result {
+            Ok(()) => Health::Stopped,
+            Err(error) => {
+                tracing::error!(%error, "the store failed: the broker accepts and delivers nothing any more");
+                Health::Failed(error.to_string())
+            }
+        };
+        drop(self.core.stop());
+        self.health.send_replace(health);
+    }
+
+    /// Works until it is told to stop and everything is durable, or until the store fails.
+    fn work(&mut self) -> Result<(), StoreError> {
+        let mut events = Vec::new();
+        let mut syncing = false;
+        let mut stopping = false;
+        loop {
+            let now_ms = self.clock.now_ms();
+            let done = self.core.step(now_ms)?;
+            self.inbox.release(done);
+            if !syncing && let Some(epoch) = self.core.apply(now_ms)? {
+                // The other side ends only after this one.
+                syncing = self.syncs.send(epoch).is_ok();
+            }
+            if stopping && !syncing && !self.core.has_commands() {
+                return Ok(());
+            }
+            let wait = if self.core.has_commands() {
+                Some(std::time::Duration::ZERO)
+            } else {
+                self.core
+                    .next_event_ms()
+                    .and_then(|at_ms| self.clock.until(at_ms))
+            };
+            self.inbox.take(&mut events, wait);
+            for event in events.drain(..) {
+                match event {
+                    Event::Command(command) => self.core.push(command),
+                    Event::Synced(result) => {
+                        syncing = false;
+                        self.core.durable(result?);
+                    }
+                    Event::ClockMoved => {}
+                    Event::Stop => stopping = true,
+                }
+            }
+        }
+    }
+}
+
+/// Starts the thread that waits for the disk, so that the loop need not.
+pub(crate) fn spawn_syncer(
+    syncer: Syncer,
+    inbox: Arc<Inbox<FjallStore>>,
+    epochs: mpsc::Receiver<u64>,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("broker-sync".into())
+        .spawn(move || {
+            while let Ok(epoch) = epochs.recv() {
+                inbox.signal(Event::Synced(syncer.sync().map(|()| epoch)));
+            }
+        })
+}
