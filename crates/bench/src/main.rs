@@ -1,3 +1,118 @@
-//! The bench command.
+//! The `bench` command: loads Duetime, prints what it reached, and writes it as JSON.
 
-fn main() {}
+mod broker_load;
+mod process;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::Context as _;
+use broker_load::{PHASES, Scale};
+use clap::{Parser, Subcommand};
+use report::Figure;
+
+/// Measures Duetime on this machine.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(Subcommand)]
+enum Subject {
+    /// The broker in this process: sends, deliveries, lateness, memory, restart.
+    Broker(Run),
+    /// One phase, in a process of its own; the phases of `broker` are run in this way.
+    #[command(hide = true)]
+    Phase {
+        name: String,
+        folder: PathBuf,
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// A tenth of the load.
+    #[arg(long)]
+    quick: bool,
+    /// Also writes the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Runs only the phases with these names, parted by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where the data goes; a folder on the disk to be measured.
+    #[arg(long, value_name = "DIR", default_value = "target/bench-data")]
+    data: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().subject {
+        Subject::Broker(run) => bench_broker(&run),
+        Subject::Phase {
+            name,
+            folder,
+            quick,
+        } => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            let figures =
+                runtime.block_on(broker_load::run_phase(&name, &folder, Scale::new(quick)))?;
+            say(&serde_json::to_string(&figures)?);
+            // As a crash would: nothing is closed in good order.
+            std::process::abort();
+        }
+    }
+}
+
+fn bench_broker(run: &Run) -> anyhow::Result<()> {
+    let mut figures = Vec::new();
+    if run.data.exists() {
+        std::fs::remove_dir_all(&run.data)
+            .with_context(|| format!("empty {}", run.data.display()))?;
+    }
+    for (phase, folder) in PHASES {
+        if !run.only.is_empty() && !run.only.iter().any(|only| only == phase) {
+            continue;
+        }
+        let of_phase = run_phase(phase, &run.data.join(folder), run.quick)?;
+        say(&report::table(&of_phase));
+        figures.extend(of_phase);
+    }
+    std::fs::remove_dir_all(&run.data).with_context(|| format!("remove {}", run.data.display()))?;
+    match &run.json {
+        Some(path) => report::write_json(path, &figures),
+        None => Ok(()),
+    }
+}
+
+/// Runs a phase in a process of its own, which ends by aborting once it has told its figures.
+fn run_phase(phase: &str, folder: &Path, quick: bool) -> anyhow::Result<Vec<Figure>> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command
+        .arg("phase")
+        .arg(phase)
+        .arg(folder)
+        .args(quick.then_some("--quick"))
+        .stderr(Stdio::inherit());
+    let output = command
+        .output()
+        .with_context(|| format!("start phase {phase}"))?;
+    let text = String::from_utf8(output.stdout)?;
+    let last = text
+        .lines()
+        .last()
+        .with_context(|| format!("phase {phase} told nothing ({})", output.status))?;
+    serde_json::from_str(last).with_context(|| format!("phase {phase} told {last:?}"))
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn say(text: &str) {
+    println!("{text}");
+}

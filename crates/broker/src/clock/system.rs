@@ -31,7 +31,12 @@ impl SystemClock {
             .steps()
     }
 
-    fn now_us(&self) -> (i64, Reading) {
+    /// Microseconds since the Unix epoch, on the engine clock.
+    pub fn now_us(&self) -> i64 {
+        self.advance().0
+    }
+
+    fn advance(&self) -> (i64, Reading) {
         let mut slew = self.slew.lock().unwrap_or_else(PoisonError::into_inner);
         let reading = read();
         let steps = slew.steps();
@@ -49,17 +54,17 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        millis(self.now_us().0)
+        millis(self.now_us())
     }
 
     fn until(&self, at_ms: u64) -> Option<Duration> {
         let target_us = i64::try_from(at_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
-        let left_us = target_us.saturating_sub(self.now_us().0);
+        let left_us = target_us.saturating_sub(self.now_us());
         Some(Duration::from_micros(u64::try_from(left_us).unwrap_or(0)))
     }
 
     fn at_wall_ms(&self, wall_ms: u64) -> u64 {
-        let (engine_us, reading) = self.now_us();
+        let (engine_us, reading) = self.advance();
         // While the engine clock is behind it catches up, so the wall's own number is late enough.
         let ahead_us = std::cmp::max(engine_us - reading.wall_us, 0);
         wall_ms.saturating_add(millis(ahead_us + 999))
