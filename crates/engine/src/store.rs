@@ -120,6 +120,22 @@ pub enum ChangeRef<'a> {
     },
 }
 
+impl<'a> ChangeRef<'a> {
+    /// Where it happens.
+    pub fn space(&self) -> Space {
+        match self {
+            Self::Put { space, .. } | Self::Remove { space, .. } => *space,
+        }
+    }
+
+    /// The key it happens at.
+    pub fn key(&self) -> &'a [u8] {
+        match self {
+            Self::Put { key, .. } | Self::Remove { key, .. } => key,
+        }
+    }
+}
+
 impl Batch {
     /// Adds a row whose value `encode` appends to the buffer it is given.
     pub fn put(&mut self, space: Space, key: &[u8], encode: impl FnOnce(&mut Vec<u8>)) {

@@ -18,7 +18,7 @@ const OTHER: &str = "other";
 const OTHER_PER_S: u64 = 500;
 
 pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let subject = Subject::open(folder).await?;
+    let subject = Subject::open(folder)?;
     subject.create_topic(TOPIC).await?;
     subject.create_topic(OTHER).await?;
     // Far enough ahead that all of them are stored before.

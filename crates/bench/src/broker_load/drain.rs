@@ -18,7 +18,7 @@ pub(crate) const CONSUMERS: usize = 16;
 pub(crate) const BATCH: usize = 256;
 
 pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let subject = Subject::open(folder).await?;
+    let subject = Subject::open(folder)?;
     subject.create_topic(TOPIC).await?;
     let messages = scale.messages / 5;
     fill(&subject.broker, TOPIC, messages, |bodies| {

@@ -19,7 +19,7 @@ const DUE_PER_S: u64 = 5_000;
 const CONSUMERS: usize = 4;
 
 pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let subject = Subject::open(folder).await?;
+    let subject = Subject::open(folder)?;
     subject.create_topic(TOPIC).await?;
     let messages = DUE_PER_S * scale.seconds;
     let start_ms = subject.now_ms() + 2_000 + messages / 25;

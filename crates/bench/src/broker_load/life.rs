@@ -10,7 +10,7 @@ use crate::process::Usage;
 use crate::report::Figure;
 
 pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let subject = Subject::open(folder).await?;
+    let subject = Subject::open(folder)?;
     subject.create_topic(TOPIC).await?;
     let messages = scale.messages / 5;
     let before = Usage::now()?;

@@ -64,7 +64,7 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    pub(crate) async fn open(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(folder: &Path) -> anyhow::Result<Self> {
         let clock = Arc::new(SystemClock::start());
         let broker = Broker::open_with_clock(folder, BrokerConfig::default(), clock.clone())
             .context("open the broker")?;

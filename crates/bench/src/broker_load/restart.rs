@@ -13,7 +13,7 @@ use crate::report::Figure;
 
 pub(crate) async fn run(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let watch = Stopwatch::start();
-    let subject = Subject::open(folder).await?;
+    let subject = Subject::open(folder)?;
     let opened = watch.elapsed();
     let broker = subject.broker.clone();
     let poll = tokio::spawn(async move {

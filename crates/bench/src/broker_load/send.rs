@@ -22,7 +22,7 @@ const SPREAD_MS: u64 = 2 * 86_400_000;
 const IDLE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let subject = Subject::open(folder).await?;
+    let subject = Subject::open(folder)?;
     subject.create_topic(TOPIC).await?;
     let before = Usage::now()?;
     let watch = Stopwatch::start();
