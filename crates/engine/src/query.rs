@@ -12,8 +12,10 @@ use crate::place::{PartitionId, Place};
 use crate::record::{TopicId, index_span, place_of_index_key};
 use crate::send::hash;
 use crate::store::{Space, Store};
+use crate::subscription::Progress;
 use crate::timeline::{ReadRange, read};
 use crate::topic::Counts;
+use crate::window::Window;
 
 /// What is known of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,12 +152,13 @@ impl<S: Store> Engine<S> {
             .iter()
             .map(|progress| progress.position.due_ms)
             .collect();
-        let caught_up = |(queue, window): (usize, &crate::window::Window<Arc<Message>>)| {
+        let caught_up = |(queue, window): (usize, &Window<Arc<Message>>)| {
             subscription.queues.get(queue).is_some_and(|progress| {
-                let due = |(place, _): (Place, &Arc<Message>)| place.due_ms <= now_ms;
                 progress.ahead.is_empty()
                     && window.covers_behind(progress.cursor)
-                    && !window.behind(progress.cursor).next().is_some_and(due)
+                    && window
+                        .next_due_ms(progress.cursor)
+                        .is_none_or(|due_ms| due_ms > now_ms)
             })
         };
         let topic = self.catalog.topics.get(&topic_id).ok_or_else(not_found)?;
@@ -172,6 +175,16 @@ impl<S: Store> Engine<S> {
                 .saturating_sub(passed);
             let waiting = stored.saturating_sub(self.count_due_by(topic_id, now_ms));
             answer.ready = std::cmp::min(unread, stored).saturating_sub(waiting);
+            let is_due = |due_ms: u64| due_ms <= now_ms;
+            let some_due = |(progress, window): (&Progress, &Window<Arc<Message>>)| {
+                let next = window.behind(progress.cursor).next();
+                !progress.ahead.is_empty()
+                    || (window.covers_behind(progress.cursor)
+                        && next.is_some_and(|(place, _)| is_due(place.due_ms)))
+            };
+            if subscription.queues.iter().zip(&topic.queues).any(some_due) {
+                answer.ready = std::cmp::max(answer.ready, 1);
+            }
         }
         Ok(answer)
     }

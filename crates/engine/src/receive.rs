@@ -92,7 +92,22 @@ impl<S: Store> Engine<S> {
             }
         }
         self.refresh_check(key);
+        if delivered.is_empty() {
+            self.ask_for_floor(now_ms, key);
+        }
         Ok(delivered)
+    }
+
+    /// Renews the floor if that alone keeps something back that is due.
+    fn ask_for_floor(&mut self, now_ms: u64, key: SubscriptionKey) {
+        let promised_ms = self.frontier.promised_ms();
+        if promised_ms < now_ms
+            && let Some(due_ms) = self.next_deliverable_ms(key)
+            && promised_ms < due_ms
+            && due_ms <= now_ms
+        {
+            self.stage.head = true;
+        }
     }
 
     fn is_satisfied(&self, take: Take<'_>, taken: usize) -> bool {
@@ -144,11 +159,8 @@ impl<S: Store> Engine<S> {
             Place::START
         };
         let mut subscription = Subscription::new(topic.spec.queues, start);
-        let passed = if latest {
-            self.due_count(key.1)
-        } else {
-            topic.totals.dropped
-        };
+        let due = if latest { self.due_count(key.1) } else { 0 };
+        let passed = topic.totals.dropped + due;
         if let Some(first) = subscription.queues.first_mut() {
             first.passed = passed;
         }
@@ -215,8 +227,12 @@ impl<S: Store> Engine<S> {
             if let Some(last) = progress.ahead.back() {
                 let place = last.place;
                 self.pass_window(key.1, queue, place);
+                return Ok(());
             }
-            return Ok(());
+            // The stretch may end with a message that was taken out, or was let go of to save memory.
+            if !window.ends_by(shown) {
+                return Ok(());
+            }
         }
         let after = progress.cursor;
         self.read_store(key, queue, after)
@@ -532,12 +548,12 @@ impl<S: Store> Engine<S> {
     /// The next row of the retry timeline that is due.
     fn next_retry(&mut self, key: SubscriptionKey) -> Result<Option<(Place, RetryRow)>, Error> {
         let shown = self.shown_place();
-        let covered = |subscription: &Subscription| {
-            subscription
-                .retries
-                .covers_behind(subscription.retry_cursor)
+        let known = |subscription: &Subscription| {
+            let (retries, cursor) = (&subscription.retries, subscription.retry_cursor);
+            retries.covers_behind(cursor)
+                && (retries.behind(cursor).next().is_some() || !retries.ends_by(shown))
         };
-        if !self.subscriptions.get(&key).is_some_and(covered) {
+        if !self.subscriptions.get(&key).is_some_and(known) {
             self.load_retries(key)?;
         }
         let Some(subscription) = self.subscriptions.get_mut(&key) else {

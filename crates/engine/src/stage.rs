@@ -58,6 +58,8 @@ struct Unsynced {
 pub(crate) struct Frontier {
     shown_ms: u64,
     floor_ms: u64,
+    /// The floor found at the start: an earlier run may have shown what is due up to here.
+    start_ms: u64,
     /// Earliest due time the stage touches.
     staged_ms: u64,
     unsynced: VecDeque<Unsynced>,
@@ -66,11 +68,13 @@ pub(crate) struct Frontier {
 }
 
 impl Frontier {
-    /// The frontier after a start: everything up to the stored floor may have been shown before.
+    /// The frontier after a start: readers begin again with the clock, which may be behind the stored floor,
+    /// but nothing is written or removed up to that floor, for it may have been shown before.
     pub(crate) fn new(floor_ms: u64) -> Self {
         Self {
-            shown_ms: floor_ms,
+            shown_ms: 0,
             floor_ms,
+            start_ms: floor_ms,
             staged_ms: u64::MAX,
             unsynced: VecDeque::new(),
             applied: 0,
@@ -96,9 +100,14 @@ impl Frontier {
         self.shown_ms
     }
 
+    /// The last due time at which nothing may be written or removed any more.
+    pub(crate) fn closed_ms(&self) -> u64 {
+        std::cmp::max(self.shown_ms, self.start_ms)
+    }
+
     /// The earliest due time that may still be written at `now_ms`.
     pub(crate) fn earliest_ms(&self, now_ms: u64) -> u64 {
-        std::cmp::max(now_ms, self.shown_ms.saturating_add(1))
+        std::cmp::max(now_ms, self.closed_ms().saturating_add(1))
     }
 
     /// Notes that the stage writes or removes something due at `due_ms`.
@@ -158,6 +167,11 @@ mod tests {
             "the stored floor holds readers back"
         );
         assert_eq!(frontier.earliest_ms(900), 1_001);
+        assert_eq!(
+            Frontier::new(1_000).advance(950),
+            950,
+            "the clock holds them back too"
+        );
         frontier.touch(1_500);
         frontier.applied(1_700);
         frontier.touch(1_600);

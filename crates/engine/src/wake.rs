@@ -67,25 +67,29 @@ impl<S: Store> Engine<S> {
 
     /// When [`Engine::tick`] and [`Engine::take_woken`] have work again, in ms; `None`: not before a command.
     pub fn next_event_ms(&self) -> Option<u64> {
-        let promised_ms = self.frontier.promised_ms();
-        // One that the last stamp has reached waits for the disk, not for the clock.
-        let ahead = |wake_ms: &u64| *wake_ms < u64::MAX && *wake_ms > self.stamp_ms;
-        let wake_ms = self
-            .wakes
-            .first()
-            .map(|(wake_ms, _)| *wake_ms)
-            .filter(ahead);
-        let wake_ms = wake_ms.map(|wake_ms| {
-            // Something past the promised floor needs a new floor first, on the disk before it is due.
-            if wake_ms > promised_ms {
-                wake_ms.saturating_sub(FLOOR_LEAD_MS)
-            } else {
-                wake_ms
-            }
-        });
+        // What the last stamp has reached waits for the disk, not for the clock.
+        let ahead = |wake_ms: &u64| *wake_ms > self.stamp_ms && *wake_ms < u64::MAX;
+        let first_ms = self.wakes.first().map(|(wake_ms, _)| *wake_ms);
+        let wake_ms = first_ms.filter(ahead);
+        // With changes collected, the floor is renewed when they are applied.
+        let floor_ms = self
+            .first_unpromised_ms()
+            .filter(|_| !self.has_staged())
+            .map(|wake_ms| wake_ms.saturating_sub(FLOOR_LEAD_MS));
         let check_ms = self.checks.first().map(|(check_ms, _)| *check_ms);
-        let upkeep_ms = Some(self.next_upkeep_ms).filter(|_| !self.partitions.is_empty());
-        [wake_ms, check_ms, upkeep_ms].into_iter().flatten().min()
+        let upkeep_ms = Some(self.next_upkeep_ms).filter(|upkeep_ms| *upkeep_ms < u64::MAX);
+        [wake_ms, floor_ms, check_ms, upkeep_ms]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The first instant somebody waits for that lies past the promised floor: it needs a new floor, on the
+    /// disk before it comes.
+    fn first_unpromised_ms(&self) -> Option<u64> {
+        let from = (self.frontier.promised_ms().saturating_add(1), (0, 0));
+        let (wake_ms, _) = self.wakes.range(from..).next()?;
+        Some(*wake_ms).filter(|wake_ms| *wake_ms < u64::MAX)
     }
 
     /// Does what has become due: ends leases, renews the floor, lets go of old partitions.
@@ -104,11 +108,12 @@ impl<S: Store> Engine<S> {
         if now_ms >= self.next_upkeep_ms {
             self.upkeep(now_ms)?;
         }
-        if let Some(&(wake_ms, _)) = self.wakes.first() {
-            let promised_ms = self.frontier.promised_ms();
-            if wake_ms > promised_ms && wake_ms <= now_ms.saturating_add(FLOOR_LEAD_MS) {
-                self.stage.head = true;
-            }
+        let soon_ms = now_ms.saturating_add(FLOOR_LEAD_MS);
+        if self
+            .first_unpromised_ms()
+            .is_some_and(|wake_ms| wake_ms <= soon_ms)
+        {
+            self.stage.head = true;
         }
         Ok(())
     }
@@ -181,7 +186,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// When something may be deliverable to the subscription; 0 if the store has to be asked.
-    fn next_deliverable_ms(&self, key: SubscriptionKey) -> Option<u64> {
+    pub(crate) fn next_deliverable_ms(&self, key: SubscriptionKey) -> Option<u64> {
         let subscription = self.subscriptions.get(&key)?;
         if subscription.in_flight >= self.config.limits.in_flight_max {
             return None;

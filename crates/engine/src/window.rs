@@ -84,6 +84,11 @@ impl<T: Clone> Window<T> {
             .or_else(|| self.high.map(|high| high.due_ms))
     }
 
+    /// Whether a reader that may read up to `shown` and finds nothing more here has to look behind the stretch.
+    pub(crate) fn ends_by(&self, shown: Place) -> bool {
+        self.high.is_some_and(|high| high <= shown)
+    }
+
     /// Lets go of everything up to `place`: all readers are behind it.
     pub(crate) fn pass(&mut self, place: Place) {
         while let Some(entry) = self.entries.first_entry() {
