@@ -95,6 +95,8 @@ pub struct Engine<S> {
     pub(crate) head_bytes: usize,
     pub(crate) free_bytes: u64,
     pub(crate) next_upkeep_ms: u64,
+    /// Partitions nobody needs any more, with the epoch that must be durable before they are dropped.
+    pub(crate) let_go: BTreeMap<PartitionId, u64>,
     /// The last stamp; `now` never counts as less.
     pub(crate) stamp_ms: u64,
     pub(crate) tallies: Tallies,
@@ -133,6 +135,7 @@ impl<S: Store> Engine<S> {
             head_bytes: 0,
             free_bytes: u64::MAX,
             next_upkeep_ms: 0,
+            let_go: BTreeMap::new(),
             stamp_ms: 0,
             tallies: Tallies::default(),
         };
@@ -351,7 +354,7 @@ impl<S: Store> Engine<S> {
             .copied()
             .collect();
         for key in keys {
-            self.forget_subscription(key);
+            self.forget_subscription(key)?;
         }
         Ok(())
     }
@@ -368,14 +371,15 @@ impl<S: Store> Engine<S> {
             .copied()
             .collect();
         for key in keys {
-            self.forget_subscription(key);
+            self.forget_subscription(key)?;
         }
         Ok(())
     }
 
-    fn forget_subscription(&mut self, key: SubscriptionKey) {
+    fn forget_subscription(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
+        self.forget_retries(key)?;
         let Some(subscription) = self.subscriptions.remove(&key) else {
-            return;
+            return Ok(());
         };
         if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
             topic.readers.retain(|group| *group != key.0);
@@ -393,6 +397,7 @@ impl<S: Store> Engine<S> {
         if let Some(check_ms) = subscription.check_ms {
             self.checks.remove(&(check_ms, key));
         }
+        Ok(())
     }
 
     /// Takes the instant of a command: `now_ms`, or the last stamp if that is later.

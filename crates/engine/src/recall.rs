@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::handle::MessageHandle;
+use crate::handle::{MessageHandle, made_message_id};
 use crate::message::{Delivery, Message};
 use crate::place::HOUR_MS;
 use crate::place::Place;
@@ -12,6 +12,7 @@ use crate::record::{
 };
 use crate::send::{Sent, Target, hash};
 use crate::store::{Space, Store};
+use crate::upkeep::identities_gone_ms;
 
 /// The answer to a recall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +92,9 @@ impl<S: Store> Engine<S> {
             due_ms,
         };
         let place = self.append_moved(now_ms, target, &message);
-        let end_ms = place
-            .partition()
-            .end_ms()
-            .saturating_add(self.config.retention_ms);
+        let forget_hour = self.kept_until_ms(place.partition()) / HOUR_MS + 1;
+        let upkeep_ms = identities_gone_ms(forget_hour);
+        self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, upkeep_ms);
         let batch = &mut self.stage.batch;
         batch.put(
             Space::Meta,
@@ -105,7 +105,7 @@ impl<S: Store> Engine<S> {
         );
         batch.put(
             Space::Meta,
-            &identity_end_key(end_ms / HOUR_MS + 1, handle.topic, handle.identity),
+            &identity_end_key(forget_hour, handle.topic, handle.identity),
             |_| (),
         );
         Ok(Reschedule::Moved(Sent {
@@ -115,7 +115,8 @@ impl<S: Store> Engine<S> {
     }
 
     fn locate(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Whereabouts, Error> {
-        let shown_ms = std::cmp::max(self.frontier.advance(now_ms), now_ms);
+        self.frontier.advance(now_ms);
+        let shown_ms = std::cmp::max(self.frontier.closed_ms(), now_ms);
         let known = self
             .catalog
             .topics
@@ -139,7 +140,9 @@ impl<S: Store> Engine<S> {
             && let Some(moved) = self.moved_to(handle.topic, handle.identity)?
         {
             place = moved;
-            found = self.row_at(handle, place)?;
+            if !self.stage.removed.contains(&place.sequence) {
+                found = self.row_at(handle, place)?;
+            }
         }
         Ok(match found {
             Some(_) if place.due_ms <= shown_ms => Whereabouts::TooLate,
@@ -202,7 +205,9 @@ impl<S: Store> Engine<S> {
             .get(&topic)
             .is_some_and(|topic| topic.spec.indexed)
         {
-            for text in std::iter::once(&message.message_id).chain(&message.keys) {
+            let made_id = made_message_id(queue, place);
+            let chosen_id = Some(&message.message_id).filter(|id| **id != made_id);
+            for text in chosen_id.into_iter().chain(&message.keys) {
                 let key = index_key(topic, hash(text), place, queue);
                 bytes += key.len() as u64;
                 self.stage.batch.remove(space, &key);

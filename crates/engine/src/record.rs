@@ -136,8 +136,8 @@ pub(crate) fn counts_span() -> (Vec<u8>, Vec<u8>) {
     span(&[part::COUNTS])
 }
 
-pub(crate) fn identity_ends_before(end_hour: u64) -> (Vec<u8>, Vec<u8>) {
-    (vec![meta::IDENTITY_END], key!(meta::IDENTITY_END, end_hour))
+pub(crate) fn identity_ends_span() -> (Vec<u8>, Vec<u8>) {
+    span(&[meta::IDENTITY_END])
 }
 
 pub(crate) fn index_span(topic: TopicId, hash: u64) -> (Vec<u8>, Vec<u8>) {

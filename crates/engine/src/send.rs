@@ -53,10 +53,11 @@ impl<S: Store> Engine<S> {
         let now_ms = self.stamp(now_ms);
         let topic_id = self.topic_for_send(topic)?;
         self.check_message(topic_id, message)?;
+        let limits = &self.config.limits;
         let first = message
             .message_id
             .as_ref()
-            .and_then(|message_id| self.repeats.find(topic_id, message_id));
+            .and_then(|message_id| self.repeats.find(now_ms, limits, topic_id, message_id));
         if let Some(first) = first {
             self.tallies.repeats += 1;
             return Ok(Sent {
@@ -153,7 +154,11 @@ impl<S: Store> Engine<S> {
         let Some(spec) = self.catalog.topics.get(&topic).map(|topic| &topic.spec) else {
             return Ok(());
         };
-        let delayed = !matches!(message.delivery, Delivery::Now);
+        let delayed = match message.delivery {
+            Delivery::Now => false,
+            Delivery::Level(level) => level > 0,
+            Delivery::After { .. } | Delivery::At { .. } => true,
+        };
         let found = match (message.message_group.is_some(), delayed) {
             (true, _) => TopicKind::Fifo,
             (false, true) => TopicKind::Delay,
@@ -315,7 +320,10 @@ impl<S: Store> Engine<S> {
         }
         let bytes = (self.stage.batch.bytes() - before) as u64;
         self.stage.appended.insert((target.topic, target.queue));
-        self.partitions.insert(partition);
+        if self.partitions.insert(partition) {
+            let kept_until_ms = self.kept_until_ms(partition);
+            self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, kept_until_ms);
+        }
         self.counts
             .entry((partition, target.topic))
             .or_default()

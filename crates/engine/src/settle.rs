@@ -9,7 +9,7 @@ use crate::handle::ReceiptHandle;
 use crate::limits::{ACKED_AHEAD_MAX, INVISIBLE_MS_MAX, KEYS_MAX};
 use crate::message::Message;
 use crate::place::Place;
-use crate::record::{open, retry_key};
+use crate::record::{open, place_of_key, retry_key, retry_span};
 use crate::send::Target;
 use crate::store::{Space, Store, StoreError};
 use crate::subscription::{Recovered, RetryRow, SlotState};
@@ -53,7 +53,7 @@ impl<S: Store> Engine<S> {
         }
         if let Some(slot) = progress.slot(handle.place) {
             match slot.state {
-                SlotState::Done => return Ok(()),
+                SlotState::Done if slot.attempts == handle.attempt => return Ok(()),
                 SlotState::Leased { .. } if slot.attempts == handle.attempt => {}
                 // The lease was given before a restart and the message was not handed out since.
                 SlotState::Open { .. } if slot.attempts <= handle.attempt => {
@@ -62,8 +62,11 @@ impl<S: Store> Engine<S> {
                 _ => return Err(Error::Expired),
             }
         } else {
-            // Delivered before a restart, and not read again since.
-            let possible = handle.place > progress.cursor && handle.place.sequence < next_sequence;
+            // Delivered before a restart, and not read again since. What the record says to be done may as
+            // well have failed and come again by the retry timeline.
+            let possible = handle.place > progress.cursor
+                && handle.place.sequence < next_sequence
+                && progress.recovered.get(&handle.place) != Some(&Recovered::Done);
             if !possible || progress.recovered.len() >= ACKED_AHEAD_MAX {
                 return Err(Error::Expired);
             }
@@ -310,6 +313,8 @@ impl<S: Store> Engine<S> {
                 attempt: attempts + 1,
                 inline: None,
             };
+            // No handle of this delivery is good any more.
+            slot.attempts = 0;
             self.add_retry(now_ms, key, again_ms, row);
             self.finish_slot(key, (queue, place));
         }
@@ -412,6 +417,26 @@ impl<S: Store> Engine<S> {
             }
             self.stage.pins.insert(partition);
         }
+    }
+
+    /// Removes all rows of a subscription's retry timeline, so that they pin nothing.
+    pub(crate) fn forget_retries(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
+        if self.stage.retried.contains(&key) || !self.stage.removed.is_empty() {
+            let now_ms = self.stamp_ms;
+            self.apply(now_ms)?;
+        }
+        let (from, to) = retry_span(key.0, key.1, Place::START);
+        let mut rows = Vec::new();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (row_key, value) = row?;
+            let retry = place_of_key(&row_key, 0);
+            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
+            rows.extend(retry.map(|retry| (retry, row)));
+        }
+        for (retry, row) in rows {
+            self.remove_retry(key, retry, &row);
+        }
+        Ok(())
     }
 
     /// The lease in front of a crowded queue makes way: it gets a row on the retry timeline that becomes

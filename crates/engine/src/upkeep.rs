@@ -6,14 +6,16 @@ use crate::engine::{Engine, SubscriptionKey};
 use crate::limits::READ_MESSAGES_MAX;
 use crate::place::{HOUR_MS, PartitionId, Place};
 use crate::record::{
-    GroupId, group_key, identity_ends_before, identity_key, open, pins_key, place_of_key,
+    GroupId, TopicId, group_key, identity_ends_span, identity_key, open, pins_key, place_of_key,
     read_place, retry_key, retry_span,
 };
 use crate::store::{Space, Store, StoreError};
-use crate::subscription::RetryRow;
+use crate::subscription::{Progress, RetryRow};
 
 /// Shortest wait between two rounds, in ms.
 const ROUND_MS_MIN: u64 = 60_000;
+/// Wait before a partition is dropped that waits for the disk, in ms.
+const DROP_MS: u64 = 1_000;
 /// Identities looked at in one round.
 const IDENTITIES_PER_ROUND: usize = 1_024;
 
@@ -43,69 +45,102 @@ impl<S: Store> Engine<S> {
             .filter(|id| self.kept_until_ms(*id) <= now_ms)
             .collect();
         for partition in old {
-            if !self.is_passed(now_ms, partition) {
-                continue;
-            }
-            if self.pins.get(&partition).is_some_and(|pins| *pins > 0) {
-                self.copy_stragglers(partition)?;
-            }
-            if self.pins.get(&partition).is_none_or(|pins| *pins == 0) {
-                self.drop_partition(partition)?;
+            if self.is_passed(now_ms, partition) {
+                if self.pins.get(&partition).is_some_and(|pins| *pins > 0) {
+                    self.copy_stragglers(partition)?;
+                }
+                self.let_go_of(now_ms, partition)?;
+            } else {
+                self.let_go.remove(&partition);
             }
         }
-        self.forget_identities(now_ms)?;
+        let next_identity_ms = self.forget_identities(now_ms)?;
         let next_end_ms = self
             .partitions
             .iter()
             .map(|id| self.kept_until_ms(*id))
             .filter(|end_ms| *end_ms > now_ms)
+            .chain(next_identity_ms)
             .min();
-        let again_ms = now_ms.saturating_add(ROUND_MS_MIN);
         let held = self
             .partitions
             .iter()
             .any(|id| self.kept_until_ms(*id) <= now_ms);
         // One that is held is looked at again soon, for it may have been let go of.
-        self.next_upkeep_ms = if held {
-            again_ms
+        self.next_upkeep_ms = if !self.let_go.is_empty() {
+            now_ms.saturating_add(DROP_MS)
+        } else if held {
+            now_ms.saturating_add(ROUND_MS_MIN)
         } else {
+            let again_ms = now_ms.saturating_add(ROUND_MS_MIN);
             std::cmp::max(again_ms, next_end_ms.unwrap_or(u64::MAX))
         };
         Ok(())
     }
 
-    fn kept_until_ms(&self, partition: PartitionId) -> u64 {
+    /// Drops a partition that is passed, once everything that made it so is durable: a copy of a straggler, a
+    /// dead letter or a position that was lost in a crash would need it again.
+    fn let_go_of(&mut self, now_ms: u64, partition: PartitionId) -> Result<(), StoreError> {
+        if self.pins.get(&partition).is_some_and(|pins| *pins > 0) {
+            self.let_go.remove(&partition);
+            return Ok(());
+        }
+        let pending = self.pending_epoch();
+        let needed = *self.let_go.entry(partition).or_insert(pending);
+        if needed > self.durable_epoch() {
+            return Ok(());
+        }
+        self.let_go.remove(&partition);
+        self.tallies.groups_given_up += self.given_up(now_ms, partition);
+        self.drop_partition(partition)
+    }
+
+    pub(crate) fn kept_until_ms(&self, partition: PartitionId) -> u64 {
         partition.end_ms().saturating_add(self.config.retention_ms)
     }
 
     /// Whether every group that is alive has come past the partition.
     fn is_passed(&self, now_ms: u64, partition: PartitionId) -> bool {
+        self.subscriptions
+            .keys()
+            .all(|key| self.has_passed(*key, partition) || !self.is_alive(now_ms, key.0))
+    }
+
+    /// How many groups that are not alive lose something with the partition.
+    fn given_up(&self, now_ms: u64, partition: PartitionId) -> u64 {
+        let lost = self
+            .subscriptions
+            .keys()
+            .filter(|key| !self.has_passed(**key, partition) && !self.is_alive(now_ms, key.0));
+        lost.count() as u64
+    }
+
+    fn is_alive(&self, now_ms: u64, group: GroupId) -> bool {
+        let group = self.catalog.groups.get(&group);
+        let seen_ms = group.map_or(0, |group| group.last_seen_ms);
+        now_ms.saturating_sub(seen_ms) < self.config.group_idle_ms
+    }
+
+    fn has_passed(&self, key: SubscriptionKey, partition: PartitionId) -> bool {
+        let holds = self
+            .counts
+            .get(&(partition, key.1))
+            .is_some_and(|counts| counts.messages > 0);
+        let Some(subscription) = self.subscriptions.get(&key).filter(|_| holds) else {
+            return true;
+        };
         let end = Place {
             due_ms: partition.end_ms(),
             ..Place::START
         };
-        self.subscriptions
-            .iter()
-            .all(|((group, topic), subscription)| {
-                let holds = self
-                    .counts
-                    .get(&(partition, *topic))
-                    .is_some_and(|counts| counts.messages > 0);
-                let seen_ms = self
-                    .catalog
-                    .groups
-                    .get(group)
-                    .map_or(0, |group| group.last_seen_ms);
-                let alive = now_ms.saturating_sub(seen_ms) < self.config.group_idle_ms;
-                // A queue with nothing left to read has passed everything, wherever its position stands.
-                let passed = |(queue, progress): (usize, &crate::subscription::Progress)| {
-                    progress.position >= end
-                        || (progress.slots.is_empty()
-                            && progress.ahead.is_empty()
-                            && self.is_at_head(*topic, queue, progress.cursor))
-                };
-                !holds || !alive || subscription.queues.iter().enumerate().all(passed)
-            })
+        // A queue with nothing left to read has passed everything, wherever its position stands.
+        let passed = |(queue, progress): (usize, &Progress)| {
+            progress.position >= end
+                || (progress.slots.is_empty()
+                    && progress.ahead.is_empty()
+                    && self.is_at_head(key.1, queue, progress.cursor))
+        };
+        subscription.queues.iter().enumerate().all(passed)
     }
 
     fn is_at_head(&self, topic: u32, queue: usize, cursor: Place) -> bool {
@@ -117,9 +152,8 @@ impl<S: Store> Engine<S> {
         window.is_some_and(|window| {
             window.covers_behind(cursor)
                 && window
-                    .behind(cursor)
-                    .next()
-                    .is_none_or(|(place, _)| place.due_ms > self.frontier.shown_ms())
+                    .next_due_ms(cursor)
+                    .is_none_or(|due_ms| due_ms > self.frontier.shown_ms())
         })
     }
 
@@ -227,29 +261,23 @@ impl<S: Store> Engine<S> {
         Ok(last)
     }
 
-    /// Removes what names rescheduled messages whose partition has gone.
-    fn forget_identities(&mut self, now_ms: u64) -> Result<(), StoreError> {
-        let (from, to) = identity_ends_before(now_ms / HOUR_MS);
+    /// Removes what names rescheduled messages whose partition has gone; tells when there will be more of it.
+    fn forget_identities(&mut self, now_ms: u64) -> Result<Option<u64>, StoreError> {
+        let (from, to) = identity_ends_span();
         let rows: Vec<_> = self
             .store
             .scan(Space::Meta, &from, &to)?
             .take(IDENTITIES_PER_ROUND)
             .collect::<Result<_, _>>()?;
-        for (row_key, _) in rows {
-            let number = |at: usize| {
-                row_key
-                    .get(at..at + 4)
-                    .and_then(|bytes| bytes.try_into().ok())
-                    .map(u32::from_be_bytes)
-            };
-            let identity = row_key
-                .get(13..21)
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(u64::from_be_bytes);
-            self.stage.batch.remove(Space::Meta, &row_key);
-            let (Some(topic), Some(identity)) = (number(9), identity) else {
+        for (row_key, _) in &rows {
+            let Some((end_hour, topic, identity)) = parts_of_identity_end(row_key) else {
                 continue;
             };
+            let gone_ms = identities_gone_ms(end_hour);
+            if gone_ms > now_ms {
+                return Ok(Some(gone_ms));
+            }
+            self.stage.batch.remove(Space::Meta, row_key);
             let key = identity_key(topic, identity);
             let Some(value) = self.store.get(Space::Meta, &key)? else {
                 continue;
@@ -259,6 +287,22 @@ impl<S: Store> Engine<S> {
                 self.stage.batch.remove(Space::Meta, &key);
             }
         }
-        Ok(())
+        Ok((rows.len() == IDENTITIES_PER_ROUND).then_some(now_ms.saturating_add(ROUND_MS_MIN)))
     }
+}
+
+/// When identities that end in this hour may be forgotten, in ms.
+pub(crate) fn identities_gone_ms(end_hour: u64) -> u64 {
+    end_hour.saturating_add(1).saturating_mul(HOUR_MS)
+}
+
+fn parts_of_identity_end(key: &[u8]) -> Option<(u64, TopicId, u64)> {
+    let end_hour = key.get(1..9)?.try_into().ok()?;
+    let topic = key.get(9..13)?.try_into().ok()?;
+    let identity = key.get(13..21)?.try_into().ok()?;
+    Some((
+        u64::from_be_bytes(end_hour),
+        u32::from_be_bytes(topic),
+        u64::from_be_bytes(identity),
+    ))
 }
