@@ -1,0 +1,254 @@
+//! Tests of FIFO groups: one message of a message group in flight, order after failures.
+
+use engine::{Config, Limits};
+
+use crate::script::{check, check_with};
+
+#[test]
+fn one_message_of_a_message_group_is_in_flight() {
+    check(
+        "
+        topic t fifo
+        group g fifo
+        send t a1 a2 a3 group=a
+        = due +1
+        send t b1 b2 group=b
+        = due +1
+        at 10
+        recv t g
+        = a1#1 b1#1
+        recv t g
+        = nothing
+        ack g b1
+        recv t g
+        = b2#1
+        ack g b2
+        ack g a1
+        recv t g
+        = a2#1
+        ack g a2
+        recv t g
+        = a3#1
+        ack g a3
+        recv t g
+        = nothing
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
+        ",
+    );
+}
+
+#[test]
+fn messages_without_a_message_group_do_not_wait_for_each_other() {
+    check(
+        "
+        topic t mixed
+        group g fifo
+        send t x y
+        = due +1
+        send t a1 a2 group=a
+        = due +1
+        at 10
+        recv t g max=3
+        = x#1 y#1 a1#1
+        recv t g
+        = nothing
+        ",
+    );
+}
+
+#[test]
+fn a_failure_keeps_its_place_and_blocks_its_message_group() {
+    check(
+        "
+        topic t fifo
+        group g fifo attempts=3 backoff=100,200
+        send t a1 a2 group=a
+        = due +1
+        send t b1 group=b
+        = due +1
+        at 10
+        recv t g
+        = a1#1 b1#1
+        nack g a1
+        ack g b1
+        recv t g
+        = nothing
+        at 109
+        recv t g
+        = nothing
+        at 110
+        recv t g
+        = a1#2
+        nack g a1
+        at 309
+        recv t g
+        = nothing
+        at 310
+        recv t g
+        = a1#3
+        nack g a1
+        recv t g
+        = a2#1
+        ack g a2
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        recv %DLQ%g d
+        = nothing
+        at 320
+        recv %DLQ%g d
+        = a1#1
+        ",
+    );
+}
+
+#[test]
+fn a_lease_that_runs_out_is_a_failure_without_a_wait() {
+    check(
+        "
+        topic t fifo
+        group g fifo
+        send t a1 a2 group=a
+        = due +1
+        at 10
+        recv t g hide=1000
+        = a1#1
+        at 1009
+        recv t g
+        = nothing
+        at 1010
+        recv t g
+        = a1#2
+        ack g a1#1
+        = a1#1: the receipt handle has expired: the message was redelivered or finished since
+        ack g a1#2
+        recv t g
+        = a2#1
+        ",
+    );
+}
+
+#[test]
+fn readers_pass_a_bounded_window_of_blocked_messages() {
+    let limits = Limits {
+        fifo_window: 4,
+        ..Limits::default()
+    };
+    check_with(
+        Config {
+            limits,
+            ..Config::default()
+        },
+        "
+        topic t fifo
+        group g fifo
+        send t a count=6 group=a
+        = due +1
+        send t b count=2 group=b
+        = due +1
+        at 10
+        recv t g
+        = a0#1
+        recv t g
+        = nothing
+        watch t g
+        woken
+        = nobody
+        ack g a0
+        woken
+        = t/g
+        recv t g
+        = a1#1
+        ack g a1
+        recv t g
+        = a2#1
+        ack g a2
+        recv t g
+        = a3#1 b0#1
+        ack g a3
+        recv t g
+        = a4#1
+        ack g b0
+        recv t g
+        = b1#1
+        ",
+    );
+}
+
+#[test]
+fn order_and_attempts_outlive_a_crash() {
+    check(
+        "
+        topic t fifo queues=2
+        group g fifo attempts=3
+        send t a1 a2 a3 group=a
+        = due +1
+        send t b1 b2 group=b
+        = due +1
+        at 10
+        recv t g
+        = a1#1 b1#1
+        nack g a1 after=500
+        ack g b1
+        crash
+        at 300
+        recv t g
+        = b2#1
+        at 510
+        recv t g
+        = a1#2
+        ack g a1
+        recv t g
+        = a2#1
+        crash
+        ack g b2
+        recv t g
+        = a2#1
+        ack g a2
+        recv t g
+        = a3#1
+        ack g a3
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1 +1
+        ",
+    );
+}
+
+#[test]
+fn a_poller_is_woken_by_what_blocks_it() {
+    check(
+        "
+        topic t fifo
+        group g fifo
+        send t a1 a2 group=a
+        = due +1
+        at 10
+        recv t g
+        = a1#1
+        recv t g
+        = nothing
+        watch t g
+        next
+        = +30010
+        woken
+        = nobody
+        ack g a1
+        woken
+        = t/g
+        recv t g
+        = a2#1
+        watch t g
+        nack g a2 after=500
+        next
+        = +30010
+        at 509
+        woken
+        = t/g
+        at 510
+        woken
+        = nobody
+        recv t g
+        = a2#2
+        ",
+    );
+}

@@ -1,0 +1,425 @@
+//! Tests of every limit, and of the words in which a refusal is told.
+
+use engine::{Config, Engine, GroupSpec, Limits, MemoryStore, NewMessage, TopicKind, TopicSpec};
+
+use crate::script::{START_MS, check, check_with};
+
+#[test]
+fn kinds_of_topics_hold_what_they_say() {
+    check(
+        "
+        topic n normal
+        topic f fifo
+        topic d delay
+        topic m mixed
+        topic x transaction
+        send n a
+        = due +1
+        send n a after=1
+        = refused: topic 'n' holds NORMAL messages; this one is DELAY. Send it to a DELAY or MIXED topic
+        send n a level=0
+        = due +1
+        send n a level=3
+        = refused: topic 'n' holds NORMAL messages; this one is DELAY. Send it to a DELAY or MIXED topic
+        send n a group=g
+        = refused: topic 'n' holds NORMAL messages; this one is FIFO. Send it to a FIFO or MIXED topic
+        send f a
+        = refused: topic 'f' holds FIFO messages; this one is NORMAL. Send it to a NORMAL or MIXED topic
+        send f a group=g
+        = due +1
+        send f a group=g after=10
+        = due +10
+        send d a
+        = due +1
+        send d a after=10
+        = due +10
+        send d a group=g
+        = refused: topic 'd' holds DELAY messages; this one is FIFO. Send it to a FIFO or MIXED topic
+        send m a after=5 group=g
+        = due +5
+        send x a
+        = refused: topic 'x' holds TRANSACTION messages; this one is NORMAL. Send it to a NORMAL or MIXED topic
+        send nowhere a
+        = refused: topic 'nowhere' does not exist
+        ",
+    );
+}
+
+#[test]
+fn delays_have_a_longest() {
+    let limits = Limits {
+        delay_ms_max: 10_000,
+        ..Limits::default()
+    };
+    check_with(
+        Config {
+            limits,
+            ..Config::default()
+        },
+        "
+        topic t delay
+        send t a after=10000
+        = due +10000
+        send t a after=10001
+        = refused: delay in ms is 10001; the most allowed is 10000
+        send t a after=18446744073709551615
+        = refused: delay in ms is 18446744073709551615; the most allowed is 10000
+        send t a at=10000
+        = due +10000
+        send t a at=10001
+        = refused: delay in ms is 10001; the most allowed is 10000
+        send t b after=100
+        = due +100
+        move b after=10001
+        = refused: delay in ms is 10001; the most allowed is 10000
+        move b after=10000
+        = due +10000
+        recv t g
+        = nothing
+        at 10
+        send t c
+        = due +11
+        at 20
+        recv t g
+        = c#1
+        nack g c after=10001
+        = c: delay in ms is 10001; the most allowed is 10000
+        hide g c after=43200001
+        = c: invisible duration in ms is 43200001; the most allowed is 43200000
+        hide g c after=43200000
+        recv t g hide=43200001
+        = refused: invisible duration in ms is 43200001; the most allowed is 43200000
+        ",
+    );
+}
+
+#[test]
+fn numbers_of_topics_and_groups_have_a_limit() {
+    let limits = Limits {
+        topics_max: 1,
+        groups_max: 1,
+        batch_max: 5,
+        ..Limits::default()
+    };
+    check_with(
+        Config {
+            limits,
+            ..Config::default()
+        },
+        "
+        topic a delay
+        topic a delay
+        topic a normal
+        = refused: topic 'a' exists already with other settings
+        topic b delay
+        = refused: topics is 2; the most allowed is 1
+        topic b/c delay
+        = refused: topic name may hold letters, digits and _ - % | . only
+        topic c delay queues=0
+        = refused: queues must be at least 1
+        topic c delay queues=1025
+        = refused: queues is 1025; the most allowed is 1024
+        group g
+        group g
+        group g fifo
+        = refused: consumer group 'g' exists already with other settings
+        group h
+        = refused: consumer groups is 2; the most allowed is 1
+        group h attempts=0
+        = refused: attempts_max must be at least 1
+        recv a h
+        = refused: messages_max is 32; the most allowed is 5
+        recv a g max=6
+        = refused: messages_max is 6; the most allowed is 5
+        recv nowhere g
+        = refused: messages_max is 32; the most allowed is 5
+        topics
+        = a
+        groups
+        = g
+        ",
+    );
+}
+
+#[test]
+fn groups_are_made_on_first_use_if_that_is_configured() {
+    let config = Config {
+        auto_topic: Some((TopicKind::Mixed, 2)),
+        auto_group: false,
+        ..Config::default()
+    };
+    check_with(
+        config,
+        "
+        send t a
+        = due +0
+        topic t mixed queues=2
+        recv t g
+        = refused: consumer group 'g' does not exist
+        group g
+        at 10
+        recv t g
+        = a#1
+        ",
+    );
+}
+
+#[test]
+fn a_topic_keeps_to_its_quota() {
+    check(
+        "
+        topic t delay quota=1000
+        send t a size=900
+        = due +1
+        send t b size=900
+        = due +1
+        send t c
+        = refused: topic 't' holds 1880 bytes; its quota is 1000
+        topic u delay
+        send u c
+        = due +1
+        stats t
+        = waiting 1 of 2, 1880 bytes, appended 2, removed 0
+        recv t g
+        = nothing
+        at 10
+        recv t g
+        = a#1 b#1
+        ack g a b
+        send t c
+        = refused: topic 't' holds 1880 bytes; its quota is 1000
+        ",
+    );
+}
+
+#[test]
+fn new_messages_stop_at_the_disk_reserve_and_everything_else_goes_on() {
+    check(
+        "
+        topic t delay
+        group g backoff=10
+        send t a b c
+        = due +1
+        send t later after=5000
+        = due +5000
+        send t moved after=5000
+        = due +5000
+        at 10
+        recv t g
+        = a#1 b#1 c#1
+        free 1073741823
+        send t x
+        = refused: the disk has 1073741823 bytes free; new messages stop at a reserve of 1073741824
+        ack g a
+        nack g b
+        bury g c
+        recall later
+        = Cancelled
+        move moved after=100
+        = due +110
+        at 30
+        recv t g
+        = b#2
+        recv %DLQ%g d
+        = c#1
+        at 110
+        recv t g
+        = moved#1
+        free 1073741824
+        send t x
+        = due +111
+        ",
+    );
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn fields_of_a_message_have_limits() {
+    let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+    engine
+        .create_topic(TopicSpec::new("t", TopicKind::Mixed))
+        .unwrap();
+    let text = |length: usize| "x".repeat(length);
+    let good = NewMessage::default;
+    let mut refusal = |message: NewMessage| match engine.send(START_MS, "t", &message) {
+        Ok(_) => "stored".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let cases = [
+        (
+            NewMessage {
+                body: vec![0; 4 << 20].into(),
+                ..good()
+            },
+            "stored",
+        ),
+        (
+            NewMessage {
+                body: vec![0; (4 << 20) + 1].into(),
+                ..good()
+            },
+            "body is 4194305; the most allowed is 4194304",
+        ),
+        (
+            NewMessage {
+                message_id: Some(text(255)),
+                ..good()
+            },
+            "stored",
+        ),
+        (
+            NewMessage {
+                message_id: Some(text(256)),
+                ..good()
+            },
+            "message_id is 256; the most allowed is 255",
+        ),
+        (
+            NewMessage {
+                tag: Some(text(128)),
+                ..good()
+            },
+            "stored",
+        ),
+        (
+            NewMessage {
+                tag: Some(text(129)),
+                ..good()
+            },
+            "tag is 129; the most allowed is 128",
+        ),
+        (
+            NewMessage {
+                keys: vec![text(255); 64],
+                ..good()
+            },
+            "stored",
+        ),
+        (
+            NewMessage {
+                keys: vec![text(1); 65],
+                ..good()
+            },
+            "keys is 65; the most allowed is 64",
+        ),
+        (
+            NewMessage {
+                keys: vec![text(256)],
+                ..good()
+            },
+            "key is 256; the most allowed is 255",
+        ),
+        (
+            NewMessage {
+                message_group: Some(text(64)),
+                ..good()
+            },
+            "stored",
+        ),
+        (
+            NewMessage {
+                message_group: Some(text(65)),
+                ..good()
+            },
+            "message_group is 65; the most allowed is 64",
+        ),
+        (
+            NewMessage {
+                properties: vec![(text(1), text(127)); 128],
+                ..good()
+            },
+            "stored",
+        ),
+        (
+            NewMessage {
+                properties: vec![(text(1), text(128)); 128],
+                ..good()
+            },
+            "properties in bytes is 16512; the most allowed is 16384",
+        ),
+        (
+            NewMessage {
+                properties: vec![(text(1), text(1)); 129],
+                ..good()
+            },
+            "properties is 129; the most allowed is 128",
+        ),
+        (
+            NewMessage {
+                tag: Some(String::new()),
+                ..good()
+            },
+            "message_id, message_group or tag must not be empty when given",
+        ),
+    ];
+    for (message, told) in cases {
+        assert_eq!(refusal(message), told);
+    }
+}
+
+#[test]
+fn names_of_groups_have_limits() {
+    let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+    for (name, told) in [
+        ("g".repeat(120), "created"),
+        (
+            "g".repeat(121),
+            "consumer group name is 121; the most allowed is 120",
+        ),
+        (String::new(), "consumer group name must not be empty"),
+    ] {
+        let result = engine.create_group(START_MS, GroupSpec::new(name));
+        assert_eq!(
+            result.map_or_else(|error| error.to_string(), |_| "created".into()),
+            told
+        );
+    }
+    let steps = GroupSpec {
+        backoff_ms: vec![1; 65],
+        ..GroupSpec::new("steps")
+    };
+    let error = engine.create_group(START_MS, steps).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "backoff_ms is 65; the most allowed is 64"
+    );
+}
+
+#[test]
+fn repeated_sends_are_stored_once_within_the_window() {
+    let limits = Limits {
+        repeat_window_ms: 1_000,
+        repeat_window_sends: 2,
+        ..Limits::default()
+    };
+    check_with(
+        Config {
+            limits,
+            ..Config::default()
+        },
+        "
+        topic t delay
+        topic u delay
+        send t a id=1 after=500
+        = due +500
+        send t b id=1 after=700
+        = due +500 repeated
+        send u c id=1
+        = due +1
+        # Two sends are remembered: with this one the first is forgotten.
+        send t d id=2
+        = due +1
+        send t e id=1
+        = due +1
+        # By now the window has passed.
+        at 1100
+        send t f id=1
+        = due +1100
+        at 1150
+        send t g id=1
+        = due +1100 repeated
+        stats t
+        = waiting 3 of 4, 292 bytes, appended 4, removed 0
+        ",
+    );
+}

@@ -1,0 +1,17 @@
+//! Tests of the engine from outside: scripts over a store in memory, and random commands against a plain model.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has told what it found"
+)]
+
+mod delivery;
+mod fifo;
+mod frontier;
+mod limits;
+mod questions;
+mod recall;
+mod restart;
+mod retention;
+mod retry;
+mod script;

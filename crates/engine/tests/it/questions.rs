@@ -1,0 +1,230 @@
+//! Tests of what the engine tells about topics, groups and messages.
+
+use crate::script::check;
+
+#[test]
+fn counts_of_a_topic_and_a_group() {
+    check(
+        "
+        topic t delay
+        group g attempts=2 backoff=1000
+        send t a b c
+        = due +1
+        send t x after=60000
+        = due +60000
+        send t y after=7200000
+        = due +7200000
+        stats t
+        = waiting 4 of 5, 200 bytes, appended 5, removed 0
+        group-stats t g
+        = ready 1, in flight 0, retrying 0, dead 0, acked 
+        at 10
+        recv t g max=2
+        = a#1 b#1
+        group-stats t g
+        = ready 1, in flight 2, retrying 0, dead 0, acked 0
+        ack g a
+        nack g b
+        group-stats t g
+        = ready 1, in flight 0, retrying 1, dead 0, acked +1
+        recv t g
+        = c#1
+        bury g c
+        group-stats t g
+        = ready 0, in flight 0, retrying 1, dead 1, acked +1
+        recall x
+        = Cancelled
+        stats t
+        = waiting 3 of 4, 160 bytes, appended 5, removed 1
+        at 60000
+        recv t g
+        = b#2
+        nack g b
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 2, acked +1
+        stats %DLQ%g
+        = waiting 0 of 2, 402 bytes, appended 2, removed 0
+        group-stats t nobody
+        = refused: consumer group 'nobody' does not exist
+        group-stats nowhere g
+        = refused: topic 'nowhere' does not exist
+        crash
+        stats t
+        = waiting 1 of 4, 160 bytes, appended 5, removed 1
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 2, acked +1
+        ",
+    );
+}
+
+#[test]
+fn what_a_topic_holds_in_bytes_comes_back_to_nothing() {
+    check(
+        "
+        topic t delay
+        send t a b after=3600000
+        = due +3600000
+        send t c after=3600000 id=chosen keys=k1,k2
+        = due +3600000
+        move a after=7200000
+        = due +7200000
+        move c after=100000000
+        = due +100000000
+        recall a
+        = Cancelled
+        recall b
+        = Cancelled
+        recall c
+        = Cancelled
+        stats t
+        = waiting 0 of 0, 0 bytes, appended 5, removed 5
+        topic u delay unindexed
+        send u a b after=3600000
+        = due +3600000
+        send u c after=3600000 id=chosen keys=k1,k2
+        = due +3600000
+        move a after=7200000
+        = due +7200000
+        recall a
+        = Cancelled
+        recall b
+        = Cancelled
+        recall c
+        = Cancelled
+        stats u
+        = waiting 0 of 0, 0 bytes, appended 4, removed 4
+        ",
+    );
+}
+
+#[test]
+fn the_histogram_of_the_future() {
+    check(
+        "
+        topic t delay
+        send t a count=3 after=30000
+        = due +30000
+        send t b count=2 after=90000
+        = due +90000
+        send t c after=3700000
+        = due +3700000
+        send t d count=2 after=200000000
+        = due +200000000
+        histogram t step=60000 steps=3
+        = +0..+60000: 2
+        = +60000..+120000: 2
+        = +120000..never: 3
+        histogram t step=3600000 steps=2
+        = +0..+3600000: 4
+        = +3600000..never: 3
+        at 60000
+        histogram t step=60000 steps=2
+        = +60000..+120000: 1
+        = +120000..never: 3
+        stats t
+        = waiting 4 of 8, 327 bytes, appended 8, removed 0
+        recall b0
+        = Cancelled
+        histogram t step=60000 steps=2
+        = +60000..+120000: 0
+        = +120000..never: 3
+        histogram t step=0 steps=2
+        = refused: step_ms and steps must be at least 1
+        histogram t step=1 steps=513
+        = refused: steps is 513; the most allowed is 512
+        ",
+    );
+}
+
+#[test]
+fn the_next_messages_by_due_time() {
+    check(
+        "
+        topic t delay queues=3
+        send t a after=500
+        = due +500
+        send t b after=100
+        = due +100
+        send t c after=300
+        = due +300
+        send t d after=90000000
+        = due +90000000
+        send t now
+        = due +1
+        peek t
+        = now +1, b +100, c +300, a +500, d +90000000
+        peek t max=2
+        = now +1, b +100
+        recall c
+        = Cancelled
+        peek t max=2
+        = now +1, b +100
+        at 100
+        peek t max=2
+        = a +500, d +90000000
+        peek t max=513
+        = refused: messages_max is 513; the most allowed is 512
+        ",
+    );
+}
+
+#[test]
+fn messages_are_found_by_key_and_id() {
+    check(
+        "
+        topic t delay queues=2
+        send t a after=500 keys=order-1,buyer-7
+        = due +500
+        send t b after=90000000 keys=order-2,buyer-7 id=chosen
+        = due +90000000
+        send t c
+        = due +1
+        find t order-1
+        = a +500
+        find t buyer-7
+        = a +500, b +90000000
+        find t chosen
+        = b +90000000
+        find t @a
+        = a +500
+        find t @c
+        = c +1
+        find t nothing
+        = nothing
+        move a after=700
+        = due +700
+        move b after=100
+        = due +100
+        find t @a
+        = a +700
+        find t order-1
+        = a +700
+        find t chosen
+        = b +100
+        move a after=900
+        = due +900
+        find t @a
+        = a +900
+        recall a
+        = Cancelled
+        find t @a
+        = nothing
+        find t order-1
+        = nothing
+        crash
+        find t buyer-7
+        = b +100
+        topic u delay unindexed
+        send u d after=500 keys=order-1 id=other
+        = due +500
+        send u e after=500 keys=order-1
+        = due +500
+        find u order-1
+        = nothing
+        find u other
+        = nothing
+        find u @e
+        = e +500
+        ",
+    );
+}

@@ -1,0 +1,429 @@
+//! Tests of letting go: partitions past retention, what pins them, groups unseen.
+
+use engine::Config;
+
+use crate::script::{check, check_with};
+
+const HOUR_MS: u64 = 3_600_000;
+
+fn short() -> Config {
+    Config {
+        retention_ms: HOUR_MS,
+        group_idle_ms: 24 * HOUR_MS,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn what_everybody_has_passed_goes_after_its_retention() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        send t a
+        = due +1
+        send t b after=3600000
+        = due +3600000
+        send t far after=86400000
+        = due +86400000
+        partitions
+        = 0+1h 1+1h 24+2h
+        at 10
+        recv t g
+        = a#1
+        ack g a
+        at 7199999
+        tick
+        partitions
+        = 0+1h 1+1h 24+2h
+        at 7200000
+        tick
+        partitions
+        = 1+1h 24+2h
+        # One that is read but not acknowledged holds its partition.
+        recv t g hide=43200000
+        = b#1
+        at 10800000
+        tick
+        partitions
+        = 1+1h 24+2h
+        stats t
+        = waiting 1 of 2, 82 bytes, appended 3, removed 0
+        ack g b
+        at 10860000
+        tick
+        partitions
+        = 24+2h
+        at 10861000
+        tick
+        partitions
+        = 24+2h
+        stats t
+        = waiting 1 of 1, 42 bytes, appended 3, removed 0
+        restart
+        stats t
+        = waiting 1 of 1, 42 bytes, appended 3, removed 0
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +3600000
+        ",
+    );
+}
+
+#[test]
+fn a_later_partition_does_not_put_off_an_earlier_one() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        send t far after=864000000
+        = due +864000000
+        at 60000
+        tick
+        next
+        = +925200000
+        send t soon
+        = due +60000
+        next
+        = +7200000
+        at 7200000
+        tick
+        partitions
+        = 240+16h
+        ",
+    );
+}
+
+#[test]
+fn unread_messages_hold_their_partition() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        send t a
+        = due +1
+        at 10
+        recv t g
+        = a#1
+        ack g a
+        send t b
+        = due +11
+        at 7260000
+        tick
+        partitions
+        = 0+1h
+        recv t g
+        = b#1
+        ack g b
+        recv t g
+        = nothing
+        at 7380000
+        tick
+        at 7381000
+        tick
+        partitions
+        = none
+        recv t late
+        = nothing
+        ",
+    );
+}
+
+#[test]
+fn the_end_of_the_head_is_not_the_end_of_the_queue() {
+    // The head ends with m511; once that is recalled, an empty head must not pass for an empty queue.
+    check_with(
+        short(),
+        "
+        topic t delay
+        send t m after=1000 count=600
+        = due +1000
+        recv t g
+        = nothing
+        recall m511
+        = Cancelled
+        at 1000
+        drain t g max=73 rounds=7
+        = 511 messages
+        at 10000000
+        tick
+        partitions
+        = 0+1h
+        drain t g max=1000
+        = 88 messages
+        ",
+    );
+}
+
+#[test]
+fn a_retry_is_copied_when_it_alone_holds_a_partition() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        group g backoff=36000000
+        send t a keys=k tag=x
+        = due +1
+        send t b
+        = due +1
+        at 10
+        recv t g
+        = a#1 b#1
+        ack g b
+        nack g a
+        at 7300000
+        tick
+        partitions
+        = 0+1h
+        stats t
+        = waiting 0 of 2, 115 bytes, appended 2, removed 0
+        at 36000010
+        recv t g
+        = a#2
+        nack g a after=100
+        at 36001000
+        recv t g
+        = a#3
+        crash
+        at 36002000
+        recv t g
+        = a#3
+        bury g a
+        at 36003000
+        recv %DLQ%g d tags=x
+        = a#1
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        tallies
+        = Tallies { missing_bodies: 0, repeats: 0, groups_given_up: 0, partitions_dropped: 0, dead_letters: 1 }
+        ",
+    );
+}
+
+#[test]
+fn a_partition_goes_only_when_what_lets_it_go_is_durable() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        group g backoff=36000000
+        send t a
+        = due +1
+        send t b
+        = due +1
+        at 10
+        recv t g
+        = a#1 b#1
+        nack g a
+        ack g b
+        manual
+        at 7300000
+        tick
+        apply
+        # The copy is not on the disk yet.
+        at 7301000
+        tick
+        partitions
+        = 0+1h
+        sync
+        at 7302000
+        tick
+        partitions
+        = none
+        ",
+    );
+}
+
+#[test]
+fn a_position_that_is_not_durable_lets_nothing_go() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        group g attempts=1
+        send t a
+        = due +1
+        at 10
+        recv t g hide=43200000
+        = a#1
+        at 7200000
+        manual
+        bury g a
+        # The dead letter is not on the disk yet.
+        at 7300000
+        tick
+        apply
+        at 7301000
+        tick
+        partitions
+        = 0+1h 2+1h
+        crash
+        automatic
+        recv t g
+        = a#1
+        bury g a
+        at 7303000
+        recv %DLQ%g d
+        = a#1
+        partitions
+        = 0+1h 2+1h
+        ",
+    );
+}
+
+#[test]
+fn a_group_unseen_for_too_long_holds_nothing() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        group g
+        send t a b
+        = due +1
+        at 10
+        recv t g max=1
+        = a#1
+        at 82800000
+        tick
+        partitions
+        = 0+1h
+        at 90061000
+        tick
+        at 90063000
+        tick
+        partitions
+        = none
+        tallies
+        = Tallies { missing_bodies: 0, repeats: 0, groups_given_up: 1, partitions_dropped: 1, dead_letters: 0 }
+        recv t g
+        = a#2 b#1
+        ",
+    );
+}
+
+#[test]
+fn deleting_a_group_lets_go_of_its_retries() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        group g
+        group h
+        send t a
+        = due +1
+        at 10
+        recv t g
+        = a#1
+        recv t h
+        = a#1
+        ack h a
+        nack g a after=36000000
+        drop-group g
+        at 7300000
+        tick
+        at 7301000
+        tick
+        partitions
+        = none
+        crash
+        partitions
+        = none
+        rows
+        = 5
+        ",
+    );
+}
+
+#[test]
+fn deleting_a_topic_lets_go_of_its_retries() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        group g
+        send t a b
+        = due +1
+        at 10
+        recv t g
+        = a#1 b#1
+        nack g a after=36000000
+        manual
+        nack g b after=36000000
+        drop-topic t
+        apply
+        sync
+        automatic
+        at 7300000
+        tick
+        at 7301000
+        tick
+        partitions
+        = none
+        rows
+        = 2
+        ",
+    );
+}
+
+#[test]
+fn a_moved_message_is_known_until_its_partition_goes() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        send t a after=1000
+        = due +1000
+        move a after=2000
+        = due +2000
+        at 2000
+        recall a
+        = TooLate
+        recv t g
+        = a#1
+        ack g a
+        recall a
+        = TooLate
+        at 10900000
+        tick
+        recall a
+        = Unknown
+        at 10962000
+        tick
+        at 10963000
+        tick
+        partitions
+        = none
+        recall a
+        = Unknown
+        at 18000000
+        tick
+        rows
+        = 5
+        ",
+    );
+}
+
+#[test]
+fn ten_years_ahead_is_kept_and_comes() {
+    check(
+        "
+        topic t delay
+        send t a after=315360000000
+        = due +315360000000
+        send t b after=157680000000
+        = due +157680000000
+        partitions
+        = 40672+4096h 81632+8192h
+        at 157680000000
+        recv t g
+        = b#1
+        ack g b
+        crash
+        at 315359999999
+        recv t g
+        = nothing
+        at 315360000000
+        recv t g
+        = a#1
+        ",
+    );
+}

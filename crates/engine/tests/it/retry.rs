@@ -1,0 +1,334 @@
+//! Tests of failed deliveries: leases, back-off, attempts, dead letters, handles that have expired.
+
+use crate::script::check;
+
+#[test]
+fn a_failed_message_comes_again_after_the_back_off() {
+    check(
+        "
+        topic t delay
+        group g attempts=4 backoff=100,200
+        send t a
+        = due +1
+        at 10
+        recv t g
+        = a#1
+        nack g a
+        at 109
+        recv t g
+        = nothing
+        at 110
+        recv t g
+        = a#2
+        nack g a
+        at 309
+        recv t g
+        = nothing
+        at 310
+        recv t g
+        = a#3
+        nack g a
+        at 510
+        recv t g
+        = a#4
+        group-stats t g
+        = ready 0, in flight 1, retrying 1, dead 0, acked +1
+        nack g a
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        at 520
+        recv t g
+        = nothing
+        recv %DLQ%g d
+        = a#1
+        ",
+    );
+}
+
+#[test]
+fn a_failure_does_not_hold_up_others() {
+    check(
+        "
+        topic t delay
+        group g backoff=100
+        send t a b
+        = due +1
+        at 10
+        recv t g max=1
+        = a#1
+        nack g a
+        recv t g
+        = b#1
+        ack g b
+        group-stats t g
+        = ready 0, in flight 0, retrying 1, dead 0, acked +1
+        at 110
+        send t c
+        = due +111
+        at 120
+        recv t g
+        = a#2 c#1
+        ack g a c
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +111
+        ",
+    );
+}
+
+#[test]
+fn a_lease_that_runs_out_is_a_failure() {
+    check(
+        "
+        topic t delay
+        group g attempts=3
+        send t a b
+        = due +1
+        at 10
+        recv t g hide=1000
+        = a#1 b#1
+        next
+        = +1010
+        at 1009
+        recv t g
+        = nothing
+        hide g a after=500
+        next
+        = +1010
+        at 1010
+        recv t g
+        = b#2
+        at 1508
+        recv t g
+        = nothing
+        at 1509
+        recv t g
+        = a#2
+        ack g a#1
+        = a#1: the receipt handle has expired: the message was redelivered or finished since
+        ack g b#1
+        = b#1: the receipt handle has expired: the message was redelivered or finished since
+        ack g a#2
+        hide g b after=2000
+        at 3508
+        recv t g
+        = nothing
+        at 3509
+        recv t g
+        = b#3
+        at 33509
+        recv t g
+        = nothing
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        tallies
+        = Tallies { missing_bodies: 0, repeats: 0, groups_given_up: 0, partitions_dropped: 0, dead_letters: 1 }
+        ",
+    );
+}
+
+#[test]
+fn a_handle_that_has_expired_is_refused() {
+    check(
+        "
+        topic t delay
+        group g backoff=100
+        send t front
+        = due +1
+        send t a
+        = due +1
+        at 10
+        recv t g
+        = front#1 a#1
+        nack g a
+        # The message comes again, so an acknowledgement of the delivery that failed must not say that it is done.
+        ack g a#1
+        = a#1: the receipt handle has expired: the message was redelivered or finished since
+        nack g a#1
+        = a#1: the receipt handle has expired: the message was redelivered or finished since
+        hide g a#1 after=100
+        = a#1: the receipt handle has expired: the message was redelivered or finished since
+        bury g a#1
+        = a#1: the receipt handle has expired: the message was redelivered or finished since
+        at 110
+        recv t g
+        = a#2
+        ack g a#1
+        = a#1: the receipt handle has expired: the message was redelivered or finished since
+        ack g a#2
+        ack g a#2
+        = a#2: the receipt handle has expired: the message was redelivered or finished since
+        ack g front
+        ack g front
+        = front: the receipt handle has expired: the message was redelivered or finished since
+        recv t g
+        = nothing
+        at 40000
+        recv t g
+        = nothing
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
+        ",
+    );
+}
+
+#[test]
+fn an_acknowledgement_may_be_repeated_while_it_is_remembered() {
+    check(
+        "
+        topic t delay
+        send t a b c
+        = due +1
+        at 10
+        recv t g
+        = a#1 b#1 c#1
+        ack g b
+        ack g b
+        ack g a
+        ack g a
+        = a: the receipt handle has expired: the message was redelivered or finished since
+        ack g c
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
+        ",
+    );
+}
+
+#[test]
+fn a_lease_that_blocks_too_much_makes_way() {
+    check(
+        "
+        topic t delay
+        send t m count=4200
+        = due +1
+        at 10
+        recv t g max=1
+        = m0#1
+        group-stats t g
+        = ready 1, in flight 1, retrying 0, dead 0, acked 0
+        drain t g max=1000
+        = 4199 messages
+        # The first lease is still open; it stands on the retry timeline until it ends.
+        group-stats t g
+        = ready 0, in flight 0, retrying 1, dead 0, acked +1
+        hide g m0 after=60000
+        = m0: the receipt handle has expired: the message was redelivered or finished since
+        ack g m0
+        ack g m0
+        = m0: the receipt handle has expired: the message was redelivered or finished since
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
+        at 30010
+        recv t g
+        = nothing
+        ",
+    );
+}
+
+#[test]
+fn a_parked_lease_that_runs_out_comes_again() {
+    check(
+        "
+        topic t delay
+        send t m count=4200
+        = due +1
+        at 10
+        recv t g max=1
+        = m0#1
+        drain t g max=1000
+        = 4199 messages
+        crash
+        recv t g
+        = nothing
+        at 30009
+        recv t g
+        = nothing
+        at 30010
+        recv t g
+        = m0#2
+        ack g m0#1
+        = m0#1: the receipt handle has expired: the message was redelivered or finished since
+        ack g m0#2
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
+        ",
+    );
+}
+
+#[test]
+fn a_message_handed_over_as_dead_letter_says_where_it_comes_from() {
+    check(
+        "
+        topic t delay
+        group g
+        send t a id=mine keys=k tag=x
+        = due +1
+        at 10
+        recv t g
+        = a#1
+        bury g a
+        bury g a
+        = a: the receipt handle has expired: the message was redelivered or finished since
+        at 20
+        recv %DLQ%g d tags=x
+        = a#1
+        find %DLQ%g mine
+        = a +11
+        find %DLQ%g k
+        = a +11
+        recv t g
+        = nothing
+        ",
+    );
+}
+
+#[test]
+fn retries_are_not_early_either() {
+    check(
+        "
+        topic t delay
+        group g backoff=100
+        send t a
+        = due +1
+        at 10
+        recv t g
+        = a#1
+        manual
+        nack g a
+        apply
+        at 110
+        recv t g
+        = nothing
+        sync
+        recv t g
+        = a#2
+        ",
+    );
+}
+
+#[test]
+fn retries_come_in_the_order_of_their_time() {
+    check(
+        "
+        topic t delay
+        group g
+        send t m count=5
+        = due +1
+        at 10
+        recv t g
+        = m0#1 m1#1 m2#1 m3#1 m4#1
+        nack g m4 after=50
+        nack g m0 after=200
+        nack g m1 after=100
+        at 60
+        recv t g
+        = m4#2
+        at 300
+        recv t g max=1
+        = m1#2
+        recv t g max=1
+        = m0#2
+        recv t g max=1
+        = nothing
+        ",
+    );
+}
