@@ -412,7 +412,7 @@ mod tests {
             ] {
                 match value {
                     Some(value) => {
-                        batch.put(Space::Meta, key, |buffer| buffer.extend_from_slice(value))
+                        batch.put(Space::Meta, key, |buffer| buffer.extend_from_slice(value));
                     }
                     None => batch.remove(Space::Meta, key),
                 }
