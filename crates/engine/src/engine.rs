@@ -2,21 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::{Catalog, GroupSpec, TopicKind, TopicSpec};
-use crate::error::{Error, within};
+use crate::catalog::{Catalog, TopicKind};
 use crate::limits::{FLOOR_AHEAD_MS, Limits};
 use crate::message::DelayLevels;
-use crate::place::{PartitionId, Place};
+use crate::place::PartitionId;
 use crate::record::{
-    GroupId, Head, TopicId, counts_key, counts_span, group_key, groups_span, head_key, open,
-    pins_key, pins_span, progress_key, progress_span, topic_key, topics_span, totals_key,
-    totals_span,
+    GroupId, Head, TopicId, counts_key, head_key, open, pins_key, progress_key, totals_key,
 };
 use crate::repeat::RepeatWindow;
 use crate::stage::{Frontier, Stage};
 use crate::store::{Space, Store, StoreError};
-use crate::subscription::{Progress, Subscription};
-use crate::topic::{Counts, Totals};
+use crate::subscription::Subscription;
+use crate::topic::Counts;
 
 /// A consumer group on a topic.
 pub(crate) type SubscriptionKey = (GroupId, TopicId);
@@ -144,260 +141,6 @@ impl<S: Store> Engine<S> {
         engine.load_progress()?;
         engine.free_bytes = engine.store.free_bytes()?;
         Ok(engine)
-    }
-
-    fn load_catalog(&mut self) -> Result<(), StoreError> {
-        let (from, to) = topics_span();
-        for row in self.store.scan(Space::Meta, &from, &to)? {
-            let (key, value) = row?;
-            let spec = open(Space::Meta, &key, &value, TopicSpec::read)?;
-            self.catalog.add_topic(id_of_key(&key)?, spec);
-        }
-        let (from, to) = groups_span();
-        for row in self.store.scan(Space::Meta, &from, &to)? {
-            let (key, value) = row?;
-            let (spec, last_seen_ms) = open(Space::Meta, &key, &value, GroupSpec::read)?;
-            self.catalog.add_group(id_of_key(&key)?, spec, last_seen_ms);
-        }
-        let (from, to) = totals_span();
-        for row in self.store.scan(Space::Meta, &from, &to)? {
-            let (key, value) = row?;
-            let totals = open(Space::Meta, &key, &value, Totals::read)?;
-            if let Some(topic) = self.catalog.topics.get_mut(&id_of_key(&key)?) {
-                topic.totals = totals;
-            }
-        }
-        Ok(())
-    }
-
-    fn load_counts(&mut self) -> Result<(), StoreError> {
-        let (from, to) = counts_span();
-        for partition in &self.partitions {
-            let space = Space::Partition(*partition);
-            for row in self.store.scan(space, &from, &to)? {
-                let (key, value) = row?;
-                let counts = open(space, &key, &value, Counts::read)?;
-                self.counts.insert((*partition, id_of_key(&key)?), counts);
-            }
-        }
-        for (id, topic) in &mut self.catalog.topics {
-            // What lies on disk tells what has gone with its partition, even if a crash came between.
-            let stored = self
-                .counts
-                .iter()
-                .filter(|((_, of_topic), _)| of_topic == id);
-            let (messages, bytes) = stored.fold((0, 0), |sum, (_, counts)| {
-                (sum.0 + counts.messages, sum.1 + counts.bytes)
-            });
-            topic.totals.bytes = bytes;
-            topic.totals.dropped = topic
-                .totals
-                .appended
-                .saturating_sub(topic.totals.removed)
-                .saturating_sub(messages);
-        }
-        let (from, to) = pins_span();
-        for row in self.store.scan(Space::Meta, &from, &to)? {
-            let (key, value) = row?;
-            let pins = open(Space::Meta, &key, &value, crate::codec::Reader::varint)?;
-            let level = key.last().copied().unwrap_or_default();
-            let partition = PartitionId {
-                start_hour: id_of_key(&key)?,
-                level,
-            };
-            self.pins.insert(partition, pins);
-        }
-        Ok(())
-    }
-
-    fn load_progress(&mut self) -> Result<(), StoreError> {
-        let (from, to) = progress_span();
-        for row in self.store.scan(Space::Meta, &from, &to)? {
-            let (key, value) = row?;
-            let (progress, generation, retrying) = open(Space::Meta, &key, &value, |reader| {
-                let retrying = reader.varint()?;
-                let (progress, generation) = Progress::read(reader)?;
-                Ok((progress, generation, retrying))
-            })?;
-            let number = |at: usize| {
-                key.get(at..at + 4)
-                    .and_then(|bytes| bytes.try_into().ok())
-                    .map(u32::from_be_bytes)
-            };
-            let (Some(group), Some(topic)) = (number(1), number(5)) else {
-                continue;
-            };
-            let queue = key
-                .get(9..11)
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(u16::from_be_bytes);
-            let Some(queues) = self
-                .catalog
-                .topics
-                .get(&topic)
-                .map(|topic| topic.spec.queues)
-            else {
-                continue;
-            };
-            if !self.catalog.groups.contains_key(&group) {
-                continue;
-            }
-            let subscription = self
-                .subscriptions
-                .entry((group, topic))
-                .or_insert_with(|| Subscription::new(queues, Place::START));
-            subscription.generation = generation;
-            subscription.retrying += retrying;
-            if let Some(slot) = queue.and_then(|queue| subscription.queue(queue)) {
-                *slot = progress;
-            }
-        }
-        for (group, topic) in self.subscriptions.keys() {
-            if let Some(state) = self.catalog.topics.get_mut(topic) {
-                state.readers.push(*group);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn add_subscription(&mut self, key: SubscriptionKey, subscription: Subscription) {
-        self.subscriptions.insert(key, subscription);
-        if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
-            topic.readers.push(key.0);
-        }
-    }
-
-    /// Creates a topic, or confirms that it exists with the same settings.
-    pub fn create_topic(&mut self, spec: TopicSpec) -> Result<TopicId, Error> {
-        spec.check()?;
-        if let Some(id) = self.catalog.find_topic(&spec.name) {
-            let same = self
-                .catalog
-                .topics
-                .get(&id)
-                .is_some_and(|topic| topic.spec == spec);
-            return if same {
-                Ok(id)
-            } else {
-                Err(Error::Exists {
-                    what: "topic",
-                    name: spec.name,
-                })
-            };
-        }
-        within(
-            "topics",
-            self.catalog.topics.len() + 1,
-            self.config.limits.topics_max,
-        )?;
-        Ok(self.add_topic(spec))
-    }
-
-    pub(crate) fn add_topic(&mut self, spec: TopicSpec) -> TopicId {
-        let id = self.head.next_topic;
-        self.head.next_topic += 1;
-        self.stage
-            .batch
-            .put(Space::Meta, &topic_key(id), |buffer| spec.encode(buffer));
-        self.catalog.add_topic(id, spec);
-        id
-    }
-
-    /// Creates a consumer group, or confirms that it exists with the same settings.
-    pub fn create_group(&mut self, now_ms: u64, spec: GroupSpec) -> Result<GroupId, Error> {
-        spec.check()?;
-        if let Some(id) = self.catalog.find_group(&spec.name) {
-            let same = self
-                .catalog
-                .groups
-                .get(&id)
-                .is_some_and(|group| group.spec == spec);
-            return if same {
-                Ok(id)
-            } else {
-                Err(Error::Exists {
-                    what: "consumer group",
-                    name: spec.name,
-                })
-            };
-        }
-        within(
-            "consumer groups",
-            self.catalog.groups.len() + 1,
-            self.config.limits.groups_max,
-        )?;
-        let id = self.head.next_group;
-        self.head.next_group += 1;
-        self.stage.batch.put(Space::Meta, &group_key(id), |buffer| {
-            spec.encode(now_ms, buffer);
-        });
-        self.catalog.add_group(id, spec, now_ms);
-        Ok(id)
-    }
-
-    /// Deletes a topic; its messages go with their partitions, its number is never given again.
-    pub fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
-        let id = self.catalog.topic_id(name)?;
-        if let Some(topic) = self.catalog.remove_topic(id) {
-            self.head_bytes -= topic
-                .queues
-                .iter()
-                .map(crate::window::Window::bytes)
-                .sum::<usize>();
-        }
-        self.stage.batch.remove(Space::Meta, &topic_key(id));
-        self.stage.batch.remove(Space::Meta, &totals_key(id));
-        let keys: Vec<_> = self
-            .subscriptions
-            .keys()
-            .filter(|(_, topic)| *topic == id)
-            .copied()
-            .collect();
-        for key in keys {
-            self.forget_subscription(key)?;
-        }
-        Ok(())
-    }
-
-    /// Deletes a consumer group with its positions and retries.
-    pub fn delete_group(&mut self, name: &str) -> Result<(), Error> {
-        let id = self.catalog.group_id(name)?;
-        self.catalog.remove_group(id);
-        self.stage.batch.remove(Space::Meta, &group_key(id));
-        let keys: Vec<_> = self
-            .subscriptions
-            .keys()
-            .filter(|(group, _)| *group == id)
-            .copied()
-            .collect();
-        for key in keys {
-            self.forget_subscription(key)?;
-        }
-        Ok(())
-    }
-
-    fn forget_subscription(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
-        self.forget_retries(key)?;
-        let Some(subscription) = self.subscriptions.remove(&key) else {
-            return Ok(());
-        };
-        if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
-            topic.readers.retain(|group| *group != key.0);
-            topic.watchers.retain(|group| *group != key.0);
-        }
-        for (queue, _) in (0_u16..).zip(&subscription.queues) {
-            self.stage.progress.remove(&(key.0, key.1, queue));
-            self.stage
-                .batch
-                .remove(Space::Meta, &progress_key(key.0, key.1, queue));
-        }
-        if let Some(wake_ms) = subscription.wake_ms {
-            self.wakes.remove(&(wake_ms, key));
-        }
-        if let Some(check_ms) = subscription.check_ms {
-            self.checks.remove(&(check_ms, key));
-        }
-        Ok(())
     }
 
     /// Takes the instant of a command: `now_ms`, or the last stamp if that is later.
@@ -535,16 +278,4 @@ impl<S: Store> Engine<S> {
     pub fn tallies(&self) -> Tallies {
         self.tallies
     }
-}
-
-/// Reads the number behind the first byte of a key.
-fn id_of_key(key: &[u8]) -> Result<u32, StoreError> {
-    let bytes = key.get(1..5).and_then(|bytes| bytes.try_into().ok());
-    bytes
-        .map(u32::from_be_bytes)
-        .ok_or_else(|| StoreError::Damaged {
-            space: Space::Meta,
-            key: format!("{key:02x?}"),
-            reason: "its key is too short",
-        })
 }

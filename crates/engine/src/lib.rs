@@ -9,19 +9,25 @@
 //! engine with a store and a clock.
 
 mod catalog;
+mod change_catalog;
 mod codec;
+mod dead_letter;
 mod engine;
 mod error;
 mod handle;
+mod lease;
 pub mod limits;
+mod load;
 mod memory;
 mod message;
 mod place;
 mod query;
+mod read;
 mod recall;
 mod receive;
 mod record;
 mod repeat;
+mod retry;
 mod send;
 mod settle;
 mod stage;
@@ -34,6 +40,9 @@ mod wake;
 mod window;
 
 pub use catalog::{DEAD_LETTER_PREFIX, GroupSpec, StartFrom, TopicKind, TopicSpec};
+pub use dead_letter::{
+    DEAD_LETTER_ATTEMPTS_PROPERTY, DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_TOPIC_PROPERTY,
+};
 pub use engine::{Config, Engine, Tallies};
 pub use error::Error;
 pub use handle::{HandleError, MessageHandle, ReceiptHandle};
@@ -46,7 +55,4 @@ pub use recall::{Recall, Reschedule};
 pub use receive::ReceiveRequest;
 pub use record::{FORMAT, GroupId, TopicId};
 pub use send::Sent;
-pub use settle::{
-    DEAD_LETTER_ATTEMPTS_PROPERTY, DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_TOPIC_PROPERTY,
-};
 pub use store::{Batch, ChangeRef, Rows, Space, Store, StoreError};

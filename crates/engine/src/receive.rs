@@ -1,21 +1,17 @@
 //! Implements receiving: what is read next, what is delivered, what is skipped, and the leases.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::catalog::{GroupSpec, StartFrom};
 use crate::engine::{Engine, SubscriptionKey};
 use crate::error::{Error, within};
 use crate::handle::ReceiptHandle;
-use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX, READ_MESSAGES_MAX};
+use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX};
 use crate::message::{Delivered, Message, TagFilter};
-use crate::place::{PartitionId, Place};
-use crate::record::{open, open_message, place_of_key, retry_span, timeline_key};
-use crate::store::{Space, Store, StoreError};
-use crate::subscription::{
-    Progress, Recovered, RetryLease, RetryRow, Slot, SlotState, Subscription,
-};
-use crate::timeline::{ReadRange, read};
+use crate::place::Place;
+use crate::store::Store;
+use crate::subscription::{Recovered, Slot, SlotState, Subscription};
 
 /// What a consumer asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +30,11 @@ pub struct ReceiveRequest {
 
 /// What a delivery needs to know of the request.
 #[derive(Clone, Copy)]
-struct Take<'a> {
-    key: SubscriptionKey,
-    filter: &'a TagFilter,
-    until_ms: u64,
-    messages_max: usize,
+pub(crate) struct Take<'a> {
+    pub(crate) key: SubscriptionKey,
+    pub(crate) filter: &'a TagFilter,
+    pub(crate) until_ms: u64,
+    pub(crate) messages_max: usize,
 }
 
 impl<S: Store> Engine<S> {
@@ -110,7 +106,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn is_satisfied(&self, take: Take<'_>, taken: usize) -> bool {
+    pub(crate) fn is_satisfied(&self, take: Take<'_>, taken: usize) -> bool {
         let in_flight = self
             .subscriptions
             .get(&take.key)
@@ -184,165 +180,6 @@ impl<S: Store> Engine<S> {
         (first..count)
             .chain(0..std::cmp::min(first, count))
             .filter_map(|queue| u16::try_from(queue).ok())
-    }
-
-    /// Partitions that hold something of the topic, in ascending order of their start.
-    pub(crate) fn partitions_of(&self, topic: u32) -> Vec<PartitionId> {
-        let holds = |partition: &&PartitionId| {
-            self.counts
-                .get(&(**partition, topic))
-                .is_some_and(|counts| counts.messages > 0)
-        };
-        self.partitions.iter().filter(holds).copied().collect()
-    }
-
-    /// Makes sure that what is due behind the cursor, if anything, lies in `ahead`.
-    fn read_ahead(&mut self, key: SubscriptionKey, queue: u16, wanted: usize) -> Result<(), Error> {
-        let shown = self.shown_place();
-        let Some(topic) = self.catalog.topics.get_mut(&key.1) else {
-            return Ok(());
-        };
-        let Some(window) = topic.queues.get_mut(usize::from(queue)) else {
-            return Ok(());
-        };
-        let Some(progress) = self
-            .subscriptions
-            .get_mut(&key)
-            .and_then(|subscription| subscription.queue(queue))
-        else {
-            return Ok(());
-        };
-        if !progress.ahead.is_empty() {
-            return Ok(());
-        }
-        if window.covers_behind(progress.cursor) {
-            let due = window
-                .behind(progress.cursor)
-                .take_while(|(place, _)| *place <= shown)
-                .take(wanted);
-            progress
-                .ahead
-                .extend(due.map(|(_, message)| Arc::clone(message)));
-            // With one group the entries are no longer needed here; with more, the last one lets go of them.
-            if let Some(last) = progress.ahead.back() {
-                let place = last.place;
-                self.pass_window(key.1, queue, place);
-                return Ok(());
-            }
-            // The stretch may end with a message that was taken out, or was let go of to save memory.
-            if !window.ends_by(shown) {
-                return Ok(());
-            }
-        }
-        let after = progress.cursor;
-        self.read_store(key, queue, after)
-    }
-
-    /// Lets the head of a queue go up to `place` if every group that reads there has come so far.
-    fn pass_window(&mut self, topic: u32, queue: u16, place: Place) {
-        let Some(state) = self.catalog.topics.get_mut(&topic) else {
-            return;
-        };
-        let Some(window) = state.queues.get_mut(usize::from(queue)) else {
-            return;
-        };
-        let mut reached = place;
-        for group in &state.readers {
-            let subscription = self.subscriptions.get(&(*group, topic));
-            let Some(progress) = subscription.and_then(|sub| sub.queues.get(usize::from(queue)))
-            else {
-                continue;
-            };
-            let read = progress
-                .ahead
-                .back()
-                .map_or(progress.cursor, |message| message.place);
-            if window.covers_behind(read) || read >= place {
-                reached = std::cmp::min(reached, read);
-            }
-        }
-        let before = window.bytes();
-        window.pass(reached);
-        self.head_bytes -= before - window.bytes();
-    }
-
-    /// Reads the store behind `after`: what is due goes to `ahead`, the rest becomes the head of the queue.
-    fn read_store(&mut self, key: SubscriptionKey, queue: u16, after: Place) -> Result<(), Error> {
-        if self.stage.appended.contains(&(key.1, queue)) {
-            let now_ms = self.stamp_ms;
-            self.apply(now_ms)?;
-        }
-        let partitions = self.partitions_of(key.1);
-        let range = ReadRange {
-            topic: key.1,
-            queue,
-            after,
-            messages_max: READ_MESSAGES_MAX,
-        };
-        let stretch = read(&self.store, &partitions, range)?;
-        let shown = self.shown_place();
-        let removed = &self.stage.removed;
-        let last_read = stretch.messages.last().map(|message| message.place);
-        let mut messages: Vec<_> = stretch
-            .messages
-            .into_iter()
-            .filter(|message| !removed.contains(&message.place.sequence))
-            .map(Arc::new)
-            .collect();
-        let future = messages.split_off(messages.partition_point(|message| message.place <= shown));
-        let reaches_future = stretch.complete || last_read.is_some_and(|last| last > shown);
-        let low = messages.last().map_or(after, |message| message.place);
-        if let Some(progress) = self
-            .subscriptions
-            .get_mut(&key)
-            .and_then(|subscription| subscription.queue(queue))
-        {
-            progress.ahead.extend(messages);
-        }
-        let Some(window) = self
-            .catalog
-            .topics
-            .get_mut(&key.1)
-            .and_then(|topic| topic.queues.get_mut(usize::from(queue)))
-        else {
-            return Ok(());
-        };
-        if reaches_future {
-            let before = window.bytes();
-            let entries = future.into_iter().map(|message| {
-                let weight = message.weight();
-                (message.place, message, weight)
-            });
-            window.load(
-                low,
-                if stretch.complete { None } else { last_read },
-                entries.collect(),
-            );
-            self.head_bytes = self.head_bytes + window.bytes() - before;
-        }
-        Ok(())
-    }
-
-    /// Takes the next message of a queue that is due, and moves the cursor over it.
-    fn next_due(
-        &mut self,
-        key: SubscriptionKey,
-        queue: u16,
-        wanted: usize,
-    ) -> Result<Option<Arc<Message>>, Error> {
-        self.read_ahead(key, queue, wanted)?;
-        let progress = self
-            .subscriptions
-            .get_mut(&key)
-            .and_then(|subscription| subscription.queue(queue));
-        let Some(progress) = progress else {
-            return Ok(None);
-        };
-        let Some(message) = progress.ahead.pop_front() else {
-            return Ok(None);
-        };
-        progress.cursor = message.place;
-        Ok(Some(message))
     }
 
     fn take_fresh(
@@ -497,193 +334,9 @@ impl<S: Store> Engine<S> {
         }
         Ok(())
     }
-
-    fn take_retries(
-        &mut self,
-        take: Take<'_>,
-        delivered: &mut Vec<Delivered>,
-    ) -> Result<(), Error> {
-        while !self.is_satisfied(take, delivered.len()) {
-            let Some((place, row)) = self.next_retry(take.key)? else {
-                break;
-            };
-            let message = match &row.inline {
-                Some(message) => Some(Arc::clone(message)),
-                None => self
-                    .find_message(take.key.1, row.queue, row.place)?
-                    .map(Arc::new),
-            };
-            let Some(subscription) = self.subscriptions.get_mut(&take.key) else {
-                break;
-            };
-            subscription.retry_cursor = place;
-            let Some(message) = message else {
-                self.tallies.missing_bodies += 1;
-                self.remove_retry(take.key, place, &row);
-                continue;
-            };
-            subscription.parked.remove(&row.place.sequence);
-            subscription.retry_check_ms = std::cmp::min(subscription.retry_check_ms, take.until_ms);
-            subscription.in_flight += 1;
-            let mut delivery = deliver(
-                take.key,
-                subscription.generation,
-                row.queue,
-                message,
-                row.attempt,
-            );
-            delivery.handle.retry = Some(place);
-            delivered.push(delivery);
-            subscription.retry_leases.insert(
-                place,
-                RetryLease {
-                    row,
-                    until_ms: take.until_ms,
-                },
-            );
-        }
-        Ok(())
-    }
-
-    /// The next row of the retry timeline that is due.
-    fn next_retry(&mut self, key: SubscriptionKey) -> Result<Option<(Place, RetryRow)>, Error> {
-        let shown = self.shown_place();
-        let known = |subscription: &Subscription| {
-            let (retries, cursor) = (&subscription.retries, subscription.retry_cursor);
-            retries.covers_behind(cursor)
-                && (retries.behind(cursor).next().is_some() || !retries.ends_by(shown))
-        };
-        if !self.subscriptions.get(&key).is_some_and(known) {
-            self.load_retries(key)?;
-        }
-        let Some(subscription) = self.subscriptions.get_mut(&key) else {
-            return Ok(None);
-        };
-        let cursor = subscription.retry_cursor;
-        let next = subscription
-            .retries
-            .behind(cursor)
-            .next()
-            .map(|(place, row)| (place, row.clone()));
-        let Some((place, row)) = next.filter(|(place, _)| *place <= shown) else {
-            return Ok(None);
-        };
-        subscription.retries.pass(place);
-        Ok(Some((place, row)))
-    }
-
-    fn load_retries(&mut self, key: SubscriptionKey) -> Result<(), Error> {
-        if self.stage.retried.contains(&key) {
-            let now_ms = self.stamp_ms;
-            self.apply(now_ms)?;
-        }
-        let Some(subscription) = self.subscriptions.get_mut(&key) else {
-            return Ok(());
-        };
-        let after = subscription.retry_cursor;
-        let (from, to) = retry_span(key.0, key.1, after);
-        let mut rows = self.store.scan(Space::Meta, &from, &to)?;
-        let mut entries = Vec::new();
-        let mut last = after;
-        let mut complete = false;
-        while entries.len() < READ_MESSAGES_MAX {
-            let Some(row) = rows.next() else {
-                complete = true;
-                break;
-            };
-            let (row_key, value) = row?;
-            let Some(place) = place_of_key(&row_key, 0) else {
-                continue;
-            };
-            last = place;
-            if !self.stage.removed.contains(&place.sequence) {
-                let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
-                let weight = row.weight();
-                entries.push((place, row, weight));
-            }
-        }
-        drop(rows);
-        subscription
-            .retries
-            .load(after, if complete { None } else { Some(last) }, entries);
-        Ok(())
-    }
-
-    /// Reads one message from where it stands.
-    pub(crate) fn find_message(
-        &self,
-        topic: u32,
-        queue: u16,
-        place: Place,
-    ) -> Result<Option<Message>, StoreError> {
-        let key = timeline_key(topic, queue, place);
-        let value = self.store.get(Space::Partition(place.partition()), &key)?;
-        value
-            .map(|value| open_message(queue, place, &key, &value))
-            .transpose()
-    }
-
-    /// Ends leases that have run out, and notes when the next one does.
-    pub(crate) fn end_leases(
-        &mut self,
-        now_ms: u64,
-        key: SubscriptionKey,
-    ) -> Result<(), StoreError> {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else {
-            return Ok(());
-        };
-        let mut ended = HashMap::<u16, Vec<Place>>::new();
-        for (queue, progress) in (0_u16..).zip(&mut subscription.queues) {
-            if progress.lease_check_ms <= now_ms {
-                let places = end_of_leases(progress, now_ms);
-                ended.insert(queue, places);
-            }
-        }
-        let mut retries = Vec::new();
-        if subscription.retry_check_ms <= now_ms {
-            let leases = &subscription.retry_leases;
-            retries.extend(
-                leases
-                    .iter()
-                    .filter(|(_, lease)| lease.until_ms <= now_ms)
-                    .map(|(place, _)| *place),
-            );
-            let open = leases
-                .values()
-                .map(|lease| lease.until_ms)
-                .filter(|until_ms| *until_ms > now_ms);
-            subscription.retry_check_ms = open.min().unwrap_or(u64::MAX);
-        }
-        let mut ended: Vec<_> = ended.into_iter().collect();
-        ended.sort_unstable();
-        for (queue, places) in ended {
-            for place in places {
-                self.fail_fresh(now_ms, key, (queue, place), 0)?;
-            }
-        }
-        for place in retries {
-            self.fail_retry(now_ms, key, place, 0)?;
-        }
-        Ok(())
-    }
 }
 
-/// Finds the leases of a queue that have run out, and notes when the next one does.
-fn end_of_leases(progress: &mut Progress, now_ms: u64) -> Vec<Place> {
-    let mut places = Vec::new();
-    let mut next_ms = u64::MAX;
-    for slot in &progress.slots {
-        match slot.state {
-            SlotState::Leased { until_ms } if until_ms <= now_ms => places.push(slot.place),
-            SlotState::Leased { until_ms } => next_ms = std::cmp::min(next_ms, until_ms),
-            _ => {}
-        }
-    }
-    progress.lease_check_ms = next_ms;
-    places
-}
-
-fn deliver(
+pub(crate) fn deliver(
     key: SubscriptionKey,
     generation: u32,
     queue: u16,

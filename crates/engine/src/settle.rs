@@ -1,28 +1,16 @@
 //! Implements the end of a delivery: acknowledged, handed back, kept longer, run out, or dead.
 
-use std::sync::Arc;
-
-use crate::catalog::{TopicKind, TopicSpec};
 use crate::engine::{Engine, SubscriptionKey};
 use crate::error::Error;
 use crate::handle::ReceiptHandle;
-use crate::limits::{ACKED_AHEAD_MAX, INVISIBLE_MS_MAX, KEYS_MAX};
-use crate::message::Message;
+use crate::limits::{ACKED_AHEAD_MAX, INVISIBLE_MS_MAX};
 use crate::place::Place;
-use crate::record::{open, place_of_key, retry_key, retry_span};
-use crate::send::Target;
+use crate::record::{open, retry_key};
 use crate::store::{Space, Store, StoreError};
 use crate::subscription::{Recovered, RetryRow, SlotState};
 
-/// Property of a dead letter: the topic it came from.
-pub const DEAD_LETTER_TOPIC_PROPERTY: &str = "DLQ_ORIGIN_TOPIC";
-/// Property of a dead letter: the id of the message it is a copy of.
-pub const DEAD_LETTER_ID_PROPERTY: &str = "DLQ_ORIGIN_MESSAGE_ID";
-/// Property of a dead letter: how often it had been delivered.
-pub const DEAD_LETTER_ATTEMPTS_PROPERTY: &str = "DLQ_ATTEMPTS";
-
 /// A message of a queue.
-type InQueue = (u16, Place);
+pub(crate) type InQueue = (u16, Place);
 
 impl<S: Store> Engine<S> {
     /// Says that a delivery is done. Saying so twice is no error while the first is still remembered.
@@ -210,26 +198,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Moves a delivery to the dead-letter topic of its group at once.
-    pub fn dead_letter(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
-        let now_ms = self.stamp(now_ms);
-        let key = self.key_of(handle)?;
-        self.note_seen(now_ms, key.0);
-        self.check_leased(key, handle)?;
-        if let Some(retry) = handle.retry {
-            let Some(row) = self.take_retry_lease(key, retry) else {
-                return Err(Error::Expired);
-            };
-            self.bury_retry(now_ms, key, retry, &row)?;
-        } else {
-            self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
-            self.finish_slot(key, (handle.queue, handle.place));
-        }
-        self.wake_after_end(key);
-        Ok(())
-    }
-
-    fn key_of(&self, handle: &ReceiptHandle) -> Result<SubscriptionKey, Error> {
+    pub(crate) fn key_of(&self, handle: &ReceiptHandle) -> Result<SubscriptionKey, Error> {
         let key = (handle.group, handle.topic);
         let subscription = self.subscriptions.get(&key).ok_or(Error::Expired)?;
         if subscription.generation == handle.generation {
@@ -240,7 +209,11 @@ impl<S: Store> Engine<S> {
     }
 
     /// Refuses a handle whose delivery is not with a consumer any more.
-    fn check_leased(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
+    pub(crate) fn check_leased(
+        &mut self,
+        key: SubscriptionKey,
+        handle: &ReceiptHandle,
+    ) -> Result<(), Error> {
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return Err(Error::Expired);
         };
@@ -261,7 +234,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Marks a delivered message of a queue as done.
-    fn finish_slot(&mut self, key: SubscriptionKey, (queue, place): InQueue) {
+    pub(crate) fn finish_slot(&mut self, key: SubscriptionKey, (queue, place): InQueue) {
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return;
         };
@@ -322,241 +295,8 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// A later delivery failed: its row moves on the retry timeline.
-    pub(crate) fn fail_retry(
-        &mut self,
-        now_ms: u64,
-        key: SubscriptionKey,
-        retry: Place,
-        delay_ms: u64,
-    ) -> Result<(), StoreError> {
-        let attempts_max = self
-            .catalog
-            .groups
-            .get(&key.0)
-            .map_or(1, |group| group.spec.attempts_max);
-        let Some(row) = self.take_retry_lease(key, retry) else {
-            return Ok(());
-        };
-        if row.attempt >= attempts_max {
-            return self.bury_retry(now_ms, key, retry, &row);
-        }
-        self.remove_retry(key, retry, &row);
-        let again_ms = now_ms.saturating_add(delay_ms);
-        self.add_retry(
-            now_ms,
-            key,
-            again_ms,
-            RetryRow {
-                attempt: row.attempt + 1,
-                ..row
-            },
-        );
-        self.lower_wake(key, again_ms);
-        Ok(())
-    }
-
-    fn take_retry_lease(&mut self, key: SubscriptionKey, retry: Place) -> Option<RetryRow> {
-        let subscription = self.subscriptions.get_mut(&key)?;
-        let lease = subscription.retry_leases.remove(&retry)?;
-        subscription.in_flight -= 1;
-        Some(lease.row)
-    }
-
-    /// Writes a row to the retry timeline; the message stays where it is and pins its partition.
-    pub(crate) fn add_retry(
-        &mut self,
-        now_ms: u64,
-        key: SubscriptionKey,
-        visible_ms: u64,
-        row: RetryRow,
-    ) -> Place {
-        let retry = Place {
-            level: 0,
-            ..self.new_place(now_ms, visible_ms)
-        };
-        self.stage
-            .batch
-            .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
-                row.encode(buffer);
-            });
-        self.stage.retried.insert(key);
-        if row.inline.is_none() {
-            *self.pins.entry(row.place.partition()).or_default() += 1;
-            self.stage.pins.insert(row.place.partition());
-        }
-        if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            subscription.retrying += 1;
-            let weight = row.weight();
-            subscription.retries.insert(retry, || (row, weight));
-            while subscription.retries.len() > 2 * self.config.limits.head_messages_max {
-                subscription.retries.shrink(0);
-            }
-        }
-        self.stage.progress.insert((key.0, key.1, 0));
-        retry
-    }
-
-    pub(crate) fn remove_retry(&mut self, key: SubscriptionKey, retry: Place, row: &RetryRow) {
-        self.stage
-            .batch
-            .remove(Space::Meta, &retry_key(key.0, key.1, retry));
-        self.stage.removed.insert(retry.sequence);
-        if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            subscription.retrying = subscription.retrying.saturating_sub(1);
-            subscription.retries.remove(retry);
-        }
-        self.stage.progress.insert((key.0, key.1, 0));
-        if row.inline.is_none() {
-            let partition = row.place.partition();
-            if let Some(pins) = self.pins.get_mut(&partition) {
-                *pins = pins.saturating_sub(1);
-                if *pins == 0 {
-                    self.pins.remove(&partition);
-                }
-            }
-            self.stage.pins.insert(partition);
-        }
-    }
-
-    /// Removes all rows of a subscription's retry timeline, so that they pin nothing.
-    pub(crate) fn forget_retries(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
-        if self.stage.retried.contains(&key) || !self.stage.removed.is_empty() {
-            let now_ms = self.stamp_ms;
-            self.apply(now_ms)?;
-        }
-        let (from, to) = retry_span(key.0, key.1, Place::START);
-        let mut rows = Vec::new();
-        for row in self.store.scan(Space::Meta, &from, &to)? {
-            let (row_key, value) = row?;
-            let retry = place_of_key(&row_key, 0);
-            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
-            rows.extend(retry.map(|retry| (retry, row)));
-        }
-        for (retry, row) in rows {
-            self.remove_retry(key, retry, &row);
-        }
-        Ok(())
-    }
-
-    /// The lease in front of a crowded queue makes way: it gets a row on the retry timeline that becomes
-    /// visible when the lease ends, and the position may pass it.
-    pub(crate) fn park_front(&mut self, key: SubscriptionKey, queue: u16) {
-        let now_ms = self.stamp_ms;
-        let Some(progress) = self
-            .subscriptions
-            .get_mut(&key)
-            .and_then(|subscription| subscription.queue(queue))
-        else {
-            return;
-        };
-        let Some(slot) = progress.slots.front() else {
-            return;
-        };
-        let SlotState::Leased { until_ms } = slot.state else {
-            return;
-        };
-        let (place, attempt) = (slot.place, slot.attempts);
-        let row = RetryRow {
-            queue,
-            place,
-            attempt: attempt + 1,
-            inline: None,
-        };
-        let retry = self.add_retry(now_ms, key, until_ms, row);
-        self.finish_slot(key, (queue, place));
-        if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            subscription.parked.insert(place.sequence, retry);
-        }
-    }
-
-    fn bury_retry(
-        &mut self,
-        now_ms: u64,
-        key: SubscriptionKey,
-        retry: Place,
-        row: &RetryRow,
-    ) -> Result<(), StoreError> {
-        match &row.inline {
-            Some(message) => self.bury_message(now_ms, key, &Arc::clone(message), row.attempt),
-            None => self.bury(now_ms, key, (row.queue, row.place), row.attempt)?,
-        }
-        self.remove_retry(key, retry, row);
-        Ok(())
-    }
-
-    /// Copies a message to the dead-letter topic of the group.
-    fn bury(
-        &mut self,
-        now_ms: u64,
-        key: SubscriptionKey,
-        (queue, place): InQueue,
-        attempts: u16,
-    ) -> Result<(), StoreError> {
-        match self.find_message(key.1, queue, place)? {
-            Some(message) => self.bury_message(now_ms, key, &message, attempts),
-            None => self.tallies.missing_bodies += 1,
-        }
-        Ok(())
-    }
-
-    fn bury_message(
-        &mut self,
-        now_ms: u64,
-        key: SubscriptionKey,
-        message: &Message,
-        attempts: u16,
-    ) {
-        let Some(name) = self
-            .catalog
-            .groups
-            .get(&key.0)
-            .map(|group| group.spec.dead_letter_topic())
-        else {
-            return;
-        };
-        let origin = self
-            .catalog
-            .topics
-            .get(&key.1)
-            .map(|topic| topic.spec.name.clone())
-            .unwrap_or_default();
-        let topic = match self.catalog.find_topic(&name) {
-            Some(topic) => topic,
-            None => self.add_topic(TopicSpec::new(name, TopicKind::Normal)),
-        };
-        let mut letter = message.clone();
-        letter.message_group = None;
-        letter.keys.truncate(KEYS_MAX);
-        letter
-            .properties
-            .retain(|(name, _)| !name.starts_with("DLQ_"));
-        letter
-            .properties
-            .push((DEAD_LETTER_TOPIC_PROPERTY.into(), origin));
-        letter
-            .properties
-            .push((DEAD_LETTER_ID_PROPERTY.into(), message.message_id.clone()));
-        letter
-            .properties
-            .push((DEAD_LETTER_ATTEMPTS_PROPERTY.into(), attempts.to_string()));
-        letter.stored_ms = now_ms;
-        // A dead letter is a message of its own: the sequence it gets becomes its identity.
-        letter.identity = self.head.next_sequence;
-        self.append_moved(
-            now_ms,
-            Target {
-                topic,
-                queue: 0,
-                due_ms: now_ms,
-            },
-            &letter,
-        );
-        self.tallies.dead_letters += 1;
-    }
-
     /// Something ended: a group that was full or blocked may go on.
-    fn wake_after_end(&mut self, key: SubscriptionKey) {
+    pub(crate) fn wake_after_end(&mut self, key: SubscriptionKey) {
         let Some(subscription) = self.subscriptions.get(&key) else {
             return;
         };
