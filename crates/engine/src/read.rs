@@ -178,6 +178,13 @@ impl<S: Store> Engine<S> {
             return Ok(None);
         };
         progress.cursor = message.place;
+        // What the record knew of messages that have gone with their partition is of no use any more.
+        while let Some(entry) = progress.recovered.first_entry() {
+            if *entry.key() >= message.place {
+                break;
+            }
+            entry.remove();
+        }
         Ok(Some(message))
     }
 

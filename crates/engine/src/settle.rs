@@ -52,9 +52,14 @@ impl<S: Store> Engine<S> {
         } else {
             // Delivered before a restart, and not read again since. What the record says to be done may as
             // well have failed and come again by the retry timeline.
+            let superseded = match progress.recovered.get(&handle.place) {
+                Some(Recovered::Done) => true,
+                Some(Recovered::Failed { attempts, .. }) => *attempts > handle.attempt,
+                None => false,
+            };
             let possible = handle.place > progress.cursor
                 && handle.place.sequence < next_sequence
-                && progress.recovered.get(&handle.place) != Some(&Recovered::Done);
+                && !superseded;
             if !possible || progress.recovered.len() >= ACKED_AHEAD_MAX {
                 return Err(Error::Expired);
             }
