@@ -1,0 +1,446 @@
+//! Provides the plain model of a broker that random runs are compared with: lists, and the obvious thing for each
+//! command. It keeps the whole state in a value that can be cloned, so a crash is an old value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::limits::FLOOR_AHEAD_MS;
+use engine::{Place, Recall};
+
+/// A consumer group on a topic.
+pub(crate) type Sub = (usize, usize);
+
+pub(crate) const ATTEMPTS_MAX: u16 = 3;
+pub(crate) const BACKOFF_MS: [u64; 2] = [100, 1_000];
+
+/// Whether a group is FIFO, by its number.
+pub(crate) fn is_fifo(group: usize) -> bool {
+    group == 1
+}
+
+/// Where a message stands in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// May be delivered from an instant on, after so many failures that kept it in its place.
+    Open { failures: u16, from_ms: u64 },
+    /// With a consumer, as this attempt.
+    Leased { attempt: u16, until_ms: u64 },
+    /// Comes again as this attempt; `number` tells which of two at the same instant came first.
+    Retry {
+        attempt: u16,
+        visible_ms: u64,
+        number: u64,
+    },
+    /// Came again and is with a consumer.
+    RetryLeased {
+        attempt: u16,
+        until_ms: u64,
+        visible_ms: u64,
+        number: u64,
+    },
+    /// Acknowledged, or moved to the dead letters.
+    Done,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) topic: usize,
+    pub(crate) queue: u16,
+    pub(crate) place: Place,
+    pub(crate) group: Option<u8>,
+    pub(crate) cancelled: bool,
+    pub(crate) standing: BTreeMap<usize, Standing>,
+}
+
+impl Sent {
+    fn standing(&self, group: usize) -> Standing {
+        self.standing
+            .get(&group)
+            .copied()
+            .unwrap_or(Standing::Open {
+                failures: 0,
+                from_ms: 0,
+            })
+    }
+}
+
+/// Changes given to the store and not known to be durable.
+#[derive(Clone, Copy, Debug)]
+struct Unsynced {
+    epoch: u64,
+    earliest_ms: u64,
+    floor_ms: u64,
+}
+
+/// What survives a crash if it was applied in time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    /// By the number that is its body.
+    pub(crate) messages: BTreeMap<u64, Sent>,
+    pub(crate) dead_letters: BTreeMap<usize, u64>,
+    pub(crate) appended: BTreeMap<usize, u64>,
+    pub(crate) removed: BTreeMap<usize, u64>,
+    pub(crate) numbers: u64,
+    floor_ms: u64,
+}
+
+/// The model: the state, and what a crash forgets.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    pub(crate) state: State,
+    shown_ms: u64,
+    start_ms: u64,
+    floor_ms: u64,
+    staged_ms: u64,
+    unsynced: Vec<Unsynced>,
+    /// The state at each apply since the start, by epoch.
+    pub(crate) snapshots: Vec<State>,
+    pub(crate) durable: usize,
+}
+
+impl Model {
+    pub(crate) fn new(state: State) -> Self {
+        let floor_ms = state.floor_ms;
+        Self {
+            snapshots: vec![state.clone()],
+            state,
+            shown_ms: 0,
+            start_ms: floor_ms,
+            floor_ms,
+            staged_ms: u64::MAX,
+            unsynced: Vec::new(),
+            durable: 0,
+        }
+    }
+
+    /// What is left after a crash that kept everything up to `epoch`.
+    pub(crate) fn crashed(&self, epoch: usize) -> Self {
+        let mut state = self.snapshots[epoch].clone();
+        for message in state.messages.values_mut() {
+            for standing in message.standing.values_mut() {
+                *standing = match *standing {
+                    Standing::Leased { attempt, .. } => Standing::Open {
+                        failures: attempt - 1,
+                        from_ms: 0,
+                    },
+                    Standing::RetryLeased {
+                        attempt,
+                        visible_ms,
+                        number,
+                        ..
+                    } => Standing::Retry {
+                        attempt,
+                        visible_ms,
+                        number,
+                    },
+                    other => other,
+                };
+            }
+        }
+        Self::new(state)
+    }
+
+    /// Readers may read as far as the clock, the durable floor and the undurable changes allow.
+    pub(crate) fn advance(&mut self, now_ms: u64) {
+        let undurable_ms = self
+            .unsynced
+            .iter()
+            .map(|one| one.earliest_ms)
+            .chain([self.staged_ms])
+            .min();
+        let below_ms = undurable_ms.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(1));
+        let reach_ms = [now_ms, self.floor_ms, below_ms].into_iter().min().unwrap();
+        self.shown_ms = std::cmp::max(self.shown_ms, reach_ms);
+    }
+
+    fn closed_ms(&self) -> u64 {
+        std::cmp::max(self.shown_ms, self.start_ms)
+    }
+
+    /// When something asked for at `due_ms` is really due.
+    pub(crate) fn place_ms(&self, now_ms: u64, due_ms: u64) -> u64 {
+        [due_ms, now_ms, self.closed_ms() + 1]
+            .into_iter()
+            .max()
+            .unwrap()
+    }
+
+    pub(crate) fn touch(&mut self, due_ms: u64) {
+        self.staged_ms = std::cmp::min(self.staged_ms, due_ms);
+    }
+
+    /// The engine has given its changes to the store.
+    pub(crate) fn applied(&mut self, now_ms: u64) {
+        let promised_ms = self
+            .unsynced
+            .last()
+            .map_or(self.floor_ms, |last| last.floor_ms);
+        let ahead_ms = std::cmp::max(now_ms, self.shown_ms) + FLOOR_AHEAD_MS;
+        self.state.floor_ms = std::cmp::max(ahead_ms, promised_ms);
+        self.unsynced.push(Unsynced {
+            epoch: self.snapshots.len() as u64,
+            earliest_ms: self.staged_ms,
+            floor_ms: self.state.floor_ms,
+        });
+        self.staged_ms = u64::MAX;
+        self.snapshots.push(self.state.clone());
+    }
+
+    pub(crate) fn synced(&mut self, epoch: usize) {
+        for one in &self.unsynced {
+            if one.epoch <= epoch as u64 {
+                self.floor_ms = std::cmp::max(self.floor_ms, one.floor_ms);
+            }
+        }
+        self.unsynced.retain(|one| one.epoch > epoch as u64);
+        self.durable = std::cmp::max(self.durable, epoch);
+    }
+
+    pub(crate) fn append(&mut self, number: u64, sent: Sent) {
+        self.touch(sent.place.due_ms);
+        *self.state.appended.entry(sent.topic).or_default() += 1;
+        self.state.messages.insert(number, sent);
+    }
+
+    /// What a recall or a reschedule has to find.
+    pub(crate) fn verdict(&self, now_ms: u64, number: u64) -> Recall {
+        let message = &self.state.messages[&number];
+        let past = message.place.due_ms <= std::cmp::max(now_ms, self.closed_ms());
+        match (message.cancelled, past) {
+            (_, false) => Recall::Cancelled,
+            (false, true) => Recall::TooLate,
+            (true, true) => Recall::Unknown,
+        }
+    }
+
+    /// Takes a message that waits out of its queue.
+    pub(crate) fn take_out(&mut self, number: u64) {
+        let message = self.state.messages.get_mut(&number).unwrap();
+        message.cancelled = true;
+        let (topic, due_ms) = (message.topic, message.place.due_ms);
+        *self.state.removed.entry(topic).or_default() += 1;
+        self.touch(due_ms);
+    }
+
+    pub(crate) fn put_back(&mut self, number: u64, place: Place) {
+        let message = self.state.messages.get_mut(&number).unwrap();
+        message.cancelled = false;
+        message.place = place;
+        let topic = message.topic;
+        *self.state.appended.entry(topic).or_default() += 1;
+        self.touch(place.due_ms);
+    }
+
+    /// Messages of a topic that were not cancelled, in order of their queues.
+    fn stored(&self, topic: usize) -> Vec<(u64, &Sent)> {
+        let mut stored: Vec<_> = self
+            .state
+            .messages
+            .iter()
+            .filter(|(_, message)| message.topic == topic && !message.cancelled)
+            .map(|(number, message)| (*number, message))
+            .collect();
+        stored.sort_by_key(|(_, message)| message.place);
+        stored
+    }
+
+    pub(crate) fn stored_count(&self, topic: usize) -> usize {
+        self.stored(topic).len()
+    }
+
+    /// Messages due after `now_ms`, in order.
+    pub(crate) fn waiting(&self, topic: usize, now_ms: u64) -> Vec<u64> {
+        let stored = self.stored(topic);
+        stored
+            .into_iter()
+            .filter(|(_, message)| message.place.due_ms > now_ms)
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// Retries that readers at `shown_ms` may have, in order.
+    pub(crate) fn retries(&self, (group, topic): Sub, shown_ms: u64) -> Vec<(u64, u16)> {
+        let mut retries = Vec::new();
+        for (number, message) in self.stored(topic) {
+            if let Standing::Retry {
+                attempt,
+                visible_ms,
+                number: order,
+            } = message.standing(group)
+                && visible_ms <= shown_ms
+            {
+                retries.push((visible_ms, order, number, attempt));
+            }
+        }
+        retries.sort_unstable();
+        retries
+            .into_iter()
+            .map(|(_, _, number, attempt)| (number, attempt))
+            .collect()
+    }
+
+    /// First deliveries, and those of FIFO groups, that readers at `shown_ms` may have: by queue, in order.
+    pub(crate) fn fresh(
+        &self,
+        (group, topic): Sub,
+        shown_ms: u64,
+    ) -> BTreeMap<u16, Vec<(u64, u16)>> {
+        let mut queues = BTreeMap::<u16, Vec<(u64, u16)>>::new();
+        let mut blocked = BTreeSet::new();
+        for (number, message) in self.stored(topic) {
+            let standing = message.standing(group);
+            if message.place.due_ms > shown_ms || standing == Standing::Done {
+                continue;
+            }
+            let first = match message.group.filter(|_| is_fifo(group)) {
+                Some(name) => blocked.insert(name),
+                None => true,
+            };
+            if let Standing::Open { failures, from_ms } = standing
+                && first
+                && from_ms <= shown_ms
+            {
+                queues
+                    .entry(message.queue)
+                    .or_default()
+                    .push((number, failures + 1));
+            }
+        }
+        queues
+    }
+
+    pub(crate) fn shown_ms(&self) -> u64 {
+        self.shown_ms
+    }
+
+    pub(crate) fn standing(&self, (group, _): Sub, number: u64) -> Standing {
+        self.state.messages[&number].standing(group)
+    }
+
+    pub(crate) fn set(&mut self, (group, _): Sub, number: u64, standing: Standing) {
+        self.state
+            .messages
+            .get_mut(&number)
+            .unwrap()
+            .standing
+            .insert(group, standing);
+    }
+
+    pub(crate) fn count(&self, (group, topic): Sub, which: impl Fn(Standing) -> bool) -> u64 {
+        self.stored(topic)
+            .iter()
+            .filter(|(_, message)| which(message.standing(group)))
+            .count() as u64
+    }
+
+    /// The instants at which leases of a group end.
+    pub(crate) fn lease_ends(&self, (group, topic): Sub) -> Vec<(u64, u64)> {
+        let mut ends = Vec::new();
+        for (number, message) in self.stored(topic) {
+            match message.standing(group) {
+                Standing::Leased { until_ms, .. } | Standing::RetryLeased { until_ms, .. } => {
+                    ends.push((until_ms, number));
+                }
+                _ => {}
+            }
+        }
+        ends
+    }
+
+    /// A delivery failed: it comes again after `delay_ms`, or is a dead letter.
+    pub(crate) fn fail(&mut self, now_ms: u64, sub: Sub, number: u64, delay_ms: u64) {
+        let (attempt, retry) = match self.standing(sub, number) {
+            Standing::Leased { attempt, .. } => (attempt, false),
+            Standing::RetryLeased { attempt, .. } => (attempt, true),
+            other => panic!("{other:?} cannot fail"),
+        };
+        if attempt >= ATTEMPTS_MAX {
+            self.bury(now_ms, sub, number);
+        } else if is_fifo(sub.0) {
+            assert!(!retry);
+            self.set(
+                sub,
+                number,
+                Standing::Open {
+                    failures: attempt,
+                    from_ms: now_ms + delay_ms,
+                },
+            );
+        } else {
+            let visible_ms = self.place_ms(now_ms, now_ms + delay_ms);
+            self.touch(visible_ms);
+            self.state.numbers += 1;
+            let standing = Standing::Retry {
+                attempt: attempt + 1,
+                visible_ms,
+                number: self.state.numbers,
+            };
+            self.set(sub, number, standing);
+        }
+    }
+
+    pub(crate) fn bury(&mut self, now_ms: u64, sub: Sub, number: u64) {
+        let due_ms = self.place_ms(now_ms, now_ms);
+        self.touch(due_ms);
+        *self.state.dead_letters.entry(sub.0).or_default() += 1;
+        self.set(sub, number, Standing::Done);
+    }
+
+    /// Ends the leases that have run out, in the order in which the engine looks at them.
+    pub(crate) fn end_leases(&mut self, now_ms: u64, sub: Sub) {
+        let mut ended = Vec::new();
+        for (until_ms, number) in self.lease_ends(sub) {
+            if until_ms > now_ms {
+                continue;
+            }
+            let message = &self.state.messages[&number];
+            let order = match self.standing(sub, number) {
+                Standing::RetryLeased {
+                    visible_ms, number, ..
+                } => (1, 0, visible_ms, number),
+                _ => (
+                    0,
+                    message.queue,
+                    message.place.due_ms,
+                    message.place.sequence,
+                ),
+            };
+            ended.push((order, number));
+        }
+        ended.sort_unstable();
+        for (_, number) in ended {
+            self.fail(now_ms, sub, number, 0);
+        }
+    }
+
+    /// Whether an acknowledgement of this attempt is taken; `None`: it is done already, either answer is right.
+    pub(crate) fn takes_ack(
+        &self,
+        sub: Sub,
+        number: u64,
+        attempt: u16,
+        retry: bool,
+    ) -> Option<bool> {
+        match self.standing(sub, number) {
+            Standing::Open { failures, .. } => Some(!retry && failures <= attempt),
+            Standing::Leased {
+                attempt: leased, ..
+            } => Some(!retry && leased == attempt),
+            Standing::Retry { attempt: next, .. } | Standing::RetryLeased { attempt: next, .. } => {
+                Some(retry && next == attempt)
+            }
+            Standing::Done => None,
+        }
+    }
+
+    pub(crate) fn is_leased(&self, sub: Sub, number: u64, attempt: u16, retry: bool) -> bool {
+        match self.standing(sub, number) {
+            Standing::Leased {
+                attempt: leased, ..
+            } => !retry && leased == attempt,
+            Standing::RetryLeased {
+                attempt: leased, ..
+            } => retry && leased == attempt,
+            _ => false,
+        }
+    }
+}
