@@ -1,0 +1,271 @@
+-- The first schema of the order platform.
+--
+-- Times are milliseconds since the Unix epoch, amounts are integer minor units of an ISO 4217 currency, ids are
+-- UUIDv7 as 16 bytes. Every table that a merchant's data lies in carries merchant_id. States are small integers
+-- so that a guard binds them as parameters; their names are in the CHECK lists and in the Rust enums.
+
+create table merchant (
+    id text primary key not null,
+    name text not null,
+    created_ms integer not null
+) strict, without rowid;
+
+-- A key is shown once when it is made; only its SHA-256 is kept.
+create table api_key (
+    key_hash blob primary key not null,
+    id blob not null unique,
+    merchant_id text not null references merchant (id),
+    label text not null,
+    created_ms integer not null,
+    revoked_ms integer
+) strict, without rowid;
+
+create table gateway_account (
+    id blob primary key not null,
+    merchant_id text not null references merchant (id),
+    gateway text not null,
+    name text not null,
+    settings text not null,
+    created_ms integer not null,
+    unique (merchant_id, name)
+) strict, without rowid;
+
+-- stocked counts every unit ever put in; available is what can be held now. The difference lies in the holds
+-- that are held (1) or consumed (2).
+create table product (
+    id blob primary key not null,
+    merchant_id text not null references merchant (id),
+    name text not null,
+    price_minor integer not null check (price_minor >= 0),
+    currency text not null,
+    available integer not null check (available >= 0),
+    stocked integer not null check (stocked >= available),
+    created_ms integer not null
+) strict, without rowid;
+create index product_by_merchant on product (merchant_id, id);
+
+-- state: 1 pending, 2 closing, 3 paid, 4 closed. close_reason: 1 timeout, 2 buyer, 3 merchant.
+-- live_attempts counts submitted payment attempts without a final answer: a closer that finds 0 need not ask a
+-- gateway, and the row lock taken by whoever changes it serialises the two (a NOT EXISTS would not).
+create table orders (
+    id blob primary key not null,
+    merchant_id text not null references merchant (id),
+    merchant_order_no text not null,
+    buyer_id text not null,
+    state integer not null check (state between 1 and 4),
+    version integer not null,
+    live_attempts integer not null default 0 check (live_attempts >= 0),
+    currency text not null,
+    total_minor integer not null check (total_minor >= 0),
+    discount_minor integer not null check (discount_minor between 0 and total_minor),
+    coupon_id blob,
+    deadline_ms integer not null,
+    created_ms integer not null,
+    paid_ms integer,
+    payment_id blob,
+    closed_ms integer,
+    close_reason integer check (close_reason between 1 and 3),
+    unique (merchant_id, merchant_order_no),
+    check ((state = 3) = (paid_ms is not null)),
+    check ((state = 4) = (closed_ms is not null))
+) strict, without rowid;
+create index orders_by_state on orders (merchant_id, state, id);
+
+-- The lines of an order are its stock holds. state: 1 held, 2 consumed, 3 released, 4 restocked by a refund.
+create table hold (
+    order_id blob not null references orders (id),
+    line_no integer not null,
+    merchant_id text not null,
+    product_id blob not null references product (id),
+    name text not null,
+    unit_price_minor integer not null,
+    quantity integer not null check (quantity > 0),
+    state integer not null check (state between 1 and 4),
+    primary key (order_id, line_no)
+) strict, without rowid;
+
+-- state: 1 submitted, 2 succeeded, 3 closed, 4 failed, 5 unknown (the order was closed over it, money may still
+-- come), 6 needs operator. Only state 1 counts as live.
+create table attempt (
+    id blob primary key not null,
+    merchant_id text not null,
+    order_id blob not null references orders (id),
+    account_id blob not null references gateway_account (id),
+    state integer not null check (state between 1 and 6),
+    version integer not null,
+    amount_minor integer not null check (amount_minor > 0),
+    currency text not null,
+    expires_ms integer not null,
+    gateway_ref text,
+    pay_url text,
+    detail text,
+    created_ms integer not null,
+    final_ms integer
+) strict, without rowid;
+create index attempt_by_order on attempt (order_id, id);
+
+-- One row per gateway transaction. kind: 1 accepted, 2 late, 3 duplicate, 4 wrong amount, 5 wrong currency.
+-- refunded_minor is reserved by every refund that has not been given up.
+create table payment (
+    id blob primary key not null,
+    merchant_id text not null,
+    order_id blob not null references orders (id),
+    attempt_id blob not null references attempt (id),
+    account_id blob not null,
+    gateway_txn text not null,
+    kind integer not null check (kind between 1 and 5),
+    amount_minor integer not null check (amount_minor > 0),
+    currency text not null,
+    refunded_minor integer not null default 0 check (refunded_minor between 0 and amount_minor),
+    paid_at_ms integer not null,
+    created_ms integer not null,
+    unique (account_id, gateway_txn)
+) strict, without rowid;
+create index payment_by_order on payment (order_id, id);
+
+-- state: 1 requested, 2 submitted, 3 processing, 4 succeeded, 5 failed retryable, 6 needs operator.
+-- cause: 1 merchant, 2 late, 3 duplicate, 4 wrong amount, 5 wrong currency. auto_payment_id is set for the causes
+-- above 1, so that a payment is refunded by itself at most once.
+create table refund (
+    id blob primary key not null,
+    merchant_id text not null,
+    refund_no text not null,
+    order_id blob not null references orders (id),
+    payment_id blob not null references payment (id),
+    auto_payment_id blob unique,
+    state integer not null check (state between 1 and 6),
+    version integer not null,
+    cause integer not null check (cause between 1 and 5),
+    amount_minor integer not null check (amount_minor > 0),
+    currency text not null,
+    restock integer not null check (restock in (0, 1)),
+    detail text,
+    created_ms integer not null,
+    final_ms integer,
+    unique (merchant_id, refund_no)
+) strict, without rowid;
+create index refund_by_order on refund (order_id, id);
+create index refund_by_payment on refund (payment_id);
+
+-- A rule gives a coupon to the buyer of a paid order of at least min_total_minor.
+create table coupon_rule (
+    id blob primary key not null,
+    merchant_id text not null references merchant (id),
+    name text not null,
+    amount_off_minor integer not null check (amount_off_minor > 0),
+    currency text not null,
+    min_total_minor integer not null check (min_total_minor >= 0),
+    valid_days integer not null check (valid_days > 0),
+    active integer not null check (active in (0, 1)),
+    created_ms integer not null,
+    unique (merchant_id, name)
+) strict, without rowid;
+
+-- state: 1 free, 2 held, 3 used, 4 expired, 5 revoked. revoke_on_return marks a held coupon whose order was
+-- refunded in full meanwhile.
+create table coupon (
+    id blob primary key not null,
+    merchant_id text not null,
+    rule_id blob not null references coupon_rule (id),
+    source_order_id blob not null references orders (id),
+    buyer_id text not null,
+    amount_off_minor integer not null,
+    currency text not null,
+    state integer not null check (state between 1 and 5),
+    version integer not null,
+    -- Set before the order it names is inserted, in one transaction.
+    held_by blob references orders (id) deferrable initially deferred,
+    revoke_on_return integer not null default 0 check (revoke_on_return in (0, 1)),
+    expires_ms integer not null,
+    created_ms integer not null,
+    unique (source_order_id, rule_id),
+    check ((state in (2, 3)) = (held_by is not null))
+) strict, without rowid;
+create index coupon_by_buyer on coupon (merchant_id, buyer_id, id);
+
+-- Paid orders whose coupon has not been decided: deleting the row is what decides, so a repeated order.paid event
+-- changes nothing.
+create table coupon_due (
+    order_id blob primary key not null,
+    merchant_id text not null,
+    since_ms integer not null
+) strict, without rowid;
+
+-- kind: 1 order deadline, 2 order closing, 3 payment attempt, 4 refund, 5 coupon expiry. The row is deleted when
+-- nothing more can happen. due_ms is what the timer is for, next_fire_ms when its message comes; only the message
+-- that carries the row's hop counts. parked rows wait for a pause to end.
+create table timer (
+    kind integer not null check (kind between 1 and 5),
+    id blob not null,
+    merchant_id text not null,
+    due_ms integer not null,
+    next_fire_ms integer not null,
+    version integer not null,
+    hop integer not null,
+    tries integer not null,
+    parked integer not null check (parked in (0, 1)),
+    primary key (kind, id)
+) strict, without rowid;
+create index timer_by_fire on timer (parked, next_fire_ms);
+
+-- topic: the five timer kinds, or 10 for events. Timer rows are deleted once published, event rows are kept.
+-- unsent is 1 until published, then 0; a row the broker refuses for good is set to 2 and stays for a person.
+create table outbox (
+    seq integer primary key autoincrement,
+    merchant_id text not null,
+    shard integer not null,
+    topic integer not null,
+    message_id text not null,
+    subject text not null,
+    tag text not null,
+    deliver_at_ms integer,
+    body text not null,
+    created_ms integer not null,
+    unsent integer not null check (unsent between 0 and 2),
+    sent_ms integer
+) strict;
+create index outbox_unsent on outbox (unsent, seq) where unsent > 0;
+
+-- Who relays a shard of the outbox, until when.
+create table outbox_lease (
+    shard integer primary key not null,
+    owner text not null,
+    until_ms integer not null
+) strict;
+
+-- subject is the order, or the coupon, pause or merchant the row is about; seq rises with time.
+create table audit (
+    subject text not null,
+    seq integer not null,
+    merchant_id text not null,
+    at_ms integer not null,
+    entity text not null,
+    actor text not null,
+    action text not null,
+    from_state text,
+    to_state text,
+    detail text,
+    primary key (subject, seq)
+) strict, without rowid;
+
+-- The unique insert is the claim. response is what the first request was answered.
+create table idempotency (
+    merchant_id text not null,
+    key text not null,
+    fingerprint text not null,
+    response text not null,
+    created_ms integer not null,
+    primary key (merchant_id, key)
+) strict;
+
+-- scope: 1 everything, 2 a merchant, 3 a gateway account; subject is '' or the id. state: 1 paused, 2 resuming
+-- (its parked timers are being released at a limited rate).
+create table pause (
+    scope integer not null check (scope between 1 and 3),
+    subject text not null,
+    merchant_id text,
+    state integer not null check (state in (1, 2)),
+    reason text not null,
+    since_ms integer not null,
+    primary key (scope, subject)
+) strict, without rowid;

@@ -1,0 +1,87 @@
+//! Provides the SQLite database: one writer, several readers, the schema brought up to date on opening.
+
+mod rows;
+mod tx;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::clock::Clock;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::error::Result;
+
+pub(crate) use rows::{column, hex_json, hex_key};
+pub(crate) use tx::Tx;
+pub(crate) use writer::{BoxFuture, Writer};
+
+/// Memory for pages of each connection, in KiB.
+const CACHE_KIB: &str = "-32768";
+/// Pages in the write-ahead log before it is folded into the file: 32 MiB, so that a busy hour folds rarely.
+const CHECKPOINT_PAGES: &str = "8000";
+/// How long a connection waits for another process that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept per connection: all that the platform has.
+const STATEMENTS: usize = 512;
+
+/// The open database.
+#[derive(Clone, Debug)]
+pub(crate) struct Db {
+    /// Connections that read committed data.
+    pub(crate) readers: SqlitePool,
+    /// The only way to write.
+    pub(crate) writer: Writer,
+}
+
+/// What [`open`] gives back.
+pub(crate) struct Opened {
+    pub(crate) db: Db,
+    /// Ends when the writer has stopped and its connection is closed.
+    pub(crate) task: JoinHandle<()>,
+    /// Woken by every commit that put rows into the outbox.
+    pub(crate) outbox_written: Arc<Notify>,
+}
+
+/// Opens the database file, makes it if need be, and brings its schema up to date.
+pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
+    let options = SqliteConnectOptions::new()
+        .filename(&config.database)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A confirmed payment must survive power loss, so every commit is synced; group commit pays for it.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", CACHE_KIB)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .statement_cache_capacity(STATEMENTS)
+        .disable_statement_logging();
+
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    sqlx::migrate!("./migrations").run(&mut connection).await?;
+
+    let readers = SqlitePoolOptions::new()
+        .max_connections(config.readers)
+        .connect_with(options.read_only(true))
+        .await?;
+
+    let outbox_written = Arc::new(Notify::new());
+    let tx = Tx::new(connection, clock);
+    let limits = writer::Limits {
+        queue: config.writer_queue,
+        group_max: config.commit_requests_max,
+    };
+    let (writer, task) = Writer::start(tx, limits, Arc::clone(&outbox_written));
+    Ok(Opened {
+        db: Db { readers, writer },
+        task,
+        outbox_written,
+    })
+}

@@ -1,0 +1,164 @@
+//! Provides the open transaction as an operation sees it: the connection, the time, and rows that wait to be
+//! written together.
+
+use std::sync::Arc;
+
+use broker::clock::Clock;
+use sqlx::SqliteConnection;
+
+use crate::audit::{self, AuditRow, NewAudit};
+use crate::error::Result;
+use crate::outbox::{self, OutboxRow};
+use crate::timer::{self, TimerRow};
+
+/// How many audit rows one millisecond can have before their numbers run ahead of the clock.
+const AUDIT_PER_MS_BITS: u32 = 20;
+
+/// Rows of one table that are written by one statement for many requests.
+///
+/// Rows stay here until the transaction ends, `flushed` of them already written: a request that is rolled back
+/// takes back what it wrote of earlier requests' rows too, and they must be written again.
+#[derive(Debug)]
+struct Buffer<T> {
+    rows: Vec<T>,
+    flushed: usize,
+}
+
+impl<T> Default for Buffer<T> {
+    fn default() -> Self {
+        let rows = Vec::new();
+        Self { rows, flushed: 0 }
+    }
+}
+
+impl<T> Buffer<T> {
+    fn mark(&self) -> (usize, usize) {
+        (self.rows.len(), self.flushed)
+    }
+
+    fn return_to(&mut self, (rows, flushed): (usize, usize)) {
+        self.rows.truncate(rows);
+        self.flushed = flushed;
+    }
+
+    fn waiting(&self) -> &[T] {
+        self.rows.get(self.flushed..).unwrap_or_default()
+    }
+}
+
+/// The open transaction.
+///
+/// Audit, outbox and new timer rows are only written, never read by the same operation, so they are collected
+/// and written once for all requests of a commit.
+pub(crate) struct Tx {
+    pub(super) connection: SqliteConnection,
+    clock: Arc<dyn Clock>,
+    now_ms: i64,
+    audit_seq: i64,
+    audit: Buffer<AuditRow>,
+    outbox: Buffer<OutboxRow>,
+    timers: Buffer<TimerRow>,
+}
+
+/// Where a request began, to return to if it fails.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    audit: (usize, usize),
+    outbox: (usize, usize),
+    timers: (usize, usize),
+}
+
+impl Tx {
+    pub(super) fn new(connection: SqliteConnection, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            connection,
+            clock,
+            now_ms: 0,
+            audit_seq: 0,
+            audit: Buffer::default(),
+            outbox: Buffer::default(),
+            timers: Buffer::default(),
+        }
+    }
+
+    /// The connection.
+    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
+    }
+
+    /// The time that all guards of this request use, in ms since the Unix epoch.
+    ///
+    /// Read once, inside the writer: requests run one after the other, so the order of their times is the order
+    /// of their effects.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// Writes an audit row with this request.
+    pub(crate) fn audit(&mut self, new: NewAudit) {
+        let by_clock = self.now_ms << AUDIT_PER_MS_BITS;
+        self.audit_seq = std::cmp::max(self.audit_seq + 1, by_clock);
+        self.audit.rows.push(AuditRow {
+            seq: self.audit_seq,
+            at_ms: self.now_ms,
+            new,
+        });
+    }
+
+    /// Publishes a message once this request is committed.
+    pub(crate) fn publish(&mut self, row: OutboxRow) {
+        self.outbox.rows.push(row);
+    }
+
+    /// Writes a new timer row with this request.
+    pub(crate) fn arm(&mut self, row: TimerRow) {
+        self.timers.rows.push(row);
+    }
+
+    /// Writes the new timer rows that still wait, so that a statement can see them.
+    pub(crate) async fn settle_timers(&mut self) -> Result<()> {
+        if !self.timers.waiting().is_empty() {
+            timer::insert(&mut self.connection, self.timers.waiting()).await?;
+            self.timers.flushed = self.timers.rows.len();
+        }
+        Ok(())
+    }
+
+    /// Begins a request.
+    pub(super) fn begin_request(&mut self) -> Mark {
+        self.now_ms = crate::now_ms(&*self.clock);
+        Mark {
+            audit: self.audit.mark(),
+            outbox: self.outbox.mark(),
+            timers: self.timers.mark(),
+        }
+    }
+
+    /// Forgets what the request collected since the mark.
+    pub(super) fn return_to(&mut self, mark: Mark) {
+        self.audit.return_to(mark.audit);
+        self.outbox.return_to(mark.outbox);
+        self.timers.return_to(mark.timers);
+    }
+
+    /// Writes everything collected; answers whether the outbox got rows.
+    pub(super) async fn flush(&mut self) -> Result<bool> {
+        self.settle_timers().await?;
+        if !self.audit.waiting().is_empty() {
+            audit::insert(&mut self.connection, self.audit.waiting()).await?;
+        }
+        let rows = self.outbox.waiting();
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        outbox::insert(&mut self.connection, rows).await?;
+        Ok(true)
+    }
+
+    /// Forgets everything collected, after the transaction has ended.
+    pub(super) fn clear(&mut self) {
+        self.audit.return_to((0, 0));
+        self.outbox.return_to((0, 0));
+        self.timers.return_to((0, 0));
+    }
+}

@@ -1,0 +1,60 @@
+//! Provides the events for other systems: CloudEvents 1.0 in JSON, through the outbox.
+
+use serde::Serialize;
+
+use crate::db::Tx;
+use crate::ids::{EventId, MerchantId};
+use crate::outbox::{OutboxRow, Topic};
+
+/// An event to publish with the present transaction.
+pub(crate) struct NewEvent<'a, D> {
+    /// Such as `order.paid`.
+    pub(crate) kind: &'static str,
+    pub(crate) merchant_id: &'a MerchantId,
+    /// The id of what it is about; events of one subject are delivered in order.
+    pub(crate) subject: String,
+    /// The subject's state, with its version.
+    pub(crate) data: &'a D,
+}
+
+#[derive(Serialize)]
+struct CloudEvent<'a, D> {
+    specversion: &'static str,
+    id: EventId,
+    source: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    subject: &'a str,
+    time: String,
+    datacontenttype: &'static str,
+    data: &'a D,
+}
+
+/// Puts the event into the outbox.
+pub(crate) fn emit<D: Serialize>(tx: &mut Tx, event: NewEvent<'_, D>) {
+    let now_ms = tx.now_ms();
+    let id = EventId::new(now_ms);
+    let time = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    let body = CloudEvent {
+        specversion: "1.0",
+        id,
+        source: format!("/merchants/{}", event.merchant_id),
+        kind: event.kind,
+        subject: &event.subject,
+        time: format!("{time:.3}"),
+        datacontenttype: "application/json",
+        data: event.data,
+    };
+    let body =
+        serde_json::to_string(&body).expect("event data are plain structs, which are always JSON");
+    tx.publish(OutboxRow {
+        merchant_id: event.merchant_id.clone(),
+        topic: Topic::Events,
+        message_id: id.to_string(),
+        subject: event.subject,
+        tag: event.kind,
+        deliver_at_ms: None,
+        body,
+        created_ms: now_ms,
+    });
+}

@@ -1,0 +1,146 @@
+//! Provides idempotency keys: the first answer to a request is kept and given again.
+//!
+//! The row that claims the key is inserted in the transaction of the effect. Whoever loses the unique insert is
+//! rolled back and answers what the winner stored; a failure leaves no row.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::db::{BoxFuture, Tx, column};
+use crate::error::{Error, Result, check_text};
+use crate::ids::MerchantId;
+use crate::limits::REFERENCE_CHARS_MAX;
+use crate::platform::Platform;
+
+/// An idempotency key with what tells requests apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    key: String,
+    fingerprint: String,
+}
+
+impl Idempotency {
+    /// The key of a request to `operation` (method and path, say) with this body.
+    pub fn new(key: &str, operation: &str, body: &[u8]) -> Result<Self> {
+        check_text("/idempotency_key", key, REFERENCE_CHARS_MAX)?;
+        let mut digest = Sha256::new();
+        digest.update(operation.as_bytes());
+        // A separator that no operation contains, so that no two pairs run together.
+        digest.update([0]);
+        digest.update(body);
+        let fingerprint = crate::hex(&digest.finalize());
+        let key = key.to_owned();
+        Ok(Self { key, fingerprint })
+    }
+}
+
+/// An answer, and whether it was given before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered<T> {
+    /// The answer.
+    pub value: T,
+    /// Whether it is the stored answer of an earlier request with the same key.
+    pub replayed: bool,
+}
+
+/// A request of a merchant that may carry an idempotency key.
+pub(crate) struct Keyed<I, T> {
+    pub(crate) merchant_id: MerchantId,
+    pub(crate) idempotency: Option<Idempotency>,
+    pub(crate) input: I,
+    pub(crate) operation: for<'t> fn(&'t mut Tx, &'t MerchantId, &'t I) -> BoxFuture<'t, Result<T>>,
+}
+
+impl Platform {
+    /// Runs the operation unless its key has been used.
+    pub(crate) async fn run_keyed<I, T>(&self, keyed: Keyed<I, T>) -> Result<Answered<T>>
+    where
+        I: Send + Sync + 'static,
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let outcome = self
+            .writer()
+            .run(keyed, |tx, keyed| Box::pin(run(tx, keyed)))
+            .await;
+        match outcome {
+            Ok(value) => Ok(Answered {
+                value,
+                replayed: false,
+            }),
+            Err(Error::Replayed(response)) => Ok(Answered {
+                value: serde_json::from_str(&response).map_err(|error| Error::Unreadable {
+                    what: "answer",
+                    detail: error.to_string(),
+                })?,
+                replayed: true,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn run<I, T: Serialize>(tx: &mut Tx, keyed: &Keyed<I, T>) -> Result<T> {
+    let worked = (keyed.operation)(tx, &keyed.merchant_id, &keyed.input).await;
+    let Some(idempotency) = &keyed.idempotency else {
+        return worked;
+    };
+    let value = match worked {
+        Ok(value) => value,
+        // A repeated request fails where the first one took the last unit, for instance.
+        Err(error) => {
+            let before = answered_before(tx, &keyed.merchant_id, idempotency).await?;
+            return Err(before.unwrap_or(error));
+        }
+    };
+    if claim(tx, &keyed.merchant_id, idempotency, &value).await? {
+        return Ok(value);
+    }
+    let before = answered_before(tx, &keyed.merchant_id, idempotency).await?;
+    Err(before.expect("a row was in the way of the claim, in this transaction"))
+}
+
+async fn claim<T: Serialize>(
+    tx: &mut Tx,
+    merchant_id: &MerchantId,
+    idempotency: &Idempotency,
+    value: &T,
+) -> Result<bool> {
+    let response =
+        serde_json::to_string(value).expect("answers are plain structs, which are always JSON");
+    let now_ms = tx.now_ms();
+    let done = sqlx::query(
+        "insert into idempotency (merchant_id, key, fingerprint, response, created_ms)
+         values (?, ?, ?, ?, ?) on conflict do nothing",
+    )
+    .bind(merchant_id.as_str())
+    .bind(&idempotency.key)
+    .bind(&idempotency.fingerprint)
+    .bind(response)
+    .bind(now_ms)
+    .execute(tx.conn())
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// What to answer because the key is taken; `None` if it is not.
+async fn answered_before(
+    tx: &mut Tx,
+    merchant_id: &MerchantId,
+    idempotency: &Idempotency,
+) -> Result<Option<Error>> {
+    let row = sqlx::query(
+        "select fingerprint, response from idempotency where merchant_id = ? and key = ?",
+    )
+    .bind(merchant_id.as_str())
+    .bind(&idempotency.key)
+    .fetch_optional(tx.conn())
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let fingerprint: String = column(&row, "fingerprint")?;
+    if fingerprint != idempotency.fingerprint {
+        let key = idempotency.key.clone();
+        return Ok(Some(Error::IdempotencyKeyReused { key }));
+    }
+    Ok(Some(Error::Replayed(column(&row, "response")?)))
+}

@@ -1,0 +1,25 @@
+//! Lists the limits of the order platform in one place.
+
+/// Longest merchant id, in bytes.
+pub const MERCHANT_ID_CHARS_MAX: usize = 32;
+/// Longest merchant order number, refund number, buyer id and idempotency key, in characters.
+pub const REFERENCE_CHARS_MAX: usize = 128;
+/// Longest name of a product, coupon rule, account or key, and longest reason, in characters.
+pub const NAME_CHARS_MAX: usize = 200;
+/// Most lines of one order.
+pub const LINES_MAX: usize = 100;
+/// Most units of one line, and most units of a product put in by one call.
+pub const QUANTITY_MAX: i64 = 1_000_000;
+/// Largest amount of money, in minor units: far above any order, far below where i64 sums overflow.
+pub const AMOUNT_MINOR_MAX: i64 = 1_000_000_000_000_000;
+/// Longest validity of a coupon, in days.
+pub const COUPON_DAYS_MAX: i64 = 3_650;
+/// Most rows of one page of a list.
+pub const PAGE_ROWS_MAX: usize = 200;
+/// Largest settings text of a gateway account, in bytes.
+pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
+/// How many shards the outbox is split into; each is relayed by one process at a time.
+pub const OUTBOX_SHARDS: u16 = 16;
+
+// The largest order: every line at its largest, with room for summing them.
+const _: () = assert!(AMOUNT_MINOR_MAX < i64::MAX / 1_000);

@@ -1,0 +1,60 @@
+//! Cancels orders: the same way out as the deadline, only sooner.
+
+use crate::audit::Actor;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::ids::{MerchantId, OrderId};
+use crate::order::close::{self, Cause};
+use crate::order::{CloseReason, Order, OrderState, query};
+use crate::platform::Platform;
+
+impl Platform {
+    /// Ends a pending order for `reason`, which must be the buyer's or the merchant's.
+    ///
+    /// The answer is CLOSED, or CLOSING where a gateway must be asked first. An order that is closing already
+    /// stays as it is.
+    pub async fn cancel_order(
+        &self,
+        merchant_id: &MerchantId,
+        id: OrderId,
+        reason: CloseReason,
+    ) -> Result<Order> {
+        let input = (merchant_id.clone(), id, reason);
+        self.writer()
+            .run(input, |tx, (merchant_id, id, reason)| {
+                Box::pin(cancel(tx, merchant_id, *id, *reason))
+            })
+            .await
+    }
+}
+
+async fn cancel(
+    tx: &mut Tx,
+    merchant_id: &MerchantId,
+    id: OrderId,
+    reason: CloseReason,
+) -> Result<Order> {
+    let before = query::find(tx.conn(), merchant_id, id).await?;
+    let cause = Cause {
+        reason,
+        actor: match reason {
+            CloseReason::Buyer => Actor::Buyer,
+            CloseReason::Merchant => Actor::Merchant,
+            CloseReason::Timeout => {
+                return Err(Error::invalid("/reason", "only a deadline times out"));
+            }
+        },
+        due_before_ms: i64::MAX,
+    };
+    close::close_pending(tx, &[id], cause).await?;
+    let order = query::find_whole(tx, merchant_id, id).await?;
+    if order.version == before.version && order.state != OrderState::Closing {
+        crate::lost_race("cancel", order.state.as_str());
+        return Err(Error::OrderState {
+            id,
+            state: order.state,
+            wanted: "cancelled",
+        });
+    }
+    Ok(order)
+}

@@ -1,0 +1,325 @@
+//! Creates orders: takes the stock, holds the coupon and arms the deadline in one transaction.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use crate::audit::{Actor, NewAudit};
+use crate::coupon;
+use crate::db::{Tx, hex_key};
+use crate::error::{Error, Result, check_range, check_text};
+use crate::event::{self, NewEvent};
+use crate::idempotency::{Answered, Idempotency, Keyed};
+use crate::ids::{CouponId, MerchantId, OrderId, ProductId};
+use crate::limits::{AMOUNT_MINOR_MAX, LINES_MAX, QUANTITY_MAX, REFERENCE_CHARS_MAX};
+use crate::order::{HoldState, Order, OrderLine, OrderState};
+use crate::platform::Platform;
+use crate::product::{self, Taken};
+use crate::timer::{self, NewTimer, TimerKind};
+
+/// When a new order must be paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// After the platform's configured time.
+    Standard,
+    /// This many ms after the order's creation.
+    AfterMs(i64),
+    /// At this instant, in ms since the Unix epoch.
+    AtMs(i64),
+}
+
+/// One line of an order to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewLine {
+    /// What is bought.
+    pub product_id: ProductId,
+    /// How many units.
+    pub quantity: i64,
+}
+
+/// An order to make.
+#[derive(Clone, Debug)]
+pub struct NewOrder {
+    /// The merchant's own number, unique for the merchant.
+    pub merchant_order_no: String,
+    /// Who buys, by the merchant's own naming.
+    pub buyer_id: String,
+    /// What is bought; prices are the products' own.
+    pub lines: Vec<NewLine>,
+    /// A coupon of the buyer to use.
+    pub coupon_id: Option<CouponId>,
+    /// When it must be paid.
+    pub deadline: Deadline,
+}
+
+/// The bounds of deadlines, from the configuration.
+struct DeadlineBounds {
+    default_ms: i64,
+    allowed: RangeInclusive<i64>,
+}
+
+impl DeadlineBounds {
+    fn resolve(&self, deadline: Deadline, now_ms: i64) -> Result<i64> {
+        let after_ms = match deadline {
+            Deadline::Standard => self.default_ms,
+            Deadline::AfterMs(after_ms) => after_ms,
+            Deadline::AtMs(at_ms) => at_ms.saturating_sub(now_ms),
+        };
+        if self.allowed.contains(&after_ms) {
+            return Ok(now_ms + after_ms);
+        }
+        Err(Error::invalid(
+            "/deadline",
+            format!(
+                "the deadline is {after_ms} ms ahead; {} to {} ms are allowed",
+                self.allowed.start(),
+                self.allowed.end()
+            ),
+        ))
+    }
+}
+
+struct Input {
+    new: NewOrder,
+    /// Units per product, in the order in which products are locked everywhere.
+    wanted: Vec<(ProductId, i64)>,
+    bounds: DeadlineBounds,
+}
+
+impl Platform {
+    /// Makes an order: its stock is held and its deadline armed when this returns.
+    pub async fn create_order(
+        &self,
+        merchant_id: &MerchantId,
+        new: NewOrder,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Answered<Order>> {
+        let wanted = check(&new)?;
+        let config = self.config();
+        let bounds = DeadlineBounds {
+            default_ms: config.deadline_default_ms,
+            allowed: config.deadline_min_ms..=config.deadline_max_ms,
+        };
+        self.run_keyed(Keyed {
+            merchant_id: merchant_id.clone(),
+            idempotency,
+            input: Input {
+                new,
+                wanted,
+                bounds,
+            },
+            operation: |tx, merchant_id, input| Box::pin(create(tx, merchant_id, input)),
+        })
+        .await
+    }
+}
+
+fn check(new: &NewOrder) -> Result<Vec<(ProductId, i64)>> {
+    check_text(
+        "/merchant_order_no",
+        &new.merchant_order_no,
+        REFERENCE_CHARS_MAX,
+    )?;
+    check_text("/buyer_id", &new.buyer_id, REFERENCE_CHARS_MAX)?;
+    let lines = i64::try_from(new.lines.len()).unwrap_or(i64::MAX);
+    check_range("/lines", lines, 1..=i64::try_from(LINES_MAX).unwrap_or(0))?;
+    let mut wanted = BTreeMap::new();
+    for line in &new.lines {
+        check_range("/lines/quantity", line.quantity, 1..=QUANTITY_MAX)?;
+        *wanted.entry(line.product_id).or_insert(0) += line.quantity;
+    }
+    Ok(wanted.into_iter().collect())
+}
+
+async fn create(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<Order> {
+    let now_ms = tx.now_ms();
+    let new = &input.new;
+    let deadline_ms = input.bounds.resolve(new.deadline, now_ms)?;
+    let taken = product::take(tx, merchant_id, &input.wanted).await?;
+    let lines = lines(new, &taken)?;
+    let mut order = Order {
+        id: OrderId::new(now_ms),
+        merchant_id: merchant_id.clone(),
+        merchant_order_no: new.merchant_order_no.clone(),
+        buyer_id: new.buyer_id.clone(),
+        state: OrderState::Pending,
+        version: 1,
+        live_attempts: 0,
+        currency: currency(&taken)?,
+        total_minor: total(&lines)?,
+        discount_minor: 0,
+        payable_minor: 0,
+        coupon_id: new.coupon_id,
+        deadline_ms,
+        created_ms: now_ms,
+        paid_ms: None,
+        payment_id: None,
+        closed_ms: None,
+        close_reason: None,
+        lines,
+    };
+    if let Some(coupon_id) = new.coupon_id {
+        let off_minor = coupon::hold(tx, coupon_id, &order).await?;
+        order.discount_minor = std::cmp::min(off_minor, order.total_minor);
+    }
+    order.payable_minor = order.total_minor - order.discount_minor;
+    // Nothing to pay: no gateway will ever say that it is paid.
+    if order.payable_minor == 0 {
+        order.state = OrderState::Paid;
+        order.paid_ms = Some(now_ms);
+    }
+    insert(tx, &order).await?;
+    insert_holds(tx, &order).await?;
+    follow_up(tx, &order).await?;
+    Ok(order)
+}
+
+/// Writes what goes with a new order: its timer, its events, its audit row, the use of its coupon.
+async fn follow_up(tx: &mut Tx, order: &Order) -> Result<()> {
+    tx.audit(NewAudit {
+        subject: order.id.to_string(),
+        merchant_id: order.merchant_id.clone(),
+        entity: order.id.to_string(),
+        actor: Actor::Merchant,
+        action: "create",
+        from: None,
+        to: Some(order.state.as_str()),
+        detail: None,
+    });
+    emit(tx, "order.created", order);
+    if order.state == OrderState::Paid {
+        emit(tx, "order.paid", order);
+        return coupon::use_held(tx, order).await;
+    }
+    timer::arm(
+        tx,
+        NewTimer {
+            kind: TimerKind::OrderDeadline,
+            id: order.id.uuid(),
+            merchant_id: order.merchant_id.clone(),
+            due_ms: order.deadline_ms,
+            fire_ms: order.deadline_ms,
+            version: order.version,
+        },
+    );
+    Ok(())
+}
+
+/// Publishes an event of the order, with the order as its data.
+pub(crate) fn emit(tx: &mut Tx, kind: &'static str, order: &Order) {
+    event::emit(
+        tx,
+        NewEvent {
+            kind,
+            merchant_id: &order.merchant_id,
+            subject: order.id.to_string(),
+            data: order,
+        },
+    );
+}
+
+fn lines(new: &NewOrder, taken: &[Taken]) -> Result<Vec<OrderLine>> {
+    new.lines
+        .iter()
+        .map(|line| {
+            let product = taken.iter().find(|taken| taken.id == line.product_id);
+            let product = product.ok_or_else(|| Error::not_found("product", &line.product_id))?;
+            Ok(OrderLine {
+                product_id: line.product_id,
+                name: product.name.clone(),
+                quantity: line.quantity,
+                unit_price_minor: product.price_minor,
+            })
+        })
+        .collect()
+}
+
+fn currency(taken: &[Taken]) -> Result<crate::money::Currency> {
+    let mut currencies = taken.iter().map(|taken| taken.currency);
+    let first = currencies.next().expect("an order has at least one line");
+    if let Some(other) = currencies.find(|currency| *currency != first) {
+        return Err(Error::invalid(
+            "/lines",
+            format!("the products are priced in {first} and in {other}; an order has one currency"),
+        ));
+    }
+    Ok(first)
+}
+
+fn total(lines: &[OrderLine]) -> Result<i64> {
+    lines
+        .iter()
+        .try_fold(0_i64, |sum, line| {
+            sum.checked_add(line.unit_price_minor.checked_mul(line.quantity)?)
+        })
+        .filter(|total| *total <= AMOUNT_MINOR_MAX)
+        .ok_or_else(|| {
+            Error::invalid(
+                "/lines",
+                format!("the order comes to more than {AMOUNT_MINOR_MAX} minor units"),
+            )
+        })
+}
+
+async fn insert(tx: &mut Tx, order: &Order) -> Result<()> {
+    let inserted = sqlx::query(
+        "insert into orders (id, merchant_id, merchant_order_no, buyer_id, state, version, currency,
+             total_minor, discount_minor, coupon_id, deadline_ms, created_ms, paid_ms)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(order.id)
+    .bind(order.merchant_id.as_str())
+    .bind(&order.merchant_order_no)
+    .bind(&order.buyer_id)
+    .bind(order.state.stored())
+    .bind(order.version)
+    .bind(order.currency.as_str())
+    .bind(order.total_minor)
+    .bind(order.discount_minor)
+    .bind(order.coupon_id)
+    .bind(order.deadline_ms)
+    .bind(order.created_ms)
+    .bind(order.paid_ms)
+    .execute(tx.conn())
+    .await;
+    match inserted {
+        Ok(_) => Ok(()),
+        Err(error) if Error::is_unique_violation(&error) => Err(Error::Duplicate {
+            what: "order",
+            number: order.merchant_order_no.clone(),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn insert_holds(tx: &mut Tx, order: &Order) -> Result<()> {
+    let state = match order.state {
+        OrderState::Paid => HoldState::Consumed,
+        _ => HoldState::Held,
+    };
+    let lines: Vec<_> = order
+        .lines
+        .iter()
+        .map(|line| {
+            (
+                hex_key(line.product_id.uuid()),
+                &line.name,
+                line.unit_price_minor,
+                line.quantity,
+            )
+        })
+        .collect();
+    let lines = serde_json::to_string(&lines).expect("texts and numbers are always JSON");
+    sqlx::query(
+        "insert into hold
+             (order_id, line_no, merchant_id, product_id, name, unit_price_minor, quantity, state)
+         select ?1, key + 1, ?2, unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, ?3
+         from json_each(?4)",
+    )
+    .bind(order.id)
+    .bind(order.merchant_id.as_str())
+    .bind(state.stored())
+    .bind(lines)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
