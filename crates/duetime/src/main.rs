@@ -1,3 +1,92 @@
-//! The duetime command.
+//! The `duetime` command: the order platform and its broker in one process.
 
-fn main() {}
+mod cli;
+mod config;
+mod demo;
+mod serve;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command, ConfigArguments, PrintArguments};
+use crate::config::{Config, Settings};
+
+/// The exit code of wrong usage, which clap uses too: a restart would not help.
+const WRONG_USAGE: u8 = 2;
+
+/// Why the command ends early.
+enum Failure {
+    /// What was typed or configured cannot be used.
+    Usage(anyhow::Error),
+    /// It was tried and did not work.
+    Work(anyhow::Error),
+}
+
+fn main() -> ExitCode {
+    let (error, code) = match run(Cli::parse().command) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => (error, ExitCode::from(WRONG_USAGE)),
+        Err(Failure::Work(error)) => (error, ExitCode::FAILURE),
+    };
+    tell(&format!("error: {error:#}"));
+    code
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(arguments) => serve::run(resolve(&arguments)?).map_err(Failure::Work),
+        Command::Demo(arguments) => demo::run(&arguments).map_err(Failure::Work),
+        Command::Config(arguments) => print_config(&arguments),
+    }
+}
+
+fn load(arguments: &ConfigArguments) -> Result<Settings, Failure> {
+    let sources = arguments.sources().map_err(Failure::Usage)?;
+    let settings = config::load(&sources).map_err(|problems| usage(&problems))?;
+    for warning in &settings.warnings {
+        tell(&format!("warning: {warning}"));
+    }
+    Ok(settings)
+}
+
+fn resolve(arguments: &ConfigArguments) -> Result<Config, Failure> {
+    load(arguments)?
+        .resolve()
+        .map_err(|problems| usage(&problems))
+}
+
+fn usage(problems: &config::Problems) -> Failure {
+    Failure::Usage(anyhow::anyhow!("{problems}"))
+}
+
+fn print_config(arguments: &PrintArguments) -> Result<(), Failure> {
+    let text = if arguments.example {
+        config::example()
+    } else if arguments.reference {
+        config::reference()
+    } else {
+        let settings = load(&arguments.from)?;
+        // What is printed is what a server would run with, so it is checked as a whole too.
+        settings.resolve().map_err(|problems| usage(&problems))?;
+        if arguments.json {
+            format!("{}\n", settings.to_json())
+        } else {
+            settings.to_toml()
+        }
+    };
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // A reader that has seen enough, `head` for instance, is no failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Work(error.into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something to the person at the terminal.
+fn tell(text: &str) {
+    // Nobody is left to be told if standard error is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,241 @@
+//! Tests the configuration as a whole: sources in, `Config` and documents out.
+
+use super::*;
+
+fn from_file(text: &str) -> Sources {
+    Sources {
+        file: Some(("duetime.toml".to_owned(), text.to_owned())),
+        ..Sources::default()
+    }
+}
+
+fn resolved(text: &str) -> Result<Config, Problems> {
+    load(&from_file(text)).and_then(|settings| settings.resolve())
+}
+
+#[test]
+fn defaults_resolve() {
+    let config = load(&Sources::default()).unwrap().resolve().unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.server.operator_key, None);
+    assert_eq!(config.storage.durability, Durability::Fsync);
+    assert_eq!(config.broker.retention, Duration::from_hours(72));
+    assert_eq!(config.broker.auto_topic, None);
+    assert_eq!(config.broker.delay_levels.len(), 18);
+    assert_eq!(config.limits.body_bytes, 4 * 1024 * 1024);
+    assert_eq!(config.orders.deadline_default, Duration::from_mins(30));
+    assert_eq!(config.orders.unknown_answer, UnknownAnswer::Hold);
+}
+
+/// Each setting with another value than its default, so that one which nothing reads is found.
+const EVERYTHING: &str = "
+[server]
+listen = \"0.0.0.0:9\"
+trust_loopback = false
+operator_key = \"secret\"
+shutdown_time = \"3s\"
+[log]
+format = \"json\"
+level = \"warn\"
+[storage]
+data = \"/d\"
+durability = \"os\"
+cache = \"1 MiB\"
+write_buffer = \"16 MiB\"
+free_space_reserve = \"64 MiB\"
+[broker]
+retention = \"1h\"
+group_idle = \"2h\"
+auto_topic = \"mixed\"
+auto_topic_queues = 3
+auto_group = false
+delay_levels = [\"1s\", \"2s\"]
+[limits]
+body = \"1 KiB\"
+delay = \"400d\"
+batch = 1
+in_flight = 2
+waiting_pollers = 3
+topics = 9
+groups = 10
+queue_heads = \"2 MiB\"
+repeat_window = \"5s\"
+repeat_sends = 6
+[orders]
+deadline_default = \"2s\"
+deadline_min = \"2s\"
+deadline_max = \"3s\"
+gateway_calls = 1
+gateway_simulator = false
+unknown_answer = \"close\"
+unknown_tries = 2
+watch = \"26h\"
+sweep_every = \"3s\"
+sweep_grace = \"4s\"
+resume_per_second = 5
+keep_events = \"8d\"
+keep_idempotency = \"3d\"
+";
+
+#[test]
+fn every_setting_reaches_the_configuration() {
+    let settings = load(&from_file(EVERYTHING)).unwrap();
+    for setting in &settings.list {
+        assert_ne!(
+            setting.origin,
+            source::Origin::Default,
+            "{}",
+            setting.key.path
+        );
+    }
+    let second = Duration::from_secs;
+    let hour = Duration::from_hours;
+    let config = Config {
+        server: Server {
+            listen: "0.0.0.0:9".parse().unwrap(),
+            trust_loopback: false,
+            operator_key: Some("secret".to_owned()),
+            shutdown_time: second(3),
+        },
+        log: Log {
+            format: LogFormat::Json,
+            level: "warn",
+        },
+        storage: Storage {
+            data: "/d".into(),
+            durability: Durability::Os,
+            cache_bytes: 1 << 20,
+            write_buffer_bytes: 16 << 20,
+            free_space_reserve_bytes: 64 << 20,
+        },
+        broker: Broker {
+            retention: hour(1),
+            group_idle: hour(2),
+            auto_topic: Some(AutoTopic {
+                kind: "mixed",
+                queues: 3,
+            }),
+            auto_group: false,
+            delay_levels: vec![second(1), second(2)],
+        },
+        limits: limits_of_everything(),
+        orders: orders_of_everything(),
+    };
+    assert_eq!(settings.resolve(), Ok(config));
+}
+
+fn limits_of_everything() -> Limits {
+    Limits {
+        body_bytes: 1_024,
+        delay: Duration::from_hours(400 * 24),
+        batch: 1,
+        in_flight: 2,
+        waiting_pollers: 3,
+        topics: 9,
+        groups: 10,
+        queue_heads_bytes: 2 << 20,
+        repeat_window: Duration::from_secs(5),
+        repeat_sends: 6,
+    }
+}
+
+fn orders_of_everything() -> Orders {
+    let second = Duration::from_secs;
+    let hour = Duration::from_hours;
+    Orders {
+        deadline_default: second(2),
+        deadline_min: second(2),
+        deadline_max: second(3),
+        gateway_calls: 1,
+        gateway_simulator: false,
+        unknown_answer: UnknownAnswer::Close { tries: 2 },
+        watch: hour(26),
+        sweep_every: second(3),
+        sweep_grace: second(4),
+        resume_per_second: 5,
+        keep_events: hour(8 * 24),
+        keep_idempotency: hour(3 * 24),
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    for (text, expected) in [
+        (
+            "[orders]\ndeadline_min = \"1h\"\n",
+            "orders.deadline_default is 30m, outside of 1h to 30d (orders.deadline_min, orders.deadline_max)",
+        ),
+        (
+            "[orders]\ndeadline_min = \"2d\"\ndeadline_max = \"1d\"\n",
+            "orders.deadline_min is 2d, above orders.deadline_max, which is 1d",
+        ),
+        (
+            "[limits]\ndelay = \"1d\"\n",
+            "orders.deadline_max is 30d, above limits.delay, which is 1d",
+        ),
+        (
+            "[limits]\nbody = \"64 MiB\"\nqueue_heads = \"1 MiB\"\n",
+            "limits.body is 64 MiB, above limits.queue_heads, which is 1 MiB",
+        ),
+    ] {
+        assert_eq!(resolved(text).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn example_file_in_the_repository_is_the_tables() {
+    assert!(
+        include_str!("../../../../config.example.toml") == example(),
+        "run: cargo run -- config --example > config.example.toml"
+    );
+}
+
+#[test]
+fn reference_page_in_the_repository_is_the_tables() {
+    assert!(
+        include_str!("../../../../docs/configuration.md") == reference(),
+        "run: cargo run -- config --reference > docs/configuration.md"
+    );
+}
+
+#[test]
+fn uncommented_example_is_the_defaults() {
+    let uncommented: Vec<&str> = example_lines().collect();
+    let settings = load(&from_file(&uncommented.join("\n"))).unwrap();
+    assert!(
+        settings
+            .list
+            .iter()
+            .all(|setting| setting.origin != source::Origin::Default)
+    );
+    assert_eq!(
+        settings.resolve(),
+        load(&Sources::default()).unwrap().resolve()
+    );
+}
+
+/// The lines of the example with the settings uncommented.
+fn example_lines() -> impl Iterator<Item = &'static str> {
+    let text: &'static str = include_str!("../../../../config.example.toml");
+    text.lines().map(|line| match line.strip_prefix('#') {
+        Some(assignment) if !assignment.starts_with(' ') => assignment,
+        _ => line,
+    })
+}
+
+#[test]
+fn printed_settings_read_back_and_hide_secrets() {
+    let text = "[server]\noperator_key = \"hush-hush\"\n[orders]\ndeadline_default = \"90s\"\n";
+    let settings = load(&from_file(text)).unwrap();
+    let printed = settings.to_toml();
+    assert!(!printed.contains("hush-hush") && printed.contains("operator_key = \"(hidden)\""));
+    assert!(printed.contains("deadline_default = \"90s\""), "{printed}");
+    assert!(printed.contains("  # duetime.toml line 4\n"), "{printed}");
+    let again = load(&from_file(&printed)).unwrap().resolve().unwrap();
+    assert_eq!(again.orders, settings.resolve().unwrap().orders);
+
+    let json = settings.to_json();
+    assert_eq!(json["orders"]["deadline_default"], "90s");
+    assert_eq!(json["limits"]["batch"], 1_024);
+    assert_eq!(json["server"]["operator_key"], "(hidden)");
+}
