@@ -7,8 +7,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use engine::{
-    Bucket, Delivered, Delivery, Engine, Found, GroupSpec, GroupStats, MessageHandle, NewMessage,
-    Recall, ReceiptHandle, ReceiveRequest, Reschedule, Sent, Tallies, TopicSpec, TopicStats,
+    Bucket, Check, Delivered, Delivery, Engine, Found, GroupSpec, GroupStats, MessageHandle,
+    NewMessage, Outcome, Prepared, Recall, ReceiptHandle, ReceiveRequest, Reschedule, Sent,
+    Tallies, TopicSpec, TopicStats, TransactionHandle,
 };
 use storage::{FjallStore, StoreConfig};
 use tokio::sync::{oneshot, watch};
@@ -22,6 +23,8 @@ use crate::writer::{Health, Writer, spawn_syncer};
 
 /// Commands that may wait for the writer loop; further ones wait for room.
 const COMMANDS_MAX: usize = 65_536;
+/// Shortest wait before the producer of an unfinished transaction is asked, in ms.
+const CHECK_WAIT_MS_MIN: u64 = 1_000;
 
 /// How a broker is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -200,6 +203,63 @@ impl Broker {
         .await
     }
 
+    /// Stores a half message: nobody sees it until its transaction commits.
+    ///
+    /// `check_after` is the wait before the producer is asked, if it shall differ from the configured one.
+    pub async fn prepare(
+        &self,
+        topic: &str,
+        message: NewMessage,
+        check_after: Option<Duration>,
+    ) -> Result<Prepared, Error> {
+        let topic: Arc<str> = Arc::from(topic);
+        let check_after_ms =
+            check_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        self.with(lane(&topic), move |engine, now_ms| {
+            engine.prepare(now_ms, &topic, &message, check_after_ms)
+        })
+        .await
+    }
+
+    /// Commits a transaction, or rolls it back. Ending it the same way again gets the same answer.
+    pub async fn end_transaction(
+        &self,
+        transaction: TransactionHandle,
+        commit: bool,
+    ) -> Result<Outcome, Error> {
+        let work = move |engine: &mut Engine<FjallStore>, now_ms| {
+            engine.end_transaction(now_ms, &transaction, commit)
+        };
+        self.with(u64::from(transaction.topic), work).await
+    }
+
+    /// Waits until the producers of unfinished transactions have to be asked, for `wait` at the most, and
+    /// takes those transactions.
+    pub async fn take_checks(
+        &self,
+        checks_max: usize,
+        wait: Duration,
+    ) -> Result<Vec<Check>, Error> {
+        let clock = self.clock();
+        let end_ms = clock
+            .now_ms()
+            .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        loop {
+            let take = move |engine: &mut Engine<FjallStore>, now_ms| {
+                let due = engine.take_checks(now_ms, checks_max)?;
+                Ok((due, engine.next_check_ms()?))
+            };
+            let (due, next_ms) = self.with(0, take).await?;
+            if !due.is_empty() || clock.now_ms() >= end_ms {
+                return Ok(due);
+            }
+            // One prepared meanwhile is asked about no sooner than this either.
+            let soonest_ms = clock.now_ms().saturating_add(CHECK_WAIT_MS_MIN);
+            let again_ms = std::cmp::min(next_ms.unwrap_or(u64::MAX), soonest_ms);
+            clock.sleep_until(std::cmp::min(again_ms, end_ms)).await;
+        }
+    }
+
     /// Cancels a message that waits, and tells the truth about it.
     pub async fn recall(&self, handle: MessageHandle) -> Result<Recall, Error> {
         self.with(u64::from(handle.topic), move |engine, now_ms| {
@@ -246,6 +306,15 @@ impl Broker {
         let group = group.to_owned();
         self.with(0, move |engine, _| engine.delete_group(&group))
             .await
+    }
+
+    /// Moves a group on a topic to an instant of the engine clock; handles given out before are void.
+    pub async fn reset_group(&self, topic: &str, group: &str, to_ms: u64) -> Result<(), Error> {
+        let (topic, group) = (topic.to_owned(), group.to_owned());
+        self.with(0, move |engine, now_ms| {
+            engine.reset_group(now_ms, &topic, &group, to_ms)
+        })
+        .await
     }
 
     /// Names of all topics.

@@ -13,6 +13,8 @@ use crate::lanes::Lanes;
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// A step ends after so many commands.
 const STEP_COMMANDS_MAX: usize = 4_096;
+/// How long a poll waits for the disk that does not want to wait otherwise, in ms.
+const DISK_WAIT_MS_MAX: u64 = 100;
 /// How often the disk's free space is looked at, in ms.
 const FREE_SPACE_EVERY_MS: u64 = 1_000;
 
@@ -184,7 +186,14 @@ impl<S: Store> Core<S> {
         }) else {
             return Ok(());
         };
-        if poll.wait_ms == 0 {
+        // Who does not want to wait still waits for the disk, if that alone keeps back what is due.
+        let waits_for_disk = poll.wait_ms == 0 && self.engine.awaits_floor(now_ms);
+        let wait_ms = if waits_for_disk {
+            DISK_WAIT_MS_MAX
+        } else {
+            poll.wait_ms
+        };
+        if wait_ms == 0 {
             drop(poll.reply.send(Ok(Vec::new())));
             return Ok(());
         }
@@ -197,7 +206,7 @@ impl<S: Store> Core<S> {
             drop(poll.reply.send(Err(error)));
             return Ok(());
         }
-        let end_ms = now_ms.saturating_add(poll.wait_ms);
+        let end_ms = now_ms.saturating_add(wait_ms);
         self.parked_count += 1;
         *self.ends.entry((end_ms, pair.clone())).or_default() += 1;
         if !queued {

@@ -58,10 +58,10 @@ pub use broker::{Broker, BrokerConfig};
 pub use command::{Answer, Command, Poll, Reply, Work};
 pub use core::Core;
 pub use engine::{
-    Bucket, Config, DelayLevels, Delivered, Delivery, Error as Refusal, Found, GroupSpec,
-    GroupStats, HandleError, Limits, Message, MessageHandle, NewMessage, Recall, ReceiptHandle,
-    ReceiveRequest, Reschedule, Sent, StartFrom, TagFilter, Tallies, TopicKind, TopicSpec,
-    TopicStats,
+    Bucket, Check, Config, DelayLevels, Delivered, Delivery, Error as Refusal, Found, GroupSpec,
+    GroupStats, HandleError, Limits, Message, MessageFilter, MessageHandle, NewMessage, Outcome,
+    Prepared, Recall, ReceiptHandle, ReceiveRequest, Reschedule, Sent, StartFrom, TagFilter,
+    Tallies, TopicKind, TopicSpec, TopicStats, TransactionConfig, TransactionHandle,
 };
 pub use error::{Error, OpenError};
 pub use storage::{Durability, StoreConfig};

@@ -231,3 +231,114 @@ async fn pollers_of_a_group_share_what_is_due() {
     received.sort();
     assert_eq!(received, ["0", "1", "2", "3"]);
 }
+
+#[tokio::test]
+async fn a_reset_delivers_again_from_an_instant_on_and_voids_older_handles() {
+    let bench = bench().await;
+    for number in 0..10 {
+        bench
+            .broker
+            .send("t", message(&number.to_string(), 100 * number))
+            .await
+            .unwrap();
+    }
+    bench.clock.advance_to(START_MS + 2_000);
+    let mut first = Vec::new();
+    while first.len() < 10 {
+        // The clock was moved past the floor: what is behind it is readable once that is renewed on the disk.
+        first.extend(
+            bench
+                .broker
+                .receive(request(10), Duration::ZERO)
+                .await
+                .unwrap(),
+        );
+    }
+    bench
+        .broker
+        .retry_later(first[0].handle, None)
+        .await
+        .unwrap();
+    bench
+        .broker
+        .ack(vec![first[1].handle])
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap();
+    bench
+        .broker
+        .reset_group("t", "g", START_MS + 500)
+        .await
+        .unwrap();
+    let expired = bench
+        .broker
+        .ack(vec![first[2].handle])
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(
+        matches!(expired, Err(Error::Refused(Refusal::Expired))),
+        "{expired:?}"
+    );
+    let again = bench
+        .broker
+        .receive(request(10), Duration::from_secs(5))
+        .await
+        .unwrap();
+    let mut received = bodies(&again);
+    received.sort();
+    assert_eq!(received, ["5", "6", "7", "8", "9"]);
+    let stats = bench.broker.group_stats("t", "g").await.unwrap();
+    assert_eq!((stats.ready, stats.in_flight, stats.retrying), (0, 5, 0));
+}
+
+#[tokio::test]
+async fn a_transaction_s_message_comes_after_its_commit_and_orphans_are_told() {
+    let bench = bench().await;
+    bench
+        .broker
+        .create_topic(TopicSpec::new("x", TopicKind::Transaction))
+        .await
+        .unwrap();
+    let kept = bench
+        .broker
+        .prepare("x", message("kept", 0), None)
+        .await
+        .unwrap();
+    let orphan = bench
+        .broker
+        .prepare("x", message("orphan", 0), Some(Duration::from_mins(1)))
+        .await
+        .unwrap();
+    bench
+        .broker
+        .end_transaction(kept.transaction, true)
+        .await
+        .unwrap();
+    let of_x = ReceiveRequest {
+        topic: "x".into(),
+        ..request(10)
+    };
+    let delivered = moving(
+        &bench.clock,
+        bench.broker.receive(of_x, Duration::from_mins(1)),
+    )
+    .await
+    .unwrap();
+    assert_eq!(bodies(&delivered), ["kept"]);
+    let checks = moving(
+        &bench.clock,
+        bench.broker.take_checks(10, Duration::from_mins(2)),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        checks
+            .iter()
+            .map(|check| check.transaction)
+            .collect::<Vec<_>>(),
+        [orphan.transaction]
+    );
+    assert!(bench.clock.now_ms() >= START_MS + 60_000);
+}

@@ -14,6 +14,7 @@ use crate::stage::{Frontier, Stage};
 use crate::store::{Space, Store, StoreError};
 use crate::subscription::Subscription;
 use crate::topic::Counts;
+use crate::transaction::TransactionConfig;
 
 /// A consumer group on a topic.
 pub(crate) type SubscriptionKey = (GroupId, TopicId);
@@ -33,6 +34,8 @@ pub struct Config {
     pub auto_topic: Option<(TopicKind, u16)>,
     /// Whether a group is created when it first asks.
     pub auto_group: bool,
+    /// How unfinished transactions are asked about.
+    pub transactions: TransactionConfig,
 }
 
 impl Default for Config {
@@ -45,6 +48,7 @@ impl Default for Config {
             group_idle_ms: 7 * 86_400_000,
             auto_topic: None,
             auto_group: true,
+            transactions: TransactionConfig::default(),
         }
     }
 }
@@ -62,6 +66,8 @@ pub struct Tallies {
     pub partitions_dropped: u64,
     /// Messages moved to dead-letter topics.
     pub dead_letters: u64,
+    /// Transactions given up after the last check went unanswered.
+    pub transactions_given_up: u64,
 }
 
 /// A broker as a deterministic state machine over a [`Store`].
@@ -92,6 +98,8 @@ pub struct Engine<S> {
     pub(crate) head_bytes: usize,
     pub(crate) free_bytes: u64,
     pub(crate) next_upkeep_ms: u64,
+    /// No transaction is to be asked about before this; `None`: the store has to be asked.
+    pub(crate) next_check_ms: Option<u64>,
     /// Partitions nobody needs any more, with the epoch that must be durable before they are dropped.
     pub(crate) let_go: BTreeMap<PartitionId, u64>,
     /// The last stamp; `now` never counts as less.
@@ -132,6 +140,7 @@ impl<S: Store> Engine<S> {
             head_bytes: 0,
             free_bytes: u64::MAX,
             next_upkeep_ms: 0,
+            next_check_ms: None,
             let_go: BTreeMap::new(),
             stamp_ms: 0,
             tallies: Tallies::default(),

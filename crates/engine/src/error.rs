@@ -81,6 +81,15 @@ pub enum Error {
     /// A handle is not one of ours.
     #[error(transparent)]
     Handle(#[from] HandleError),
+    /// There is no such transaction: it was never prepared, or ended too long ago.
+    #[error("there is no such transaction, or it ended too long ago")]
+    TransactionNotFound,
+    /// The transaction had ended the other way before.
+    #[error("the transaction was {ended} before")]
+    TransactionEnded {
+        /// `committed` or `rolled back`.
+        ended: &'static str,
+    },
     /// A receipt handle no longer holds: the message was redelivered, reset, or finished since.
     #[error("the receipt handle has expired: the message was redelivered or finished since")]
     Expired,

@@ -13,6 +13,7 @@ use crate::record::{GroupId, TopicId, put_place, read_place};
 
 const MESSAGE_HANDLE: u8 = 1;
 const RECEIPT_HANDLE: u8 = 2;
+pub(crate) const TRANSACTION_HANDLE: u8 = 3;
 const MADE_ID_PREFIX: &str = "D1";
 
 /// A text is not a handle of this broker.
@@ -54,7 +55,7 @@ pub struct ReceiptHandle {
     pub retry: Option<Place>,
 }
 
-fn to_text(kind: u8, encode: impl FnOnce(&mut Vec<u8>)) -> String {
+pub(crate) fn to_text(kind: u8, encode: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut buffer = vec![kind];
     encode(&mut buffer);
     let checksum = crc32fast::hash(&buffer);
@@ -62,7 +63,7 @@ fn to_text(kind: u8, encode: impl FnOnce(&mut Vec<u8>)) -> String {
     URL_SAFE_NO_PAD.encode(buffer)
 }
 
-fn from_text<T>(
+pub(crate) fn from_text<T>(
     text: &str,
     kind: u8,
     decode: impl FnOnce(&mut Reader) -> Result<T, &'static str>,

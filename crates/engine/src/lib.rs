@@ -35,6 +35,7 @@ mod store;
 mod subscription;
 mod timeline;
 mod topic;
+mod transaction;
 mod upkeep;
 mod wake;
 mod window;
@@ -48,7 +49,9 @@ pub use error::Error;
 pub use handle::{HandleError, MessageHandle, ReceiptHandle};
 pub use limits::Limits;
 pub use memory::MemoryStore;
-pub use message::{DelayLevels, Delivered, Delivery, Message, NewMessage, TagFilter};
+pub use message::{
+    DelayLevels, Delivered, Delivery, Message, MessageFilter, NewMessage, TagFilter,
+};
 pub use place::{PartitionId, Place};
 pub use query::{Bucket, Found, GroupStats, TopicStats};
 pub use recall::{Recall, Reschedule};
@@ -56,3 +59,4 @@ pub use receive::ReceiveRequest;
 pub use record::{FORMAT, GroupId, TopicId};
 pub use send::Sent;
 pub use store::{Batch, ChangeRef, Rows, Space, Store, StoreError};
+pub use transaction::{Check, Outcome, Prepared, TransactionConfig, TransactionHandle};

@@ -101,20 +101,49 @@ pub struct Delivered {
 }
 
 /// Which messages a consumer wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum TagFilter {
     /// All of them.
     #[default]
     All,
     /// Those whose tag is one of these; others count as consumed by the group.
     AnyOf(Vec<String>),
+    /// Those a rule from outside lets pass, an SQL expression over properties for instance.
+    Matching(Arc<dyn MessageFilter>),
 }
 
+/// A rule that tells which messages a consumer wants.
+pub trait MessageFilter: std::fmt::Debug + Send + Sync {
+    /// Whether the consumer wants this message. It must always say the same of the same message.
+    fn passes(&self, message: &Message) -> bool;
+}
+
+impl PartialEq for TagFilter {
+    /// Two rules from outside are equal if they are the same one.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::AnyOf(tags), Self::AnyOf(others)) => tags == others,
+            (Self::Matching(rule), Self::Matching(other)) => Arc::ptr_eq(rule, other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for TagFilter {}
+
 impl TagFilter {
-    /// Whether a message with this tag passes.
-    pub fn passes(&self, tag: Option<&str>) -> bool {
+    /// Whether a message passes.
+    pub fn passes(&self, message: &Message) -> bool {
         match self {
-            Self::All => true,
+            Self::Matching(rule) => rule.passes(message),
+            _ => self.passes_tag(message.tag.as_deref()),
+        }
+    }
+
+    fn passes_tag(&self, tag: Option<&str>) -> bool {
+        match self {
+            Self::All | Self::Matching(_) => true,
             Self::AnyOf(tags) => tag.is_some_and(|tag| tags.iter().any(|wanted| wanted == tag)),
         }
     }
@@ -199,7 +228,7 @@ mod tests {
     fn tag_filters_take_the_form_of_rocketmq() {
         assert_eq!(TagFilter::parse(" * "), TagFilter::All);
         let filter = TagFilter::parse("paid || closed");
-        assert!(filter.passes(Some("paid")) && filter.passes(Some("closed")));
-        assert!(!filter.passes(Some("created")) && !filter.passes(None));
+        assert!(filter.passes_tag(Some("paid")) && filter.passes_tag(Some("closed")));
+        assert!(!filter.passes_tag(Some("created")) && !filter.passes_tag(None));
     }
 }

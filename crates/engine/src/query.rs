@@ -336,7 +336,7 @@ impl<S: Store> Engine<S> {
         self.count_due_by(topic, self.frontier.shown_ms())
     }
 
-    fn count_due_by(&self, topic: TopicId, now_ms: u64) -> u64 {
+    pub(crate) fn count_due_by(&self, topic: TopicId, now_ms: u64) -> u64 {
         let mut due = 0;
         for (partition, counts) in self.counts_of(topic) {
             let width_ms = Counts::bucket_ms(partition);

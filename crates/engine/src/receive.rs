@@ -202,7 +202,7 @@ impl<S: Store> Engine<S> {
             };
             let place = message.place;
             let known = progress.recovered.remove(&place);
-            if known == Some(Recovered::Done) || !take.filter.passes(message.tag.as_deref()) {
+            if known == Some(Recovered::Done) || !take.filter.passes(&message) {
                 progress.slots.push_back(Slot {
                     place,
                     state: SlotState::Done,
@@ -312,8 +312,7 @@ impl<S: Store> Engine<S> {
             };
             let place = message.place;
             let known = progress.recovered.remove(&place);
-            let skipped =
-                known == Some(Recovered::Done) || !take.filter.passes(message.tag.as_deref());
+            let skipped = known == Some(Recovered::Done) || !take.filter.passes(&message);
             let (state, attempts) = match known {
                 _ if skipped => (SlotState::Done, 0),
                 Some(Recovered::Failed { attempts, from_ms }) => {

@@ -32,6 +32,10 @@ mod meta {
     pub(super) const IDENTITY_END: u8 = 7;
     pub(super) const PINS: u8 = 8;
     pub(super) const TOTALS: u8 = 9;
+    pub(super) const HALF: u8 = 10;
+    pub(super) const CHECK: u8 = 11;
+    pub(super) const OUTCOME: u8 = 12;
+    pub(super) const OUTCOME_END: u8 = 13;
 }
 
 /// First byte of every key in a partition.
@@ -83,6 +87,50 @@ pub(crate) fn pins_key(partition: PartitionId) -> Vec<u8> {
 
 pub(crate) fn totals_key(topic: TopicId) -> Vec<u8> {
     key!(meta::TOTALS, topic)
+}
+
+pub(crate) fn half_key(topic: TopicId, sequence: u64) -> Vec<u8> {
+    key!(meta::HALF, topic, sequence)
+}
+
+pub(crate) fn check_key(check_ms: u64, topic: TopicId, sequence: u64) -> Vec<u8> {
+    key!(meta::CHECK, check_ms, topic, sequence)
+}
+
+pub(crate) fn outcome_key(topic: TopicId, sequence: u64) -> Vec<u8> {
+    key!(meta::OUTCOME, topic, sequence)
+}
+
+pub(crate) fn outcome_end_key(end_ms: u64, topic: TopicId, sequence: u64) -> Vec<u8> {
+    key!(meta::OUTCOME_END, end_ms, topic, sequence)
+}
+
+/// Checks of transactions that are due by `now_ms`.
+pub(crate) fn checks_due_by(now_ms: u64) -> (Vec<u8>, Vec<u8>) {
+    (
+        vec![meta::CHECK],
+        key!(meta::CHECK, now_ms.saturating_add(1)),
+    )
+}
+
+pub(crate) fn checks_span() -> (Vec<u8>, Vec<u8>) {
+    span(&[meta::CHECK])
+}
+
+/// Outcomes that need not be remembered any longer at `now_ms`.
+pub(crate) fn outcome_ends_by(now_ms: u64) -> (Vec<u8>, Vec<u8>) {
+    (
+        vec![meta::OUTCOME_END],
+        key!(meta::OUTCOME_END, now_ms.saturating_add(1)),
+    )
+}
+
+/// Reads the instant, the topic and the sequence of a key of a check or of an outcome's end.
+pub(crate) fn parts_of_timed_key(key: &[u8]) -> Option<(u64, TopicId, u64)> {
+    let instant = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+    let topic = u32::from_be_bytes(key.get(9..13)?.try_into().ok()?);
+    let sequence = u64::from_be_bytes(key.get(13..21)?.try_into().ok()?);
+    Some((instant, topic, sequence))
 }
 
 pub(crate) fn counts_key(topic: TopicId) -> Vec<u8> {
@@ -320,38 +368,42 @@ impl<'a> MessageFields<'a> {
         }
     }
 
+    /// Appends the whole value of a message row.
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
-        seal(buffer, |buffer| {
-            let moved = self.identity != self.place.sequence;
-            let flag = |present: bool, bit: u8| if present { bit } else { 0 };
-            buffer.push(
-                flag(self.tag.is_some(), HAS_TAG)
-                    | flag(self.message_group.is_some(), HAS_GROUP)
-                    | flag(self.message_id.is_some(), HAS_ID)
-                    | flag(moved, WAS_MOVED),
-            );
-            if moved {
-                put_varint(buffer, self.identity);
-            }
-            put_varint(buffer, self.stored_ms);
-            put_varint(buffer, self.born_ms);
-            for text in [self.message_id, self.tag, self.message_group]
-                .into_iter()
-                .flatten()
-            {
-                put_bytes(buffer, text.as_bytes());
-            }
-            put_varint(buffer, self.keys.len() as u64);
-            for key in self.keys {
-                put_bytes(buffer, key.as_bytes());
-            }
-            put_varint(buffer, self.properties.len() as u64);
-            for (name, value) in self.properties {
-                put_bytes(buffer, name.as_bytes());
-                put_bytes(buffer, value.as_bytes());
-            }
-            put_bytes(buffer, self.body);
-        });
+        seal(buffer, |buffer| self.encode_bare(buffer));
+    }
+
+    /// Appends the fields only, for a record that holds more than a message.
+    pub(crate) fn encode_bare(&self, buffer: &mut Vec<u8>) {
+        let moved = self.identity != self.place.sequence;
+        let flag = |present: bool, bit: u8| if present { bit } else { 0 };
+        buffer.push(
+            flag(self.tag.is_some(), HAS_TAG)
+                | flag(self.message_group.is_some(), HAS_GROUP)
+                | flag(self.message_id.is_some(), HAS_ID)
+                | flag(moved, WAS_MOVED),
+        );
+        if moved {
+            put_varint(buffer, self.identity);
+        }
+        put_varint(buffer, self.stored_ms);
+        put_varint(buffer, self.born_ms);
+        for text in [self.message_id, self.tag, self.message_group]
+            .into_iter()
+            .flatten()
+        {
+            put_bytes(buffer, text.as_bytes());
+        }
+        put_varint(buffer, self.keys.len() as u64);
+        for key in self.keys {
+            put_bytes(buffer, key.as_bytes());
+        }
+        put_varint(buffer, self.properties.len() as u64);
+        for (name, value) in self.properties {
+            put_bytes(buffer, name.as_bytes());
+            put_bytes(buffer, value.as_bytes());
+        }
+        put_bytes(buffer, self.body);
     }
 }
 

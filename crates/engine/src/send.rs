@@ -52,7 +52,8 @@ impl<S: Store> Engine<S> {
     pub fn send(&mut self, now_ms: u64, topic: &str, message: &NewMessage) -> Result<Sent, Error> {
         let now_ms = self.stamp(now_ms);
         let topic_id = self.topic_for_send(topic)?;
-        self.check_message(topic_id, message)?;
+        self.check_fields(message)?;
+        self.check_kind(topic_id, message)?;
         let limits = &self.config.limits;
         let first = message
             .message_id
@@ -94,7 +95,7 @@ impl<S: Store> Engine<S> {
         Ok(sent)
     }
 
-    fn topic_for_send(&mut self, topic: &str) -> Result<TopicId, Error> {
+    pub(crate) fn topic_for_send(&mut self, topic: &str) -> Result<TopicId, Error> {
         if let Some(id) = self.catalog.find_topic(topic) {
             return Ok(id);
         }
@@ -108,7 +109,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn check_message(&self, topic: TopicId, message: &NewMessage) -> Result<(), Error> {
+    pub(crate) fn check_fields(&self, message: &NewMessage) -> Result<(), Error> {
         within(
             "body",
             message.body.len(),
@@ -147,7 +148,7 @@ impl<S: Store> Engine<S> {
                 reason: "must not be empty when given",
             });
         }
-        self.check_kind(topic, message)
+        Ok(())
     }
 
     fn check_kind(&self, topic: TopicId, message: &NewMessage) -> Result<(), Error> {
@@ -206,7 +207,7 @@ impl<S: Store> Engine<S> {
         })
     }
 
-    fn check_room(&self, topic: TopicId) -> Result<(), Error> {
+    pub(crate) fn check_room(&self, topic: TopicId) -> Result<(), Error> {
         let reserve_bytes = self.config.limits.free_bytes_reserve;
         if self.free_bytes < reserve_bytes {
             return Err(Error::DiskReserve {
@@ -227,7 +228,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn queue_for(&mut self, topic: TopicId, message_group: Option<&str>) -> u16 {
+    pub(crate) fn queue_for(&mut self, topic: TopicId, message_group: Option<&str>) -> u16 {
         let Some(topic) = self.catalog.topics.get_mut(&topic) else {
             return 0;
         };

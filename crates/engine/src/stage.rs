@@ -100,6 +100,11 @@ impl Frontier {
         self.shown_ms
     }
 
+    /// The floor of the newest head record that is durable.
+    pub(crate) fn floor_ms(&self) -> u64 {
+        self.floor_ms
+    }
+
     /// The last due time at which nothing may be written or removed any more.
     pub(crate) fn closed_ms(&self) -> u64 {
         std::cmp::max(self.shown_ms, self.start_ms)

@@ -187,11 +187,7 @@ impl RetryRow {
             put_place(buffer, self.place);
             put_varint(buffer, u64::from(self.attempt));
             if let Some(message) = &self.inline {
-                let start = buffer.len();
-                MessageFields::of_stored(message, self.place).encode(buffer);
-                // The copy is sealed by this record; its own version and checksum would be read twice.
-                buffer.truncate(buffer.len() - 4);
-                buffer.remove(start);
+                MessageFields::of_stored(message, self.place).encode_bare(buffer);
             }
         });
     }

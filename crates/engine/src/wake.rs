@@ -118,6 +118,12 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
+    /// Whether readers are held back because no head record of late is on the disk yet: what is due becomes
+    /// readable as soon as one is.
+    pub fn awaits_floor(&self, now_ms: u64) -> bool {
+        self.frontier.floor_ms() < now_ms
+    }
+
     /// Something of the topic becomes due at `due_ms`.
     pub(crate) fn wake_topic(&mut self, topic: TopicId, due_ms: u64) {
         let Some(state) = self.catalog.topics.get_mut(&topic) else {
