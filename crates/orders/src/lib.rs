@@ -13,6 +13,7 @@ pub mod embedded;
 mod error;
 mod event;
 pub mod gateway;
+pub mod http;
 mod idempotency;
 mod ids;
 pub mod limits;

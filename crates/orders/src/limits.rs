@@ -1,5 +1,7 @@
 //! Lists the limits of the order platform in one place.
 
+use std::time::Duration;
+
 /// Longest merchant id, in bytes.
 pub const MERCHANT_ID_CHARS_MAX: usize = 32;
 /// Longest merchant order number, refund number, buyer id and idempotency key, in characters.
@@ -16,10 +18,28 @@ pub const AMOUNT_MINOR_MAX: i64 = 1_000_000_000_000_000;
 pub const COUPON_DAYS_MAX: i64 = 3_650;
 /// Most rows of one page of a list.
 pub const PAGE_ROWS_MAX: usize = 200;
+/// Rows of a page if the caller does not say.
+pub const PAGE_ROWS_DEFAULT: usize = 50;
 /// Largest settings text of a gateway account, in bytes.
 pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
 /// How many shards the outbox is split into; each is relayed by one process at a time.
 pub const OUTBOX_SHARDS: u16 = 16;
+/// Largest body of a request to the HTTP API, in bytes: room for an order of the most lines.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Most headers of a request.
+pub const HEADERS_MAX: usize = 64;
+/// Most requests under way at a time.
+pub const REQUESTS_MAX: usize = 8_192;
+/// Most requests of one merchant under way at a time.
+pub const MERCHANT_REQUESTS_MAX: usize = 4_096;
+/// Most open connections of the HTTP API.
+pub const CONNECTIONS_MAX: usize = 8_192;
+/// How long a request may take before it is answered with an error.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may take to send the headers of a request, or be idle before it.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
+// One merchant must leave room for the others.
+const _: () = assert!(MERCHANT_REQUESTS_MAX <= REQUESTS_MAX / 2);
 // The largest order: every line at its largest, with room for summing them.
 const _: () = assert!(AMOUNT_MINOR_MAX < i64::MAX / 1_000);

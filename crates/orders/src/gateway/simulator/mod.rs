@@ -4,6 +4,7 @@
 //! account; [`Simulator::pay`] is a buyer; [`Simulator::run`] sends the signed callbacks. Its books live in
 //! memory: after a restart it knows no attempt, and closing one it does not know closes it for good.
 
+mod accounts;
 mod book;
 mod delivery;
 mod http_sink;
@@ -26,6 +27,7 @@ use self::book::Book;
 use self::signature::Secret;
 use super::{Paid, QueryOutcome};
 
+pub use self::accounts::GATEWAY_NAME;
 pub use self::delivery::{CallbackSink, Delivery, NotAcknowledged};
 pub use self::http_sink::HttpSink;
 pub use self::plan::{AttemptPlan, Faults};

@@ -1,0 +1,321 @@
+//! Provides merchants, their API keys and their gateway accounts over HTTP.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ApiState;
+use super::auth::{Merchant, Operator};
+use super::extract::{Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson};
+use super::problem::{Problem, ProblemKind, Problems};
+use super::time::Instant;
+use crate::gateway::simulator::GATEWAY_NAME;
+use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
+use crate::merchant::{self, NewGatewayAccount};
+
+/// A merchant to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewMerchant)]
+pub(super) struct NewMerchantBody {
+    /// Its id, which the operator chooses: 1 to 32 of `a-z`, `0-9`, `_` and `-`.
+    #[schema(value_type = String, example = "shop-1")]
+    id: MerchantId,
+    /// What people call it.
+    #[schema(example = "Shop One", max_length = 200)]
+    name: String,
+}
+
+/// Who sells.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Merchant)]
+pub(super) struct MerchantBody {
+    /// Its id.
+    #[schema(value_type = String, example = "shop-1")]
+    id: MerchantId,
+    /// What people call it.
+    name: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Instant,
+}
+
+/// An API key to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewApiKey)]
+pub(super) struct NewKeyBody {
+    /// What people call it.
+    #[schema(example = "web shop", max_length = 200)]
+    label: String,
+}
+
+/// An API key; the key itself is only in the answer to the request that made it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKey)]
+pub(super) struct KeyBody {
+    /// Its id.
+    #[schema(value_type = String, example = "key_01h455vb4pex5vsknk084sn02q")]
+    id: ApiKeyId,
+    /// What people call it.
+    label: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Instant,
+    /// When it was revoked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<Instant>,
+    /// The key to send after `Bearer`; it is not stored and cannot be shown again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+/// A gateway account to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewGatewayAccount)]
+pub(super) struct NewAccountBody {
+    /// Which kind of gateway: `simulator`.
+    #[schema(example = "simulator")]
+    gateway: String,
+    /// What people call it; unique for the merchant.
+    #[schema(example = "main", max_length = 200)]
+    name: String,
+}
+
+/// An account at a payment gateway.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GatewayAccount)]
+pub(super) struct AccountBody {
+    /// Its id: callbacks come to `/v1/gateways/{id}/callbacks`.
+    #[schema(value_type = String, example = "gwa_01h455vb4pex5vsknk084sn02q")]
+    id: GatewayAccountId,
+    /// Which kind of gateway.
+    gateway: String,
+    /// What people call it.
+    name: String,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Instant,
+}
+
+impl From<merchant::Merchant> for MerchantBody {
+    fn from(merchant: merchant::Merchant) -> Self {
+        Self {
+            id: merchant.id,
+            name: merchant.name,
+            created_at: Instant(merchant.created_ms),
+        }
+    }
+}
+
+impl KeyBody {
+    fn new(key: merchant::ApiKey, secret: Option<String>) -> Self {
+        Self {
+            id: key.id,
+            label: key.label,
+            created_at: Instant(key.created_ms),
+            revoked_at: key.revoked_ms.map(Instant),
+            secret,
+        }
+    }
+}
+
+impl From<merchant::GatewayAccount> for AccountBody {
+    fn from(account: merchant::GatewayAccount) -> Self {
+        // The settings may hold secrets and are not shown.
+        Self {
+            id: account.id,
+            gateway: account.gateway,
+            name: account.name,
+            created_at: Instant(account.created_ms),
+        }
+    }
+}
+
+/// Makes a merchant. For the operator.
+#[utoipa::path(
+    post,
+    path = "/v1/merchants",
+    tag = "operation",
+    request_body = NewMerchantBody,
+    responses((status = 201, description = "The merchant", body = MerchantBody), Problems)
+)]
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    _: Operator,
+    StrictJson(body): StrictJson<NewMerchantBody>,
+) -> Result<Created<MerchantBody>, Problem> {
+    let merchant = state
+        .platform()
+        .create_merchant(&body.id, &body.name)
+        .await?;
+    Ok(Created {
+        location: format!("/v1/merchants/{}", merchant.id),
+        value: merchant.into(),
+        replayed: false,
+    })
+}
+
+/// Lists the merchants. For the operator.
+#[utoipa::path(
+    get,
+    path = "/v1/merchants",
+    tag = "operation",
+    responses((status = 200, description = "All merchants", body = Page<MerchantBody>), Problems)
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    _: Operator,
+) -> Result<Json<Page<MerchantBody>>, Problem> {
+    let merchants = state.platform().merchants().await?;
+    Ok(Json(Page::whole(merchants)))
+}
+
+/// Shows a merchant. For the operator.
+#[utoipa::path(
+    get,
+    path = "/v1/merchants/{id}",
+    tag = "operation",
+    params(("id" = String, Path, description = "The merchant")),
+    responses((status = 200, description = "The merchant", body = MerchantBody), Problems)
+)]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    _: Operator,
+    PathId(id): PathId<MerchantId>,
+) -> Result<Json<MerchantBody>, Problem> {
+    let merchant = state.platform().merchant(&id).await?;
+    Ok(Json(merchant.into()))
+}
+
+/// Makes an API key for a merchant. For the operator.
+#[utoipa::path(
+    post,
+    path = "/v1/merchants/{id}/keys",
+    tag = "operation",
+    params(("id" = String, Path, description = "The merchant")),
+    request_body = NewKeyBody,
+    responses((status = 201, description = "The key, shown this once", body = KeyBody), Problems)
+)]
+pub(super) async fn create_key(
+    State(state): State<ApiState>,
+    _: Operator,
+    PathId(id): PathId<MerchantId>,
+    StrictJson(body): StrictJson<NewKeyBody>,
+) -> Result<Created<KeyBody>, Problem> {
+    let made = state.platform().create_api_key(&id, &body.label).await?;
+    Ok(Created {
+        location: format!("/v1/merchants/{id}/keys"),
+        value: KeyBody::new(made.key, Some(made.secret)),
+        replayed: false,
+    })
+}
+
+/// Lists a merchant's API keys, the revoked ones too. For the operator.
+#[utoipa::path(
+    get,
+    path = "/v1/merchants/{id}/keys",
+    tag = "operation",
+    params(("id" = String, Path, description = "The merchant")),
+    responses((status = 200, description = "All keys", body = Page<KeyBody>), Problems)
+)]
+pub(super) async fn list_keys(
+    State(state): State<ApiState>,
+    _: Operator,
+    PathId(id): PathId<MerchantId>,
+) -> Result<Json<Page<KeyBody>>, Problem> {
+    state.platform().merchant(&id).await?;
+    let keys = state.platform().api_keys(&id).await?;
+    let items = keys.into_iter().map(|key| KeyBody::new(key, None));
+    Ok(Json(Page {
+        items: items.collect(),
+        next_cursor: None,
+    }))
+}
+
+/// Makes an API key useless from now on. For the operator.
+#[utoipa::path(
+    delete,
+    path = "/v1/merchants/{id}/keys/{key_id}",
+    tag = "operation",
+    params(
+        ("id" = String, Path, description = "The merchant"),
+        ("key_id" = String, Path, description = "The key")
+    ),
+    responses((status = 204, description = "The key is useless now"), Problems)
+)]
+pub(super) async fn revoke_key(
+    State(state): State<ApiState>,
+    _: Operator,
+    Path((merchant_id, key_id)): Path<(String, String)>,
+) -> Result<impl IntoResponse, Problem> {
+    let none = |error: crate::ids::IdError| Problem::new(ProblemKind::NotFound, error.to_string());
+    let merchant_id: MerchantId = merchant_id.parse().map_err(none)?;
+    let key_id: ApiKeyId = key_id.parse().map_err(none)?;
+    state
+        .platform()
+        .revoke_api_key(&merchant_id, key_id)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes an account at a payment gateway.
+#[utoipa::path(
+    post,
+    path = "/v1/gateways",
+    tag = "payments",
+    params(("Idempotency-Key" = String, Header, description = "Names this request")),
+    request_body = NewAccountBody,
+    responses((status = 201, description = "The account", body = AccountBody), Problems)
+)]
+pub(super) async fn create_account(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    key: IdempotencyKey,
+    KeyedJson { value, bytes }: KeyedJson<NewAccountBody>,
+) -> Result<Created<AccountBody>, Problem> {
+    let keyed = state.keyed(&merchant.id, &key, "POST /v1/gateways", &bytes)?;
+    let simulator = state.settings().simulator.as_ref();
+    let Some(simulator) = simulator.filter(|_| value.gateway == GATEWAY_NAME) else {
+        let detail = format!("there is no gateway `{}` here", value.gateway);
+        return Err(Problem::invalid("/gateway", detail));
+    };
+    let new = NewGatewayAccount {
+        gateway: value.gateway,
+        name: value.name,
+        settings: "{}".to_owned(),
+    };
+    let answered = state
+        .platform()
+        .create_gateway_account(&merchant.id, new, Some(keyed.idempotency.clone()))
+        .await?;
+    simulator.open_account(state.platform(), answered.value.id);
+    Ok(Created {
+        location: "/v1/gateways".to_owned(),
+        value: answered.value.into(),
+        replayed: answered.replayed,
+    })
+}
+
+/// Lists the merchant's gateway accounts.
+#[utoipa::path(
+    get,
+    path = "/v1/gateways",
+    tag = "payments",
+    responses((status = 200, description = "All accounts", body = Page<AccountBody>), Problems)
+)]
+pub(super) async fn list_accounts(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+) -> Result<Json<Page<AccountBody>>, Problem> {
+    let accounts = state
+        .platform()
+        .gateway_accounts(Some(&merchant.id))
+        .await?;
+    Ok(Json(Page::whole(accounts)))
+}

@@ -1,0 +1,101 @@
+//! Provides the OpenAPI document and the routes it is made from.
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::ApiState;
+use super::problem::ProblemBody;
+use super::{coupons, health, merchants, metrics, orders, products, simulator};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Duetime orders",
+        description = "Orders that close on time. Times are RFC 3339 with milliseconds, amounts are integers in minor units of an ISO 4217 currency. Errors are problem documents (RFC 9457); docs/problems.md lists their types.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    tags(
+        (name = "products", description = "What is sold, and its stock"),
+        (name = "orders", description = "Orders with a deadline"),
+        (name = "payments", description = "Payment attempts and gateways"),
+        (name = "refunds", description = "Money given back"),
+        (name = "coupons", description = "Coupons and the rules that issue them"),
+        (name = "operation", description = "For whoever runs the platform"),
+        (name = "simulator", description = "The simulated gateway's buyers; only where the simulator is on")
+    ),
+    components(schemas(ProblemBody)),
+    modifiers(&BearerKey),
+    security((), ("api_key" = []))
+)]
+struct Document;
+
+/// Declares the API key that every request may carry.
+struct BearerKey;
+
+impl utoipa::Modify for BearerKey {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let key = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "A merchant's API key; callers on the machine itself may leave it out",
+            ))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(key));
+    }
+}
+
+/// The routes and the document that describes them.
+pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi::OpenApi) {
+    let mut router = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(products::create, products::list))
+        .routes(routes!(products::show))
+        .routes(routes!(products::adjust_stock))
+        .routes(routes!(orders::create, orders::list))
+        .routes(routes!(orders::show))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(orders::extend))
+        .routes(routes!(coupons::create_rule, coupons::list_rules))
+        .routes(routes!(coupons::change_rule))
+        .routes(routes!(coupons::list))
+        .routes(routes!(coupons::show))
+        .routes(routes!(coupons::give))
+        .routes(routes!(merchants::create_account, merchants::list_accounts))
+        .routes(routes!(merchants::create, merchants::list))
+        .routes(routes!(merchants::show))
+        .routes(routes!(merchants::create_key, merchants::list_keys))
+        .routes(routes!(merchants::revoke_key))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::show_metrics));
+    if with_simulator {
+        router = router
+            .routes(routes!(simulator::pay))
+            .routes(routes!(simulator::show));
+    }
+    router.split_for_parts()
+}
+
+/// The OpenAPI 3.1 document of the whole API, the simulator's part too.
+pub fn openapi_document() -> utoipa::openapi::OpenApi {
+    routes(true).1
+}
+
+/// A handler that answers the document.
+pub(super) fn serve(
+    document: &utoipa::openapi::OpenApi,
+) -> impl Fn() -> std::future::Ready<Response> + Clone + Send + Sync + 'static {
+    let text = document
+        .to_pretty_json()
+        .expect("the document is made of texts and maps, which are always JSON");
+    let text = axum::body::Bytes::from(text);
+    move || {
+        let headers = [(CONTENT_TYPE, "application/json")];
+        std::future::ready((headers, text.clone()).into_response())
+    }
+}

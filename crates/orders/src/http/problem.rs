@@ -1,0 +1,303 @@
+//! Defines the errors of the HTTP API: problem documents (RFC 9457) with a stable type each.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder};
+
+/// Media type of a problem document.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+macro_rules! problem_kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $title:literal, $help:literal;)*) => {
+        /// What went wrong, as a machine tells it apart.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ProblemKind {
+            $($(#[$doc])* #[doc = $title] $name,)*
+        }
+
+        impl ProblemKind {
+            /// Every kind, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable code; the problem's `type` is `/problems/` and this.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The HTTP status.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// The same short sentence for every occurrence.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What to do about it.
+            pub fn help(self) -> &'static str {
+                match self { $(Self::$name => $help,)* }
+            }
+        }
+    };
+}
+
+problem_kinds! {
+    MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read",
+        "The body is not JSON, or a query parameter or header cannot be read. `detail` says where. Nothing was done.";
+    IdempotencyKeyMissing = "idempotency_key_missing", BAD_REQUEST, "The Idempotency-Key header is missing",
+        "Every POST that creates something needs an `Idempotency-Key` header: 1 to 128 visible characters, new for each thing to create and the same for each repetition. A UUID does well.";
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "The API key is missing or unknown",
+        "Send `Authorization: Bearer KEY` with a key of the merchant. Only requests from this machine itself may leave it out.";
+    CallbackRejected = "callback_rejected", UNAUTHORIZED, "The callback is not believed",
+        "The signature does not fit the body and the account, or it is more than 5 minutes away from now. Nothing was done; the gateway repeats the callback.";
+    Forbidden = "forbidden", FORBIDDEN, "This is for the operator",
+        "Merchants, API keys and the global pause belong to the operator: call from this machine without a key, or with the operator's key.";
+    NotFound = "not_found", NOT_FOUND, "There is no such thing",
+        "Nothing has this id, or it belongs to another merchant, or the path is none of the API's.";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method",
+        "The `Allow` header lists the methods that the path takes.";
+    OrderState = "order_state", CONFLICT, "The order's state does not allow this",
+        "Somebody or something was faster: `state` is the order's present state. Read the order again and decide anew.";
+    DeadlineReached = "deadline_reached", CONFLICT, "The order's deadline has been reached",
+        "From its deadline on an order takes no payment and no later deadline. Create a new order.";
+    Duplicate = "duplicate", CONFLICT, "The number is taken",
+        "The merchant already has something under this number or name. It is not the same request repeated, for that would carry the same Idempotency-Key.";
+    InsufficientStock = "insufficient_stock", CONFLICT, "There is not enough stock",
+        "`available` units can be held at present. Ask for fewer, or later: unpaid orders give their stock back when they close.";
+    CouponUnusable = "coupon_unusable", CONFLICT, "The coupon cannot be used",
+        "It is held by another order, used, expired, or not for this buyer or currency; `detail` says which.";
+    AttemptNotPayable = "attempt_not_payable", CONFLICT, "The attempt takes no money",
+        "Only of the simulated gateway: the attempt is closed, expired or paid. `forced` pays all the same, as money does that arrives too late.";
+    RefundTooLarge = "refund_too_large", CONFLICT, "More than the payment has left",
+        "`left` minor units of the payment have not been refunded yet. Ask for at most that.";
+    IdempotencyInFlight = "idempotency_in_flight", CONFLICT, "The same request is still being answered",
+        "A request with the same Idempotency-Key has not been answered yet. Repeat this one after `Retry-After` seconds to get its answer.";
+    PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
+        "`detail` names the limit. Nothing was read beyond it.";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is not sent as JSON",
+        "Send `Content-Type: application/json`.";
+    Invalid = "invalid", UNPROCESSABLE_ENTITY, "A value is not allowed",
+        "`pointer` is the JSON pointer of the field, or `parameter` the name of the query parameter; `detail` says what is wrong and what would be right. Fields that the API does not know are refused too.";
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request",
+        "The key was used before with another path or body. Use a new key for a new request.";
+    GatewayRefused = "gateway_refused", UNPROCESSABLE_ENTITY, "The payment gateway refused",
+        "The gateway will not open this attempt; `detail` has its reason. No money can come of it. Start another attempt if the reason is gone.";
+    TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "The merchant has too many requests under way",
+        "Wait `Retry-After` seconds, then repeat with the same Idempotency-Key, with fewer requests at a time.";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "Something broke on our side",
+        "The server's log has the cause under the `X-Request-Id` of the answer. Whether the request took effect is not known: repeat it with the same Idempotency-Key.";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The platform is away for a moment",
+        "The platform starts or stops, or its database does not answer. Repeat after `Retry-After` seconds with the same Idempotency-Key.";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The server has too many requests under way",
+        "Nothing was done. Repeat after `Retry-After` seconds.";
+    TimedOut = "timed_out", SERVICE_UNAVAILABLE, "The request took too long",
+        "Whether it took effect is not known: repeat it with the same Idempotency-Key, or read the resource.";
+}
+
+/// An error answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    kind: ProblemKind,
+    detail: String,
+    members: Map<String, Value>,
+    retry_after_s: Option<u32>,
+    /// What the log is to say and the caller is not to see.
+    cause: Option<Cause>,
+}
+
+/// Why a request failed, for the log; travels in the extensions of the response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause(pub(super) String);
+
+impl Problem {
+    /// A problem; `detail` says what happened this time, to what, and what would be right.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            members: Map::new(),
+            retry_after_s: None,
+            cause: None,
+        }
+    }
+
+    /// A value that is not allowed, with the JSON pointer of its field.
+    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(ProblemKind::Invalid, detail).with("pointer", pointer.into())
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+
+    /// Adds a member that a program can use.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says after how many seconds the same request may work.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Notes for the log why the request failed.
+    pub(super) fn cause(mut self, cause: String) -> Self {
+        self.cause = Some(Cause(cause));
+        self
+    }
+
+    /// The document.
+    pub(super) fn to_json(&self) -> Value {
+        let mut body = self.members.clone();
+        let kind = self.kind;
+        body.insert(
+            "type".to_owned(),
+            format!("/problems/{}", kind.code()).into(),
+        );
+        body.insert("title".to_owned(), kind.title().into());
+        body.insert("status".to_owned(), kind.status().as_u16().into());
+        body.insert("detail".to_owned(), self.detail.clone().into());
+        Value::Object(body)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.to_json().to_string()));
+        *response.status_mut() = self.kind.status();
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(cause);
+        }
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.kind == ProblemKind::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// An error answer as the OpenAPI document describes it.
+#[derive(Debug, ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct ProblemBody {
+    /// `/problems/` and the stable code.
+    #[schema(example = "/problems/not_found")]
+    r#type: String,
+    /// The same short sentence for every occurrence.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What happened this time.
+    detail: String,
+    /// JSON pointer of the field that is not allowed.
+    pointer: Option<String>,
+    /// The order's present state, where that was in the way.
+    state: Option<String>,
+}
+
+/// The error answers of every operation.
+pub(super) struct Problems;
+
+impl utoipa::IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let schema = utoipa::openapi::Ref::from_schema_name("Problem");
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new()
+            .description("A problem document; docs/problems.md lists the types")
+            .content(PROBLEM_JSON, content)
+            .build();
+        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
+    }
+}
+
+/// The documentation of every kind of problem, in Markdown: docs/problems.md.
+pub fn problems_markdown() -> String {
+    let mut text = String::from(
+        "# Problem types\n\nErrors of the HTTP API are problem documents (RFC 9457, `application/problem+json`). `type` is one of the\n\
+         paths below and stable; `title` and `status` belong to it; `detail` tells this occurrence for a person. A running\n\
+         platform answers each path with its explanation.\n",
+    );
+    for kind in ProblemKind::ALL {
+        text.push('\n');
+        text.push_str(&kind.markdown());
+    }
+    text
+}
+
+impl ProblemKind {
+    /// The documentation of this kind, in Markdown.
+    pub(super) fn markdown(self) -> String {
+        format!(
+            "## /problems/{}\n\n**{}** (status {}). {}\n",
+            self.code(),
+            self.title(),
+            self.status().as_u16(),
+            self.help()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_errors_have_error_statuses() {
+        let mut codes: Vec<_> = ProblemKind::ALL.iter().map(|kind| kind.code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ProblemKind::ALL.len());
+        for kind in ProblemKind::ALL {
+            let status = kind.status();
+            assert!(status.is_client_error() || status.is_server_error());
+        }
+    }
+
+    #[test]
+    fn a_problem_document_has_the_standard_members_and_its_own() {
+        let problem = Problem::invalid("/lines/0/quantity", "0 is too few").retry_after(3);
+        let body = problem.to_json();
+        let expected = serde_json::json!({
+            "type": "/problems/invalid",
+            "title": "A value is not allowed",
+            "status": 422,
+            "detail": "0 is too few",
+            "pointer": "/lines/0/quantity",
+        });
+        assert_eq!(body, expected);
+        let response = problem.into_response();
+        assert_eq!(response.headers()[CONTENT_TYPE], PROBLEM_JSON);
+        assert_eq!(response.headers()[RETRY_AFTER], "3");
+    }
+
+    #[test]
+    fn the_documentation_is_in_step() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/problems.md");
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, problems_markdown()).unwrap();
+            return;
+        }
+        assert!(
+            written == problems_markdown(),
+            "docs/problems.md is out of date; run the tests of `orders` with UPDATE_DOCS=1"
+        );
+    }
+}

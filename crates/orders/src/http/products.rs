@@ -1,0 +1,190 @@
+//! Provides products over HTTP.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::ApiState;
+use super::auth::Merchant;
+use super::extract::{
+    Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson, StrictQuery, page_limit,
+};
+use super::problem::{Problem, Problems};
+use super::time::Instant;
+use crate::ids::ProductId;
+use crate::money::Currency;
+use crate::product::{self, NewProduct};
+
+/// A product to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewProduct)]
+pub(super) struct NewProductBody {
+    /// What people call it.
+    #[schema(example = "Concert ticket", max_length = 200)]
+    name: String,
+    /// Price of one unit, in minor units of the currency.
+    #[schema(minimum = 0, example = 4900)]
+    price_minor: i64,
+    /// ISO 4217 code.
+    #[schema(value_type = String, example = "EUR")]
+    currency: Currency,
+    /// Units to begin with.
+    #[schema(minimum = 0, example = 100)]
+    stock: i64,
+}
+
+/// Something that is sold.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Product {
+    /// Its id.
+    #[schema(value_type = String, example = "prd_01h455vb4pex5vsknk084sn02q")]
+    id: ProductId,
+    /// What people call it.
+    name: String,
+    /// Price of one unit, in minor units of the currency.
+    price_minor: i64,
+    /// ISO 4217 code.
+    #[schema(value_type = String, example = "EUR")]
+    currency: Currency,
+    /// Units that can be held now.
+    available: i64,
+    /// All units ever put in; the difference to `available` is held or sold.
+    stocked: i64,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Instant,
+}
+
+/// A change of a product's stock.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StockChange {
+    /// Units to put in, or to take out if negative; never more than are available.
+    #[schema(example = 10)]
+    delta: i64,
+}
+
+/// Which products to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<ProductId>,
+    /// Most products of the page, up to 200; 50 if left out.
+    limit: Option<usize>,
+}
+
+impl From<product::Product> for Product {
+    fn from(product: product::Product) -> Self {
+        Self {
+            id: product.id,
+            name: product.name,
+            price_minor: product.price_minor,
+            currency: product.currency,
+            available: product.available,
+            stocked: product.stocked,
+            created_at: Instant(product.created_ms),
+        }
+    }
+}
+
+/// Makes a product.
+#[utoipa::path(
+    post,
+    path = "/v1/products",
+    tag = "products",
+    params(("Idempotency-Key" = String, Header, description = "Names this request")),
+    request_body = NewProductBody,
+    responses((status = 201, description = "The product", body = Product), Problems)
+)]
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    key: IdempotencyKey,
+    KeyedJson { value, bytes }: KeyedJson<NewProductBody>,
+) -> Result<Created<Product>, Problem> {
+    let keyed = state.keyed(&merchant.id, &key, "POST /v1/products", &bytes)?;
+    let new = NewProduct {
+        name: value.name,
+        price_minor: value.price_minor,
+        currency: value.currency,
+        stock: value.stock,
+    };
+    let answered = state
+        .platform()
+        .create_product(&merchant.id, new, Some(keyed.idempotency.clone()))
+        .await?;
+    Ok(Created {
+        location: format!("/v1/products/{}", answered.value.id),
+        value: answered.value.into(),
+        replayed: answered.replayed,
+    })
+}
+
+/// Lists products, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/products",
+    tag = "products",
+    params(ListQuery),
+    responses((status = 200, description = "A page of products", body = Page<Product>), Problems)
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    StrictQuery(query): StrictQuery<ListQuery>,
+) -> Result<Json<Page<Product>>, Problem> {
+    let limit = page_limit(query.limit)?;
+    let products = state
+        .platform()
+        .products(&merchant.id, query.cursor, limit)
+        .await?;
+    let next = products.last().filter(|_| products.len() == limit);
+    Ok(Json(Page {
+        next_cursor: next.map(|product| product.id.to_string()),
+        items: products.into_iter().map(Product::from).collect(),
+    }))
+}
+
+/// Shows a product.
+#[utoipa::path(
+    get,
+    path = "/v1/products/{id}",
+    tag = "products",
+    params(("id" = String, Path, description = "The product")),
+    responses((status = 200, description = "The product", body = Product), Problems)
+)]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    PathId(id): PathId<ProductId>,
+) -> Result<Json<Product>, Problem> {
+    let product = state.platform().product(&merchant.id, id).await?;
+    Ok(Json(product.into()))
+}
+
+/// Puts units of a product in, or takes them out.
+#[utoipa::path(
+    post,
+    path = "/v1/products/{id}/stock",
+    tag = "products",
+    params(("id" = String, Path, description = "The product")),
+    request_body = StockChange,
+    responses((status = 200, description = "The product", body = Product), Problems)
+)]
+pub(super) async fn adjust_stock(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    PathId(id): PathId<ProductId>,
+    StrictJson(change): StrictJson<StockChange>,
+) -> Result<Json<Product>, Problem> {
+    let product = state
+        .platform()
+        .adjust_stock(&merchant.id, id, change.delta)
+        .await?;
+    Ok(Json(product.into()))
+}

@@ -1,0 +1,156 @@
+//! Checks what all routes have in common: ids, credentials, strict bodies, limits, unknown paths.
+
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use super::rig::OPERATOR_KEY;
+use super::{Api, Call};
+use crate::http::problem::ProblemKind;
+use crate::limits::BODY_BYTES_MAX;
+
+fn product() -> serde_json::Value {
+    json!({ "name": "Ticket", "price_minor": 100, "currency": "EUR", "stock": 5 })
+}
+
+fn create() -> Call {
+    Call::new(Method::POST, "/v1/products")
+        .json(&product())
+        .header("idempotency-key", "k")
+}
+
+#[tokio::test]
+async fn a_given_request_id_is_echoed_and_a_bad_one_is_replaced() {
+    let api = Api::start().await;
+    let call = Call::new(Method::GET, "/healthz").header("x-request-id", "abc-1");
+    assert_eq!(api.call(call).await.headers["x-request-id"], "abc-1");
+    let long = "x".repeat(129);
+    for bad in ["with blank", long.as_str()] {
+        let call = Call::new(Method::GET, "/healthz").header("x-request-id", bad);
+        let reply = api.call(call).await;
+        let id = reply.headers["x-request-id"].to_str().unwrap();
+        assert!(id.starts_with("req_"), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems() {
+    let api = Api::start().await;
+    api.get("/v2/orders").await.problem("not_found");
+    api.get("/").await.problem("not_found");
+    let reply = api.call(Call::new(Method::PATCH, "/v1/orders")).await;
+    reply.problem("method_not_allowed");
+    let allowed = reply.headers["allow"].to_str().unwrap();
+    assert!(
+        allowed.contains("GET") && allowed.contains("POST"),
+        "{allowed}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_is_read_strictly() {
+    let api = Api::start().await;
+    let reply = api.call(create().json(&json!({ "name": "x" }))).await;
+    assert_eq!(reply.problem("invalid")["pointer"], "");
+    let mut unknown = product();
+    unknown["colour"] = json!("red");
+    let reply = api.call(create().json(&unknown)).await;
+    let problem = reply.problem("invalid");
+    assert_eq!(problem["pointer"], "/colour");
+    assert!(problem["detail"].as_str().unwrap().contains("colour"));
+    let reply = api.call(create().body("{")).await;
+    reply.problem("malformed_request");
+    let reply = api
+        .call(create().header("content-type", "text/plain"))
+        .await;
+    reply.problem("unsupported_media_type");
+    let reply = api
+        .call(create().body(vec![b' '; BODY_BYTES_MAX + 1]))
+        .await;
+    reply.problem("payload_too_large");
+}
+
+#[tokio::test]
+async fn a_query_and_a_path_are_read_strictly() {
+    let api = Api::start().await;
+    for query in ["colour=red", "limit=many", "cursor=xyz", "state=lost"] {
+        let reply = api.get(&format!("/v1/orders?{query}")).await;
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+        reply.problem("invalid");
+    }
+    let reply = api.get("/v1/orders?limit=201").await;
+    assert_eq!(reply.problem("invalid")["parameter"], "limit");
+    let reply = api.get("/v1/orders/prd_01h455vb4pex5vsknk084sn02q").await;
+    reply.problem("not_found");
+}
+
+#[tokio::test]
+async fn a_create_needs_a_proper_idempotency_key() {
+    let api = Api::start().await;
+    let reply = api.post("/v1/products", product()).await;
+    reply.problem("idempotency_key_missing");
+    let long = "k".repeat(129);
+    for bad in ["", "with blank", long.as_str()] {
+        let reply = api.call(create().header("idempotency-key", bad)).await;
+        reply.problem("malformed_request");
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_asked_for_unless_the_caller_is_here() {
+    let api = Api::start().await;
+    let list = || Call::new(Method::GET, "/v1/orders");
+    let reply = api.call(list().elsewhere()).await;
+    reply.problem("unauthenticated");
+    assert_eq!(reply.headers["www-authenticate"], "Bearer");
+    for call in [
+        list().bearer("dtk_unknown"),
+        list().header("authorization", "Basic YTpi"),
+        list().header("authorization", "Bearer "),
+        list().header("host", "shop.example"),
+        list().header("origin", "https://shop.example"),
+        list().header("x-forwarded-for", "192.0.2.1"),
+    ] {
+        api.call(call).await.problem("unauthenticated");
+    }
+    let reply = api.call(list().header("host", "127.0.0.1:8080")).await;
+    reply.ok();
+    let operator = list().elsewhere().bearer(OPERATOR_KEY);
+    api.call(operator).await.ok();
+}
+
+#[tokio::test]
+async fn the_process_tells_how_it_is() {
+    let api = Api::start().await;
+    assert_eq!(api.get("/healthz").await.ok()["status"], "ok");
+    assert_eq!(api.get("/readyz").await.ok()["status"], "ok");
+    let figures = api.get("/metrics").await;
+    assert!(figures.text.contains("duetime_http_requests_total{"));
+    assert!(figures.text.contains("route=\"/healthz\""));
+    assert!(
+        figures.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain")
+    );
+}
+
+#[tokio::test]
+async fn every_type_of_problem_has_its_page() {
+    let api = Api::start().await;
+    for kind in ProblemKind::ALL {
+        let reply = api.get(&format!("/problems/{}", kind.code())).await;
+        assert_eq!(reply.status, StatusCode::OK);
+        assert!(reply.text.contains(kind.title()));
+    }
+    api.get("/problems/nothing").await.problem("not_found");
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_the_one_on_record() {
+    let api = Api::start().await;
+    let reply = api.get("/openapi.json").await;
+    assert_eq!(reply.headers["content-type"], "application/json");
+    let document = reply.json();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    insta::assert_json_snapshot!("openapi", document);
+}

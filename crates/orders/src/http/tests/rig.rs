@@ -1,0 +1,175 @@
+//! Provides the tests' platform behind the router, and short ways to call it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use broker::clock::ManualClock;
+use http::{HeaderMap, Method, Request, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+use crate::gateway::Gateways;
+use crate::gateway::simulator::{Simulator, SimulatorConfig};
+use crate::http::{ApiSettings, ApiState, OperatorKey, app, install_metrics};
+use crate::{Config, Running};
+
+/// 2026-11-24T09:00:00Z.
+pub(super) const START_MS: u64 = 1_795_510_800_000;
+/// The operator's key of every rig.
+pub(super) const OPERATOR_KEY: &str = "operator-secret";
+
+/// A platform with its API.
+pub(super) struct Api {
+    pub(super) router: Router,
+    pub(super) state: ApiState,
+    pub(super) clock: ManualClock,
+    running: Running,
+    _folder: TempDir,
+}
+
+/// A request to make.
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    peer: SocketAddr,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+}
+
+impl Api {
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(START_MS);
+        let shared: Arc<ManualClock> = Arc::new(clock.clone());
+        let simulator = Simulator::new(SimulatorConfig::default(), b"secret", shared.clone());
+        let settings = ApiSettings {
+            operator_key: Some(OperatorKey::new(OPERATOR_KEY)),
+            trust_loopback: true,
+            simulator: Some(simulator),
+        };
+        let config = Config::new(folder.path().join("orders.db"));
+        let running = Running::open(config, shared.clone(), Gateways::default());
+        let running = running.await.unwrap();
+        running.platform.ensure_default_merchant().await.unwrap();
+        let figures = install_metrics().unwrap();
+        let state = ApiState::new(running.platform.clone(), shared, figures, settings);
+        Self {
+            router: app(state.clone()),
+            state,
+            clock,
+            running,
+            _folder: folder,
+        }
+    }
+
+    /// Stops the platform in order.
+    pub(super) async fn stop(self) {
+        self.running.close().await;
+    }
+
+    pub(super) async fn call(&self, call: Call) -> Reply {
+        let mut request = Request::builder()
+            .method(call.method)
+            .uri(call.path)
+            .body(Body::from(call.body))
+            .unwrap();
+        *request.headers_mut() = call.headers;
+        request.extensions_mut().insert(ConnectInfo(call.peer));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Reply {
+        self.call(Call::new(Method::GET, path)).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.call(Call::new(Method::POST, path).json(&body)).await
+    }
+
+    /// Posts with an idempotency key that nobody else uses.
+    pub(super) async fn create(&self, path: &str, body: Value) -> Reply {
+        let key = uuid::Uuid::now_v7().to_string();
+        let call = Call::new(Method::POST, path).json(&body);
+        self.call(call.header("idempotency-key", &key)).await
+    }
+}
+
+impl Call {
+    pub(super) fn new(method: Method, path: &str) -> Self {
+        Self {
+            method,
+            path: path.to_owned(),
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+            peer: ([127, 0, 0, 1], 40_000).into(),
+        }
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, value.parse().unwrap());
+        self
+    }
+
+    pub(super) fn json(self, body: &Value) -> Self {
+        let text = body.to_string();
+        self.header("content-type", "application/json").body(text)
+    }
+
+    pub(super) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub(super) fn bearer(self, key: &str) -> Self {
+        let value = format!("Bearer {key}");
+        self.header("authorization", &value)
+    }
+
+    /// Makes the call from another machine.
+    pub(super) fn elsewhere(mut self) -> Self {
+        self.peer = ([192, 0, 2, 7], 40_000).into();
+        self
+    }
+}
+
+impl Reply {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    /// The answer of a request that worked.
+    pub(super) fn ok(&self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.text);
+        self.json()
+    }
+
+    /// The document of a problem, after checking what all of them have in common.
+    pub(super) fn problem(&self, code: &str) -> Value {
+        let body = self.json();
+        assert_eq!(body["type"], format!("/problems/{code}"), "{body}");
+        assert_eq!(body["status"], self.status.as_u16());
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert!(body["title"].is_string() && body["detail"].is_string());
+        assert!(self.headers.contains_key("x-request-id"));
+        body
+    }
+}
