@@ -39,13 +39,60 @@ pub fn install_metrics() -> Result<PrometheusHandle, MetricsTaken> {
     collection.clone().ok_or(MetricsTaken)
 }
 
-fn describe() {
-    metrics::describe_counter!(REQUESTS, "Requests answered, by method, route and status");
-    metrics::describe_histogram!(
+/// Figures that are counted, and what they count.
+const COUNTERS: [(&str, &str); 10] = [
+    (REQUESTS, "Requests answered, by method, route and status"),
+    ("duetime_orders_closed_total", "Orders closed, by reason"),
+    ("duetime_orders_paid_total", "Orders paid"),
+    (
+        "duetime_payments_not_accepted_total",
+        "Payments that came late, twice or wrong and are refunded, by kind",
+    ),
+    (
+        "duetime_lost_races_total",
+        "Transitions that came too late, by transition and cause",
+    ),
+    (
+        "duetime_timers_total",
+        "Timer messages, by what became of them and kind",
+    ),
+    (
+        "duetime_timers_rearmed_total",
+        "Timers armed again, by kind",
+    ),
+    (
+        "duetime_sweeper_finds_total",
+        "What the sweeper found that its timer should have done, by kind; the target is 0",
+    ),
+    (
+        "duetime_needs_operator_total",
+        "Attempts and refunds given up until a person looks at them, by kind",
+    ),
+    (
+        "duetime_outbox_parked_total",
+        "Messages that the broker refuses for good",
+    ),
+];
+
+/// Durations that are collected, and what they are.
+const DURATIONS: [(&str, &str); 2] = [
+    (
         REQUEST_DURATION,
-        metrics::Unit::Seconds,
-        "How long requests took, by method and route"
-    );
+        "How long requests took, by method and route",
+    ),
+    (
+        "duetime_close_lag_seconds",
+        "From an order's deadline to its closing",
+    ),
+];
+
+fn describe() {
+    for (name, text) in COUNTERS {
+        metrics::describe_counter!(name, text);
+    }
+    for (name, text) in DURATIONS {
+        metrics::describe_histogram!(name, metrics::Unit::Seconds, text);
+    }
 }
 
 /// Counts an answered request.

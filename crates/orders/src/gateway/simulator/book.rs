@@ -143,6 +143,11 @@ impl Book {
             let reason = "the attempt has been closed".to_owned();
             return CreateOutcome::Rejected { reason };
         }
+        if attempt.plan.create_refused {
+            attempt.closed_at_ms.get_or_insert(now_ms);
+            let reason = "the gateway takes no payments of this kind".to_owned();
+            return CreateOutcome::Rejected { reason };
+        }
         attempt.request.get_or_insert_with(|| request.clone());
         if used_up(&mut attempt.plan.unknown_creates) {
             return CreateOutcome::Unknown { reason: lost() };

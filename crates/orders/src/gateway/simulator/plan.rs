@@ -14,6 +14,8 @@ pub struct Faults {
     pub slow_answer: f64,
     /// How long a slow answer takes, in ms.
     pub slow_answer_ms: u64,
+    /// The gateway refuses to open an attempt.
+    pub create_refused: f64,
     /// The request to open an attempt never arrives, so the gateway does not know the attempt.
     pub create_unreached: f64,
     /// The attempt is opened and the answer is lost.
@@ -59,6 +61,7 @@ impl Default for Faults {
         Self {
             slow_answer: 0.0,
             slow_answer_ms: 2_000,
+            create_refused: 0.0,
             create_unreached: 0.0,
             create_unknown: 0.0,
             query_unknown: 0.0,
@@ -92,6 +95,8 @@ const REORDER_HOLD_MS: u64 = 10_000;
 pub struct AttemptPlan {
     /// How long the gateway takes to answer each call, in ms.
     pub answer_delay_ms: u64,
+    /// The gateway refuses to open it.
+    pub create_refused: bool,
     /// So many requests to open the attempt never arrive.
     pub unreached_creates: u32,
     /// The answers to the first so many requests to open it are lost.
@@ -161,6 +166,7 @@ impl AttemptPlan {
             plan.refund_ms = faults.slow_refund_ms;
         }
         plan.refund_stuck = dice.falls(faults.refund_stuck);
+        plan.create_refused = dice.falls(faults.create_refused);
         plan.refund_refusals = if dice.falls(faults.refund_no_balance) {
             2
         } else {

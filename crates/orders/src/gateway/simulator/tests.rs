@@ -180,6 +180,22 @@ async fn a_request_that_never_arrived_is_not_found_and_not_closed() {
 }
 
 #[tokio::test]
+async fn a_refused_attempt_takes_no_money() {
+    let rig = rig(SimulatorConfig::default());
+    let plan = AttemptPlan {
+        create_refused: true,
+        ..AttemptPlan::default()
+    };
+    rig.simulator.script_order("ord_1", plan);
+    for _ in 0..2 {
+        let outcome = rig.gateway.create(&request()).await;
+        assert!(matches!(outcome, CreateOutcome::Rejected { .. }));
+    }
+    assert_eq!(rig.pay(), Err(PayRefused::UnknownAttempt));
+    assert_eq!(rig.gateway.query(ATTEMPT).await, QueryOutcome::Closed);
+}
+
+#[tokio::test]
 async fn closing_an_unknown_attempt_keeps_it_from_being_opened_later() {
     let rig = rig(SimulatorConfig::default());
     assert_eq!(rig.gateway.query(ATTEMPT).await, QueryOutcome::NotFound);
