@@ -28,6 +28,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod verify;
 
 pub use audit::{Actor, AuditEntry};
 pub use config::{Config, UnknownPolicy};
@@ -48,6 +49,7 @@ pub use platform::Platform;
 pub use product::{NewProduct, Product};
 pub use start::Running;
 pub use timer::TimerKind;
+pub use verify::{Finding, Tally};
 
 /// The clock's time as the database stores it, in ms since the Unix epoch.
 fn now_ms(clock: &dyn broker::clock::Clock) -> i64 {

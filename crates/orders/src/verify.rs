@@ -1,0 +1,198 @@
+//! Checks the invariants of the order platform against what lies in the database, from SQL alone.
+//!
+//! Every check is one statement that finds the rows which break a rule; none is the only good answer. The
+//! demo, `duetime verify` and the tests ask the same questions.
+
+use sqlx::Row as _;
+
+use crate::db::column;
+use crate::error::Result;
+use crate::ids::OrderId;
+use crate::platform::Platform;
+
+/// Rows a check names at the most.
+const EXAMPLES_MAX: i64 = 5;
+
+/// One rule and what breaks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule, in a few words.
+    pub rule: &'static str,
+    /// How many rows break it; 0 is the only good answer.
+    pub broken: u64,
+    /// Ids of some of them.
+    pub examples: Vec<String>,
+}
+
+/// What the platform holds, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Orders that wait for their payment or their deadline.
+    pub pending: u64,
+    /// Orders whose attempts are being closed at the gateway.
+    pub closing: u64,
+    /// Orders that were paid.
+    pub paid: u64,
+    /// Orders closed because their deadline passed.
+    pub closed_by_timeout: u64,
+    /// Orders closed by the buyer or the merchant.
+    pub cancelled: u64,
+    /// Payments that came for an order that could not take them, or were not what was asked.
+    pub payments_to_give_back: u64,
+    /// Of those, the ones whose refund the gateway has confirmed.
+    pub payments_given_back: u64,
+    /// Coupons issued.
+    pub coupons: u64,
+    /// Units put into stock, of all products.
+    pub stocked: u64,
+    /// Units available now.
+    pub available: u64,
+    /// Units held by orders that wait.
+    pub held: u64,
+    /// Units sold.
+    pub sold: u64,
+}
+
+/// The rules: a name, and a statement that yields the id of every row that breaks it.
+const RULES: [(&str, &str); 12] = [
+    (
+        "an order is never both paid and closed",
+        "select o.id from orders o join payment p on p.order_id = o.id where o.state = 4 and p.kind = 1
+         union select id from orders where paid_ms is not null and closed_ms is not null",
+    ),
+    (
+        "no order is closed by timeout before its deadline",
+        "select id from orders where state = 4 and close_reason = 1 and closed_ms < deadline_ms",
+    ),
+    (
+        "a paid order has its payment, or nothing to pay",
+        "select o.id from orders o left join payment p on p.id = o.payment_id and p.kind = 1
+         where o.state = 3 and p.id is null and o.total_minor > o.discount_minor",
+    ),
+    (
+        "stock is conserved",
+        "select p.id from product p where p.stocked <> p.available + (select coalesce(sum(h.quantity), 0)
+         from hold h where h.product_id = p.id and h.state in (1, 2))",
+    ),
+    (
+        "a closed order holds no stock",
+        "select o.id from orders o join hold h on h.order_id = o.id where o.state = 4 and h.state <> 3",
+    ),
+    (
+        "an order that waits holds its stock, a paid one has consumed it",
+        "select o.id from orders o join hold h on h.order_id = o.id
+         where (o.state in (1, 2) and h.state <> 1) or (o.state = 3 and h.state not in (2, 4))",
+    ),
+    (
+        "money that could not be taken is refunded, once",
+        "select p.id from payment p where p.kind <> 1
+         and (select count(*) from refund r where r.auto_payment_id = p.id) <> 1",
+    ),
+    (
+        "no payment is refunded beyond its amount",
+        "select p.id from payment p where (select coalesce(sum(r.amount_minor), 0) from refund r
+         where r.payment_id = p.id) > p.amount_minor",
+    ),
+    (
+        "an order has at most one coupon of a rule",
+        "select source_order_id as id from coupon group by source_order_id, rule_id having count(*) > 1",
+    ),
+    (
+        "a coupon was earned by a paid order",
+        "select c.id from coupon c join orders o on o.id = c.source_order_id where o.state <> 3",
+    ),
+    (
+        "every order that waits has its timer",
+        "select o.id from orders o where o.state in (1, 2)
+         and not exists (select 1 from timer t where t.kind = o.state and t.id = o.id)",
+    ),
+    (
+        "every attempt and refund under way has its timer",
+        "select a.id from attempt a where a.state = 1
+         and not exists (select 1 from timer t where t.kind = 3 and t.id = a.id)
+         union all select r.id from refund r where r.state in (1, 2, 3, 5)
+         and not exists (select 1 from timer t where t.kind = 4 and t.id = r.id)",
+    ),
+];
+
+impl Platform {
+    /// Checks every rule and tells what breaks it. Reads whole tables: meant for people and tests.
+    pub async fn verify(&self) -> Result<Vec<Finding>> {
+        let mut findings = Vec::with_capacity(RULES.len());
+        for (rule, statement) in RULES {
+            let count = format!("select count(*) from ({statement})");
+            let broken: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+                .fetch_one(self.readers())
+                .await?;
+            let examples = if broken == 0 {
+                Vec::new()
+            } else {
+                self.examples(statement).await?
+            };
+            findings.push(Finding {
+                rule,
+                broken: u64::try_from(broken).unwrap_or(0),
+                examples,
+            });
+        }
+        Ok(findings)
+    }
+
+    async fn examples(&self, statement: &'static str) -> Result<Vec<String>> {
+        let some = format!("select hex(id) as id from ({statement}) limit ?");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(some))
+            .bind(EXAMPLES_MAX)
+            .fetch_all(self.readers())
+            .await?;
+        rows.iter().map(|row| column(row, "id")).collect()
+    }
+
+    /// Counts what the platform holds.
+    pub async fn tally(&self) -> Result<Tally> {
+        let row = sqlx::query(
+            "select
+               (select count(*) from orders where state = 1) as pending,
+               (select count(*) from orders where state = 2) as closing,
+               (select count(*) from orders where state = 3) as paid,
+               (select count(*) from orders where state = 4 and close_reason = 1) as closed_by_timeout,
+               (select count(*) from orders where state = 4 and close_reason <> 1) as cancelled,
+               (select count(*) from payment where kind <> 1) as payments_to_give_back,
+               (select count(*) from refund where auto_payment_id is not null and state = 4) as payments_given_back,
+               (select count(*) from coupon) as coupons,
+               (select coalesce(sum(stocked), 0) from product) as stocked,
+               (select coalesce(sum(available), 0) from product) as available,
+               (select coalesce(sum(quantity), 0) from hold where state = 1) as held,
+               (select coalesce(sum(quantity), 0) from hold where state = 2) as sold",
+        )
+        .fetch_one(self.readers())
+        .await?;
+        let number = |name: &'static str| -> Result<u64> {
+            let number: i64 = row.try_get(name)?;
+            Ok(u64::try_from(number).unwrap_or(0))
+        };
+        Ok(Tally {
+            pending: number("pending")?,
+            closing: number("closing")?,
+            paid: number("paid")?,
+            closed_by_timeout: number("closed_by_timeout")?,
+            cancelled: number("cancelled")?,
+            payments_to_give_back: number("payments_to_give_back")?,
+            payments_given_back: number("payments_given_back")?,
+            coupons: number("coupons")?,
+            stocked: number("stocked")?,
+            available: number("available")?,
+            held: number("held")?,
+            sold: number("sold")?,
+        })
+    }
+
+    /// How long after its deadline each order that was closed by timeout was closed, in ms.
+    pub async fn close_lags_ms(&self) -> Result<Vec<(OrderId, i64)>> {
+        let rows = sqlx::query("select id, closed_ms - deadline_ms as lag_ms from orders where state = 4 and close_reason = 1")
+            .fetch_all(self.readers())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((column(row, "id")?, column(row, "lag_ms")?)))
+            .collect()
+    }
+}
