@@ -91,6 +91,10 @@ const REORDER_HOLD_MS: u64 = 10_000;
 /// What befalls one attempt: drawn from [`Faults`], or written by a test.
 ///
 /// The default is an attempt to which nothing happens.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fault of its own, and they combine freely"
+)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttemptPlan {
     /// How long the gateway takes to answer each call, in ms.
