@@ -1,0 +1,359 @@
+//! Defines what a client of a broker knows: the facts the oracle judges by, and their form as lines of text.
+
+use std::fmt;
+use std::str::FromStr;
+
+use engine::{MessageHandle, Place, Recall, ReceiptHandle};
+
+/// Something a client did, or an answer it got. Numbers name messages; they are their bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A send begins; the message is not to be delivered before `asked_ms`.
+    Sending {
+        /// The message.
+        number: u64,
+        /// The topic, by its index.
+        topic: usize,
+        /// The message group.
+        message_group: Option<u8>,
+        /// Earliest due time, in ms of the engine clock.
+        asked_ms: u64,
+    },
+    /// A send was answered with success.
+    Sent {
+        /// The message.
+        number: u64,
+        /// Its handle.
+        handle: MessageHandle,
+    },
+    /// A send was refused.
+    Refused {
+        /// The message.
+        number: u64,
+    },
+    /// A recall begins.
+    Recalling {
+        /// The message.
+        number: u64,
+    },
+    /// A recall was answered.
+    Recalled {
+        /// The message.
+        number: u64,
+        /// The answer.
+        verdict: Recall,
+        /// When it was answered, in ms of the engine clock.
+        now_ms: u64,
+    },
+    /// A reschedule begins; the message is not to be delivered before `asked_ms` if it succeeds.
+    Moving {
+        /// The message.
+        number: u64,
+        /// Earliest due time, in ms of the engine clock.
+        asked_ms: u64,
+    },
+    /// A reschedule was answered with success.
+    Moved {
+        /// The message.
+        number: u64,
+        /// Its new handle.
+        handle: MessageHandle,
+    },
+    /// A reschedule was answered without one.
+    NotMoved {
+        /// The message.
+        number: u64,
+        /// [`Recall::TooLate`] or [`Recall::Unknown`].
+        verdict: Recall,
+        /// When it was answered, in ms of the engine clock.
+        now_ms: u64,
+    },
+    /// A message was delivered.
+    Delivered {
+        /// The message.
+        number: u64,
+        /// The consumer group, by its index.
+        group: usize,
+        /// The delivery.
+        handle: ReceiptHandle,
+        /// When, in ms of the engine clock.
+        now_ms: u64,
+        /// Before when it is not to come again, in ms of the engine clock.
+        until_ms: u64,
+    },
+    /// A delivery ends, or may end from now on: a negative acknowledgement, a shorter lease.
+    Ending {
+        /// The message.
+        number: u64,
+        /// The consumer group, by its index.
+        group: usize,
+    },
+    /// An acknowledgement begins.
+    Acking {
+        /// The message.
+        number: u64,
+        /// The consumer group, by its index.
+        group: usize,
+    },
+    /// An acknowledgement was refused, as one of an expired handle.
+    NotAcked {
+        /// The message.
+        number: u64,
+        /// The consumer group, by its index.
+        group: usize,
+    },
+    /// An acknowledgement was answered with success.
+    Acked {
+        /// The message.
+        number: u64,
+        /// The consumer group, by its index.
+        group: usize,
+    },
+    /// A message came from the dead-letter topic of a group.
+    Dead {
+        /// The message.
+        number: u64,
+        /// The consumer group, by its index.
+        group: usize,
+    },
+    /// The broker ended; what was not answered is unknown.
+    Crashed,
+}
+
+fn verdict_name(verdict: Recall) -> &'static str {
+    match verdict {
+        Recall::Cancelled => "cancelled",
+        Recall::TooLate => "late",
+        Recall::Unknown => "unknown",
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sending {
+                number,
+                topic,
+                message_group,
+                asked_ms,
+            } => {
+                // Message groups are counted from 1 here; 0 is none.
+                let message_group = message_group.map_or(0, |group| u64::from(group) + 1);
+                write!(to, "sending {number} {topic} {message_group} {asked_ms}")
+            }
+            Self::Sent { number, handle } => write!(to, "sent {number} {handle}"),
+            Self::Refused { number } => write!(to, "refused {number}"),
+            Self::Recalling { number } => write!(to, "recalling {number}"),
+            Self::Recalled {
+                number,
+                verdict,
+                now_ms,
+            } => {
+                write!(to, "recalled {number} {} {now_ms}", verdict_name(*verdict))
+            }
+            Self::Moving { number, asked_ms } => write!(to, "moving {number} {asked_ms}"),
+            Self::Moved { number, handle } => write!(to, "moved {number} {handle}"),
+            Self::NotMoved {
+                number,
+                verdict,
+                now_ms,
+            } => {
+                write!(to, "not-moved {number} {} {now_ms}", verdict_name(*verdict))
+            }
+            Self::Delivered {
+                number,
+                group,
+                handle,
+                now_ms,
+                until_ms,
+            } => {
+                write!(
+                    to,
+                    "delivered {number} {group} {handle} {now_ms} {until_ms}"
+                )
+            }
+            Self::Ending { number, group } => write!(to, "ending {number} {group}"),
+            Self::Acking { number, group } => write!(to, "acking {number} {group}"),
+            Self::Acked { number, group } => write!(to, "acked {number} {group}"),
+            Self::NotAcked { number, group } => write!(to, "not-acked {number} {group}"),
+            Self::Dead { number, group } => write!(to, "dead {number} {group}"),
+            Self::Crashed => write!(to, "crashed"),
+        }
+    }
+}
+
+/// A line is not a fact.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a fact: {0:?}")]
+pub struct NotAFact(String);
+
+impl FromStr for Fact {
+    type Err = NotAFact;
+
+    fn from_str(line: &str) -> Result<Self, NotAFact> {
+        parse(line).ok_or_else(|| NotAFact(line.to_owned()))
+    }
+}
+
+fn parse(line: &str) -> Option<Fact> {
+    fn next<T: FromStr>(words: &mut std::str::SplitWhitespace<'_>) -> Option<T> {
+        words.next()?.parse().ok()
+    }
+    let words = &mut line.split_whitespace();
+    let name = words.next()?;
+    if name == "crashed" {
+        return Some(Fact::Crashed);
+    }
+    let number = next(words)?;
+    Some(match name {
+        "sending" => Fact::Sending {
+            number,
+            topic: next(words)?,
+            message_group: next::<u8>(words)?.checked_sub(1),
+            asked_ms: next(words)?,
+        },
+        "sent" => Fact::Sent {
+            number,
+            handle: next(words)?,
+        },
+        "refused" => Fact::Refused { number },
+        "recalling" => Fact::Recalling { number },
+        "recalled" => Fact::Recalled {
+            number,
+            verdict: verdict(words)?,
+            now_ms: next(words)?,
+        },
+        "moving" => Fact::Moving {
+            number,
+            asked_ms: next(words)?,
+        },
+        "moved" => Fact::Moved {
+            number,
+            handle: next(words)?,
+        },
+        "not-moved" => Fact::NotMoved {
+            number,
+            verdict: verdict(words)?,
+            now_ms: next(words)?,
+        },
+        "delivered" => Fact::Delivered {
+            number,
+            group: next(words)?,
+            handle: next(words)?,
+            now_ms: next(words)?,
+            until_ms: next(words)?,
+        },
+        "ending" => Fact::Ending {
+            number,
+            group: next(words)?,
+        },
+        "acking" => Fact::Acking {
+            number,
+            group: next(words)?,
+        },
+        "not-acked" => Fact::NotAcked {
+            number,
+            group: next(words)?,
+        },
+        "acked" => Fact::Acked {
+            number,
+            group: next(words)?,
+        },
+        "dead" => Fact::Dead {
+            number,
+            group: next(words)?,
+        },
+        _ => return None,
+    })
+}
+
+fn verdict(words: &mut std::str::SplitWhitespace<'_>) -> Option<Recall> {
+    let name = words.next()?;
+    [Recall::Cancelled, Recall::TooLate, Recall::Unknown]
+        .into_iter()
+        .find(|verdict| verdict_name(*verdict) == name)
+}
+
+/// The place of a message handle or a receipt, told shortly.
+pub(crate) fn place_text(place: Place) -> String {
+    format!("{}/{}", place.due_ms, place.sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_come_back_from_their_lines() {
+        let place = Place {
+            due_ms: 7,
+            sequence: 9,
+            level: 1,
+        };
+        let handle = MessageHandle {
+            topic: 1,
+            queue: 2,
+            place,
+            identity: 3,
+        };
+        let receipt = ReceiptHandle {
+            topic: 1,
+            group: 4,
+            generation: 1,
+            queue: 2,
+            place,
+            attempt: 1,
+            retry: Some(place),
+        };
+        let number = 5;
+        let facts = [
+            Fact::Sending {
+                number,
+                topic: 1,
+                message_group: Some(0),
+                asked_ms: 8,
+            },
+            Fact::Sending {
+                number,
+                topic: 1,
+                message_group: None,
+                asked_ms: 8,
+            },
+            Fact::Sent { number, handle },
+            Fact::Refused { number },
+            Fact::Recalling { number },
+            Fact::Recalled {
+                number,
+                verdict: Recall::TooLate,
+                now_ms: 1,
+            },
+            Fact::Moving {
+                number,
+                asked_ms: 3,
+            },
+            Fact::Moved { number, handle },
+            Fact::NotMoved {
+                number,
+                verdict: Recall::Unknown,
+                now_ms: 1,
+            },
+            Fact::Delivered {
+                number,
+                group: 1,
+                handle: receipt,
+                now_ms: 2,
+                until_ms: 3,
+            },
+            Fact::Ending { number, group: 0 },
+            Fact::Acking { number, group: 0 },
+            Fact::Acked { number, group: 0 },
+            Fact::NotAcked { number, group: 0 },
+            Fact::Dead { number, group: 0 },
+            Fact::Crashed,
+        ];
+        for fact in facts {
+            assert_eq!(fact.to_string().parse(), Ok(fact));
+        }
+        assert!("sent x".parse::<Fact>().is_err() && "".parse::<Fact>().is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! Provides the store that fails: it keeps what is durable apart from what is not, and can be broken at any operation.
+//!
+//! The fault model: a batch is applied whole or not at all, and what survives a crash is a prefix of the
+//! batches, at least as long as the last sync that was reported. The batch at which the store failed may
+//! survive as well. Dropping a partition is not ordered with batches: it may survive where an earlier batch
+//! does not, and be undone where a later one survives.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use engine::{Batch, MemoryStore, PartitionId, Rows, Space, Store, StoreError};
+
+/// A change that is not known to be durable.
+#[derive(Clone, Debug)]
+enum Pending {
+    Batch(Batch),
+    Drop(PartitionId),
+}
+
+/// What becomes of dropped partitions in a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drops {
+    /// All of them are gone, whatever batches survive.
+    AtOnce,
+    /// Those that were not synced are there again.
+    Undone,
+}
+
+/// A store over two plain ones: what readers see, and what the disk is sure to hold.
+#[derive(Clone, Debug, Default)]
+pub struct FaultStore {
+    seen: MemoryStore,
+    durable: MemoryStore,
+    pending: VecDeque<Pending>,
+    operations: u64,
+    fail_at: Option<u64>,
+    failed: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the simulated disk is broken")]
+struct Broken;
+
+impl FaultStore {
+    /// Operations that changed the store so far.
+    pub fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    /// Makes the store fail at an operation, counted from 1, and ever after.
+    pub fn fail_at(&mut self, operation: u64) {
+        self.fail_at = Some(operation);
+    }
+
+    /// Changes that are not known to be durable.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many bytes the disk pretends to have free.
+    pub fn set_free_bytes(&mut self, free_bytes: u64) {
+        self.seen.set_free_bytes(free_bytes);
+        self.durable.set_free_bytes(free_bytes);
+    }
+
+    /// The first `count` pending changes are durable.
+    pub fn sync(&mut self, count: usize) -> Result<(), StoreError> {
+        self.check()?;
+        for _ in 0..count {
+            if let Some(pending) = self.pending.pop_front() {
+                settle(&mut self.durable, &pending)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the disk holds after a crash that `kept` pending changes survived.
+    pub fn crash(mut self, kept: usize, drops: Drops) -> Result<Self, StoreError> {
+        for (index, pending) in self.pending.iter().enumerate() {
+            let survives = match pending {
+                Pending::Batch(_) => index < kept,
+                Pending::Drop(_) => drops == Drops::AtOnce,
+            };
+            if survives {
+                settle(&mut self.durable, pending)?;
+            }
+        }
+        Ok(Self {
+            seen: self.durable.clone(),
+            durable: self.durable,
+            operations: self.operations,
+            ..Self::default()
+        })
+    }
+
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.operations += 1;
+        self.failed |= self.fail_at.is_some_and(|at| self.operations >= at);
+        if self.failed {
+            return Err(StoreError::Failed {
+                action: "was tested",
+                source: Box::new(Broken),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn settle(store: &mut MemoryStore, pending: &Pending) -> Result<(), StoreError> {
+    match pending {
+        Pending::Batch(batch) => store.apply(batch),
+        Pending::Drop(partition) => store.drop_partition(*partition),
+    }
+}
+
+impl Store for FaultStore {
+    fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        // The batch that could not be reported may be on the disk nevertheless.
+        self.pending.push_back(Pending::Batch(batch.clone()));
+        self.check()?;
+        self.seen.apply(batch)
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.seen.get(space, key)
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Rows<'_>, StoreError> {
+        self.seen.scan(space, from, to)
+    }
+
+    fn partitions(&self) -> Vec<PartitionId> {
+        self.seen.partitions()
+    }
+
+    fn drop_partition(&mut self, partition: PartitionId) -> Result<(), StoreError> {
+        self.pending.push_back(Pending::Drop(partition));
+        self.check()?;
+        self.seen.drop_partition(partition)
+    }
+
+    fn free_bytes(&self) -> Result<u64, StoreError> {
+        self.seen.free_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(key: u8) -> Batch {
+        let mut batch = Batch::default();
+        batch.put(Space::Meta, &[key], |_| ());
+        batch
+    }
+
+    fn keys(store: &FaultStore) -> Vec<u8> {
+        let rows = store.scan(Space::Meta, &[0], &[255]).unwrap();
+        rows.map(|row| row.unwrap().0[0]).collect()
+    }
+
+    #[test]
+    fn a_prefix_survives() {
+        let mut store = FaultStore::default();
+        for key in 1..=4 {
+            store.apply(&batch(key)).unwrap();
+        }
+        store.sync(1).unwrap();
+        assert_eq!(keys(&store), [1, 2, 3, 4]);
+        assert_eq!(keys(&store.clone().crash(0, Drops::AtOnce).unwrap()), [1]);
+        assert_eq!(keys(&store.crash(2, Drops::AtOnce).unwrap()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_batch_that_failed_may_survive() {
+        let mut store = FaultStore::default();
+        store.fail_at(2);
+        store.apply(&batch(1)).unwrap();
+        store.apply(&batch(2)).unwrap_err();
+        store.sync(1).unwrap_err();
+        assert_eq!(keys(&store.clone().crash(1, Drops::AtOnce).unwrap()), [1]);
+        assert_eq!(keys(&store.crash(2, Drops::AtOnce).unwrap()), [1, 2]);
+    }
+}

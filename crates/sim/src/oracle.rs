@@ -1,0 +1,671 @@
+//! Provides the oracle: it is told facts and says which of the broker's invariants they break.
+//!
+//! It knows nothing of how a broker works. Of each message it keeps what may be true: whether it exists, where
+//! it stands. An answer narrows that down; a crash before the answer leaves it open.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::limits::FLOOR_AHEAD_MS;
+use engine::{MessageHandle, Place, Recall, ReceiptHandle};
+
+use crate::fact::{Fact, place_text};
+
+/// An invariant is broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invariant {invariant} is broken: {what}")]
+pub struct Violation {
+    /// Its number in the list of the design.
+    pub invariant: u8,
+    /// What was seen.
+    pub what: String,
+}
+
+fn broken<T>(invariant: u8, what: impl Into<String>) -> Result<T, Violation> {
+    let what = what.into();
+    Err(Violation { invariant, what })
+}
+
+/// How the oracle judges.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Which consumer groups are FIFO, by index.
+    pub fifo: Vec<bool>,
+    /// Whether facts come in the order in which deliveries were made.
+    pub ordered: bool,
+    /// Most deliveries of a message to a group.
+    pub attempts_max: u16,
+    /// How long messages are kept past their due time, in ms.
+    pub retention_ms: u64,
+}
+
+/// What may be true of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Possible {
+    /// It was never stored.
+    Absent,
+    Cancelled,
+    /// It waits, or has come, at a place; one that is not known is not before `due_ms`.
+    At {
+        due_ms: u64,
+        place: Option<Place>,
+    },
+}
+
+impl Possible {
+    fn not_before(due_ms: u64) -> Self {
+        Self::At {
+            due_ms,
+            place: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    until_ms: u64,
+    run: u64,
+}
+
+/// What is known of a message in a consumer group.
+#[derive(Clone, Copy, Debug, Default)]
+struct InGroup {
+    lease: Option<Lease>,
+    deliveries: u32,
+    acked: bool,
+    dead: bool,
+    /// Acknowledgements that were begun and not answered.
+    acking: u32,
+    /// A crash came between an acknowledgement and its answer, and the message has not come since.
+    maybe_acked: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Story {
+    topic: usize,
+    message_group: Option<u8>,
+    possible: Vec<Possible>,
+    /// A recall or reschedule that was begun and not answered added these.
+    asked: Option<Possible>,
+    handle: Option<MessageHandle>,
+    groups: Vec<InGroup>,
+    /// Where it is noted among the awaited.
+    awaited: Option<Place>,
+}
+
+/// The newest place delivered in earlier turns, and the newest of the turn that goes on.
+#[derive(Clone, Copy, Debug)]
+struct Reached {
+    before: Place,
+    turn: u64,
+    newest: Place,
+}
+
+impl Reached {
+    /// Takes note of a place; tells whether it is in order.
+    fn pass(&mut self, turn: u64, place: Place, again: bool) -> bool {
+        if turn > self.turn {
+            self.before = std::cmp::max(self.before, self.newest);
+            self.turn = turn;
+        }
+        self.newest = std::cmp::max(self.newest, place);
+        place > self.before || (again && place == self.before)
+    }
+}
+
+impl Default for Reached {
+    fn default() -> Self {
+        Self {
+            before: Place::START,
+            turn: 0,
+            newest: Place::START,
+        }
+    }
+}
+
+/// Judges facts.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    rules: Rules,
+    stories: BTreeMap<u64, Story>,
+    /// By group, topic and queue: first deliveries since the last crash.
+    queues: BTreeMap<(usize, usize, u16), Reached>,
+    /// By group, topic and message group: deliveries since the last crash.
+    lines: BTreeMap<(usize, usize, u8), Reached>,
+    /// By group, topic and message group: what was last delivered.
+    in_flight: BTreeMap<(usize, usize, u8), u64>,
+    /// Messages known to exist and not yet delivered, by group and topic, in order of their due times.
+    awaited: BTreeMap<(usize, usize), BTreeSet<(Place, u64)>>,
+    /// Counts crashes.
+    run: u64,
+    turn: u64,
+    latest_ms: u64,
+    deliveries: u64,
+}
+
+impl Oracle {
+    /// An oracle that has seen nothing.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            stories: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            run: 0,
+            turn: 1,
+            latest_ms: 0,
+            deliveries: 0,
+        }
+    }
+
+    /// Deliveries seen.
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
+    /// What is told from now on was done after what was told before; within a turn the order is not known.
+    pub fn next_turn(&mut self, now_ms: u64) {
+        self.turn += 1;
+        self.latest_ms = std::cmp::max(self.latest_ms, now_ms);
+    }
+
+    /// The newest handle of a message, if it may still be changed and no change of it is open.
+    pub fn handle_of(&self, number: u64) -> Option<MessageHandle> {
+        let story = self.stories.get(&number)?;
+        story.handle.filter(|_| story.asked.is_none())
+    }
+
+    /// The latest instant at which something may still become due, in ms.
+    pub fn last_due_ms(&self) -> u64 {
+        let stands = |possible: &Possible| match possible {
+            Possible::At { due_ms, place } => Some(place.map_or(*due_ms, |place| place.due_ms)),
+            _ => None,
+        };
+        let stories = self.stories.values();
+        stories
+            .flat_map(|story| story.possible.iter().filter_map(stands))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// A message that is due and was never delivered to a group, if there is one that surely exists.
+    pub fn overdue(&self, group: usize, topic: usize, now_ms: u64) -> Option<u64> {
+        let (place, number) = self.awaited.get(&(group, topic))?.first()?;
+        (place.due_ms <= now_ms).then_some(*number)
+    }
+
+    /// Takes in a fact.
+    pub fn tell(&mut self, fact: Fact) -> Result<(), Violation> {
+        match fact {
+            Fact::Sending {
+                number,
+                topic,
+                message_group,
+                asked_ms,
+            } => {
+                self.sending(number, (topic, message_group), asked_ms);
+                Ok(())
+            }
+            Fact::Sent { number, handle } => self.stands(number, handle),
+            Fact::Refused { number } => self.refused(number),
+            Fact::Recalling { number } => self.asked(number, Possible::Cancelled),
+            Fact::Moving { number, asked_ms } => self.asked(number, Possible::not_before(asked_ms)),
+            Fact::Recalled {
+                number,
+                verdict,
+                now_ms,
+            } => self.recalled(number, verdict, now_ms),
+            Fact::Moved { number, handle } => self.moved(number, handle),
+            Fact::NotMoved {
+                number,
+                verdict,
+                now_ms,
+            } => self.unchanged(number, verdict, now_ms),
+            Fact::Delivered {
+                number,
+                group,
+                handle,
+                now_ms,
+                until_ms,
+            } => {
+                let run = self.run;
+                self.delivered(number, group, (handle, now_ms, Lease { until_ms, run }))
+            }
+            Fact::Dead { number, group } => self.dead(number, group),
+            Fact::Ending { number, group }
+            | Fact::Acking { number, group }
+            | Fact::Acked { number, group }
+            | Fact::NotAcked { number, group } => self.ending(fact, number, group),
+            Fact::Crashed => {
+                self.crashed();
+                Ok(())
+            }
+        }
+    }
+
+    fn sending(&mut self, number: u64, (topic, message_group): (usize, Option<u8>), asked_ms: u64) {
+        let story = Story {
+            topic,
+            message_group,
+            possible: vec![Possible::Absent, Possible::not_before(asked_ms)],
+            asked: None,
+            handle: None,
+            groups: vec![InGroup::default(); self.rules.fifo.len()],
+            awaited: None,
+        };
+        self.stories.insert(number, story);
+    }
+
+    /// What a consumer does with a delivery.
+    fn ending(&mut self, fact: Fact, number: u64, group: usize) -> Result<(), Violation> {
+        let seen = self.in_group(number, group)?;
+        match fact {
+            Fact::Acked { .. } => {
+                seen.acked = true;
+                seen.acking = seen.acking.saturating_sub(1);
+            }
+            Fact::NotAcked { .. } => seen.acking = seen.acking.saturating_sub(1),
+            Fact::Acking { .. } => {
+                seen.lease = None;
+                seen.acking += 1;
+            }
+            _ => seen.lease = None,
+        }
+        Ok(())
+    }
+
+    /// With everything drained: what surely exists has come to every group.
+    pub fn finish(&self) -> Result<(), Violation> {
+        for (number, story) in &self.stories {
+            let sure = story
+                .possible
+                .iter()
+                .all(|one| matches!(one, Possible::At { .. }));
+            for (group, seen) in story.groups.iter().enumerate() {
+                if sure && seen.deliveries == 0 && !seen.dead {
+                    return broken(
+                        2,
+                        format!("message {number} never came to group {group}: {story:?}"),
+                    );
+                }
+                let done = seen.acked || seen.dead || seen.maybe_acked || seen.acking > 0;
+                if seen.deliveries > 0 && !done {
+                    return broken(
+                        2,
+                        format!("message {number} did not come again to group {group}: {seen:?}"),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn story(&mut self, number: u64) -> Result<&mut Story, Violation> {
+        match self.stories.get_mut(&number) {
+            Some(story) => Ok(story),
+            None => broken(2, format!("message {number} was never sent")),
+        }
+    }
+
+    fn in_group(&mut self, number: u64, group: usize) -> Result<&mut InGroup, Violation> {
+        match self.story(number)?.groups.get_mut(group) {
+            Some(seen) => Ok(seen),
+            None => broken(3, format!("there is no group {group}")),
+        }
+    }
+
+    /// A message surely stands at a place now.
+    fn stands(&mut self, number: u64, handle: MessageHandle) -> Result<(), Violation> {
+        let place = handle.place;
+        let story = self.story(number)?;
+        story.handle = Some(handle);
+        // A delivery may have told before the answer did, and a change may have been made since.
+        let fits = story.possible.iter().any(|one| fits(*one, place));
+        if !fits {
+            return broken(
+                1,
+                format!(
+                    "message {number} is stored at {}: {story:?}",
+                    place_text(place)
+                ),
+            );
+        }
+        self.narrow(number, place)
+    }
+
+    fn narrow(&mut self, number: u64, place: Place) -> Result<(), Violation> {
+        let at = Possible::At {
+            due_ms: place.due_ms,
+            place: Some(place),
+        };
+        let story = self.story(number)?;
+        story.possible = vec![at];
+        let topic = story.topic;
+        let come: Vec<_> = story
+            .groups
+            .iter()
+            .map(|seen| seen.deliveries > 0 || seen.dead)
+            .collect();
+        self.forget(number);
+        for (group, _) in come.iter().enumerate().filter(|(_, come)| !**come) {
+            self.awaited
+                .entry((group, topic))
+                .or_default()
+                .insert((place, number));
+        }
+        self.story(number)?.awaited = Some(place);
+        Ok(())
+    }
+
+    fn forget(&mut self, number: u64) {
+        let Some(story) = self.stories.get_mut(&number) else {
+            return;
+        };
+        let Some(place) = story.awaited.take() else {
+            return;
+        };
+        for group in 0..story.groups.len() {
+            if let Some(awaited) = self.awaited.get_mut(&(group, story.topic)) {
+                awaited.remove(&(place, number));
+            }
+        }
+    }
+
+    fn refused(&mut self, number: u64) -> Result<(), Violation> {
+        let story = self.story(number)?;
+        if story.groups.iter().any(|seen| seen.deliveries > 0) {
+            return broken(2, format!("message {number} was refused and delivered"));
+        }
+        story.possible = vec![Possible::Absent];
+        Ok(())
+    }
+
+    /// A change begins; from now on the message may be so.
+    fn asked(&mut self, number: u64, possible: Possible) -> Result<(), Violation> {
+        let story = self.story(number)?;
+        story.asked = Some(possible);
+        story.possible.push(possible);
+        self.forget(number);
+        Ok(())
+    }
+
+    fn recalled(&mut self, number: u64, verdict: Recall, now_ms: u64) -> Result<(), Violation> {
+        if verdict != Recall::Cancelled {
+            return self.unchanged(number, verdict, now_ms);
+        }
+        let story = self.story(number)?;
+        story.asked = None;
+        if story
+            .groups
+            .iter()
+            .any(|seen| seen.deliveries > 0 || seen.dead)
+        {
+            return broken(
+                4,
+                format!("message {number} was delivered and then cancelled: {story:?}"),
+            );
+        }
+        story.possible = vec![Possible::Cancelled];
+        self.forget(number);
+        Ok(())
+    }
+
+    fn moved(&mut self, number: u64, handle: MessageHandle) -> Result<(), Violation> {
+        let story = self.story(number)?;
+        let asked = story.asked.take();
+        story.handle = Some(handle);
+        if story.groups.iter().any(|seen| seen.deliveries > 0)
+            && !story.possible.iter().any(|one| fits(*one, handle.place))
+        {
+            return broken(
+                4,
+                format!("message {number} was delivered and then moved: {story:?}"),
+            );
+        }
+        if !asked.is_none_or(|asked| fits(asked, handle.place)) {
+            return broken(
+                1,
+                format!(
+                    "message {number} was moved to {}: {asked:?}",
+                    place_text(handle.place)
+                ),
+            );
+        }
+        self.narrow(number, handle.place)
+    }
+
+    /// A change was refused, and the reason has to be true.
+    fn unchanged(&mut self, number: u64, verdict: Recall, now_ms: u64) -> Result<(), Violation> {
+        self.latest_ms = std::cmp::max(self.latest_ms, now_ms);
+        // After a restart what lies up to the floor counts as due: it may have been shown before.
+        let due_by_ms = self.latest_ms + FLOOR_AHEAD_MS;
+        let gone_ms = self.latest_ms.saturating_sub(self.rules.retention_ms);
+        let story = self.story(number)?;
+        let asked = story.asked.take();
+        if let Some(asked) = asked
+            && let Some(index) = story.possible.iter().rposition(|one| *one == asked)
+        {
+            story.possible.remove(index);
+        }
+        let due_before = |limit_ms: u64| move |one: &Possible| matches!(one, Possible::At { due_ms, .. } if *due_ms <= limit_ms);
+        let nowhere = |one: &Possible| matches!(one, Possible::Absent | Possible::Cancelled);
+        let true_ = match verdict {
+            Recall::TooLate => story.possible.iter().any(due_before(due_by_ms)),
+            _ => story
+                .possible
+                .iter()
+                .any(|one| nowhere(one) || due_before(gone_ms)(one)),
+        };
+        if !true_ {
+            return broken(
+                4,
+                format!("{verdict:?} at {now_ms} of message {number}: {story:?}"),
+            );
+        }
+        if verdict == Recall::TooLate {
+            story.possible.retain(|one| !nowhere(one));
+        }
+        if let [
+            Possible::At {
+                place: Some(place), ..
+            },
+        ] = story.possible.as_slice()
+        {
+            let place = *place;
+            self.narrow(number, place)?;
+        }
+        Ok(())
+    }
+
+    fn delivered(
+        &mut self,
+        number: u64,
+        group: usize,
+        (handle, now_ms, lease): (ReceiptHandle, u64, Lease),
+    ) -> Result<(), Violation> {
+        self.deliveries += 1;
+        self.latest_ms = std::cmp::max(self.latest_ms, now_ms);
+        let place = handle.place;
+        if place.due_ms > now_ms {
+            return broken(
+                1,
+                format!(
+                    "message {number} came at {now_ms}, due {}",
+                    place_text(place)
+                ),
+            );
+        }
+        let attempts_max = self.rules.attempts_max;
+        let run = self.run;
+        let story = self.story(number)?;
+        if !story.possible.iter().any(|one| fits(*one, place)) {
+            let invariant = if story.possible.contains(&Possible::Cancelled) {
+                4
+            } else {
+                1
+            };
+            return broken(
+                invariant,
+                format!("message {number} came at {}: {story:?}", place_text(place)),
+            );
+        }
+        let (topic, name) = (story.topic, story.message_group);
+        let Some(seen) = story.groups.get_mut(group) else {
+            return broken(3, format!("there is no group {group}"));
+        };
+        if seen.acked {
+            return broken(
+                3,
+                format!("message {number} came again to group {group} after it was acknowledged"),
+            );
+        }
+        if let Some(held) = seen.lease
+            && held.run == run
+            && now_ms < held.until_ms
+        {
+            return broken(
+                3,
+                format!("message {number} came again to group {group} at {now_ms}, held: {held:?}"),
+            );
+        }
+        if handle.attempt == 0 || handle.attempt > attempts_max {
+            return broken(
+                3,
+                format!(
+                    "message {number} came to group {group} as attempt {}",
+                    handle.attempt
+                ),
+            );
+        }
+        if seen.dead {
+            return broken(
+                3,
+                format!("message {number} came to group {group} after it became a dead letter"),
+            );
+        }
+        seen.lease = Some(lease);
+        seen.maybe_acked = false;
+        seen.deliveries += 1;
+        self.narrow(number, place)?;
+        self.in_order(number, (group, topic), handle)?;
+        match name.filter(|_| self.rules.fifo.get(group) == Some(&true)) {
+            Some(name) => self.in_line(number, (group, topic, name), (place, now_ms)),
+            None => Ok(()),
+        }
+    }
+
+    /// First deliveries of a queue come in its order.
+    fn in_order(
+        &mut self,
+        number: u64,
+        (group, topic): (usize, usize),
+        handle: ReceiptHandle,
+    ) -> Result<(), Violation> {
+        let fifo = self.rules.fifo.get(group) == Some(&true);
+        if !self.rules.ordered || handle.retry.is_some() || handle.attempt > 1 || fifo {
+            return Ok(());
+        }
+        let reached = self.queues.entry((group, topic, handle.queue)).or_default();
+        if reached.pass(self.turn, handle.place, false) {
+            return Ok(());
+        }
+        let (place, before) = (place_text(handle.place), place_text(reached.before));
+        broken(
+            5,
+            format!("message {number} at {place} came to group {group} after one at {before}"),
+        )
+    }
+
+    /// A message group has one message in flight, and its messages come in order.
+    fn in_line(
+        &mut self,
+        number: u64,
+        line: (usize, usize, u8),
+        (place, now_ms): (Place, u64),
+    ) -> Result<(), Violation> {
+        let run = self.run;
+        let before = self.in_flight.insert(line, number);
+        if let Some(before) = before.filter(|before| *before != number) {
+            let held = self.in_group(before, line.0)?.lease;
+            if held.is_some_and(|held| held.run == run && now_ms < held.until_ms) {
+                return broken(
+                    5,
+                    format!("messages {before} and {number} of {line:?} are in flight"),
+                );
+            }
+        }
+        if !self.rules.ordered
+            || self
+                .lines
+                .entry(line)
+                .or_default()
+                .pass(self.turn, place, true)
+        {
+            return Ok(());
+        }
+        broken(
+            5,
+            format!("message {number} of {line:?} came after a later one"),
+        )
+    }
+
+    fn dead(&mut self, number: u64, group: usize) -> Result<(), Violation> {
+        let seen = self.in_group(number, group)?;
+        if seen.acked {
+            return broken(
+                3,
+                format!("message {number} was acknowledged by group {group} and is a dead letter"),
+            );
+        }
+        seen.dead = true;
+        seen.lease = None;
+        let story = self.story(number)?;
+        if story
+            .possible
+            .iter()
+            .all(|one| !matches!(one, Possible::At { .. }))
+        {
+            return broken(4, format!("message {number} is a dead letter: {story:?}"));
+        }
+        story
+            .possible
+            .retain(|one| matches!(one, Possible::At { .. }));
+        let key = (group, story.topic);
+        if let Some(place) = story.awaited
+            && let Some(awaited) = self.awaited.get_mut(&key)
+        {
+            awaited.remove(&(place, number));
+        }
+        Ok(())
+    }
+
+    fn crashed(&mut self) {
+        self.run += 1;
+        self.queues.clear();
+        self.lines.clear();
+        self.in_flight.clear();
+        for story in self.stories.values_mut() {
+            story.asked = None;
+            for seen in &mut story.groups {
+                seen.lease = None;
+                seen.maybe_acked |= seen.acking > 0;
+                seen.acking = 0;
+            }
+        }
+    }
+}
+
+/// Whether a message that may be so may stand at a place.
+fn fits(possible: Possible, at: Place) -> bool {
+    match possible {
+        Possible::At {
+            place: Some(place), ..
+        } => place == at,
+        Possible::At {
+            due_ms,
+            place: None,
+        } => at.due_ms >= due_ms,
+        Possible::Absent | Possible::Cancelled => false,
+    }
+}
