@@ -149,9 +149,15 @@ impl ApiState {
 /// The whole API as one service.
 pub fn app(state: ApiState) -> Router {
     let (router, document) = openapi::routes(state.settings().simulator.is_some());
-    router
+    let router = router
         .route("/openapi.json", get(openapi::serve(&document)))
-        .route("/problems/{code}", get(health::explain))
+        .route("/problems/{code}", get(health::explain));
+    enveloped(router, state)
+}
+
+/// Puts around the routes what all of them have in common.
+fn enveloped(router: Router<ApiState>, state: ApiState) -> Router {
+    router
         .fallback(envelope::no_such_path)
         .method_not_allowed_fallback(envelope::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -1,12 +1,16 @@
 //! Checks what all routes have in common: ids, credentials, strict bodies, limits, unknown paths.
 
+use axum::Router;
+use axum::routing::get;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::rig::OPERATOR_KEY;
+use super::rig::{OPERATOR_KEY, call_router};
 use super::{Api, Call};
+use crate::http::enveloped;
 use crate::http::problem::ProblemKind;
-use crate::limits::BODY_BYTES_MAX;
+use crate::ids::MerchantId;
+use crate::limits::{BODY_BYTES_MAX, MERCHANT_REQUESTS_MAX, REQUESTS_MAX};
 
 fn product() -> serde_json::Value {
     json!({ "name": "Ticket", "price_minor": 100, "currency": "EUR", "stock": 5 })
@@ -153,4 +157,65 @@ async fn the_openapi_document_is_the_one_on_record() {
     let document = reply.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     insta::assert_json_snapshot!("openapi", document);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_or_hangs_is_answered_for() {
+    async fn panics() -> &'static str {
+        panic!("the test's own panic")
+    }
+    let mut api = Api::start().await;
+    let routes = Router::new()
+        .route("/panics", get(panics))
+        .route("/hangs", get(std::future::pending::<&'static str>));
+    api.router = enveloped(routes, api.state.clone());
+    let reply = api.get("/panics").await;
+    let problem = reply.problem("internal");
+    assert!(!problem.to_string().contains("own panic"));
+    // With every task idle the paused time jumps to the time limit.
+    tokio::time::pause();
+    let reply = api.get("/hangs").await;
+    reply.problem("timed_out");
+    assert_eq!(reply.headers["retry-after"], "1");
+    tokio::time::resume();
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn too_many_requests_are_turned_away_with_a_time_to_come_again() {
+    let api = Api::start().await;
+    let merchant = MerchantId::fallback();
+    let admission = api.state.admission();
+    let places: Vec<_> = (0..MERCHANT_REQUESTS_MAX)
+        .map(|_| admission.merchant(&merchant).unwrap())
+        .collect();
+    let reply = api.get("/v1/orders").await;
+    reply.problem("too_many_requests");
+    assert_eq!(reply.headers["retry-after"], "1");
+    assert_eq!(api.get("/healthz").await.status, StatusCode::OK);
+    drop(places);
+    api.get("/v1/orders").await.ok();
+    let places: Vec<_> = (0..REQUESTS_MAX)
+        .map(|_| admission.request().unwrap())
+        .collect();
+    let reply = api.get("/healthz").await;
+    reply.problem("overloaded");
+    assert_eq!(reply.headers["retry-after"], "1");
+    drop(places);
+    assert_eq!(api.get("/healthz").await.status, StatusCode::OK);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopped_platform_is_not_ready() {
+    let api = Api::start().await;
+    let router = api.router.clone();
+    api.stop().await;
+    let reply = call_router(&router, Call::new(Method::GET, "/readyz")).await;
+    reply.problem("unavailable");
+    assert_eq!(reply.headers["retry-after"], "1");
+    let reply = call_router(&router, create()).await;
+    reply.problem("unavailable");
+    let reply = call_router(&router, Call::new(Method::GET, "/healthz")).await;
+    assert_eq!(reply.status, StatusCode::OK);
 }

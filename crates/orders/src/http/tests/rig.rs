@@ -80,21 +80,7 @@ impl Api {
     }
 
     pub(super) async fn call(&self, call: Call) -> Reply {
-        let mut request = Request::builder()
-            .method(call.method)
-            .uri(call.path)
-            .body(Body::from(call.body))
-            .unwrap();
-        *request.headers_mut() = call.headers;
-        request.extensions_mut().insert(ConnectInfo(call.peer));
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = to_bytes(body, usize::MAX).await.unwrap();
-        Reply {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
+        call_router(&self.router, call).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Reply {
@@ -110,6 +96,25 @@ impl Api {
         let key = uuid::Uuid::now_v7().to_string();
         let call = Call::new(Method::POST, path).json(&body);
         self.call(call.header("idempotency-key", &key)).await
+    }
+}
+
+/// Calls a router as the network would.
+pub(super) async fn call_router(router: &Router, call: Call) -> Reply {
+    let mut request = Request::builder()
+        .method(call.method)
+        .uri(call.path)
+        .body(Body::from(call.body))
+        .unwrap();
+    *request.headers_mut() = call.headers;
+    request.extensions_mut().insert(ConnectInfo(call.peer));
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap();
+    Reply {
+        status: parts.status,
+        headers: parts.headers,
+        text: String::from_utf8(bytes.to_vec()).unwrap(),
     }
 }
 
