@@ -36,6 +36,13 @@ impl<S: Store> Engine<S> {
         } else {
             self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
             self.finish_slot(key, (handle.queue, handle.place));
+            let subscription = self.subscriptions.get_mut(&key);
+            if let Some(progress) = subscription.and_then(|sub| sub.queue(handle.queue))
+                && let Some(slot) = progress.slot(handle.place)
+            {
+                // An acknowledgement that comes later must not be told that the message was consumed.
+                slot.attempts = 0;
+            }
         }
         self.wake_after_end(key);
         Ok(())

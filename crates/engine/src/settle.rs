@@ -339,6 +339,8 @@ impl<S: Store> Engine<S> {
         };
         let attempts = slot.attempts;
         if attempts >= attempts_max {
+            // No handle of this delivery is good any more.
+            slot.attempts = 0;
             self.bury(now_ms, key, (queue, place), attempts)?;
             self.finish_slot(key, (queue, place));
         } else if fifo {

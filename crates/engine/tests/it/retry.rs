@@ -282,6 +282,31 @@ fn a_message_handed_over_as_dead_letter_says_where_it_comes_from() {
 }
 
 #[test]
+fn a_dead_letter_is_not_acknowledged_by_a_handle_from_before() {
+    check(
+        "
+        topic t delay
+        group g attempts=1
+        send t front a b
+        = due +1
+        at 10
+        recv t g
+        = front#1 a#1 b#1
+        bury g a
+        ack g a
+        = a: the receipt handle has expired: the message was redelivered or finished since
+        nack g b
+        ack g b
+        = b: the receipt handle has expired: the message was redelivered or finished since
+        ack g front
+        at 20
+        recv %DLQ%g d
+        = a#1 b#1
+        ",
+    );
+}
+
+#[test]
 fn retries_are_not_early_either() {
     check(
         "
