@@ -88,6 +88,13 @@ pub enum Fact {
         /// The consumer group, by its index.
         group: usize,
     },
+    /// What ends a delivery was answered.
+    Ended {
+        /// The message.
+        number: u64,
+        /// The consumer group, by its index.
+        group: usize,
+    },
     /// An acknowledgement begins.
     Acking {
         /// The message.
@@ -173,6 +180,7 @@ impl fmt::Display for Fact {
                 )
             }
             Self::Ending { number, group } => write!(to, "ending {number} {group}"),
+            Self::Ended { number, group } => write!(to, "ended {number} {group}"),
             Self::Acking { number, group } => write!(to, "acking {number} {group}"),
             Self::Acked { number, group } => write!(to, "acked {number} {group}"),
             Self::NotAcked { number, group } => write!(to, "not-acked {number} {group}"),
@@ -195,10 +203,11 @@ impl FromStr for Fact {
     }
 }
 
+fn next<T: FromStr>(words: &mut std::str::SplitWhitespace<'_>) -> Option<T> {
+    words.next()?.parse().ok()
+}
+
 fn parse(line: &str) -> Option<Fact> {
-    fn next<T: FromStr>(words: &mut std::str::SplitWhitespace<'_>) -> Option<T> {
-        words.next()?.parse().ok()
-    }
     let words = &mut line.split_whitespace();
     let name = words.next()?;
     if name == "crashed" {
@@ -236,33 +245,30 @@ fn parse(line: &str) -> Option<Fact> {
             verdict: verdict(words)?,
             now_ms: next(words)?,
         },
+        _ => return parse_of_group(name, number, words),
+    })
+}
+
+fn parse_of_group(
+    name: &str,
+    number: u64,
+    words: &mut std::str::SplitWhitespace<'_>,
+) -> Option<Fact> {
+    let group = next(words)?;
+    Some(match name {
         "delivered" => Fact::Delivered {
             number,
-            group: next(words)?,
+            group,
             handle: next(words)?,
             now_ms: next(words)?,
             until_ms: next(words)?,
         },
-        "ending" => Fact::Ending {
-            number,
-            group: next(words)?,
-        },
-        "acking" => Fact::Acking {
-            number,
-            group: next(words)?,
-        },
-        "not-acked" => Fact::NotAcked {
-            number,
-            group: next(words)?,
-        },
-        "acked" => Fact::Acked {
-            number,
-            group: next(words)?,
-        },
-        "dead" => Fact::Dead {
-            number,
-            group: next(words)?,
-        },
+        "ending" => Fact::Ending { number, group },
+        "ended" => Fact::Ended { number, group },
+        "acking" => Fact::Acking { number, group },
+        "acked" => Fact::Acked { number, group },
+        "not-acked" => Fact::NotAcked { number, group },
+        "dead" => Fact::Dead { number, group },
         _ => return None,
     })
 }
@@ -283,8 +289,7 @@ pub(crate) fn place_text(place: Place) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn facts_come_back_from_their_lines() {
+    fn facts() -> Vec<Fact> {
         let place = Place {
             due_ms: 7,
             sequence: 9,
@@ -306,7 +311,7 @@ mod tests {
             retry: Some(place),
         };
         let number = 5;
-        let facts = [
+        vec![
             Fact::Sending {
                 number,
                 topic: 1,
@@ -345,13 +350,18 @@ mod tests {
                 until_ms: 3,
             },
             Fact::Ending { number, group: 0 },
+            Fact::Ended { number, group: 0 },
             Fact::Acking { number, group: 0 },
             Fact::Acked { number, group: 0 },
             Fact::NotAcked { number, group: 0 },
             Fact::Dead { number, group: 0 },
             Fact::Crashed,
-        ];
-        for fact in facts {
+        ]
+    }
+
+    #[test]
+    fn facts_come_back_from_their_lines() {
+        for fact in facts() {
             assert_eq!(fact.to_string().parse(), Ok(fact));
         }
         assert!("sent x".parse::<Fact>().is_err() && "".parse::<Fact>().is_err());

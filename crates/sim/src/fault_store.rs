@@ -57,6 +57,12 @@ impl FaultStore {
         self.pending.len()
     }
 
+    /// Dropped partitions among them.
+    pub fn pending_drops(&self) -> usize {
+        let is_drop = |pending: &&Pending| matches!(pending, Pending::Drop(_));
+        self.pending.iter().filter(is_drop).count()
+    }
+
     /// How many bytes the disk pretends to have free.
     pub fn set_free_bytes(&mut self, free_bytes: u64) {
         self.seen.set_free_bytes(free_bytes);

@@ -73,6 +73,8 @@ struct InGroup {
     deliveries: u32,
     acked: bool,
     dead: bool,
+    /// Other ends of deliveries that were begun and not answered.
+    ending: u32,
     /// Acknowledgements that were begun and not answered.
     acking: u32,
     /// A crash came between an acknowledgement and its answer, and the message has not come since.
@@ -164,6 +166,11 @@ impl Oracle {
         self.deliveries
     }
 
+    /// The latest instant of the engine clock that was told, in ms.
+    pub fn latest_ms(&self) -> u64 {
+        self.latest_ms
+    }
+
     /// What is told from now on was done after what was told before; within a turn the order is not known.
     pub fn next_turn(&mut self, now_ms: u64) {
         self.turn += 1;
@@ -234,6 +241,7 @@ impl Oracle {
             }
             Fact::Dead { number, group } => self.dead(number, group),
             Fact::Ending { number, group }
+            | Fact::Ended { number, group }
             | Fact::Acking { number, group }
             | Fact::Acked { number, group }
             | Fact::NotAcked { number, group } => self.ending(fact, number, group),
@@ -270,7 +278,11 @@ impl Oracle {
                 seen.lease = None;
                 seen.acking += 1;
             }
-            _ => seen.lease = None,
+            Fact::Ended { .. } => seen.ending = seen.ending.saturating_sub(1),
+            _ => {
+                seen.lease = None;
+                seen.ending += 1;
+            }
         }
         Ok(())
     }
@@ -544,7 +556,8 @@ impl Oracle {
                 format!("message {number} came to group {group} after it became a dead letter"),
             );
         }
-        seen.lease = Some(lease);
+        // Handles outlive restarts, so what ends an earlier delivery may end this one.
+        seen.lease = Some(lease).filter(|_| seen.ending == 0 && seen.acking == 0);
         seen.maybe_acked = false;
         seen.deliveries += 1;
         self.narrow(number, place)?;
@@ -651,6 +664,7 @@ impl Oracle {
                 seen.lease = None;
                 seen.maybe_acked |= seen.acking > 0;
                 seen.acking = 0;
+                seen.ending = 0;
             }
         }
     }

@@ -1,0 +1,373 @@
+//! Provides the traffic of a simulated broker: what producers send and take back, what consumers do with it.
+
+use broker::Error;
+use bytes::Bytes;
+use engine::{Delivered, Delivery, NewMessage, Recall, Reschedule};
+use rand::Rng;
+
+use crate::client::{Deed, Held, Question, Reaction, Reader};
+use crate::fact::Fact;
+use crate::oracle::Violation;
+use crate::plan::{Canary, GROUPS, HIDE_MS_MAX, TOPICS};
+use crate::world::{READERS, World, defect};
+
+impl World {
+    /// Producers send, somebody changes their mind.
+    pub(crate) fn produce(&mut self) -> Result<(), Violation> {
+        let now_ms = self.clocks.engine_ms();
+        let sends = if self.rng.random_bool(0.4) {
+            self.rng.random_range(0..6)
+        } else {
+            0
+        };
+        for _ in 0..sends {
+            let number = self.next_number;
+            self.next_number += 1;
+            self.figures.sends += 1;
+            let topic = self.rng.random_range(0..TOPICS.len());
+            let message_group = (topic == 1).then(|| self.rng.random_range(0..3_u8));
+            let delivery = self.delivery(now_ms);
+            let asked_ms = asked_ms(now_ms, delivery);
+            self.oracle.tell(Fact::Sending {
+                number,
+                topic,
+                message_group,
+                asked_ms,
+            })?;
+            let message = NewMessage {
+                body: Bytes::copy_from_slice(&number.to_be_bytes()),
+                message_group: message_group.map(|group| format!("line-{group}")),
+                delivery,
+                ..NewMessage::default()
+            };
+            let command = self.clients.send(
+                TOPICS.get(topic).copied().unwrap_or_default(),
+                number,
+                message,
+            );
+            self.push(command);
+        }
+        if self.next_number > 1 && self.rng.random_bool(0.1) {
+            let number = self.rng.random_range(1..self.next_number);
+            self.change(number, now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn delivery(&mut self, now_ms: u64) -> Delivery {
+        let delay_ms = match self.rng.random_range(0..20) {
+            0..3 => 0,
+            3..9 => self.rng.random_range(0..100),
+            9..17 => self.rng.random_range(0..3_000),
+            17..19 => self.rng.random_range(0..600_000),
+            _ => self.rng.random_range(0..90_000_000),
+        };
+        match self.rng.random_range(0..3) {
+            0 => Delivery::At {
+                due_ms: now_ms + delay_ms,
+            },
+            1 if delay_ms == 0 => Delivery::Now,
+            _ => Delivery::After { delay_ms },
+        }
+    }
+
+    /// Recalls a message or moves it, by the newest handle its producer has.
+    fn change(&mut self, number: u64, now_ms: u64) -> Result<(), Violation> {
+        let Some(handle) = self.oracle.handle_of(number) else {
+            return Ok(());
+        };
+        let command = if self.rng.random_bool(0.5) {
+            self.oracle.tell(Fact::Recalling { number })?;
+            if self.plan.canary == Some(Canary::AnswersEarly) {
+                self.clients.hasty_recall(number, handle)
+            } else {
+                self.clients.recall(number, handle)
+            }
+        } else {
+            let delivery = self.delivery(now_ms);
+            let asked_ms = asked_ms(now_ms, delivery);
+            self.oracle.tell(Fact::Moving { number, asked_ms })?;
+            self.clients.reschedule(number, handle, delivery)
+        };
+        self.push(command);
+        Ok(())
+    }
+
+    /// Consumers do what they have planned, and ask for more.
+    pub(crate) fn consume(&mut self) -> Result<(), Violation> {
+        while let Some(deed) = self.clients.take_deed(self.clocks.boot_us()) {
+            self.act(deed)?;
+        }
+        let pairs = TOPICS.len() * GROUPS.len();
+        for index in 0..READERS {
+            let (topic, group) = if index < pairs {
+                (index / GROUPS.len(), index % GROUPS.len())
+            } else {
+                // The topics behind the others hold dead letters.
+                (TOPICS.len() + index - pairs, index - pairs)
+            };
+            self.ask(Reader { topic, group });
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, reader: Reader) {
+        let of_reader = |question: &&Question| matches!(question, Question::Poll { reader: of, .. } if *of == reader);
+        let open = self.clients.questions().filter(of_reader).count();
+        let wanted = if self.drains {
+            1
+        } else {
+            self.rng.random_range(0..4)
+        };
+        if open >= wanted {
+            return;
+        }
+        let group = GROUPS.get(reader.group).copied().unwrap_or_default();
+        let dead = reader.topic >= TOPICS.len();
+        let topic = match TOPICS.get(reader.topic) {
+            Some(topic) => (*topic).to_owned(),
+            None => format!("%DLQ%{group}"),
+        };
+        let group = if dead { "dead" } else { group };
+        let wait_ms = match self.rng.random_range(0..4) {
+            _ if self.drains => 3_600_000,
+            0 => 0,
+            1 => self.rng.random_range(1..200),
+            _ => self.rng.random_range(1..5_000),
+        };
+        let hide_ms = match self.rng.random_range(0..4) {
+            _ if self.drains => HIDE_MS_MAX,
+            0 => self.rng.random_range(1..300),
+            1 => self.rng.random_range(1..5_000),
+            _ => HIDE_MS_MAX,
+        };
+        let messages_max = self.rng.random_range(1..8);
+        let command = self
+            .clients
+            .poll(reader, (&topic, group), (messages_max, hide_ms, wait_ms));
+        self.push(command);
+    }
+
+    fn act(&mut self, deed: Deed) -> Result<(), Violation> {
+        let command = match deed {
+            Deed::Ack(held) => {
+                for held in &held {
+                    let (number, group) = (held.number, held.group);
+                    self.oracle.tell(Fact::Acking { number, group })?;
+                    if self.plan.canary == Some(Canary::AckDropped) {
+                        self.oracle.tell(Fact::Acked { number, group })?;
+                    }
+                }
+                if self.plan.canary == Some(Canary::AckDropped) {
+                    return Ok(());
+                }
+                self.clients.ack(held)
+            }
+            Deed::GiveBack { held, delay_ms } => {
+                self.oracle.tell(Fact::Ending {
+                    number: held.number,
+                    group: held.group,
+                })?;
+                let handle = held.handle;
+                self.clients.end(held, move |engine, now_ms| {
+                    engine.retry_later(now_ms, &handle, delay_ms)
+                })
+            }
+            Deed::Hide { held, hide_ms } => {
+                self.oracle.tell(Fact::Ending {
+                    number: held.number,
+                    group: held.group,
+                })?;
+                let handle = held.handle;
+                self.clients.end(held, move |engine, now_ms| {
+                    engine.change_invisible(now_ms, &handle, hide_ms)
+                })
+            }
+            Deed::Bury(held) => {
+                self.oracle.tell(Fact::Ending {
+                    number: held.number,
+                    group: held.group,
+                })?;
+                let handle = held.handle;
+                self.clients.end(held, move |engine, now_ms| {
+                    engine.dead_letter(now_ms, &handle)
+                })
+            }
+        };
+        self.push(command);
+        Ok(())
+    }
+
+    /// Tells the oracle what has been answered, and plans what follows from it.
+    pub(crate) fn take_answers(&mut self, now_ms: u64) -> Result<(), Violation> {
+        for (question, reaction) in self.clients.answers() {
+            match (question, reaction) {
+                (Question::Send(number), Reaction::Sent(Ok(sent))) => {
+                    self.oracle.tell(Fact::Sent {
+                        number,
+                        handle: sent.handle,
+                    })?;
+                }
+                (Question::Send(number), Reaction::Sent(Err(error))) if is_refusal(&error) => {
+                    self.oracle.tell(Fact::Refused { number })?;
+                }
+                (
+                    Question::Poll {
+                        reader, hide_ms, ..
+                    },
+                    Reaction::Delivered(Ok(delivered)),
+                ) => {
+                    self.delivered(reader, now_ms + hide_ms, &delivered)?;
+                }
+                (Question::Ack(held), Reaction::Acked(Ok(results))) => {
+                    for (held, result) in held.iter().zip(results) {
+                        let (number, group) = (held.number, held.group);
+                        self.oracle.tell(match result {
+                            Ok(()) => Fact::Acked { number, group },
+                            Err(_) => Fact::NotAcked { number, group },
+                        })?;
+                    }
+                }
+                (Question::Recall(number), Reaction::Recalled(Ok(verdict))) => {
+                    self.oracle.tell(Fact::Recalled {
+                        number,
+                        verdict,
+                        now_ms,
+                    })?;
+                }
+                (Question::Move(number), Reaction::Moved(Ok(verdict))) => {
+                    self.oracle.tell(match verdict {
+                        Reschedule::Moved(sent) => Fact::Moved {
+                            number,
+                            handle: sent.handle,
+                        },
+                        Reschedule::TooLate => Fact::NotMoved {
+                            number,
+                            verdict: Recall::TooLate,
+                            now_ms,
+                        },
+                        Reschedule::Unknown => Fact::NotMoved {
+                            number,
+                            verdict: Recall::Unknown,
+                            now_ms,
+                        },
+                    })?;
+                }
+                (Question::End(held), Reaction::Plain) => {
+                    self.oracle.tell(Fact::Ended {
+                        number: held.number,
+                        group: held.group,
+                    })?;
+                }
+                // Nothing is known of an outcome that was not told.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn delivered(
+        &mut self,
+        reader: Reader,
+        until_ms: u64,
+        delivered: &[Delivered],
+    ) -> Result<(), Violation> {
+        let now_ms = self.clocks.engine_ms();
+        let group = reader.group;
+        let mut acks = Vec::new();
+        for one in delivered {
+            let Ok(number) = <[u8; 8]>::try_from(one.message.body.as_ref()).map(u64::from_be_bytes)
+            else {
+                return defect("a body is damaged", one.message.message_id.as_str());
+            };
+            let handle = one.handle;
+            if reader.topic >= TOPICS.len() {
+                self.oracle.tell(Fact::Dead { number, group })?;
+                let command = self.clients.plain(handle.topic, move |engine, now_ms| {
+                    engine.ack(now_ms, &handle)
+                });
+                self.push(command);
+                continue;
+            }
+            self.oracle.tell(Fact::Delivered {
+                number,
+                group,
+                handle,
+                now_ms,
+                until_ms,
+            })?;
+            let held = Held {
+                number,
+                group,
+                handle,
+            };
+            if let Some(held) = self.react(held) {
+                acks.push(held);
+            }
+        }
+        if !acks.is_empty() {
+            let at_us = self.soon_us(2_000);
+            self.clients.plan(at_us, Deed::Ack(acks));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn soon_us(&mut self, within_us: i64) -> i64 {
+        self.clocks.boot_us() + self.rng.random_range(0..within_us)
+    }
+
+    /// What a consumer makes of a message; tells if it just acknowledges it.
+    fn react(&mut self, held: Held) -> Option<Held> {
+        if self.drains {
+            return Some(held);
+        }
+        match self.rng.random_range(0..100) {
+            0..70 => return Some(held),
+            70..78 => {
+                // Late, and perhaps twice.
+                let at_us = self.soon_us(90_000_000);
+                self.clients.plan(at_us, Deed::Ack(vec![held]));
+                if self.rng.random_bool(0.5) {
+                    let again_us = at_us + self.rng.random_range(0..30_000_000);
+                    self.clients.plan(again_us, Deed::Ack(vec![held]));
+                }
+            }
+            78..90 => {
+                let delay_ms = self
+                    .rng
+                    .random_bool(0.5)
+                    .then(|| self.rng.random_range(0..3_000));
+                let at_us = self.soon_us(500_000);
+                self.clients.plan(at_us, Deed::GiveBack { held, delay_ms });
+            }
+            90..94 => {
+                let hide_ms = self.rng.random_range(0..10_000);
+                let at_us = self.soon_us(500_000);
+                self.clients.plan(at_us, Deed::Hide { held, hide_ms });
+                let ack_us = self.soon_us(12_000_000);
+                self.clients.plan(ack_us, Deed::Ack(vec![held]));
+            }
+            94..96 => {
+                let at_us = self.soon_us(500_000);
+                self.clients.plan(at_us, Deed::Bury(held));
+            }
+            // It stalls for ever.
+            _ => {}
+        }
+        None
+    }
+}
+
+/// Whether nothing has been changed for sure.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Refused(refusal) if !matches!(refusal, engine::Error::Store(_)))
+}
+
+/// Before when a message must not come.
+fn asked_ms(now_ms: u64, delivery: Delivery) -> u64 {
+    match delivery {
+        Delivery::After { delay_ms } => now_ms + delay_ms,
+        Delivery::At { due_ms } => std::cmp::max(due_ms, now_ms),
+        _ => now_ms,
+    }
+}

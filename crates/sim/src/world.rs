@@ -1,0 +1,434 @@
+//! Provides the simulated world: a broker, its disk, its clocks and its clients, in one thread and from one seed.
+
+use broker::Core;
+use engine::{Engine, StoreError};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::client::{Clients, Question};
+use crate::fact::Fact;
+use crate::fault_store::{Drops, FaultStore};
+use crate::oracle::{Oracle, Violation};
+use crate::plan::{Canary, GROUPS, HIDE_MS_MAX, Plan, TOPICS, groups};
+use crate::wall::Clocks;
+
+/// Free bytes of a disk that is not full.
+const ROOMY: u64 = 1 << 40;
+/// Turns after which a run that is not drained is given up.
+const DRAIN_TURNS_MAX: u32 = 60_000;
+
+/// Each group on each topic, and one for the dead letters of each group.
+pub(crate) const READERS: usize = TOPICS.len() * GROUPS.len() + GROUPS.len();
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Steps of the broker.
+    pub steps: u64,
+    /// Crashes, failed disks included.
+    pub crashes: u64,
+    /// Messages sent.
+    pub sends: u64,
+    /// Deliveries.
+    pub deliveries: u64,
+    /// Operations that changed the store.
+    pub operations: u64,
+    /// Changes that were not durable at the last crash.
+    pub undurable: usize,
+    /// Dropped partitions among them.
+    pub undurable_drops: usize,
+    /// Partitions dropped since the last start.
+    pub dropped: u64,
+}
+
+impl Figures {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.crashes += other.crashes;
+        self.sends += other.sends;
+        self.deliveries += other.deliveries;
+        self.operations += other.operations;
+        self.dropped += other.dropped;
+    }
+}
+
+/// A sync that goes on.
+#[derive(Clone, Copy, Debug)]
+struct Sync {
+    epoch: u64,
+    changes: usize,
+    done_us: i64,
+}
+
+/// A broker and everything around it.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) rng: StdRng,
+    /// `None` only within a crash.
+    core: Option<Core<FaultStore>>,
+    pub(crate) clocks: Clocks,
+    pub(crate) clients: Clients,
+    pub(crate) oracle: Oracle,
+    sync: Option<Sync>,
+    pub(crate) next_number: u64,
+    full_until_us: i64,
+    pub(crate) drains: bool,
+    pub(crate) figures: Figures,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("World")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs a plan to its end; tells what it came to, or which invariant broke.
+pub fn run(plan: Plan) -> Result<Figures, Violation> {
+    World::new(plan)?.run()
+}
+
+/// Runs what a seed says.
+pub fn run_seed(seed: u64, canary: Option<Canary>) -> Result<Figures, Violation> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let plan = Plan::of_seed(seed, &mut rng);
+    run(Plan { canary, ..plan })
+}
+
+pub(crate) fn defect<T>(what: &str, error: impl std::fmt::Display) -> Result<T, Violation> {
+    let what = format!("{what}: {error}");
+    Err(Violation { invariant: 2, what })
+}
+
+impl World {
+    fn new(plan: Plan) -> Result<Self, Violation> {
+        let mut clocks = Clocks::start();
+        let mut store = FaultStore::default();
+        store.set_free_bytes(ROOMY);
+        let mut engine = match Engine::open(store, plan.config.clone()) {
+            Ok(engine) => engine,
+            Err(error) => return defect("cannot open an empty store", error),
+        };
+        let now_ms = clocks.engine_ms();
+        for spec in plan.topics() {
+            engine
+                .create_topic(spec)
+                .or_else(|error| defect("cannot create a topic", error))?;
+        }
+        for spec in groups() {
+            engine
+                .create_group(now_ms, spec)
+                .or_else(|error| defect("cannot create a group", error))?;
+        }
+        engine
+            .apply(now_ms)
+            .or_else(|error| defect("cannot apply", error))?;
+        let pending = engine.store().pending();
+        engine
+            .store_mut()
+            .sync(pending)
+            .or_else(|error| defect("cannot sync", error))?;
+        let epoch = engine.applied_epoch();
+        engine.durable(epoch);
+        if let Some(operation) = plan.fail_at {
+            engine.store_mut().fail_at(operation);
+        }
+        Ok(Self {
+            rng: StdRng::seed_from_u64(plan.seed ^ 0x5eed),
+            oracle: Oracle::new(plan.rules()),
+            core: Some(Core::new(engine)),
+            plan,
+            clocks,
+            clients: Clients::default(),
+            sync: None,
+            next_number: 1,
+            full_until_us: 0,
+            drains: false,
+            figures: Figures::default(),
+        })
+    }
+
+    fn run(mut self) -> Result<Figures, Violation> {
+        for _ in 0..self.plan.turns {
+            self.misfortune()?;
+            self.produce()?;
+            self.turn()?;
+        }
+        self.drain()?;
+        self.oracle.finish()?;
+        self.figures.deliveries = self.oracle.deliveries();
+        if let Some(core) = &self.core {
+            self.figures.operations = core.engine().store().operations();
+            self.figures.dropped = core.engine().tallies().partitions_dropped;
+            let missing = core.engine().tallies().missing_bodies;
+            if missing > 0 {
+                return defect("bodies of retries are missing", missing);
+            }
+        }
+        Ok(self.figures)
+    }
+
+    fn chance(&mut self, per_thousand: u32) -> bool {
+        per_thousand > 0 && self.rng.random_ratio(per_thousand, 1_000)
+    }
+
+    fn free_bytes(&mut self, free_bytes: u64) {
+        if let Some(core) = &mut self.core {
+            core.engine_mut().store_mut().set_free_bytes(free_bytes);
+        }
+    }
+
+    /// Breaks something now and then.
+    fn misfortune(&mut self) -> Result<(), Violation> {
+        let faults = self.plan.faults;
+        if self.chance(faults.kill) {
+            self.crash()?;
+        }
+        if self.chance(faults.write)
+            && let Some(core) = &mut self.core
+        {
+            let store = core.engine_mut().store_mut();
+            let next = store.operations() + 1;
+            store.fail_at(next);
+        }
+        if self.chance(faults.full) {
+            self.full_until_us = self.clocks.boot_us() + self.rng.random_range(0..5_000_000);
+            self.free_bytes(0);
+        }
+        if self.full_until_us > 0 && self.clocks.boot_us() >= self.full_until_us {
+            self.full_until_us = 0;
+            self.free_bytes(ROOMY);
+        }
+        if self.chance(faults.wall) {
+            let far = if self.rng.random_bool(0.5) {
+                3_600_000_000
+            } else {
+                2_000_000
+            };
+            let step_us = self.rng.random_range(-far..far);
+            self.clocks.set_wall(step_us);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn push(&mut self, command: broker::Command<FaultStore>) {
+        if let Some(core) = &mut self.core {
+            core.push(command);
+        }
+    }
+
+    /// One round of the writer loop, and of everything around it.
+    fn turn(&mut self) -> Result<(), Violation> {
+        let now_ms = self.clocks.engine_ms();
+        self.oracle.next_turn(now_ms);
+        self.figures.steps += 1;
+        self.consume()?;
+        let told_ms = if self.plan.canary == Some(Canary::ClockAhead) {
+            now_ms + 40
+        } else {
+            now_ms
+        };
+        if self.work(told_ms).is_err() {
+            self.take_answers(now_ms)?;
+            return self.crash();
+        }
+        self.take_answers(now_ms)?;
+        self.look_for_delays(now_ms)?;
+        self.pass_time()
+    }
+
+    /// The broker works, and begins a sync if there is something to sync.
+    fn work(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let Some(core) = &mut self.core else {
+            return Ok(());
+        };
+        core.step(now_ms)?;
+        if self.sync.is_none()
+            && let Some(epoch) = core.apply(now_ms)?
+        {
+            let changes = core.engine().store().pending();
+            let takes_us = self.rng.random_range(100..self.plan.sync_us_max);
+            self.sync = Some(Sync {
+                epoch,
+                changes,
+                done_us: self.clocks.boot_us() + takes_us,
+            });
+        }
+        Ok(())
+    }
+
+    /// With nothing left to do, nobody may wait for something that is due.
+    fn look_for_delays(&mut self, now_ms: u64) -> Result<(), Violation> {
+        let Some(core) = &mut self.core else {
+            return Ok(());
+        };
+        let idle = self.sync.is_none()
+            && !core.has_commands()
+            && !core.engine().has_staged()
+            && core.next_event_ms().is_none_or(|at_ms| at_ms > now_ms);
+        if !idle {
+            return Ok(());
+        }
+        let parked = self
+            .clients
+            .questions()
+            .filter_map(|question| match question {
+                Question::Poll {
+                    reader,
+                    parks: true,
+                    ..
+                } if reader.group == 0 && reader.topic < TOPICS.len() => Some(*reader),
+                _ => None,
+            });
+        for reader in parked {
+            let (topic, group) = (TOPICS.get(reader.topic), GROUPS.get(reader.group));
+            let (Some(topic), Some(group)) = (topic, group) else {
+                continue;
+            };
+            let stats = core.engine().group_stats(now_ms, topic, group);
+            let full = stats
+                .is_ok_and(|stats| stats.in_flight >= self.plan.config.limits.in_flight_max as u64);
+            if full {
+                continue;
+            }
+            if let Some(number) = self.oracle.overdue(reader.group, reader.topic, now_ms) {
+                let what = format!(
+                    "message {number} is due at {now_ms}, and {group} waits for it in vain"
+                );
+                return Err(Violation { invariant: 8, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Time goes on until something happens.
+    fn pass_time(&mut self) -> Result<(), Violation> {
+        let Some(core) = &self.core else {
+            return Ok(());
+        };
+        let mut next_us = i64::MAX;
+        if core.has_commands() {
+            next_us = 0;
+        }
+        if let Some(at_ms) = core.next_event_ms() {
+            next_us = std::cmp::min(next_us, self.clocks.boot_us_at(at_ms));
+        }
+        let sync_us = self.sync.map(|sync| sync.done_us);
+        let deed_us = self.clients.next_deed_us();
+        for at_us in [sync_us, deed_us].into_iter().flatten() {
+            next_us = std::cmp::min(next_us, at_us);
+        }
+        if !self.drains {
+            let busy_us = if self.rng.random_bool(0.05) {
+                60_000_000
+            } else {
+                100_000
+            };
+            let client_us = self.soon_us(busy_us);
+            next_us = std::cmp::min(next_us, client_us);
+        }
+        let is_poll = |question: &&Question| matches!(question, Question::Poll { .. });
+        let polls = self.clients.questions().filter(is_poll).count();
+        if self.drains && polls < READERS {
+            // A consumer that has got its answer asks again.
+            next_us = std::cmp::min(next_us, self.clocks.boot_us() + 1_000);
+        }
+        if next_us == i64::MAX {
+            next_us = self.clocks.boot_us() + 1_000_000;
+        }
+        if self.rng.random_bool(0.05) {
+            // The machine is busy with something else.
+            next_us = next_us.saturating_add(self.rng.random_range(0..20_000));
+        }
+        self.clocks.pass_until(next_us);
+        self.finish_sync()
+    }
+
+    fn finish_sync(&mut self) -> Result<(), Violation> {
+        let Some(sync) = self
+            .sync
+            .filter(|sync| sync.done_us <= self.clocks.boot_us())
+        else {
+            return Ok(());
+        };
+        let fails = !self.drains && self.chance(self.plan.faults.sync);
+        self.sync = None;
+        let Some(core) = &mut self.core else {
+            return Ok(());
+        };
+        let mut changes = sync.changes;
+        if self.plan.canary == Some(Canary::SyncForgets) {
+            changes = changes.saturating_sub(1);
+        }
+        if fails || core.engine_mut().store_mut().sync(changes).is_err() {
+            return self.crash();
+        }
+        core.durable(sync.epoch);
+        let now_ms = self.clocks.engine_ms();
+        self.take_answers(now_ms)
+    }
+
+    /// The process dies, and is started again on what the disk holds.
+    fn crash(&mut self) -> Result<(), Violation> {
+        let Some(core) = self.core.take() else {
+            return Ok(());
+        };
+        self.figures.crashes += 1;
+        self.sync = None;
+        let store = core.stop().into_store();
+        let undurable = store.pending();
+        self.figures.undurable = undurable;
+        self.figures.undurable_drops = store.pending_drops();
+        self.clients.hang_up();
+        self.oracle.tell(Fact::Crashed)?;
+        let kept = match self.plan.kept {
+            Some(kept) => kept,
+            None if self.plan.canary == Some(Canary::SyncForgets) => 0,
+            None => self.rng.random_range(0..=undurable),
+        };
+        let drops = match self.plan.drops {
+            Some(drops) => drops,
+            None if self.rng.random_bool(0.5) => Drops::AtOnce,
+            None => Drops::Undone,
+        };
+        let mut store = store
+            .crash(kept, drops)
+            .or_else(|error| defect("the disk is broken", error))?;
+        store.set_free_bytes(ROOMY);
+        let down_us = self.rng.random_range(0..3_000_000);
+        let until_us = self.clocks.boot_us() + down_us;
+        self.clocks.pass_until(until_us);
+        self.clocks.restart();
+        let engine = Engine::open(store, self.plan.config.clone());
+        self.core = Some(Core::new(
+            engine.or_else(|error| defect("cannot open again", error))?,
+        ));
+        Ok(())
+    }
+
+    /// Everything that was sent comes, and is acknowledged.
+    fn drain(&mut self) -> Result<(), Violation> {
+        self.drains = true;
+        self.full_until_us = 0;
+        self.free_bytes(ROOMY);
+        let last_ms = std::cmp::max(self.oracle.last_due_ms(), self.oracle.latest_ms());
+        // Leases that run out, and retries after them.
+        let end_ms = last_ms + 3 * HIDE_MS_MAX;
+        for _ in 0..DRAIN_TURNS_MAX {
+            let worked_ms = self.clocks.engine_ms();
+            self.turn()?;
+            let busy = self.sync.is_some()
+                || self.clients.next_deed_us().is_some()
+                || self
+                    .clients
+                    .questions()
+                    .any(|question| !matches!(question, Question::Poll { .. }));
+            if !busy && worked_ms > end_ms {
+                return Ok(());
+            }
+        }
+        defect("a run does not end", self.plan.seed)
+    }
+}

@@ -1,0 +1,53 @@
+//! Tests of the whole broker: seeds of the simulator, crash states one by one, and faults that must be found.
+
+use sim::{Canary, Plan, crash_states, run_seed};
+
+#[test]
+fn a_few_seeds_keep_every_invariant() {
+    for seed in 1..=30 {
+        if let Err(violation) = run_seed(seed, None) {
+            panic!("cargo run -p sim -- run --seed {seed}: {violation}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_every_time() {
+    assert_eq!(run_seed(7, None), run_seed(7, None));
+}
+
+#[test]
+fn every_crash_state_of_short_runs_keeps_every_invariant() {
+    for seed in 1..=2 {
+        let states =
+            crash_states(&Plan::quiet(seed)).unwrap_or_else(|state| panic!("seed {seed}: {state}"));
+        assert!(states.states > states.operations, "{states:?}");
+    }
+}
+
+/// A fault put in on purpose is found within a few seeds, as one of the given invariants.
+fn is_found(canary: Canary, invariants: &[u8]) {
+    let found = (1..40).find_map(|seed| run_seed(seed, Some(canary)).err());
+    let found = found.unwrap_or_else(|| panic!("{canary:?} was not found"));
+    assert!(invariants.contains(&found.invariant), "{canary:?}: {found}");
+}
+
+#[test]
+fn a_clock_that_runs_ahead_is_found() {
+    is_found(Canary::ClockAhead, &[1]);
+}
+
+#[test]
+fn a_disk_that_forgets_is_found() {
+    is_found(Canary::SyncForgets, &[2, 8]);
+}
+
+#[test]
+fn an_answer_before_its_time_is_found() {
+    is_found(Canary::AnswersEarly, &[4]);
+}
+
+#[test]
+fn an_acknowledgement_that_got_lost_is_found() {
+    is_found(Canary::AckDropped, &[3]);
+}
