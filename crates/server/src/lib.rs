@@ -1,0 +1,10 @@
+//! Front ends of the broker: what speaks a protocol on one side and calls a [`broker::Broker`] on the other.
+//!
+//! Protocol types, status codes and credentials end here; the broker knows none of them.
+
+mod access;
+pub mod http;
+
+pub use access::{Account, Action, Authenticate, Caller, Credentials, LoopbackOnly, Refused};
+/// The crate the front ends stand in front of, so that whoever starts them names the same one.
+pub use broker;
