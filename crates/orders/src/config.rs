@@ -63,6 +63,8 @@ pub struct Config {
     pub keep_idempotency_ms: i64,
     /// Most rows of the outbox published by one batch.
     pub relay_batch: usize,
+    /// Under which name this process leases shards of the outbox; another one for each process on one database.
+    pub relay_owner: String,
     /// How long a relay holds its shards without renewal, in ms.
     pub relay_lease_ms: i64,
 }
@@ -91,6 +93,7 @@ impl Config {
             keep_events_ms: 7 * DAY_MS,
             keep_idempotency_ms: 2 * DAY_MS,
             relay_batch: 512,
+            relay_owner: "embedded".to_owned(),
             relay_lease_ms: 30_000,
         }
     }

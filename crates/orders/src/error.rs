@@ -1,8 +1,9 @@
 //! Defines what can go wrong, with a stable code for each case.
 
 use crate::gateway::CallbackError;
-use crate::ids::{CouponId, OrderId, PaymentId, ProductId};
+use crate::ids::{CouponId, OrderId, PaymentId, ProductId, RefundId};
 use crate::order::OrderState;
+use crate::refund::RefundState;
 
 /// The result of the platform's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,6 +53,14 @@ pub enum Error {
         what: &'static str,
         /// The number or name.
         number: String,
+    },
+    /// The refund's state forbids it.
+    #[error("refund {id} is {}, so it cannot be taken up again", state.as_str())]
+    RefundState {
+        /// The refund.
+        id: RefundId,
+        /// Its present state.
+        state: RefundState,
     },
     /// There is not enough stock.
     #[error("product {id} has {available} units available, {wanted} were asked for")]
@@ -129,6 +138,7 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Invalid { .. } => "invalid",
             Self::OrderState { .. } => "order_state",
+            Self::RefundState { .. } => "refund_state",
             Self::DeadlineReached { .. } => "deadline_reached",
             Self::Duplicate { .. } => "duplicate",
             Self::InsufficientStock { .. } => "insufficient_stock",

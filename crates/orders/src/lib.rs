@@ -1,17 +1,15 @@
 //! The order platform: orders, deadlines, payments, refunds, coupons, over SQL and delayed messages.
 
-#![expect(
-    dead_code,
-    reason = "payments, refunds and the tasks that use these parts are not in yet"
-)]
-
 mod audit;
+mod closer;
 mod config;
+mod consumer;
 mod coupon;
 mod db;
 pub mod embedded;
 mod error;
 mod event;
+mod facts;
 pub mod gateway;
 pub mod http;
 mod idempotency;
@@ -22,9 +20,14 @@ pub mod messaging;
 mod money;
 mod order;
 mod outbox;
+mod pause;
+mod payment;
 mod platform;
 mod product;
+mod refund;
+mod relay;
 mod start;
+mod sweeper;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -45,9 +48,13 @@ pub use order::{
     CloseReason, Deadline, NewLine, NewOrder, Order, OrderLine, OrderPage, OrderState,
 };
 pub use outbox::Topic;
+pub use pause::{Pause, PauseScope, PauseState};
+pub use payment::{Attempt, AttemptState, NewAttempt, Payment, PaymentKind};
 pub use platform::Platform;
 pub use product::{NewProduct, Product};
+pub use refund::{NewRefund, Refund, RefundCause, RefundState};
 pub use start::Running;
+pub use sweeper::Swept;
 pub use timer::TimerKind;
 pub use verify::{Finding, Tally};
 
@@ -62,10 +69,4 @@ fn hex(bytes: &[u8]) -> String {
     digits
         .filter_map(|digit| char::from_digit(u32::from(digit), 16))
         .collect()
-}
-
-/// Counts a transition that came too late.
-fn lost_race(transition: &'static str, cause: &'static str) {
-    metrics::counter!("duetime_lost_races_total", "transition" => transition, "cause" => cause)
-        .increment(1);
 }

@@ -10,6 +10,8 @@ pub const REFERENCE_CHARS_MAX: usize = 128;
 pub const NAME_CHARS_MAX: usize = 200;
 /// Most lines of one order.
 pub const LINES_MAX: usize = 100;
+/// Most payment attempts of one order that have no final answer.
+pub const LIVE_ATTEMPTS_MAX: i64 = 10;
 /// Most units of one line, and most units of a product put in by one call.
 pub const QUANTITY_MAX: i64 = 1_000_000;
 /// Largest amount of money, in minor units: far above any order, far below where i64 sums overflow.

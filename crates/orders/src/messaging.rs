@@ -78,6 +78,11 @@ pub trait Messaging: Send + Sync + 'static {
         queues: u16,
     ) -> Result<(), MessagingError>;
 
+    /// The longest delay that the broker keeps; a message asked for later than that must be cut to it.
+    fn longest_delay(&self) -> Duration {
+        Duration::from_hours(10 * 365 * 24)
+    }
+
     /// Publishes a batch; the answer has one result per message, in the same order.
     ///
     /// `Ok` means the broker has made the message durable. After an error a message may still have been

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use broker::clock::Clock;
 use sqlx::sqlite::SqlitePool;
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::db::{Db, Writer};
@@ -22,6 +23,7 @@ struct Shared {
     db: Db,
     gateways: Gateways,
     known_keys: KnownKeys,
+    resumed: Notify,
 }
 
 impl Platform {
@@ -33,6 +35,7 @@ impl Platform {
             db,
             gateways,
             known_keys,
+            resumed: Notify::new(),
         });
         Self { shared }
     }
@@ -69,6 +72,16 @@ impl Platform {
 
     pub(crate) fn writer(&self) -> &Writer {
         &self.shared.db.writer
+    }
+
+    /// Tells the task that lets parked timers go that a pause has ended.
+    pub(crate) fn wake_resumer(&self) {
+        self.shared.resumed.notify_one();
+    }
+
+    /// Ends when a pause has ended.
+    pub(crate) async fn resumed(&self) {
+        self.shared.resumed.notified().await;
     }
 
     pub(crate) fn known_keys(&self) -> &KnownKeys {

@@ -3,21 +3,34 @@
 use std::sync::Arc;
 
 use broker::clock::Clock;
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Config;
+use crate::consumer::Consumer;
 use crate::db;
 use crate::error::Result;
 use crate::gateway::Gateways;
+use crate::messaging::{Messaging, TopicKind};
+use crate::outbox::Topic;
+use crate::pause::{self, Cursor};
 use crate::platform::Platform;
+use crate::relay;
+use crate::sweeper;
+use crate::timer::TimerKind;
 
 /// A platform with the tasks it owns.
 pub struct Running {
     /// The handle to it.
     pub platform: Platform,
-    writer: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
     outbox_written: Arc<Notify>,
+    /// Consumers, sweeper, resumer: stopped first.
+    workers: JoinSet<()>,
+    stop_workers: watch::Sender<bool>,
+    /// Stopped when nobody writes to the outbox any more.
+    relay: Option<JoinHandle<()>>,
+    stop_relay: watch::Sender<bool>,
 }
 
 impl Running {
@@ -26,17 +39,179 @@ impl Running {
         let opened = db::open(&config, Arc::clone(&clock)).await?;
         Ok(Self {
             platform: Platform::new(config, clock, opened.db, gateways),
-            writer: opened.task,
+            writer: Some(opened.task),
             outbox_written: opened.outbox_written,
+            workers: JoinSet::new(),
+            stop_workers: watch::Sender::new(false),
+            relay: None,
+            stop_relay: watch::Sender::new(false),
         })
     }
 
-    /// Carries out what waits for the writer, then closes the database.
-    pub async fn close(self) {
+    /// Opens the database, makes the topics, and starts the relay, the consumers and the sweeper.
+    pub async fn start(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        messaging: Arc<dyn Messaging>,
+        gateways: Gateways,
+    ) -> Result<Self> {
+        let mut running = Self::open(config, clock, gateways).await?;
+        if let Err(error) = running.start_tasks(messaging).await {
+            running.stop().await;
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    async fn start_tasks(&mut self, messaging: Arc<dyn Messaging>) -> Result<()> {
+        let config = self.platform.config().clone();
+        for topic in Topic::ALL {
+            let kind = match topic {
+                Topic::Timers(_) => TopicKind::Delay,
+                Topic::Events => TopicKind::Fifo,
+            };
+            let name = topic.name(&config.prefix);
+            messaging.ensure_topic(&name, kind, config.queues).await?;
+        }
+        for kind in TimerKind::ALL {
+            let topic = Topic::Timers(kind).name(&config.prefix);
+            let group = format!("{}-{}", config.prefix, kind.as_str());
+            let consumers = match kind {
+                TimerKind::OrderDeadline => config.closers,
+                _ => 1,
+            };
+            for _ in 0..consumers {
+                let consumer = self.consumer(&messaging, &topic, &group).await?;
+                match kind {
+                    TimerKind::OrderDeadline | TimerKind::CouponExpiry => {
+                        self.workers.spawn(consumer.run_batches(kind));
+                    }
+                    TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {
+                        self.workers.spawn(consumer.run_calls(kind));
+                    }
+                }
+            }
+        }
+        let topic = Topic::Events.name(&config.prefix);
+        let group = format!("{}-coupons", config.prefix);
+        let consumer = self.consumer(&messaging, &topic, &group).await?;
+        self.workers.spawn(consumer.run_awards());
+
+        let platform = self.platform.clone();
+        let stop = self.stop_workers.subscribe();
+        self.workers.spawn(sweeper::run(platform, stop));
+        let platform = self.platform.clone();
+        let stop = self.stop_workers.subscribe();
+        self.workers.spawn(run_resumer(platform, stop));
+        self.relay = Some(tokio::spawn(relay::run(
+            self.platform.clone(),
+            messaging,
+            Arc::clone(&self.outbox_written),
+            self.stop_relay.subscribe(),
+        )));
+        Ok(())
+    }
+
+    async fn consumer(
+        &self,
+        messaging: &Arc<dyn Messaging>,
+        topic: &str,
+        group: &str,
+    ) -> Result<Consumer> {
+        Ok(Consumer {
+            platform: self.platform.clone(),
+            subscription: Arc::from(messaging.subscribe(topic, group).await?),
+            stop: self.stop_workers.subscribe(),
+        })
+    }
+
+    /// Ends when a task has ended that should run until [`Self::stop`]: a defect, after which the process
+    /// should be stopped.
+    pub async fn broken(&mut self) {
+        let worker = async {
+            match self.workers.join_next().await {
+                Some(joined) => joined,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = worker => ended,
+            ended = ended(&mut self.relay) => ended,
+            ended = ended(&mut self.writer) => ended,
+        };
+        tracing::error!(?ended, "a task of the order platform has ended");
+    }
+
+    /// Stops in order: the consumers finish what they have in hand, the relay publishes what is left, the writer
+    /// carries out what waits for it, the database is closed.
+    pub async fn stop(mut self) {
+        self.stop_workers.send_replace(true);
+        while let Some(joined) = self.workers.join_next().await {
+            warn_of("stop a worker", joined);
+        }
+        self.stop_relay.send_replace(true);
+        if let Some(relay) = self.relay.take() {
+            warn_of("stop the relay", relay.await);
+        }
         self.platform.writer().stop();
-        if let Err(error) = self.writer.await {
-            tracing::error!(%error, "stop the writer");
+        if let Some(writer) = self.writer.take() {
+            warn_of("stop the writer", writer.await);
         }
         self.platform.readers().close().await;
     }
+}
+
+/// Ends with the task, which is then forgotten: a finished task cannot be waited for twice.
+async fn ended(
+    task: &mut Option<JoinHandle<()>>,
+) -> std::result::Result<(), tokio::task::JoinError> {
+    match task {
+        Some(running) => {
+            let ended = running.await;
+            *task = None;
+            ended
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn warn_of(what: &'static str, joined: std::result::Result<(), tokio::task::JoinError>) {
+    if let Err(error) = joined {
+        tracing::error!(%error, "{what}");
+    }
+}
+
+/// Lets parked timers go whenever a pause has ended, also one that ended before the last stop.
+async fn run_resumer(platform: Platform, mut stop: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = resume(&platform).await {
+            tracing::error!(%error, "let parked timers go");
+        }
+        tokio::select! {
+            () = platform.resumed() => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+/// Lets all parked timers go that no pause holds.
+pub(crate) async fn resume(platform: &Platform) -> Result<()> {
+    let ending = platform.pauses().await?;
+    if ending
+        .iter()
+        .all(|pause| pause.state == pause::PauseState::Paused)
+    {
+        return Ok(());
+    }
+    let per_second = platform.config().resume_per_second;
+    let mut cursor = Some(Cursor::default());
+    while let Some(at) = cursor {
+        cursor = platform
+            .writer()
+            .run((at, per_second), |tx, (at, per_second)| {
+                Box::pin(pause::release(tx, at, *per_second))
+            })
+            .await?;
+    }
+    Ok(())
 }

@@ -4,12 +4,13 @@
 //! conditional `hop + 1`, and only its winner publishes the next message, so chains neither fork nor spin.
 
 use serde::{Deserialize, Serialize};
-use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, SqliteExecutor};
 use uuid::Uuid;
 
 use crate::db::{Tx, column, hex_json, hex_key};
 use crate::error::{Error, Result};
+use crate::facts::Fact;
 use crate::ids::{AttemptId, CouponId, MerchantId, OrderId, RefundId};
 use crate::outbox::{OutboxRow, Topic};
 
@@ -122,6 +123,7 @@ pub(crate) struct NewTimer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerMessage {
     pub(crate) id: Uuid,
+    pub(crate) version: i64,
     pub(crate) hop: i64,
 }
 
@@ -139,8 +141,8 @@ impl TimerMessage {
     pub(crate) fn parse(kind: TimerKind, body: &[u8]) -> Option<Self> {
         let body: Body = serde_json::from_slice(body).ok()?;
         let id = kind.id_of_subject(&body.id)?;
-        let hop = body.hop;
-        (body.kind == kind).then_some(Self { id, hop })
+        let (version, hop) = (body.version, body.hop);
+        (body.kind == kind).then_some(Self { id, version, hop })
     }
 }
 
@@ -174,7 +176,13 @@ fn publish(tx: &mut Tx, row: &TimerRow) {
     tx.publish(OutboxRow {
         merchant_id: row.merchant_id.clone(),
         topic: Topic::Timers(row.kind),
-        message_id: format!("{}-{}-{}", row.kind.as_str(), subject, row.hop),
+        // With the version, since a timer that is set anew for the same thing counts its hops from 1 again.
+        message_id: format!(
+            "{subject}-{}-{}-{}",
+            row.kind.as_str(),
+            row.version,
+            row.hop
+        ),
         subject,
         tag: row.kind.as_str(),
         deliver_at_ms: Some(row.next_fire_ms),
@@ -251,9 +259,33 @@ pub(crate) async fn rearm(tx: &mut Tx, kind: TimerKind, timers: &[Rearm]) -> Res
         let row = from_row(row)?;
         publish(tx, &row);
     }
-    metrics::counter!("duetime_timers_rearmed_total", "kind" => kind.as_str())
-        .increment(u64::try_from(rows.len()).unwrap_or(0));
+    let count = rows.len();
+    tx.record(Fact::Rearmed { kind, count });
     Ok(rows.len())
+}
+
+/// The timers whose messages still count; the others are stale. Each is named once.
+pub(crate) async fn current_of(
+    tx: &mut Tx,
+    kind: TimerKind,
+    messages: &[TimerMessage],
+) -> Result<Vec<TimerRow>> {
+    tx.settle_timers().await?;
+    let list: Vec<_> = messages
+        .iter()
+        .map(|message| (hex_key(message.id), message.version, message.hop))
+        .collect();
+    let list = serde_json::to_string(&list).expect("texts and numbers are always JSON");
+    let rows = sqlx::query(
+        "select distinct t.kind, t.id, t.merchant_id, t.due_ms, t.next_fire_ms, t.version, t.hop, t.tries
+         from json_each(?) m join timer t on t.kind = ? and t.id = unhex(m.value ->> 0)
+              and t.version = m.value ->> 1 and t.hop = m.value ->> 2",
+    )
+    .bind(list)
+    .bind(kind.stored())
+    .fetch_all(tx.conn())
+    .await?;
+    rows.iter().map(from_row).collect()
 }
 
 /// Moves a timer to a new due time, whatever its hop, and publishes its message; answers whether it exists.
@@ -311,18 +343,19 @@ pub(crate) async fn disarm(
     Ok(())
 }
 
-/// The timer, if the message that carries `hop` still counts.
-pub(crate) async fn current(
-    connection: &mut SqliteConnection,
+/// The timer, if the message still counts.
+pub(crate) async fn current<'e>(
+    connection: impl SqliteExecutor<'e>,
     kind: TimerKind,
     message: TimerMessage,
 ) -> Result<Option<TimerRow>> {
     let row = sqlx::query(
         "select kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries
-         from timer where kind = ? and id = ? and hop = ?",
+         from timer where kind = ? and id = ? and version = ? and hop = ?",
     )
     .bind(kind.stored())
     .bind(message.id)
+    .bind(message.version)
     .bind(message.hop)
     .fetch_optional(connection)
     .await?;
@@ -366,7 +399,11 @@ mod tests {
             let bytes = serde_json::to_vec(&body).unwrap();
             assert_eq!(
                 TimerMessage::parse(kind, &bytes),
-                Some(TimerMessage { id, hop: 3 })
+                Some(TimerMessage {
+                    id,
+                    version: 1,
+                    hop: 3
+                })
             );
             for other in TimerKind::ALL.into_iter().filter(|other| *other != kind) {
                 assert_eq!(TimerMessage::parse(other, &bytes), None);

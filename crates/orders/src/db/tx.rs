@@ -8,6 +8,7 @@ use sqlx::SqliteConnection;
 
 use crate::audit::{self, AuditRow, NewAudit};
 use crate::error::Result;
+use crate::facts::Fact;
 use crate::outbox::{self, OutboxRow};
 use crate::timer::{self, TimerRow};
 
@@ -58,6 +59,7 @@ pub(crate) struct Tx {
     audit: Buffer<AuditRow>,
     outbox: Buffer<OutboxRow>,
     timers: Buffer<TimerRow>,
+    facts: Vec<Fact>,
 }
 
 /// Where a request began, to return to if it fails.
@@ -66,6 +68,7 @@ pub(super) struct Mark {
     audit: (usize, usize),
     outbox: (usize, usize),
     timers: (usize, usize),
+    facts: usize,
 }
 
 impl Tx {
@@ -78,6 +81,7 @@ impl Tx {
             audit: Buffer::default(),
             outbox: Buffer::default(),
             timers: Buffer::default(),
+            facts: Vec::new(),
         }
     }
 
@@ -115,6 +119,11 @@ impl Tx {
         self.timers.rows.push(row);
     }
 
+    /// Measures something once this request is committed.
+    pub(crate) fn record(&mut self, fact: Fact) {
+        self.facts.push(fact);
+    }
+
     /// Writes the new timer rows that still wait, so that a statement can see them.
     pub(crate) async fn settle_timers(&mut self) -> Result<()> {
         if !self.timers.waiting().is_empty() {
@@ -131,6 +140,7 @@ impl Tx {
             audit: self.audit.mark(),
             outbox: self.outbox.mark(),
             timers: self.timers.mark(),
+            facts: self.facts.len(),
         }
     }
 
@@ -139,6 +149,7 @@ impl Tx {
         self.audit.return_to(mark.audit);
         self.outbox.return_to(mark.outbox);
         self.timers.return_to(mark.timers);
+        self.facts.truncate(mark.facts);
     }
 
     /// Writes everything collected; answers whether the outbox got rows.
@@ -155,10 +166,16 @@ impl Tx {
         Ok(true)
     }
 
+    /// Measures what the transaction, just committed, has made true.
+    pub(super) fn record_facts(&mut self) {
+        self.facts.drain(..).for_each(Fact::record);
+    }
+
     /// Forgets everything collected, after the transaction has ended.
     pub(super) fn clear(&mut self) {
         self.audit.return_to((0, 0));
         self.outbox.return_to((0, 0));
         self.timers.return_to((0, 0));
+        self.facts.clear();
     }
 }

@@ -203,6 +203,8 @@ impl Worker {
         if committed.is_err() {
             // It fails where SQLite has already rolled back by itself, which comes to the same.
             let _ = sqlx::query(ROLLBACK).execute(self.tx.conn()).await;
+        } else {
+            self.tx.record_facts();
         }
         self.tx.clear();
         if committed? {

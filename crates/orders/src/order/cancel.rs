@@ -3,6 +3,7 @@
 use crate::audit::Actor;
 use crate::db::Tx;
 use crate::error::{Error, Result};
+use crate::facts::lost_race;
 use crate::ids::{MerchantId, OrderId};
 use crate::order::close::{self, Cause};
 use crate::order::{CloseReason, Order, OrderState, query};
@@ -49,7 +50,7 @@ async fn cancel(
     close::close_pending(tx, &[id], cause).await?;
     let order = query::find_whole(tx, merchant_id, id).await?;
     if order.version == before.version && order.state != OrderState::Closing {
-        crate::lost_race("cancel", order.state.as_str());
+        lost_race("cancel", order.state.as_str());
         return Err(Error::OrderState {
             id,
             state: order.state,

@@ -11,6 +11,7 @@ use crate::audit::{Actor, NewAudit};
 use crate::coupon;
 use crate::db::{Tx, column, hex_json};
 use crate::error::Result;
+use crate::facts::Fact;
 use crate::ids::{OrderId, ProductId};
 use crate::order::create::emit;
 use crate::order::{CloseReason, HoldState, Order, OrderState, from_row, order_columns};
@@ -138,6 +139,10 @@ async fn release(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) 
     let coupons = closed.iter().filter_map(|order| order.coupon_id);
     coupon::return_held(tx, coupons.collect()).await?;
     for order in closed {
+        if let (Some(reason), Some(closed_ms)) = (order.close_reason, order.closed_ms) {
+            let lag_ms = closed_ms - order.deadline_ms;
+            tx.record(Fact::Closed { reason, lag_ms });
+        }
         audit_close(tx, order, from, actor);
         emit(tx, "order.closed", order);
     }

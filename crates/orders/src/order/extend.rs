@@ -3,6 +3,7 @@
 use crate::audit::{Actor, NewAudit};
 use crate::db::Tx;
 use crate::error::{Error, Result};
+use crate::facts::lost_race;
 use crate::ids::{MerchantId, OrderId};
 use crate::order::{Order, OrderState, query};
 use crate::platform::Platform;
@@ -83,7 +84,7 @@ async fn extend(tx: &mut Tx, input: &Input) -> Result<Order> {
 /// Why the guard matched nothing.
 fn refusal(order: &Order, input: &Input, now_ms: i64) -> Error {
     if order.state != OrderState::Pending {
-        crate::lost_race("extend", order.state.as_str());
+        lost_race("extend", order.state.as_str());
         return Error::OrderState {
             id: order.id,
             state: order.state,
@@ -91,7 +92,7 @@ fn refusal(order: &Order, input: &Input, now_ms: i64) -> Error {
         };
     }
     if order.deadline_ms <= now_ms {
-        crate::lost_race("extend", "deadline");
+        lost_race("extend", "deadline");
         return Error::DeadlineReached {
             id: order.id,
             deadline_ms: order.deadline_ms,

@@ -2,7 +2,7 @@
 
 mod cancel;
 pub(crate) mod close;
-mod create;
+pub(crate) mod create;
 mod extend;
 mod query;
 
@@ -19,6 +19,7 @@ use crate::product::currency;
 
 pub use create::{Deadline, NewLine, NewOrder};
 pub use query::OrderPage;
+pub(crate) use query::find;
 
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -186,7 +187,7 @@ pub struct Order {
     pub payment_id: Option<PaymentId>,
     /// When it closed, in ms since the Unix epoch.
     pub closed_ms: Option<i64>,
-    /// Why it closed or is closing.
+    /// Why it closed or is closing; kept if money came while it was closing.
     pub close_reason: Option<CloseReason>,
     /// What is bought; left out where only the state matters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -93,7 +93,7 @@ impl Platform {
 }
 
 /// The order without its lines.
-pub(super) async fn find<'e>(
+pub(crate) async fn find<'e>(
     executor: impl SqliteExecutor<'e>,
     merchant_id: &MerchantId,
     id: OrderId,

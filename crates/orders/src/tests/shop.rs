@@ -46,7 +46,7 @@ impl Shop {
 
     /// The same shop after a stop and a start.
     pub(crate) async fn reopen(self) -> Self {
-        self.running.close().await;
+        self.running.stop().await;
         Self::open_in(self.folder, self.clock).await
     }
 

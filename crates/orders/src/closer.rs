@@ -1,0 +1,271 @@
+//! Answers timer messages: closes due orders in batches, expires coupons, and hands the rest to the gateways.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::audit::Actor;
+use crate::coupon;
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::facts;
+use crate::ids::OrderId;
+use crate::order::CloseReason;
+use crate::order::close::{self, Cause};
+use crate::pause;
+use crate::payment::settle;
+use crate::platform::Platform;
+use crate::refund;
+use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerMessage, TimerRow};
+
+/// How often the shortest wait of a timer that keeps firing early is doubled, at most.
+const DOUBLINGS_MAX: i64 = 10;
+/// Less than this is a little early, in ms.
+const A_LITTLE_MS: i64 = 10_000;
+
+/// What became of a batch of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fired {
+    /// Timers that did what they are for.
+    pub(crate) due: usize,
+    /// Messages that no longer count.
+    pub(crate) stale: usize,
+    /// Timers that fired too soon and were armed again.
+    pub(crate) early: usize,
+    /// Timers that wait for a pause to end.
+    pub(crate) parked: usize,
+}
+
+impl Fired {
+    fn count(self, kind: TimerKind) -> Self {
+        facts::timers("fired", kind, self.due);
+        facts::timers("stale", kind, self.stale);
+        facts::timers("early", kind, self.early);
+        facts::timers("parked", kind, self.parked);
+        self
+    }
+}
+
+/// Answers a batch of timers of one of the kinds that need no gateway, in one transaction.
+///
+/// A batch that fails is split until the message that is to blame stands alone; the messages that could not be
+/// answered are given back with the error.
+pub(crate) async fn fire_batch(
+    platform: &Platform,
+    kind: TimerKind,
+    messages: Vec<TimerMessage>,
+) -> Vec<(TimerMessage, Error)> {
+    let mut failed = Vec::new();
+    let mut batches = vec![messages];
+    while let Some(batch) = batches.pop() {
+        let shared = Arc::new(batch);
+        let input = (kind, Arc::clone(&shared));
+        let outcome = platform
+            .writer()
+            .run(input, |tx, (kind, messages)| {
+                Box::pin(fire_in(tx, *kind, messages))
+            })
+            .await;
+        match outcome {
+            Ok(fired) => {
+                fired.count(kind);
+            }
+            Err(error) => match shared.as_slice() {
+                [] => {}
+                [alone] => failed.push((*alone, error)),
+                several => {
+                    tracing::warn!(%error, messages = several.len(), "split a batch of timers");
+                    let (left, right) = several.split_at(several.len() / 2);
+                    batches.push(left.to_vec());
+                    batches.push(right.to_vec());
+                }
+            },
+        }
+    }
+    failed
+}
+
+/// Answers a timer of one of the kinds that ask a gateway.
+pub(crate) async fn fire_one(
+    platform: &Platform,
+    kind: TimerKind,
+    message: TimerMessage,
+) -> Result<Fired> {
+    if let Some(fired) = ahead_of_gateway(platform, kind, message).await? {
+        return Ok(fired.count(kind));
+    }
+    let counted = match kind {
+        TimerKind::OrderClosing => settle::fire_closing(platform, message).await?,
+        TimerKind::Attempt => settle::fire_attempt(platform, message).await?,
+        TimerKind::Refund => refund::fire(platform, message).await?,
+        TimerKind::OrderDeadline | TimerKind::CouponExpiry => false,
+    };
+    let fired = Fired {
+        due: usize::from(counted),
+        stale: usize::from(!counted),
+        ..Fired::default()
+    };
+    Ok(fired.count(kind))
+}
+
+/// Drops, arms again or parks a timer of a gateway; `None` if the gateway is to be asked.
+///
+/// A message that comes too soon is common where the broker rounds, and asking then would shorten every wait.
+async fn ahead_of_gateway(
+    platform: &Platform,
+    kind: TimerKind,
+    message: TimerMessage,
+) -> Result<Option<Fired>> {
+    let row = timer::current(platform.readers(), kind, message).await?;
+    let Some(row) = row else {
+        let stale = 1;
+        return Ok(Some(Fired {
+            stale,
+            ..Fired::default()
+        }));
+    };
+    if row.next_fire_ms <= platform.now_ms() && kind != TimerKind::OrderClosing {
+        return Ok(None);
+    }
+    platform
+        .writer()
+        .run((kind, message), |tx, (kind, message)| {
+            Box::pin(set_aside_one(tx, *kind, *message))
+        })
+        .await
+}
+
+/// Arms the timer again or parks it; `None` if it is due.
+async fn set_aside_one(
+    tx: &mut Tx,
+    kind: TimerKind,
+    message: TimerMessage,
+) -> Result<Option<Fired>> {
+    let timers = timer::current_of(tx, kind, &[message]).await?;
+    let sorted = sort(tx, kind, timers).await?;
+    if !sorted.due.is_empty() {
+        return Ok(None);
+    }
+    set_aside(tx, kind, &sorted).await?;
+    let mut fired = sorted.counts();
+    fired.stale = 1 - fired.early - fired.parked;
+    Ok(Some(fired))
+}
+
+async fn fire_in(tx: &mut Tx, kind: TimerKind, messages: &[TimerMessage]) -> Result<Fired> {
+    let timers = timer::current_of(tx, kind, messages).await?;
+    let sorted = sort(tx, kind, timers).await?;
+    set_aside(tx, kind, &sorted).await?;
+    let mut fired = sorted.counts();
+    fired.stale = messages.len() - sorted.due.len() - fired.early - fired.parked;
+    match kind {
+        TimerKind::OrderDeadline => close_due(tx, &sorted.due).await?,
+        TimerKind::CouponExpiry => {
+            let ids: Vec<Uuid> = sorted.due.iter().map(|timer| timer.id).collect();
+            coupon::expiry::expire(tx, &ids).await?;
+        }
+        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {}
+    }
+    fired.due = sorted.due.len();
+    Ok(fired)
+}
+
+/// Timers by what is to be done about them.
+#[derive(Default)]
+struct Sorted {
+    due: Vec<TimerRow>,
+    early: Vec<Rearm>,
+    paused: Vec<Uuid>,
+}
+
+impl Sorted {
+    fn counts(&self) -> Fired {
+        Fired {
+            early: self.early.len(),
+            parked: self.paused.len(),
+            ..Fired::default()
+        }
+    }
+}
+
+/// Sorts timers whose messages have come. The message is only a hint: what counts is the row and the clock.
+async fn sort(tx: &mut Tx, kind: TimerKind, timers: Vec<TimerRow>) -> Result<Sorted> {
+    let now_ms = tx.now_ms();
+    let mut sorted = Sorted::default();
+    for timer in timers {
+        if ready_ms(&timer) <= now_ms {
+            sorted.due.push(timer);
+        } else {
+            sorted.early.push(rearm_early(&timer, now_ms));
+        }
+    }
+    let closes = matches!(kind, TimerKind::OrderDeadline | TimerKind::OrderClosing);
+    if closes && !sorted.due.is_empty() {
+        let paused = pause::paused_of(tx, &sorted.due).await?;
+        sorted.due.retain(|timer| !paused.contains(&timer.id));
+        sorted.paused = paused.into_iter().collect();
+    }
+    Ok(sorted)
+}
+
+/// From when on a timer may do what it is for, in ms since the Unix epoch.
+fn ready_ms(timer: &TimerRow) -> i64 {
+    match timer.kind {
+        TimerKind::OrderDeadline | TimerKind::CouponExpiry => {
+            std::cmp::max(timer.next_fire_ms, timer.due_ms)
+        }
+        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => timer.next_fire_ms,
+    }
+}
+
+/// A second ahead at least, and twice as much each further time: a broker that is always a little early cannot make
+/// it spin. A message that comes much too early was cut to the broker's longest delay and counts no try.
+fn rearm_early(timer: &TimerRow, now_ms: i64) -> Rearm {
+    let least_ms = REARM_MIN_MS << timer.tries.clamp(0, DOUBLINGS_MAX);
+    let ready_ms = ready_ms(timer);
+    let counts_gateway = !matches!(
+        timer.kind,
+        TimerKind::OrderDeadline | TimerKind::CouponExpiry
+    );
+    Rearm {
+        id: timer.id,
+        hop: timer.hop,
+        fire_ms: std::cmp::max(ready_ms, now_ms + least_ms),
+        tries: i64::from(!counts_gateway && ready_ms - now_ms < A_LITTLE_MS),
+    }
+}
+
+async fn set_aside(tx: &mut Tx, kind: TimerKind, sorted: &Sorted) -> Result<()> {
+    timer::rearm(tx, kind, &sorted.early).await?;
+    timer::park(tx, kind, &sorted.paused).await
+}
+
+async fn close_due(tx: &mut Tx, due: &[TimerRow]) -> Result<()> {
+    if due.is_empty() {
+        return Ok(());
+    }
+    let cause = Cause {
+        reason: CloseReason::Timeout,
+        actor: Actor::System,
+        due_before_ms: tx.now_ms(),
+    };
+    let ids: Vec<OrderId> = due
+        .iter()
+        .map(|timer| OrderId::from_uuid(timer.id))
+        .collect();
+    let ended = close::close_pending(tx, &ids, cause).await?;
+    // A timer without an order to close has nothing more to do. It is never left by the transitions themselves.
+    let mut left: BTreeMap<Uuid, &TimerRow> = due.iter().map(|timer| (timer.id, timer)).collect();
+    for order in ended.closed.iter().chain(&ended.closing) {
+        left.remove(&order.id.uuid());
+    }
+    if !left.is_empty() {
+        tracing::warn!(
+            timers = left.len(),
+            "drop deadlines of orders that are not pending"
+        );
+        timer::disarm(tx, TimerKind::OrderDeadline, left.into_keys()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Defines what is measured of the platform, recorded once the transaction that made it true is committed.
+
+use crate::order::CloseReason;
+use crate::payment::PaymentKind;
+use crate::timer::TimerKind;
+
+/// Something that a transaction made true.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fact {
+    /// An order closed, this many ms after it should have.
+    Closed { reason: CloseReason, lag_ms: i64 },
+    /// An order was paid.
+    Paid,
+    /// Money came that was not accepted.
+    NotAccepted(PaymentKind),
+    /// Timers were armed again.
+    Rearmed { kind: TimerKind, count: usize },
+    /// The sweeper found something that its timer or event should have done.
+    Swept { kind: &'static str, count: usize },
+    /// A thing was given up until a person looks at it.
+    NeedsOperator(&'static str),
+}
+
+impl Fact {
+    /// Adds it to the metrics.
+    pub(crate) fn record(self) {
+        match self {
+            Self::Closed { reason, lag_ms } => {
+                metrics::counter!("duetime_orders_closed_total", "reason" => reason.as_str())
+                    .increment(1);
+                if reason == CloseReason::Timeout {
+                    metrics::histogram!("duetime_close_lag_seconds").record(seconds(lag_ms));
+                }
+            }
+            Self::Paid => metrics::counter!("duetime_orders_paid_total").increment(1),
+            Self::NotAccepted(kind) => {
+                metrics::counter!("duetime_payments_not_accepted_total", "kind" => kind.as_str())
+                    .increment(1);
+            }
+            Self::Rearmed { kind, count } => {
+                metrics::counter!("duetime_timers_rearmed_total", "kind" => kind.as_str())
+                    .increment(whole(count));
+            }
+            Self::Swept { kind, count } => {
+                metrics::counter!("duetime_sweeper_finds_total", "kind" => kind)
+                    .increment(whole(count));
+            }
+            Self::NeedsOperator(what) => {
+                metrics::counter!("duetime_needs_operator_total", "what" => what).increment(1);
+            }
+        }
+    }
+}
+
+/// Counts a transition that came too late. Its request fails, so there is no commit to wait for.
+pub(crate) fn lost_race(transition: &'static str, cause: &'static str) {
+    metrics::counter!("duetime_lost_races_total", "transition" => transition, "cause" => cause)
+        .increment(1);
+}
+
+/// Counts what became of timer messages.
+pub(crate) fn timers(outcome: &'static str, kind: TimerKind, count: usize) {
+    if count > 0 {
+        metrics::counter!("duetime_timers_total", "outcome" => outcome, "kind" => kind.as_str())
+            .increment(whole(count));
+    }
+}
+
+/// Milliseconds in the base unit of metrics.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "lags and ages are far below 2^52 ms"
+)]
+pub(crate) fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1_000.0
+}
+
+fn whole(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

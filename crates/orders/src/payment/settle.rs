@@ -1,0 +1,308 @@
+//! Asks gateways about attempts: for orders that are closing, and for every attempt until its answer is final.
+//!
+//! No transaction is open while a gateway is asked. What it answers is applied by conditional updates, so it does
+//! not matter who asks twice.
+
+use std::sync::Arc;
+
+use crate::audit::Actor;
+use crate::config::UnknownPolicy;
+use crate::db::{Tx, column};
+use crate::error::{Error, Result};
+use crate::gateway::{CloseOutcome, Gateway, Paid, QueryOutcome};
+use crate::ids::{AttemptId, GatewayAccountId, OrderId};
+use crate::order::{self, Order, OrderState, close, order_columns};
+use crate::payment::attempt::{self, End};
+use crate::payment::record::Received;
+use crate::payment::{Attempt, AttemptState, attempt_columns, attempt_from_row};
+use crate::platform::Platform;
+use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerMessage, TimerRow};
+
+/// Waits between the questions about an attempt, in ms; the last one repeats.
+pub(crate) const ATTEMPT_DELAYS_MS: [i64; 6] = [10_000, 30_000, 60_000, 300_000, 600_000, 900_000];
+/// Waits between the looks at an order that is closing, in ms; the last one repeats.
+const CLOSING_DELAYS_MS: [i64; 7] = [2_000, 5_000, 15_000, 30_000, 60_000, 120_000, 300_000];
+/// How long after its expiry a gateway that has never heard of an attempt is believed, in ms: a request to open it
+/// may have been under way, but is refused after the expiry it carries.
+const NEVER_SEEN_MS: i64 = 60_000;
+
+/// What asking came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// The attempt has reached a final state.
+    Final,
+    /// Ask again, no sooner than after this many ms.
+    Again { after_ms: i64 },
+}
+
+/// Whether the gateway is also told to close the attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    Learn,
+    Close,
+}
+
+impl Platform {
+    /// The gateway of the account.
+    pub(crate) fn gateway_of(&self, account_id: GatewayAccountId) -> Result<Arc<dyn Gateway>> {
+        let gateway = self.gateways().get(&account_id.to_string());
+        gateway.ok_or_else(|| Error::not_found("gateway of account", &account_id))
+    }
+}
+
+/// Answers a timer of an order that is closing; answers whether the message still counted.
+pub(crate) async fn fire_closing(platform: &Platform, message: TimerMessage) -> Result<bool> {
+    let kind = TimerKind::OrderClosing;
+    let Some(row) = timer::current(platform.readers(), kind, message).await? else {
+        return Ok(false);
+    };
+    let id = OrderId::from_uuid(row.id);
+    let mut after_ms = 0;
+    for attempt in live_attempts(platform, id).await? {
+        if let Answer::Again { after_ms: again } = ask(platform, &attempt, Aim::Close).await? {
+            after_ms = std::cmp::max(after_ms, again);
+        }
+    }
+    let input = AfterClosing {
+        row,
+        after_ms,
+        policy: platform.config().unknown_policy,
+    };
+    platform
+        .writer()
+        .run(input, |tx, input| Box::pin(after_closing(tx, input)))
+        .await?;
+    Ok(true)
+}
+
+struct AfterClosing {
+    row: TimerRow,
+    after_ms: i64,
+    policy: UnknownPolicy,
+}
+
+/// Closes the order if it can be, or looks again later.
+async fn after_closing(tx: &mut Tx, input: &AfterClosing) -> Result<()> {
+    let id = OrderId::from_uuid(input.row.id);
+    if close::finish_closing(tx, id, Actor::System)
+        .await?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let tries = input.row.tries + 1;
+    if let UnknownPolicy::CloseAndRefundLate { tries: most } = input.policy
+        && tries >= i64::from(most)
+    {
+        return give_up(tx, id).await;
+    }
+    let delay_ms = std::cmp::max(delay(&CLOSING_DELAYS_MS, input.row.tries), input.after_ms);
+    again(tx, &input.row, delay_ms).await
+}
+
+/// Closes an order over attempts that the gateway says nothing of; each is still watched.
+async fn give_up(tx: &mut Tx, id: OrderId) -> Result<()> {
+    let rows = sqlx::query("select id from attempt where order_id = ? and state = ?")
+        .bind(id)
+        .bind(AttemptState::Submitted.stored())
+        .fetch_all(tx.conn())
+        .await?;
+    let end = End {
+        to: AttemptState::Unknown,
+        actor: Actor::System,
+        detail: Some("the gateway did not answer while the order was closing".to_owned()),
+    };
+    for row in &rows {
+        let id: AttemptId = column(row, "id")?;
+        attempt::end_open(tx, id, &end).await?;
+    }
+    Ok(())
+}
+
+/// Answers a timer of an attempt; answers whether the message still counted.
+pub(crate) async fn fire_attempt(platform: &Platform, message: TimerMessage) -> Result<bool> {
+    let kind = TimerKind::Attempt;
+    let Some(row) = timer::current(platform.readers(), kind, message).await? else {
+        return Ok(false);
+    };
+    let Some((attempt, order)) = with_order(platform, AttemptId::from_uuid(row.id)).await? else {
+        let disarmed = platform.writer().run(row.id, |tx, id| {
+            Box::pin(timer::disarm(tx, TimerKind::Attempt, [*id]))
+        });
+        disarmed.await?;
+        return Ok(false);
+    };
+    let now_ms = platform.now_ms();
+    let aim = if order.state == OrderState::Pending && now_ms < attempt.expires_ms {
+        Aim::Learn
+    } else {
+        Aim::Close
+    };
+    let Answer::Again { after_ms } = ask(platform, &attempt, aim).await? else {
+        return Ok(true);
+    };
+    let ended_ms = order.closed_ms.or(order.paid_ms);
+    if ended_ms.is_some_and(|ended_ms| now_ms - ended_ms >= platform.config().watch_ms) {
+        let end = End {
+            to: AttemptState::NeedsOperator,
+            actor: Actor::System,
+            detail: Some("the gateway gave no final answer in time".to_owned()),
+        };
+        end_attempt(platform, attempt.id, end).await?;
+        return Ok(true);
+    }
+    let mut delay_ms = std::cmp::max(delay(&ATTEMPT_DELAYS_MS, row.tries + 1), after_ms);
+    // Its expiry makes an answer likely, so it is not slept through.
+    let to_expiry_ms = attempt.expires_ms - now_ms + REARM_MIN_MS;
+    if to_expiry_ms > REARM_MIN_MS {
+        delay_ms = std::cmp::min(delay_ms, to_expiry_ms);
+    }
+    platform
+        .writer()
+        .run((row, delay_ms), |tx, (row, delay_ms)| {
+            Box::pin(again(tx, row, *delay_ms))
+        })
+        .await?;
+    Ok(true)
+}
+
+/// The attempt, if it is still open, and its order.
+async fn with_order(platform: &Platform, id: AttemptId) -> Result<Option<(Attempt, Order)>> {
+    let row = sqlx::query(concat!(
+        "select ",
+        attempt_columns!(),
+        " from attempt where id = ?"
+    ))
+    .bind(id)
+    .fetch_optional(platform.readers())
+    .await?;
+    let attempt = row.as_ref().map(attempt_from_row).transpose()?;
+    let Some(attempt) = attempt.filter(|attempt| attempt.state.is_open()) else {
+        return Ok(None);
+    };
+    let row = sqlx::query(concat!(
+        "select ",
+        order_columns!(),
+        " from orders where id = ?"
+    ))
+    .bind(attempt.order_id)
+    .fetch_one(platform.readers())
+    .await?;
+    Ok(Some((attempt, order::from_row(&row)?)))
+}
+
+async fn live_attempts(platform: &Platform, order_id: OrderId) -> Result<Vec<Attempt>> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        attempt_columns!(),
+        " from attempt where order_id = ? and state = ? order by id"
+    ))
+    .bind(order_id)
+    .bind(AttemptState::Submitted.stored())
+    .fetch_all(platform.readers())
+    .await?;
+    rows.iter().map(attempt_from_row).collect()
+}
+
+/// Asks the gateway about the attempt and applies what it says.
+async fn ask(platform: &Platform, attempt: &Attempt, aim: Aim) -> Result<Answer> {
+    let Some(gateway) = platform.gateways().get(&attempt.account_id.to_string()) else {
+        tracing::warn!(account = %attempt.account_id, "no gateway speaks for the account");
+        return Ok(Answer::Again { after_ms: 0 });
+    };
+    let id = attempt.id.to_string();
+    let queried = gateway.query(&id).await;
+    if let Some(answer) = apply(platform, attempt, &queried).await? {
+        return Ok(answer);
+    }
+    if aim == Aim::Learn || !gateway.capabilities().can_close {
+        return Ok(Answer::Again { after_ms: 0 });
+    }
+    match gateway.close(&id).await {
+        CloseOutcome::Closed => {
+            let answer = apply(platform, attempt, &QueryOutcome::Closed).await?;
+            Ok(answer.unwrap_or(Answer::Final))
+        }
+        CloseOutcome::AlreadyPaid => {
+            let queried = gateway.query(&id).await;
+            let answer = apply(platform, attempt, &queried).await?;
+            Ok(answer.unwrap_or(Answer::Again { after_ms: 0 }))
+        }
+        CloseOutcome::NotClosable { retry_after_ms } => Ok(Answer::Again {
+            after_ms: i64::try_from(retry_after_ms).unwrap_or(i64::MAX / 2),
+        }),
+        CloseOutcome::Unknown { reason } => {
+            tracing::debug!(attempt = %attempt.id, %reason, "close an attempt without an answer");
+            Ok(Answer::Again { after_ms: 0 })
+        }
+    }
+}
+
+/// Applies what a query said; `None` if it says nothing final.
+async fn apply(
+    platform: &Platform,
+    attempt: &Attempt,
+    queried: &QueryOutcome,
+) -> Result<Option<Answer>> {
+    let end = match queried {
+        QueryOutcome::Paid(paid) => {
+            note_paid(platform, attempt, paid.clone()).await?;
+            return Ok(Some(Answer::Final));
+        }
+        QueryOutcome::Closed => End {
+            to: AttemptState::Closed,
+            actor: Actor::Gateway,
+            detail: None,
+        },
+        // Not found is not closed, until no request that opens it can succeed any more.
+        QueryOutcome::NotFound if platform.now_ms() >= attempt.expires_ms + NEVER_SEEN_MS => End {
+            to: AttemptState::Failed,
+            actor: Actor::Gateway,
+            detail: Some("the gateway has never seen the attempt".to_owned()),
+        },
+        QueryOutcome::NotFound
+        | QueryOutcome::Pending
+        | QueryOutcome::Processing
+        | QueryOutcome::Unknown { .. } => return Ok(None),
+    };
+    end_attempt(platform, attempt.id, end).await?;
+    Ok(Some(Answer::Final))
+}
+
+async fn note_paid(platform: &Platform, attempt: &Attempt, paid: Paid) -> Result<()> {
+    let received = Received {
+        account_id: attempt.account_id,
+        attempt_id: attempt.id,
+        paid,
+    };
+    platform.record_money(received).await
+}
+
+async fn end_attempt(platform: &Platform, id: AttemptId, end: End) -> Result<()> {
+    platform
+        .writer()
+        .run((id, end), |tx, (id, end)| {
+            Box::pin(attempt::end_open(tx, *id, end))
+        })
+        .await?;
+    Ok(())
+}
+
+/// Arms the timer again, `delay_ms` ahead.
+pub(crate) async fn again(tx: &mut Tx, row: &TimerRow, delay_ms: i64) -> Result<()> {
+    let rearm = Rearm {
+        id: row.id,
+        hop: row.hop,
+        fire_ms: tx.now_ms() + std::cmp::max(delay_ms, REARM_MIN_MS),
+        tries: 1,
+    };
+    timer::rearm(tx, row.kind, &[rearm]).await?;
+    Ok(())
+}
+
+/// The wait after this many tries; the last one of the list repeats.
+fn delay(delays_ms: &[i64], tries: i64) -> i64 {
+    let index = usize::try_from(tries).unwrap_or(usize::MAX);
+    let last = delays_ms.last().copied().unwrap_or(REARM_MIN_MS);
+    delays_ms.get(index).copied().unwrap_or(last)
+}

@@ -1,0 +1,275 @@
+//! Starts payment attempts: SUBMITTED is durable before the gateway hears of it.
+
+use crate::audit::{Actor, NewAudit};
+use crate::db::Tx;
+use crate::error::{Error, Result};
+use crate::facts::lost_race;
+use crate::gateway::{Capabilities, CreateOutcome, CreateRequest, Money};
+use crate::idempotency::{Answered, Idempotency, Keyed};
+use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId};
+use crate::limits::LIVE_ATTEMPTS_MAX;
+use crate::order::{self, Order, OrderState, order_columns};
+use crate::payment::attempt::{self, End};
+use crate::payment::settle::ATTEMPT_DELAYS_MS;
+use crate::payment::{Attempt, AttemptState};
+use crate::platform::Platform;
+use crate::timer::{self, NewTimer, TimerKind};
+
+/// A payment attempt to start.
+#[derive(Clone, Copy, Debug)]
+pub struct NewAttempt {
+    /// The gateway account to pay through; the merchant's oldest if none is named.
+    pub account_id: Option<GatewayAccountId>,
+}
+
+struct Input {
+    order_id: OrderId,
+    account_id: GatewayAccountId,
+    capabilities: Capabilities,
+}
+
+impl Platform {
+    /// Starts a payment attempt for a pending order before its deadline.
+    ///
+    /// An answer in the state SUBMITTED without a `pay_url` means that the gateway has not answered: the attempt
+    /// counts as live and the gateway is asked again.
+    pub async fn start_payment(
+        &self,
+        merchant_id: &MerchantId,
+        order_id: OrderId,
+        new: NewAttempt,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Answered<Attempt>> {
+        let account_id = self.payment_account(merchant_id, new.account_id).await?;
+        let gateway = self.gateway_of(account_id)?;
+        let answered = self
+            .run_keyed(Keyed {
+                merchant_id: merchant_id.clone(),
+                idempotency,
+                input: Input {
+                    order_id,
+                    account_id,
+                    capabilities: gateway.capabilities(),
+                },
+                operation: |tx, merchant_id, input| Box::pin(submit(tx, merchant_id, input)),
+            })
+            .await?;
+        let replayed = answered.replayed;
+        let mut attempt = answered.value;
+        if replayed {
+            attempt = self.attempt(merchant_id, attempt.id).await?;
+        }
+        // A repeated request may have found an attempt whose first request was cut off before the gateway's answer.
+        if attempt.state == AttemptState::Submitted && attempt.pay_url.is_none() {
+            let outcome = gateway.create(&create_request(&attempt)).await;
+            attempt = self.note_created(attempt, outcome).await?;
+        }
+        let value = attempt;
+        Ok(Answered { value, replayed })
+    }
+
+    async fn payment_account(
+        &self,
+        merchant_id: &MerchantId,
+        wanted: Option<GatewayAccountId>,
+    ) -> Result<GatewayAccountId> {
+        let accounts = self.gateway_accounts(Some(merchant_id)).await?;
+        let mut ids = accounts.iter().map(|account| account.id);
+        match wanted {
+            Some(wanted) => ids
+                .find(|id| *id == wanted)
+                .ok_or_else(|| Error::not_found("gateway account", &wanted)),
+            None => ids.next().ok_or_else(|| {
+                Error::invalid(
+                    "/account_id",
+                    "the merchant has no gateway account; make one first",
+                )
+            }),
+        }
+    }
+
+    async fn note_created(&self, attempt: Attempt, outcome: CreateOutcome) -> Result<Attempt> {
+        let merchant_id = attempt.merchant_id.clone();
+        let id = attempt.id;
+        self.writer()
+            .run((id, outcome), |tx, (id, outcome)| {
+                Box::pin(note_created(tx, *id, outcome))
+            })
+            .await?;
+        self.attempt(&merchant_id, id).await
+    }
+}
+
+fn create_request(attempt: &Attempt) -> CreateRequest {
+    CreateRequest {
+        attempt_id: attempt.id.to_string(),
+        order_id: attempt.order_id.to_string(),
+        money: Money {
+            amount: attempt.amount_minor,
+            currency: attempt.currency.to_string(),
+        },
+        expires_at_ms: u64::try_from(attempt.expires_ms).unwrap_or(0),
+        idempotency_key: attempt.id.to_string(),
+    }
+}
+
+async fn submit(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<Attempt> {
+    let now_ms = tx.now_ms();
+    let row = sqlx::query(concat!(
+        "update orders set live_attempts = live_attempts + 1, version = version + 1
+         where id = ? and merchant_id = ? and state = ? and deadline_ms > ? and live_attempts < ?
+         returning ",
+        order_columns!()
+    ))
+    .bind(input.order_id)
+    .bind(merchant_id.as_str())
+    .bind(OrderState::Pending.stored())
+    .bind(now_ms)
+    .bind(LIVE_ATTEMPTS_MAX)
+    .fetch_optional(tx.conn())
+    .await?;
+    let Some(row) = row else {
+        let order = order::find(tx.conn(), merchant_id, input.order_id).await?;
+        return Err(refusal(&order, now_ms));
+    };
+    let order = order::from_row(&row)?;
+    let attempt = Attempt {
+        id: AttemptId::new(now_ms),
+        merchant_id: merchant_id.clone(),
+        order_id: order.id,
+        account_id: input.account_id,
+        state: AttemptState::Submitted,
+        version: 1,
+        amount_minor: order.payable_minor,
+        currency: order.currency,
+        expires_ms: expiry(&order, &input.capabilities, now_ms)?,
+        gateway_ref: None,
+        pay_url: None,
+        detail: None,
+        created_ms: now_ms,
+        final_ms: None,
+    };
+    insert(tx, &attempt).await?;
+    follow_up(tx, &attempt);
+    Ok(attempt)
+}
+
+/// Sets what goes with a new attempt: its timer and its audit row.
+fn follow_up(tx: &mut Tx, attempt: &Attempt) {
+    let now_ms = tx.now_ms();
+    let [first_delay_ms, ..] = ATTEMPT_DELAYS_MS;
+    timer::arm(
+        tx,
+        NewTimer {
+            kind: TimerKind::Attempt,
+            id: attempt.id.uuid(),
+            merchant_id: attempt.merchant_id.clone(),
+            due_ms: attempt.expires_ms,
+            fire_ms: now_ms + first_delay_ms,
+            version: attempt.version,
+        },
+    );
+    tx.audit(NewAudit {
+        subject: attempt.order_id.to_string(),
+        merchant_id: attempt.merchant_id.clone(),
+        entity: attempt.id.to_string(),
+        actor: Actor::Buyer,
+        action: "attempt",
+        from: None,
+        to: Some(attempt.state.as_str()),
+        detail: None,
+    });
+}
+
+/// When the gateway must stop taking money: never after the order's deadline.
+fn expiry(order: &Order, capabilities: &Capabilities, now_ms: i64) -> Result<i64> {
+    let left_ms = order.deadline_ms - now_ms;
+    let min_ms = i64::try_from(capabilities.expiry_min_ms).unwrap_or(i64::MAX);
+    if left_ms < min_ms {
+        return Err(Error::GatewayRefused {
+            reason: format!(
+                "the order's deadline is {left_ms} ms ahead, the gateway needs at least {min_ms} ms"
+            ),
+        });
+    }
+    let max_ms = i64::try_from(capabilities.expiry_max_ms).unwrap_or(i64::MAX);
+    Ok(now_ms + std::cmp::min(left_ms, max_ms))
+}
+
+fn refusal(order: &Order, now_ms: i64) -> Error {
+    if order.state != OrderState::Pending {
+        lost_race("attempt", order.state.as_str());
+        return Error::OrderState {
+            id: order.id,
+            state: order.state,
+            wanted: "paid",
+        };
+    }
+    if order.deadline_ms <= now_ms {
+        lost_race("attempt", "deadline");
+        return Error::DeadlineReached {
+            id: order.id,
+            deadline_ms: order.deadline_ms,
+        };
+    }
+    Error::invalid(
+        "",
+        format!(
+            "the order has {} open payment attempts; no more than {LIVE_ATTEMPTS_MAX} are allowed",
+            order.live_attempts
+        ),
+    )
+}
+
+async fn insert(tx: &mut Tx, attempt: &Attempt) -> Result<()> {
+    sqlx::query(
+        "insert into attempt (id, merchant_id, order_id, account_id, state, version, amount_minor,
+             currency, expires_ms, created_ms)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(attempt.id)
+    .bind(attempt.merchant_id.as_str())
+    .bind(attempt.order_id)
+    .bind(attempt.account_id)
+    .bind(attempt.state.stored())
+    .bind(attempt.version)
+    .bind(attempt.amount_minor)
+    .bind(attempt.currency.as_str())
+    .bind(attempt.expires_ms)
+    .bind(attempt.created_ms)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+async fn note_created(tx: &mut Tx, id: AttemptId, outcome: &CreateOutcome) -> Result<()> {
+    match outcome {
+        CreateOutcome::Created {
+            gateway_ref,
+            pay_url,
+        } => {
+            sqlx::query("update attempt set gateway_ref = ?, pay_url = ? where id = ?")
+                .bind(gateway_ref)
+                .bind(pay_url)
+                .bind(id)
+                .execute(tx.conn())
+                .await?;
+        }
+        CreateOutcome::Rejected { reason } => {
+            let end = End {
+                to: AttemptState::Failed,
+                actor: Actor::Gateway,
+                detail: Some(reason.clone()),
+            };
+            attempt::end_open(tx, id, &end).await?;
+        }
+        CreateOutcome::Unknown { reason } => {
+            sqlx::query("update attempt set detail = ? where id = ?")
+                .bind(reason)
+                .bind(id)
+                .execute(tx.conn())
+                .await?;
+        }
+    }
+    Ok(())
+}

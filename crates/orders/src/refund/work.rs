@@ -1,0 +1,184 @@
+//! Works on refunds when their timers fire: sends them, asks about them, and waits longer each time.
+
+use std::sync::Arc;
+
+use crate::audit::Actor;
+use crate::db::{Tx, column};
+use crate::error::Result;
+use crate::gateway::{Gateway, Money, RefundOutcome, RefundRequest, RefundStatus};
+use crate::ids::{AttemptId, GatewayAccountId, RefundId};
+use crate::payment::settle::again;
+use crate::platform::Platform;
+use crate::refund::change::{self, Move};
+use crate::refund::{Refund, RefundState, from_row};
+use crate::timer::{self, TimerKind, TimerMessage, TimerRow};
+
+/// Waits between the steps of a refund, in ms; after the last one a person must look.
+const DELAYS_MS: [i64; 12] = [
+    10_000,
+    30_000,
+    60_000,
+    5 * 60_000,
+    15 * 60_000,
+    3_600_000,
+    4 * 3_600_000,
+    12 * 3_600_000,
+    24 * 3_600_000,
+    24 * 3_600_000,
+    24 * 3_600_000,
+    24 * 3_600_000,
+];
+/// A wait is drawn out by up to this part of itself, so that refunds of one outage do not come back as one burst.
+const JITTER_PART: i64 = 10;
+
+/// A refund with what the gateway needs to know of its payment.
+struct Job {
+    refund: Refund,
+    account_id: GatewayAccountId,
+    attempt_id: AttemptId,
+    gateway_txn: String,
+}
+
+/// Answers a timer of a refund; answers whether the message still counted.
+pub(crate) async fn fire(platform: &Platform, message: TimerMessage) -> Result<bool> {
+    let kind = TimerKind::Refund;
+    let Some(row) = timer::current(platform.readers(), kind, message).await? else {
+        return Ok(false);
+    };
+    let job = job(platform, RefundId::from_uuid(row.id)).await?;
+    let gateway = platform.gateways().get(&job.account_id.to_string());
+    let step = if let Some(gateway) = &gateway {
+        step(platform, gateway, &job).await?
+    } else {
+        tracing::warn!(account = %job.account_id, "no gateway speaks for the account");
+        None
+    };
+    let after_ms = gateway.map_or(0, |gateway| {
+        i64::try_from(gateway.capabilities().refund_query_delay_ms).unwrap_or(i64::MAX / 2)
+    });
+    let input = AfterStep {
+        row,
+        step,
+        after_ms,
+        jitter: rand::random_range(0.0..1.0),
+    };
+    platform
+        .writer()
+        .run(input, |tx, input| Box::pin(after_step(tx, input)))
+        .await?;
+    Ok(true)
+}
+
+async fn job(platform: &Platform, id: RefundId) -> Result<Job> {
+    let row = sqlx::query(
+        "select r.id, r.merchant_id, r.refund_no, r.order_id, r.payment_id, r.state, r.version, r.cause,
+                r.amount_minor, r.currency, r.restock, r.detail, r.created_ms, r.final_ms,
+                p.account_id, p.attempt_id, p.gateway_txn
+         from refund r join payment p on p.id = r.payment_id where r.id = ?",
+    )
+    .bind(id)
+    .fetch_one(platform.readers())
+    .await?;
+    Ok(Job {
+        refund: from_row(&row)?,
+        account_id: column(&row, "account_id")?,
+        attempt_id: column(&row, "attempt_id")?,
+        gateway_txn: column(&row, "gateway_txn")?,
+    })
+}
+
+/// Does what comes next at the gateway; `None` where there is nothing new.
+async fn step(platform: &Platform, gateway: &Arc<dyn Gateway>, job: &Job) -> Result<Option<Move>> {
+    match job.refund.state {
+        RefundState::Succeeded | RefundState::NeedsOperator => Ok(None),
+        RefundState::Requested | RefundState::FailedRetryable => {
+            // Durable before it is sent, so that after a crash it is asked about first.
+            let submitted = Move {
+                to: RefundState::Submitted,
+                actor: Actor::System,
+                detail: None,
+            };
+            apply(platform, job.refund.id, submitted).await?;
+            Ok(send(gateway, job).await)
+        }
+        RefundState::Submitted | RefundState::Processing => {
+            match gateway.query_refund(&job.refund.id.to_string()).await {
+                // The number and the amount are the same, so sending it again is safe.
+                RefundStatus::NotFound => Ok(send(gateway, job).await),
+                status => Ok(Move::of_status(status)),
+            }
+        }
+    }
+}
+
+async fn send(gateway: &Arc<dyn Gateway>, job: &Job) -> Option<Move> {
+    let request = RefundRequest {
+        refund_id: job.refund.id.to_string(),
+        attempt_id: job.attempt_id.to_string(),
+        transaction_id: job.gateway_txn.clone(),
+        money: Money {
+            amount: job.refund.amount_minor,
+            currency: job.refund.currency.to_string(),
+        },
+    };
+    let (to, detail) = match gateway.refund(&request).await {
+        RefundOutcome::Accepted => (RefundState::Processing, None),
+        RefundOutcome::Succeeded { .. } => (RefundState::Succeeded, None),
+        RefundOutcome::Retryable { reason } => (RefundState::FailedRetryable, Some(reason)),
+        RefundOutcome::Rejected { reason } => (RefundState::NeedsOperator, Some(reason)),
+        RefundOutcome::Unknown { .. } => return None,
+    };
+    let actor = Actor::Gateway;
+    Some(Move { to, actor, detail })
+}
+
+async fn apply(platform: &Platform, id: RefundId, step: Move) -> Result<()> {
+    platform
+        .writer()
+        .run((id, step), |tx, (id, step)| {
+            Box::pin(change::apply(tx, *id, step))
+        })
+        .await?;
+    Ok(())
+}
+
+struct AfterStep {
+    row: TimerRow,
+    step: Option<Move>,
+    after_ms: i64,
+    /// 0 to 1.
+    jitter: f64,
+}
+
+/// Applies the step and arms the next one, or gives the refund up.
+async fn after_step(tx: &mut Tx, input: &AfterStep) -> Result<()> {
+    let id = RefundId::from_uuid(input.row.id);
+    let state = match &input.step {
+        Some(step) => change::apply(tx, id, step).await?,
+        None => change::find(tx, id).await?.map(|refund| refund.state),
+    };
+    if state.is_none_or(RefundState::is_final) {
+        return timer::disarm(tx, TimerKind::Refund, [input.row.id]).await;
+    }
+    let tries = usize::try_from(input.row.tries).unwrap_or(usize::MAX);
+    let Some(delay_ms) = DELAYS_MS.get(tries).copied() else {
+        let step = Move {
+            to: RefundState::NeedsOperator,
+            actor: Actor::System,
+            detail: Some("the gateway did not finish it in time".to_owned()),
+        };
+        change::apply(tx, id, &step).await?;
+        return Ok(());
+    };
+    let delay_ms = delay_ms + drawn(delay_ms / JITTER_PART, input.jitter);
+    again(tx, &input.row, std::cmp::max(delay_ms, input.after_ms)).await
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "a tenth of at most a day in ms, times 0 to 1"
+)]
+fn drawn(most_ms: i64, part: f64) -> i64 {
+    (most_ms as f64 * part) as i64
+}

@@ -1,0 +1,299 @@
+//! Sweeps the deadline index as a safety net, throws old rows away, and rebuilds timers from SQL alone.
+//!
+//! What the sweeper finds should have happened by a message: the target is zero, and each find is counted.
+
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteRow;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::consumer;
+use crate::coupon::CouponState;
+use crate::db::{Tx, column};
+use crate::error::Result;
+use crate::facts::Fact;
+use crate::ids::OrderId;
+use crate::order::OrderState;
+use crate::outbox::SENT;
+use crate::payment::AttemptState;
+use crate::platform::Platform;
+use crate::refund::RefundState;
+use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerRow};
+
+/// Rows that one transaction of the sweeper works on.
+const BATCH: i64 = 500;
+
+/// What a sweep found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Timers whose message had not come; they were armed again.
+    pub timers: usize,
+    /// Paid orders whose coupon had not been decided; it was decided.
+    pub coupons: usize,
+}
+
+/// Sweeps until told to stop.
+pub(crate) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
+    let every: Duration = platform.config().sweep_every;
+    loop {
+        tokio::select! {
+            () = platform.clock().sleep(every) => {}
+            _ = stop.changed() => return,
+        }
+        match platform.sweep().await {
+            Ok(swept) if swept == Swept::default() => {}
+            Ok(swept) => {
+                tracing::warn!(
+                    timers = swept.timers,
+                    coupons = swept.coupons,
+                    "the sweeper found something"
+                );
+            }
+            Err(error) => tracing::error!(%error, "sweep"),
+        }
+        if let Err(error) = prune(&platform).await {
+            tracing::error!(%error, "throw old rows away");
+        }
+    }
+}
+
+impl Platform {
+    /// Looks for what should have happened long ago and sees to it.
+    pub async fn sweep(&self) -> Result<Swept> {
+        let before_ms = self.now_ms() - self.config().sweep_grace_ms;
+        let mut swept = Swept::default();
+        loop {
+            let found = self
+                .writer()
+                .run(before_ms, |tx, before_ms| {
+                    Box::pin(sweep_timers(tx, *before_ms))
+                })
+                .await?;
+            swept.timers += found;
+            if found == 0 {
+                break;
+            }
+        }
+        swept.coupons = sweep_coupons(self, before_ms).await?;
+        Ok(swept)
+    }
+
+    /// Writes missing timers from the orders, attempts, refunds and coupons, and publishes every timer anew.
+    ///
+    /// For a broker that was lost or replaced. Messages of before count no more, since each timer gets the next hop.
+    pub async fn rebuild_timers(&self) -> Result<u64> {
+        self.writer()
+            .run((), |tx, ()| Box::pin(write_missing(tx)))
+            .await?;
+        let mut after = Some((0, Uuid::nil()));
+        let mut rebuilt = 0;
+        while let Some(cursor) = after {
+            let (count, next) = self
+                .writer()
+                .run(cursor, |tx, (kind, id)| Box::pin(republish(tx, *kind, *id)))
+                .await?;
+            rebuilt += count;
+            after = next;
+        }
+        Ok(rebuilt)
+    }
+}
+
+/// Arms timers again whose messages are overdue; answers how many.
+async fn sweep_timers(tx: &mut Tx, before_ms: i64) -> Result<usize> {
+    tx.settle_timers().await?;
+    let rows = sqlx::query(
+        "select kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries from timer
+         where parked = 0 and next_fire_ms < ? order by next_fire_ms limit ?",
+    )
+    .bind(before_ms)
+    .bind(BATCH)
+    .fetch_all(tx.conn())
+    .await?;
+    let now_ms = tx.now_ms();
+    rearm_all(tx, &rows, |_| now_ms + REARM_MIN_MS, true).await
+}
+
+/// Arms all these timers again; answers how many.
+async fn rearm_all(
+    tx: &mut Tx,
+    rows: &[SqliteRow],
+    fire_ms: impl Fn(&TimerRow) -> i64,
+    swept: bool,
+) -> Result<usize> {
+    let timers: Vec<TimerRow> = rows.iter().map(timer::from_row).collect::<Result<_>>()?;
+    let mut total = 0;
+    for kind in TimerKind::ALL {
+        let rearms: Vec<Rearm> = timers
+            .iter()
+            .filter(|timer| timer.kind == kind)
+            .map(|timer| Rearm {
+                id: timer.id,
+                hop: timer.hop,
+                fire_ms: fire_ms(timer),
+                tries: 0,
+            })
+            .collect();
+        let count = timer::rearm(tx, kind, &rearms).await?;
+        if swept && count > 0 {
+            let kind = kind.as_str();
+            tx.record(Fact::Swept { kind, count });
+        }
+        total += count;
+    }
+    Ok(total)
+}
+
+async fn sweep_coupons(platform: &Platform, before_ms: i64) -> Result<usize> {
+    let rows = sqlx::query("select order_id from coupon_due where since_ms < ? limit ?")
+        .bind(before_ms)
+        .bind(BATCH)
+        .fetch_all(platform.readers())
+        .await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<OrderId> = rows
+        .iter()
+        .map(|row| column(row, "order_id"))
+        .collect::<Result<_>>()?;
+    let count = ids.len();
+    consumer::decide(platform, ids).await?;
+    let kind = "coupon_due";
+    Fact::Swept { kind, count }.record();
+    Ok(count)
+}
+
+/// Throws away published events and idempotency keys that have been kept long enough.
+async fn prune(platform: &Platform) -> Result<()> {
+    let config = platform.config();
+    let keep = Keep {
+        events_ms: config.keep_events_ms,
+        idempotency_ms: config.keep_idempotency_ms,
+    };
+    let keep = std::sync::Arc::new(keep);
+    loop {
+        let pruned = platform
+            .writer()
+            .run(std::sync::Arc::clone(&keep), |tx, keep| {
+                Box::pin(prune_some(tx, keep))
+            })
+            .await?;
+        if pruned == 0 {
+            return Ok(());
+        }
+    }
+}
+
+struct Keep {
+    events_ms: i64,
+    idempotency_ms: i64,
+}
+
+async fn prune_some(tx: &mut Tx, keep: &Keep) -> Result<u64> {
+    let now_ms = tx.now_ms();
+    // Events that our own coupons have not recorded are kept whatever their age.
+    let events = sqlx::query(
+        "delete from outbox where seq in (select seq from outbox order by seq limit ?1)
+           and unsent = ?2 and sent_ms < ?3
+           and created_ms < coalesce((select min(since_ms) from coupon_due), ?3)",
+    )
+    .bind(BATCH)
+    .bind(SENT)
+    .bind(now_ms - keep.events_ms)
+    .execute(tx.conn())
+    .await?;
+    let keys = sqlx::query(
+        "delete from idempotency where rowid in (select rowid from idempotency order by rowid limit ?)
+           and created_ms < ?",
+    )
+    .bind(BATCH)
+    .bind(now_ms - keep.idempotency_ms)
+    .execute(tx.conn())
+    .await?;
+    Ok(events.rows_affected() + keys.rows_affected())
+}
+
+/// Writes the timers that should exist and do not.
+async fn write_missing(tx: &mut Tx) -> Result<()> {
+    tx.settle_timers().await?;
+    let now_ms = tx.now_ms();
+    for (kind, state, statement) in [
+        (
+            TimerKind::OrderDeadline,
+            OrderState::Pending.stored(),
+            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
+             select ?1, id, merchant_id, deadline_ms, deadline_ms, version, 0, 0, 0 from orders
+             where state = ?2 on conflict do nothing",
+        ),
+        (
+            TimerKind::OrderClosing,
+            OrderState::Closing.stored(),
+            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
+             select ?1, id, merchant_id, ?3, ?3, version, 0, 0, 0 from orders
+             where state = ?2 on conflict do nothing",
+        ),
+        (
+            TimerKind::Attempt,
+            AttemptState::Submitted.stored(),
+            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
+             select ?1, id, merchant_id, expires_ms, ?3, version, 0, 0, 0 from attempt
+             where state = ?2 on conflict do nothing",
+        ),
+        (
+            TimerKind::Attempt,
+            AttemptState::Unknown.stored(),
+            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
+             select ?1, id, merchant_id, expires_ms, ?3, version, 0, 0, 0 from attempt
+             where state = ?2 on conflict do nothing",
+        ),
+        (
+            TimerKind::CouponExpiry,
+            CouponState::Free.stored(),
+            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
+             select ?1, id, merchant_id, expires_ms, expires_ms, version, 0, 0, 0 from coupon
+             where state = ?2 on conflict do nothing",
+        ),
+    ] {
+        sqlx::query(statement)
+            .bind(kind.stored())
+            .bind(state)
+            .bind(now_ms)
+            .execute(tx.conn())
+            .await?;
+    }
+    sqlx::query(
+        "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
+         select ?1, id, merchant_id, ?2, ?2, version, 0, 0, 0 from refund
+         where state not in (?3, ?4) on conflict do nothing",
+    )
+    .bind(TimerKind::Refund.stored())
+    .bind(now_ms)
+    .bind(RefundState::Succeeded.stored())
+    .bind(RefundState::NeedsOperator.stored())
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Arms the next timers after the cursor again, whether parked or not; answers how many, and where to go on.
+async fn republish(tx: &mut Tx, kind: i64, id: Uuid) -> Result<(u64, Option<(i64, Uuid)>)> {
+    let rows = sqlx::query(
+        "select kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries from timer
+         where (kind, id) > (?, ?) order by kind, id limit ?",
+    )
+    .bind(kind)
+    .bind(id)
+    .bind(BATCH)
+    .fetch_all(tx.conn())
+    .await?;
+    let next = match rows.last() {
+        Some(last) => Some((column(last, "kind")?, column(last, "id")?)),
+        None => None,
+    };
+    let soonest_ms = tx.now_ms() + REARM_MIN_MS;
+    let fire_ms = |timer: &TimerRow| std::cmp::max(timer.next_fire_ms, soonest_ms);
+    let count = rearm_all(tx, &rows, fire_ms, false).await?;
+    Ok((u64::try_from(count).unwrap_or(0), next))
+}
