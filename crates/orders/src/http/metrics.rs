@@ -15,6 +15,9 @@ const DURATION_BUCKETS_S: [f64; 16] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 600.0, 3600.0,
 ];
 
+/// Bucket bounds of how many requests shared a commit.
+const GROUP_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
 const REQUESTS: &str = "duetime_http_requests_total";
 const REQUEST_DURATION: &str = "duetime_http_request_duration_seconds";
 
@@ -29,7 +32,10 @@ pub fn install_metrics() -> Result<PrometheusHandle, MetricsTaken> {
     let collection = COLLECTION.get_or_init(|| {
         // Fails for an empty list of bounds only.
         let seconds = Matcher::Suffix("_seconds".to_owned());
-        let builder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &DURATION_BUCKETS_S);
+        let requests = Matcher::Suffix("_requests".to_owned());
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(seconds, &DURATION_BUCKETS_S)
+            .and_then(|builder| builder.set_buckets_for_metric(requests, &GROUP_BUCKETS));
         let recorder = builder.ok()?.build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).ok()?;
@@ -54,7 +60,7 @@ const COUNTERS: [(&str, &str); 10] = [
     ),
     (
         "duetime_timers_total",
-        "Timer messages, by what became of them and kind",
+        "Timers armed, fired, stale, early and parked, by outcome and kind",
     ),
     (
         "duetime_timers_rearmed_total",
@@ -90,6 +96,15 @@ fn describe() {
     for (name, text) in COUNTERS {
         metrics::describe_counter!(name, text);
     }
+    metrics::describe_gauge!(
+        "duetime_outbox_age_seconds",
+        metrics::Unit::Seconds,
+        "How long the oldest message has waited to be published"
+    );
+    metrics::describe_histogram!(
+        "duetime_sql_commit_requests",
+        "Requests that shared a commit of the database"
+    );
     for (name, text) in DURATIONS {
         metrics::describe_histogram!(name, metrics::Unit::Seconds, text);
     }

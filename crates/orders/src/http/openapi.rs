@@ -10,7 +10,9 @@ use utoipa_axum::routes;
 
 use super::ApiState;
 use super::problem::ProblemBody;
-use super::{coupons, health, merchants, metrics, orders, products, simulator};
+use super::{
+    coupons, health, merchants, metrics, orders, pauses, payments, products, refunds, simulator,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -60,12 +62,20 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(orders::show))
         .routes(routes!(orders::cancel))
         .routes(routes!(orders::extend))
+        .routes(routes!(payments::start, payments::list))
+        .routes(routes!(payments::callback))
+        .routes(routes!(refunds::create, refunds::list))
+        .routes(routes!(refunds::show))
+        .routes(routes!(refunds::retry))
         .routes(routes!(coupons::create_rule, coupons::list_rules))
         .routes(routes!(coupons::change_rule))
         .routes(routes!(coupons::list))
         .routes(routes!(coupons::show))
         .routes(routes!(coupons::give))
         .routes(routes!(merchants::create_account, merchants::list_accounts))
+        .routes(routes!(pauses::pause))
+        .routes(routes!(pauses::resume))
+        .routes(routes!(pauses::list))
         .routes(routes!(merchants::create, merchants::list))
         .routes(routes!(merchants::show))
         .routes(routes!(merchants::create_key, merchants::list_keys))

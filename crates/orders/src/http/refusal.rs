@@ -17,6 +17,9 @@ impl From<Error> for Problem {
             Error::OrderState { id, state, .. } => Self::new(ProblemKind::OrderState, detail)
                 .with("order_id", id.to_string())
                 .with("state", state.as_str()),
+            Error::RefundState { id, state } => Self::new(ProblemKind::RefundState, detail)
+                .with("refund_id", id.to_string())
+                .with("state", state.as_str()),
             Error::DeadlineReached { id, deadline_ms } => {
                 let deadline = Instant(deadline_ms).to_string();
                 let detail = format!("the deadline of order {id} was reached at {deadline}");

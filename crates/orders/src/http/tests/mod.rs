@@ -1,8 +1,11 @@
-//! Checks the HTTP API through its router: every route, every error, the document, and a real port.
+//! Checks the HTTP API through its router: every route, every error, the document, the page, and a real port.
 
+mod docs;
 mod envelope;
+mod money;
 mod port;
 mod resources;
 mod rig;
+mod shop;
 
 use self::rig::{Api, Call};

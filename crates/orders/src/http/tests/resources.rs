@@ -1,43 +1,11 @@
-//! Checks every resource's routes: what they answer, and how they refuse.
+//! Checks products, orders, merchants and pauses: what their routes answer, and how they refuse.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::rig::OPERATOR_KEY;
+use super::rig::{OPERATOR_KEY, START_MS};
+use super::shop::{account, actions, id, order, order_body, product};
 use super::{Api, Call};
-
-/// A product with 5 units at 1,000 minor units each; the answer is its id.
-async fn product(api: &Api) -> String {
-    let body = json!({ "name": "Ticket", "price_minor": 1_000, "currency": "EUR", "stock": 5 });
-    id(&api.create("/v1/products", body).await.ok())
-}
-
-async fn order(api: &Api, product_id: &str, number: &str) -> Value {
-    api.create("/v1/orders", order_body(product_id, number))
-        .await
-        .ok()
-}
-
-fn order_body(product_id: &str, number: &str) -> Value {
-    json!({
-        "merchant_order_no": number,
-        "buyer_id": "buyer-1",
-        "deadline_after_ms": 60_000,
-        "lines": [{ "product_id": product_id, "quantity": 2 }],
-    })
-}
-
-fn id(body: &Value) -> String {
-    body["id"].as_str().unwrap().to_owned()
-}
-
-fn actions(order: &Value) -> Vec<&str> {
-    let audit = order["audit"].as_array().unwrap();
-    audit
-        .iter()
-        .map(|entry| entry["action"].as_str().unwrap())
-        .collect()
-}
 
 #[tokio::test]
 async fn a_product_is_made_shown_listed_and_restocked() {
@@ -174,6 +142,12 @@ async fn a_repeated_request_gets_the_first_answer_and_another_one_is_refused() {
     let other = order_body(&product_id, "A-2");
     let reply = api.call(call("/v1/orders", &other)).await;
     reply.problem("idempotency_key_reused");
+    let path = format!("/v1/orders/{}/payments", id(&first.json()));
+    let account_id = account(&api).await;
+    let reply = api
+        .call(call(&path, &json!({ "account_id": account_id })))
+        .await;
+    reply.problem("idempotency_key_reused");
     // A failure leaves the key free.
     let bad = json!({ "name": "x", "price_minor": -1, "currency": "EUR", "stock": 1 });
     let retry = |body: &Value| {
@@ -256,6 +230,42 @@ async fn a_lost_race_tells_the_present_state() {
 }
 
 #[tokio::test]
+async fn a_deadline_moves_later_only_and_only_in_time() {
+    let api = Api::start().await;
+    let product_id = product(&api).await;
+    let path = format!("/v1/orders/{}", id(&order(&api, &product_id, "A-1").await));
+    let extend = |deadline: &str| {
+        let call = Call::new(Method::PUT, &format!("{path}/deadline"));
+        call.json(&json!({ "deadline": deadline }))
+    };
+    let moved = api.call(extend("2026-11-24T09:02:00Z")).await.ok();
+    assert_eq!(moved["deadline"], "2026-11-24T09:02:00.000Z");
+    let reply = api.call(extend("2026-11-24T09:01:00Z")).await;
+    assert_eq!(reply.problem("invalid")["pointer"], "/deadline");
+    let reply = api.call(extend("2036-11-24T09:01:00Z")).await;
+    assert_eq!(reply.problem("invalid")["pointer"], "/deadline");
+    api.clock.advance_to(START_MS + 120_000);
+    // The timer may close the order at the same moment: both answers say that it is over.
+    let reply = api.call(extend("2026-11-24T09:03:00Z")).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    api.until(&path, "closed").await;
+    let shown = api.get(&path).await.ok();
+    assert_eq!(shown["close_reason"], "timeout");
+    let figures = api.get("/metrics").await.text;
+    for figure in [
+        "duetime_close_lag_seconds_bucket{",
+        "duetime_orders_closed_total{",
+        "duetime_timers_total{",
+        "duetime_lost_races_total{",
+        "duetime_outbox_age_seconds ",
+    ] {
+        assert!(figures.contains(figure), "{figure} is not in\n{figures}");
+    }
+    assert_eq!(actions(&shown).last(), Some(&"close"));
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn merchants_see_their_own_things_with_their_own_keys() {
     let api = Api::start().await;
     let body = json!({ "id": "shop-1", "name": "Shop One" });
@@ -281,6 +291,10 @@ async fn merchants_see_their_own_things_with_their_own_keys() {
             .await
             .problem("forbidden");
     }
+    let all = json!({ "scope": "all", "reason": "x" });
+    api.call(as_shop(Method::POST, "/v1/pause").json(&all))
+        .await
+        .problem("forbidden");
     let revoke = format!("{keys}/{}", id(&key));
     let reply = api
         .call(Call::new(Method::DELETE, &revoke).bearer(OPERATOR_KEY))
@@ -291,5 +305,36 @@ async fn merchants_see_their_own_things_with_their_own_keys() {
         .problem("not_found");
     let reply = api.call(as_shop(Method::GET, "/v1/products")).await;
     reply.problem("unauthenticated");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_pause_holds_the_closer_and_a_resume_lets_it_go() {
+    let api = Api::start().await;
+    let product_id = product(&api).await;
+    let path = format!("/v1/orders/{}", id(&order(&api, &product_id, "A-1").await));
+    let pause = json!({ "scope": "merchant", "reason": "gateway outage" });
+    let paused = api.post("/v1/pause", pause).await.ok();
+    assert_eq!(
+        (&paused["state"], &paused["subject"]),
+        (&json!("paused"), &json!("default"))
+    );
+    let reply = api
+        .post("/v1/pause", json!({ "scope": "gateway", "reason": "x" }))
+        .await;
+    assert_eq!(reply.problem("invalid")["pointer"], "/account_id");
+    api.clock.advance(60_000);
+    assert_eq!(api.get(&path).await.ok()["state"], "pending");
+    assert_eq!(
+        api.get("/v1/pauses").await.ok()["items"][0]["state"],
+        "paused"
+    );
+    api.post("/v1/resume", json!({ "scope": "merchant" }))
+        .await
+        .ok();
+    api.until(&path, "closed").await;
+    api.post("/v1/resume", json!({ "scope": "all" }))
+        .await
+        .problem("not_found");
     api.stop().await;
 }

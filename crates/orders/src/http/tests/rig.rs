@@ -2,18 +2,26 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use broker::clock::ManualClock;
+use broker::{Broker, BrokerConfig};
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
+use crate::embedded::Embedded;
 use crate::gateway::Gateways;
-use crate::gateway::simulator::{Simulator, SimulatorConfig};
+use crate::gateway::simulator::{
+    CallbackSink, Delivery, NotAcknowledged, Simulator, SimulatorConfig,
+};
 use crate::http::{ApiSettings, ApiState, OperatorKey, app, install_metrics};
 use crate::{Config, Running};
 
@@ -22,13 +30,38 @@ pub(super) const START_MS: u64 = 1_795_510_800_000;
 /// The operator's key of every rig.
 pub(super) const OPERATOR_KEY: &str = "operator-secret";
 
-/// A platform with its API.
+/// How long a change in the background may take, on the machine's own clock.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How far the clock may run while a change is waited for, in ms.
+const RUN_MAX_MS: u64 = 900;
+
+/// A platform with its broker, its API and a simulated gateway.
 pub(super) struct Api {
     pub(super) router: Router,
     pub(super) state: ApiState,
     pub(super) clock: ManualClock,
+    pub(super) simulator: Simulator,
     running: Running,
+    broker: Broker,
+    sending: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     _folder: TempDir,
+}
+
+/// Hands callbacks to the router, as if they came from another machine.
+struct RouterSink(Router);
+
+#[async_trait]
+impl CallbackSink for RouterSink {
+    async fn deliver(&self, delivery: Delivery) -> Result<(), NotAcknowledged> {
+        let path = format!("/v1/gateways/{}/callbacks", delivery.account_id);
+        let mut call = Call::new(Method::POST, &path).elsewhere();
+        call.headers = delivery.headers;
+        let reply = call_router(&self.0, call.body(delivery.body)).await;
+        if reply.status.is_success() {
+            return Ok(());
+        }
+        Err(NotAcknowledged(reply.text))
+    }
 }
 
 /// A request to make.
@@ -49,7 +82,21 @@ pub(super) struct Reply {
 }
 
 impl Api {
+    /// Starts everything; callbacks go straight to the router.
     pub(super) async fn start() -> Self {
+        let mut api = Self::start_without_callbacks().await;
+        let (stop, stopped) = oneshot::channel();
+        let sink = Arc::new(RouterSink(api.router.clone()));
+        let run = api.simulator.clone().run(sink, async move {
+            // An error means that the rig was dropped, which stops it too.
+            let _ = stopped.await;
+        });
+        api.sending = Some((stop, tokio::spawn(run)));
+        api
+    }
+
+    /// Starts everything but the sending of callbacks.
+    pub(super) async fn start_without_callbacks() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
         let shared: Arc<ManualClock> = Arc::new(clock.clone());
@@ -57,10 +104,15 @@ impl Api {
         let settings = ApiSettings {
             operator_key: Some(OperatorKey::new(OPERATOR_KEY)),
             trust_loopback: true,
-            simulator: Some(simulator),
+            simulator: Some(simulator.clone()),
         };
+        let queue = folder.path().join("broker");
+        let broker = Broker::open_with_clock(&queue, BrokerConfig::default(), shared.clone());
+        let broker = broker.unwrap();
         let config = Config::new(folder.path().join("orders.db"));
-        let running = Running::open(config, shared.clone(), Gateways::default());
+        let messaging = Arc::new(Embedded::new(broker.clone()));
+        let gateways = Gateways::default();
+        let running = Running::start(config, shared.clone(), messaging, gateways);
         let running = running.await.unwrap();
         running.platform.ensure_default_merchant().await.unwrap();
         let figures = install_metrics().unwrap();
@@ -69,14 +121,44 @@ impl Api {
             router: app(state.clone()),
             state,
             clock,
+            simulator,
             running,
+            broker,
+            sending: None,
             _folder: folder,
         }
     }
 
-    /// Stops the platform in order.
+    /// Stops everything in order.
     pub(super) async fn stop(self) {
-        self.running.close().await;
+        if let Some((stop, sending)) = self.sending {
+            stop.send(()).unwrap();
+            sending.await.unwrap();
+        }
+        self.running.stop().await;
+        self.broker.shutdown().await;
+    }
+
+    /// Waits until what is at `path`, or the first of the list there, is in the state, and lets the clock run meanwhile.
+    pub(super) async fn until(&self, path: &str, state: &str) {
+        let mut run_ms = 0;
+        let reached = async {
+            for turn in 0_u32.. {
+                let now = self.get(path).await.ok();
+                if [&now["state"], &now["items"][0]["state"]].contains(&&Value::from(state)) {
+                    return;
+                }
+                // A message of now is delivered once the clock has moved; slower and slower, so that a slow
+                // machine does not run into the next timers.
+                if run_ms < RUN_MAX_MS && turn.is_multiple_of(1 + turn / 64) {
+                    self.clock.advance(1);
+                    run_ms += 1;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        reached.unwrap_or_else(|_| panic!("{path} did not become {state}"));
     }
 
     pub(super) async fn call(&self, call: Call) -> Reply {

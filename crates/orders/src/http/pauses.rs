@@ -1,0 +1,188 @@
+//! Provides pause and resume over HTTP: the brake for the outage of a gateway.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ApiState;
+use super::auth::Caller;
+use super::extract::{Page, StrictJson};
+use super::problem::{Problem, ProblemKind, Problems};
+use super::time::Instant;
+use crate::ids::GatewayAccountId;
+use crate::pause::{self, PauseScope, PauseState};
+
+/// How much is paused.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Scope {
+    /// Everything; for the operator.
+    All,
+    /// The calling merchant's orders.
+    Merchant,
+    /// Orders with a live payment attempt at one gateway account of the merchant.
+    Gateway,
+}
+
+/// What to pause, and why.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PauseRequest)]
+pub(super) struct PauseBody {
+    /// `all`, `merchant` or `gateway`.
+    #[schema(inline)]
+    scope: Scope,
+    /// The gateway account, where the scope is `gateway`.
+    #[schema(value_type = Option<String>)]
+    account_id: Option<GatewayAccountId>,
+    /// Why, for whoever looks at it later.
+    #[schema(example = "the gateway is down", max_length = 200)]
+    reason: String,
+}
+
+/// What to resume.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ResumeRequest)]
+pub(super) struct ResumeBody {
+    /// `all`, `merchant` or `gateway`.
+    #[schema(inline)]
+    scope: Scope,
+    /// The gateway account, where the scope is `gateway`.
+    #[schema(value_type = Option<String>)]
+    account_id: Option<GatewayAccountId>,
+}
+
+/// A pause.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Pause)]
+pub(super) struct PauseView {
+    /// `all`, `merchant` or `gateway`.
+    #[schema(example = "gateway")]
+    scope: &'static str,
+    /// The merchant or gateway account; none if everything is paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    /// `paused`, or `resuming` while what waited is let go at a limited rate.
+    #[schema(example = "paused")]
+    state: &'static str,
+    /// Why.
+    reason: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    since: Instant,
+}
+
+impl From<pause::Pause> for PauseView {
+    fn from(pause: pause::Pause) -> Self {
+        let (scope, subject) = match pause.scope {
+            PauseScope::Everything => ("all", None),
+            PauseScope::Merchant(id) => ("merchant", Some(id.to_string())),
+            PauseScope::Account(id) => ("gateway", Some(id.to_string())),
+        };
+        Self {
+            scope,
+            subject,
+            state: match pause.state {
+                PauseState::Paused => "paused",
+                PauseState::Resuming => "resuming",
+            },
+            reason: pause.reason,
+            since: Instant(pause.since_ms),
+        }
+    }
+}
+
+/// What the caller may pause, from what was asked.
+async fn scope_of(
+    state: &ApiState,
+    caller: &Caller,
+    scope: Scope,
+    account_id: Option<GatewayAccountId>,
+) -> Result<PauseScope, Problem> {
+    match (scope, account_id) {
+        (Scope::All, None) if caller.operator => Ok(PauseScope::Everything),
+        (Scope::All, None) => {
+            let detail = "only the operator can pause and resume everything";
+            Err(Problem::new(ProblemKind::Forbidden, detail))
+        }
+        (Scope::Merchant, None) => Ok(PauseScope::Merchant(caller.merchant.id.clone())),
+        (Scope::Gateway, Some(id)) => {
+            let account = state.platform().gateway_account(id).await?;
+            if account.merchant_id == caller.merchant.id {
+                return Ok(PauseScope::Account(id));
+            }
+            let detail = format!("there is no gateway account {id}");
+            Err(Problem::new(ProblemKind::NotFound, detail))
+        }
+        (Scope::Gateway, None) => {
+            let detail = "account_id is missing; the scope `gateway` needs it";
+            Err(Problem::invalid("/account_id", detail))
+        }
+        (Scope::All | Scope::Merchant, Some(_)) => {
+            let detail = "account_id belongs to the scope `gateway` alone";
+            Err(Problem::invalid("/account_id", detail))
+        }
+    }
+}
+
+/// Stops the closing of orders at their deadlines. They can still be paid before those, cancelled and extended.
+#[utoipa::path(
+    post,
+    path = "/v1/pause",
+    tag = "operation",
+    request_body = PauseBody,
+    responses((status = 200, description = "The pause", body = PauseView), Problems)
+)]
+pub(super) async fn pause(
+    State(state): State<ApiState>,
+    caller: Caller,
+    StrictJson(body): StrictJson<PauseBody>,
+) -> Result<Json<PauseView>, Problem> {
+    let scope = scope_of(&state, &caller, body.scope, body.account_id).await?;
+    let pause = state.platform().pause(scope, &body.reason).await?;
+    Ok(Json(pause.into()))
+}
+
+/// Ends a pause; the orders that waited close at a limited rate.
+#[utoipa::path(
+    post,
+    path = "/v1/resume",
+    tag = "operation",
+    request_body = ResumeBody,
+    responses((status = 200, description = "The pause, resuming", body = PauseView), Problems)
+)]
+pub(super) async fn resume(
+    State(state): State<ApiState>,
+    caller: Caller,
+    StrictJson(body): StrictJson<ResumeBody>,
+) -> Result<Json<PauseView>, Problem> {
+    let scope = scope_of(&state, &caller, body.scope, body.account_id).await?;
+    let pause = state.platform().resume(scope).await?;
+    Ok(Json(pause.into()))
+}
+
+/// Lists the pauses that concern the caller.
+#[utoipa::path(
+    get,
+    path = "/v1/pauses",
+    tag = "operation",
+    responses((status = 200, description = "All pauses", body = Page<PauseView>), Problems)
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+) -> Result<Json<Page<PauseView>>, Problem> {
+    let mut pauses = state.platform().pauses().await?;
+    if !caller.operator {
+        let mine = &caller.merchant.id;
+        let accounts = state.platform().gateway_accounts(Some(mine)).await?;
+        pauses.retain(|pause| match &pause.scope {
+            PauseScope::Everything => true,
+            PauseScope::Merchant(id) => id == mine,
+            PauseScope::Account(id) => accounts.iter().any(|account| account.id == *id),
+        });
+    }
+    Ok(Json(Page::whole(pauses)))
+}

@@ -1,0 +1,219 @@
+//! Provides payment attempts, payments and the callbacks of gateways over HTTP.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ApiState;
+use super::auth::Merchant;
+use super::extract::{Created, IdempotencyKey, KeyedJson, PathId};
+use super::problem::{Problem, Problems};
+use super::time::Instant;
+use crate::ids::{AttemptId, GatewayAccountId, OrderId, PaymentId};
+use crate::money::Currency;
+use crate::payment::{self, NewAttempt};
+
+/// A payment attempt to start.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewAttempt)]
+pub(super) struct NewAttemptBody {
+    /// The gateway account that is to take the money; may be left out by a merchant that has one.
+    #[schema(value_type = Option<String>, example = "gwa_01h455vb4pex5vsknk084sn02q")]
+    account_id: Option<GatewayAccountId>,
+}
+
+/// A buyer's try to pay an order.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempt)]
+pub(super) struct AttemptBody {
+    /// Its id, by which the gateway knows it too.
+    #[schema(value_type = String, example = "att_01h455vb4pex5vsknk084sn02q")]
+    id: AttemptId,
+    /// The order.
+    #[schema(value_type = String)]
+    order_id: OrderId,
+    /// The gateway account.
+    #[schema(value_type = String)]
+    account_id: GatewayAccountId,
+    /// `submitted`, `succeeded`, `closed`, `failed`, `unknown` or `needs_operator`.
+    #[schema(example = "submitted")]
+    state: &'static str,
+    /// What the buyer is to pay, in minor units.
+    amount_minor: i64,
+    /// ISO 4217 code.
+    #[schema(value_type = String, example = "EUR")]
+    currency: Currency,
+    /// From this instant the gateway takes no money for it.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Instant,
+    /// Where the buyer pays, once the gateway has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pay_url: Option<String>,
+    /// The gateway's own number of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway_ref: Option<String>,
+    /// More, for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// When it was started.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Instant,
+}
+
+/// Money that a gateway took.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Payment)]
+pub(super) struct PaymentBody {
+    /// Its id.
+    #[schema(value_type = String, example = "pay_01h455vb4pex5vsknk084sn02q")]
+    id: PaymentId,
+    /// The attempt that was paid.
+    #[schema(value_type = String)]
+    attempt_id: AttemptId,
+    /// The gateway's number of the transaction.
+    transaction_id: String,
+    /// `accepted`, or why it is refunded: `late`, `duplicate`, `wrong_amount` or `wrong_currency`.
+    #[schema(example = "accepted")]
+    kind: &'static str,
+    /// What was paid, in minor units.
+    amount_minor: i64,
+    /// The currency it was paid in.
+    #[schema(value_type = String, example = "EUR")]
+    currency: Currency,
+    /// How much of it has been or is being given back, in minor units.
+    refunded_minor: i64,
+    /// When the gateway took the money.
+    #[schema(value_type = String, format = DateTime)]
+    paid_at: Instant,
+}
+
+/// The attempts and payments of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OrderPayments {
+    /// Its attempts, oldest first.
+    attempts: Vec<AttemptBody>,
+    /// Its payments, oldest first.
+    payments: Vec<PaymentBody>,
+}
+
+impl From<payment::Attempt> for AttemptBody {
+    fn from(attempt: payment::Attempt) -> Self {
+        Self {
+            id: attempt.id,
+            order_id: attempt.order_id,
+            account_id: attempt.account_id,
+            state: attempt.state.as_str(),
+            amount_minor: attempt.amount_minor,
+            currency: attempt.currency,
+            expires_at: Instant(attempt.expires_ms),
+            pay_url: attempt.pay_url,
+            gateway_ref: attempt.gateway_ref,
+            detail: attempt.detail,
+            created_at: Instant(attempt.created_ms),
+        }
+    }
+}
+
+impl From<payment::Payment> for PaymentBody {
+    fn from(payment: payment::Payment) -> Self {
+        Self {
+            id: payment.id,
+            attempt_id: payment.attempt_id,
+            transaction_id: payment.gateway_txn,
+            kind: payment.kind.as_str(),
+            amount_minor: payment.amount_minor,
+            currency: payment.currency,
+            refunded_minor: payment.refunded_minor,
+            paid_at: Instant(payment.paid_at_ms),
+        }
+    }
+}
+
+/// Starts an attempt to pay an order, as long as it is pending and its deadline has not been reached.
+#[utoipa::path(
+    post,
+    path = "/v1/orders/{id}/payments",
+    tag = "payments",
+    params(
+        ("id" = String, Path, description = "The order"),
+        ("Idempotency-Key" = String, Header, description = "Names this request")
+    ),
+    request_body = NewAttemptBody,
+    responses((status = 201, description = "The attempt", body = AttemptBody), Problems)
+)]
+pub(super) async fn start(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    PathId(order_id): PathId<OrderId>,
+    key: IdempotencyKey,
+    KeyedJson { value, bytes }: KeyedJson<NewAttemptBody>,
+) -> Result<Created<AttemptBody>, Problem> {
+    let operation = format!("POST /v1/orders/{order_id}/payments");
+    let keyed = state.keyed(&merchant.id, &key, &operation, &bytes)?;
+    let new = NewAttempt {
+        account_id: value.account_id,
+    };
+    let answered = state
+        .platform()
+        .start_payment(&merchant.id, order_id, new, Some(keyed.idempotency.clone()))
+        .await?;
+    Ok(Created {
+        location: format!("/v1/orders/{order_id}/payments"),
+        value: answered.value.into(),
+        replayed: answered.replayed,
+    })
+}
+
+/// Lists the attempts and payments of an order.
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{id}/payments",
+    tag = "payments",
+    params(("id" = String, Path, description = "The order")),
+    responses((status = 200, description = "All of them", body = OrderPayments), Problems)
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    PathId(order_id): PathId<OrderId>,
+) -> Result<Json<OrderPayments>, Problem> {
+    let platform = state.platform();
+    platform.order(&merchant.id, order_id).await?;
+    let attempts = platform.attempts(&merchant.id, order_id).await?;
+    let payments = platform.payments(&merchant.id, order_id).await?;
+    Ok(Json(OrderPayments {
+        attempts: attempts.into_iter().map(AttemptBody::from).collect(),
+        payments: payments.into_iter().map(PaymentBody::from).collect(),
+    }))
+}
+
+/// Takes a gateway's signed callback. It is acknowledged once its effect is durable.
+#[utoipa::path(
+    post,
+    path = "/v1/gateways/{account_id}/callbacks",
+    tag = "payments",
+    security(()),
+    params(("account_id" = String, Path, description = "The gateway account")),
+    request_body(content = String, description = "As the gateway sends it", content_type = "application/json"),
+    responses((status = 200, description = "What the gateway wants to read"), Problems)
+)]
+pub(super) async fn callback(
+    State(state): State<ApiState>,
+    PathId(account_id): PathId<GatewayAccountId>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let request = Request::from_parts(parts.clone(), body);
+    let body: Bytes = super::extract::read_body(request, &state).await?;
+    let ack = state
+        .platform()
+        .handle_callback(account_id, &parts.headers, &body)
+        .await?;
+    let headers = [(CONTENT_TYPE, ack.content_type)];
+    Ok((headers, ack.body).into_response())
+}
