@@ -402,7 +402,7 @@ impl Broker {
     }
 
     /// Does something with the engine and returns once its effect is durable.
-    async fn with<T: Send + 'static>(
+    pub(crate) async fn with<T: Send + 'static>(
         &self,
         lane: u64,
         work: impl FnOnce(&mut Engine<FjallStore>, u64) -> Result<T, engine::Error> + Send + 'static,
@@ -444,7 +444,7 @@ fn end_of(health: &watch::Receiver<Health>) -> Error {
 }
 
 /// A number for a topic, by which commands take turns.
-fn lane(topic: &str) -> u64 {
+pub(crate) fn lane(topic: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     topic.hash(&mut hasher);
     // Small numbers are lanes of acknowledgements and rare commands.

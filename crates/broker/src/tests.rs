@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::clock::{Clock, ManualClock};
 use crate::{
-    Broker, BrokerConfig, Delivered, Delivery, Error, GroupSpec, Health, NewMessage, Recall,
-    ReceiveRequest, Refusal, TagFilter, TopicKind, TopicSpec,
+    Broker, BrokerConfig, Delivered, Delivery, Error, GroupSpec, Health, NewMessage, Place, Recall,
+    ReceiveRequest, Refusal, TagFilter, Timer, TopicKind, TopicSpec,
 };
 
 const START_MS: u64 = 1_795_000_000_000;
@@ -341,4 +341,83 @@ async fn a_transaction_s_message_comes_after_its_commit_and_orphans_are_told() {
         [orphan.transaction]
     );
     assert!(bench.clock.now_ms() >= START_MS + 60_000);
+}
+
+#[tokio::test]
+async fn timers_set_at_the_same_time_are_one_timer() {
+    let bench = bench().await;
+    let set = |after_ms: u64| {
+        let broker = bench.broker.clone();
+        let delivery = Delivery::After { delay_ms: after_ms };
+        tokio::spawn(async move { broker.set_timer("t", "k", delivery, None).await.unwrap() })
+    };
+    let tasks: Vec<_> = (1..=16).map(|number| set(number * 1_000)).collect();
+    let mut created = 0;
+    for task in tasks {
+        created += u32::from(task.await.unwrap().created);
+    }
+    assert_eq!(created, 1);
+    let browsed = bench.broker.browse("t", Place::START, 100).await.unwrap();
+    assert_eq!((browsed.found.len(), browsed.complete), (1, true));
+    let verdict = bench.broker.cancel_timer("t", "k").await.unwrap();
+    assert_eq!(verdict, Recall::Cancelled);
+    assert_eq!(bench.broker.timer("t", "k").await.unwrap(), Timer::Unknown);
+}
+
+#[tokio::test]
+async fn dead_letters_are_replayed_and_purged_one_by_one() {
+    let bench = bench().await;
+    for body in ["a", "b"] {
+        bench.broker.send("t", message(body, 0)).await.unwrap();
+    }
+    bench.clock.advance(10);
+    let mut delivered = Vec::new();
+    while delivered.len() < 2 {
+        let poll = bench.broker.receive(request(10), Duration::from_mins(1));
+        delivered.extend(poll.await.unwrap());
+    }
+    for delivery in &delivered {
+        bench.broker.dead_letter(delivery.handle).await.unwrap();
+    }
+    let browsed = bench.broker.browse("%DLQ%g", Place::START, 10).await;
+    let letters: Vec<_> = browsed
+        .unwrap()
+        .found
+        .iter()
+        .map(|found| found.handle)
+        .collect();
+    let [first, second] = letters[..] else {
+        panic!("two dead letters: {letters:?}")
+    };
+    let purged = bench
+        .broker
+        .purge_letters(vec![first, first])
+        .await
+        .unwrap();
+    assert!(purged[0].is_ok());
+    let twice = Error::Refused(Refusal::MessageNotFound).to_string();
+    assert_eq!(purged[1].as_ref().unwrap_err().to_string(), twice);
+    bench
+        .broker
+        .replay_letters(vec![second])
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap();
+    bench.clock.advance(10);
+    let again = bench
+        .broker
+        .receive(request(10), Duration::from_mins(1))
+        .await
+        .unwrap();
+    assert_eq!(again[0].attempt, 1);
+    let traffic = bench.broker.traffic().await.unwrap();
+    assert_eq!((traffic.sent, traffic.replayed, traffic.purged), (2, 1, 1));
+    let space = bench.broker.space().await.unwrap();
+    assert!(space.free_bytes > 0 && space.store_bytes > 0);
+    let (topic, group) = bench.broker.numbers("t", "g").await.unwrap();
+    assert_eq!(
+        (topic, group),
+        (again[0].handle.topic, again[0].handle.group)
+    );
 }

@@ -70,6 +70,36 @@ pub struct Tallies {
     pub transactions_given_up: u64,
 }
 
+/// What went in and out since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages stored, committed transactions among them.
+    pub sent: u64,
+    /// Deliveries, repeated ones among them.
+    pub delivered: u64,
+    /// Deliveries acknowledged.
+    pub acked: u64,
+    /// Deliveries handed back by their consumer.
+    pub handed_back: u64,
+    /// Messages cancelled before they were due.
+    pub recalled: u64,
+    /// Messages moved to another instant.
+    pub rescheduled: u64,
+    /// Dead letters given to their group again.
+    pub replayed: u64,
+    /// Dead letters removed.
+    pub purged: u64,
+}
+
+/// Room on the disk, as far as the engine looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes free, as last looked at.
+    pub free_bytes: u64,
+    /// Bytes below which new sends stop.
+    pub reserve_bytes: u64,
+}
+
 /// A broker as a deterministic state machine over a [`Store`].
 ///
 /// It reads no clock and waits for nothing. Whoever drives it passes `now_ms` of a clock that never goes
@@ -105,6 +135,7 @@ pub struct Engine<S> {
     /// The last stamp; `now` never counts as less.
     pub(crate) stamp_ms: u64,
     pub(crate) tallies: Tallies,
+    pub(crate) traffic: Traffic,
 }
 
 impl<S: Store> Engine<S> {
@@ -144,6 +175,7 @@ impl<S: Store> Engine<S> {
             let_go: BTreeMap::new(),
             stamp_ms: 0,
             tallies: Tallies::default(),
+            traffic: Traffic::default(),
         };
         engine.load_catalog()?;
         engine.load_counts()?;
@@ -281,6 +313,19 @@ impl<S: Store> Engine<S> {
     /// How the broker is set up.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What went in and out since the start.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Room on the disk, as last looked at.
+    pub fn room(&self) -> Room {
+        Room {
+            free_bytes: self.free_bytes,
+            reserve_bytes: self.config.limits.free_bytes_reserve,
+        }
     }
 
     /// Counters since the start.

@@ -90,6 +90,9 @@ pub enum Error {
         /// `committed` or `rolled back`.
         ended: &'static str,
     },
+    /// There is no such message any more.
+    #[error("there is no such message, or it has gone")]
+    MessageNotFound,
     /// A receipt handle no longer holds: the message was redelivered, reset, or finished since.
     #[error("the receipt handle has expired: the message was redelivered or finished since")]
     Expired,

@@ -8,6 +8,7 @@
 //! There is no I/O here, no async, and no clock: time comes in as `now_ms`. The `broker` crate joins the
 //! engine with a store and a clock.
 
+mod browse;
 mod catalog;
 mod change_catalog;
 mod codec;
@@ -16,6 +17,7 @@ mod engine;
 mod error;
 mod handle;
 mod lease;
+mod letters;
 pub mod limits;
 mod load;
 mod memory;
@@ -34,17 +36,19 @@ mod stage;
 mod store;
 mod subscription;
 mod timeline;
+mod timer;
 mod topic;
 mod transaction;
 mod upkeep;
 mod wake;
 mod window;
 
+pub use browse::Browsed;
 pub use catalog::{DEAD_LETTER_PREFIX, GroupSpec, StartFrom, TopicKind, TopicSpec};
 pub use dead_letter::{
     DEAD_LETTER_ATTEMPTS_PROPERTY, DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_TOPIC_PROPERTY,
 };
-pub use engine::{Config, Engine, Tallies};
+pub use engine::{Config, Engine, Room, Tallies, Traffic};
 pub use error::Error;
 pub use handle::{HandleError, MessageHandle, ReceiptHandle};
 pub use limits::Limits;
@@ -59,4 +63,5 @@ pub use receive::ReceiveRequest;
 pub use record::{FORMAT, GroupId, TopicId};
 pub use send::Sent;
 pub use store::{Batch, ChangeRef, Rows, Space, Store, StoreError};
+pub use timer::{TIMER_PROPERTY, Timer, TimerContent, TimerSet};
 pub use transaction::{Check, Outcome, Prepared, TransactionConfig, TransactionHandle};

@@ -13,7 +13,6 @@ use crate::record::{TopicId, index_span, place_of_index_key};
 use crate::send::hash;
 use crate::store::{Space, Store};
 use crate::subscription::Progress;
-use crate::timeline::{ReadRange, read};
 use crate::topic::Counts;
 use crate::window::Window;
 
@@ -242,34 +241,8 @@ impl<S: Store> Engine<S> {
         topic: &str,
         messages_max: usize,
     ) -> Result<Vec<Found>, Error> {
-        within("messages_max", messages_max, READ_MESSAGES_MAX)?;
-        let id = self.catalog.topic_id(topic)?;
-        self.apply(now_ms)?;
-        let queues = self
-            .catalog
-            .topics
-            .get(&id)
-            .map_or(0, |topic| topic.spec.queues);
-        let partitions = self.partitions_of(id);
-        let mut found = Vec::new();
-        for queue in 0..queues {
-            let range = ReadRange {
-                topic: id,
-                queue,
-                after: Place::end_of(now_ms),
-                messages_max,
-            };
-            let stretch = read(&self.store, &partitions, range)?;
-            found.extend(
-                stretch
-                    .messages
-                    .into_iter()
-                    .map(|message| found_in(id, queue, message)),
-            );
-        }
-        found.sort_by_key(|found| found.message.place);
-        found.truncate(messages_max);
-        Ok(found)
+        let after = Place::end_of(now_ms);
+        Ok(self.browse(now_ms, topic, after, messages_max)?.found)
     }
 
     /// Messages of a topic with this message id, or with this key.
@@ -364,7 +337,7 @@ fn ahead_of(now_ms: u64, from_ms: u64, width_ms: u64, count: u64) -> u64 {
     count * left_ms / std::cmp::max(width_ms, 1)
 }
 
-fn found_in(topic: TopicId, queue: u16, message: Message) -> Found {
+pub(crate) fn found_in(topic: TopicId, queue: u16, message: Message) -> Found {
     let handle = MessageHandle {
         topic,
         queue,

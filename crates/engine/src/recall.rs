@@ -59,6 +59,7 @@ impl<S: Store> Engine<S> {
                 row_bytes,
             } => {
                 self.take_out(handle, place, &message, row_bytes);
+                self.traffic.recalled += 1;
                 Recall::Cancelled
             }
             Whereabouts::Cancelled => Recall::Cancelled,
@@ -74,9 +75,24 @@ impl<S: Store> Engine<S> {
         handle: &MessageHandle,
         delivery: Delivery,
     ) -> Result<Reschedule, Error> {
+        let moved = self.reschedule_as(now_ms, handle, delivery, |_| ())?;
+        if let Reschedule::Moved(_) = moved {
+            self.traffic.rescheduled += 1;
+        }
+        Ok(moved)
+    }
+
+    /// Moves a message that waits, changed by `change`, under the identity it has.
+    pub(crate) fn reschedule_as(
+        &mut self,
+        now_ms: u64,
+        handle: &MessageHandle,
+        delivery: Delivery,
+        change: impl FnOnce(&mut Message),
+    ) -> Result<Reschedule, Error> {
         let now_ms = self.stamp(now_ms);
         let due_ms = self.asked_due_ms(now_ms, delivery)?;
-        let (old, message, row_bytes) = match self.locate(now_ms, handle)? {
+        let (old, mut message, row_bytes) = match self.locate(now_ms, handle)? {
             Whereabouts::Waiting {
                 place,
                 message,
@@ -86,6 +102,7 @@ impl<S: Store> Engine<S> {
             Whereabouts::Cancelled | Whereabouts::Unknown => return Ok(Reschedule::Unknown),
         };
         self.take_out(handle, old, &message, row_bytes);
+        change(&mut message);
         let target = Target {
             topic: handle.topic,
             queue: handle.queue,
@@ -114,9 +131,14 @@ impl<S: Store> Engine<S> {
         }))
     }
 
-    fn locate(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Whereabouts, Error> {
+    /// The last due time at which nothing can be recalled or moved any more.
+    pub(crate) fn settled_ms(&mut self, now_ms: u64) -> u64 {
         self.frontier.advance(now_ms);
-        let shown_ms = std::cmp::max(self.frontier.closed_ms(), now_ms);
+        std::cmp::max(self.frontier.closed_ms(), now_ms)
+    }
+
+    fn locate(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Whereabouts, Error> {
+        let shown_ms = self.settled_ms(now_ms);
         let known = self
             .catalog
             .topics
@@ -157,7 +179,7 @@ impl<S: Store> Engine<S> {
         })
     }
 
-    fn row_at(
+    pub(crate) fn row_at(
         &self,
         handle: &MessageHandle,
         place: Place,
@@ -182,8 +204,20 @@ impl<S: Store> Engine<S> {
         Ok(Some(open(Space::Meta, &key, &value, read_place)?))
     }
 
-    /// Takes a message that waits out of its timeline.
+    /// Takes a message that waits out of its timeline; readers do not come past it before that is durable.
     fn take_out(
+        &mut self,
+        handle: &MessageHandle,
+        place: Place,
+        message: &Message,
+        row_bytes: u64,
+    ) {
+        self.frontier.touch(place.due_ms);
+        self.remove_rows(handle, place, message, row_bytes);
+    }
+
+    /// Removes the rows of a message, and what is counted and kept in memory of it.
+    pub(crate) fn remove_rows(
         &mut self,
         handle: &MessageHandle,
         place: Place,
@@ -193,7 +227,6 @@ impl<S: Store> Engine<S> {
         let (topic, queue) = (handle.topic, handle.queue);
         let partition = place.partition();
         let space = Space::Partition(partition);
-        self.frontier.touch(place.due_ms);
         self.stage
             .batch
             .remove(space, &timeline_key(topic, queue, place));

@@ -88,6 +88,7 @@ impl<S: Store> Engine<S> {
             }
         }
         self.refresh_check(key);
+        self.traffic.delivered += delivered.len() as u64;
         if delivered.is_empty() {
             self.ask_for_floor(now_ms, key);
         }
@@ -140,7 +141,8 @@ impl<S: Store> Engine<S> {
         Ok(key)
     }
 
-    fn subscribe(&mut self, key: SubscriptionKey) {
+    /// Lets a group begin to read a topic.
+    pub(crate) fn subscribe(&mut self, key: SubscriptionKey) {
         let Some(topic) = self.catalog.topics.get(&key.1) else {
             return;
         };

@@ -33,7 +33,7 @@ impl<S: Store> Engine<S> {
             };
             subscription.retry_cursor = place;
             let Some(message) = message else {
-                self.tallies.missing_bodies += 1;
+                self.note_missing(take.key.1);
                 self.remove_retry(take.key, place, &row);
                 continue;
             };

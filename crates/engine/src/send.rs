@@ -88,6 +88,7 @@ impl<S: Store> Engine<S> {
             handle,
             repeated: false,
         };
+        self.traffic.sent += 1;
         if let Some(message_id) = &message.message_id {
             self.repeats
                 .remember(now_ms, &self.config.limits, message_id, sent);

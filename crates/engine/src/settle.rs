@@ -24,6 +24,7 @@ impl<S: Store> Engine<S> {
             Some(retry) => self.ack_retry(key, handle, retry)?,
             None => self.ack_fresh(key, handle)?,
         }
+        self.traffic.acked += 1;
         self.wake_after_end(key);
         Ok(())
     }
@@ -218,6 +219,7 @@ impl<S: Store> Engine<S> {
             Some(retry) => self.fail_retry(now_ms, key, retry, delay_ms)?,
             None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), delay_ms)?,
         }
+        self.traffic.handed_back += 1;
         self.refresh_check(key);
         self.wake_after_end(key);
         Ok(())

@@ -228,6 +228,7 @@ impl<S: Store> Engine<S> {
                     ..half.message
                 },
             );
+            self.traffic.sent += 1;
             Outcome::Committed(MessageHandle {
                 topic: handle.topic,
                 queue: half.queue,

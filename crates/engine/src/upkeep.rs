@@ -10,7 +10,7 @@ use crate::record::{
     read_place, retry_key, retry_span,
 };
 use crate::store::{Space, Store, StoreError};
-use crate::subscription::{Progress, RetryRow};
+use crate::subscription::{Progress, RetryRow, Subscription};
 
 /// Shortest wait between two rounds, in ms.
 const ROUND_MS_MIN: u64 = 60_000;
@@ -229,7 +229,11 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             let Some(message) = self.find_message(key.1, row.queue, row.place)? else {
-                self.tallies.missing_bodies += 1;
+                self.note_missing(key.1);
+                let leased = |sub: &Subscription| sub.retry_leases.contains_key(&retry);
+                if !self.subscriptions.get(&key).is_some_and(leased) {
+                    self.remove_retry(key, retry, &row);
+                }
                 continue;
             };
             let copy = RetryRow {

@@ -6,6 +6,7 @@
 )]
 
 mod delivery;
+mod desk;
 mod fifo;
 mod frontier;
 mod limits;

@@ -1,0 +1,158 @@
+//! Provides what operators and owners of keyed timers ask of the broker.
+
+use std::sync::Arc;
+
+use engine::{
+    Browsed, Delivery, Engine, GroupSpec, MessageHandle, Place, Recall, Timer, TimerContent,
+    TimerSet, Traffic,
+};
+use storage::FjallStore;
+
+use crate::broker::{Broker, lane};
+use crate::error::Error;
+
+/// Room on the disk below the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes free, looked at every second.
+    pub free_bytes: u64,
+    /// Bytes below which new sends stop.
+    pub reserve_bytes: u64,
+    /// Bytes the broker's store takes.
+    pub store_bytes: u64,
+}
+
+impl Broker {
+    /// Sets the timer under a key: makes it, or moves the one that waits. No other call comes in between.
+    ///
+    /// Without `content` one that waits keeps what it brings.
+    pub async fn set_timer(
+        &self,
+        topic: &str,
+        key: &str,
+        delivery: Delivery,
+        content: Option<TimerContent>,
+    ) -> Result<TimerSet, Error> {
+        let (topic, key): (Arc<str>, Arc<str>) = (Arc::from(topic), Arc::from(key));
+        self.with(lane(&topic), move |engine, now_ms| {
+            engine.set_timer(now_ms, (&topic, &key), delivery, content)
+        })
+        .await
+    }
+
+    /// What is known of the timer under a key.
+    pub async fn timer(&self, topic: &str, key: &str) -> Result<Timer, Error> {
+        let (topic, key) = (topic.to_owned(), key.to_owned());
+        self.with(lane(&topic), move |engine, now_ms| {
+            engine.timer(now_ms, &topic, &key)
+        })
+        .await
+    }
+
+    /// Cancels the timer under a key, and tells the truth about it.
+    pub async fn cancel_timer(&self, topic: &str, key: &str) -> Result<Recall, Error> {
+        let (topic, key) = (topic.to_owned(), key.to_owned());
+        self.with(lane(&topic), move |engine, now_ms| {
+            engine.cancel_timer(now_ms, &topic, &key)
+        })
+        .await
+    }
+
+    /// Messages of a topic behind `after`, due ones and waiting ones, without delivering them; ends after
+    /// `messages_max`, or after about a megabyte.
+    pub async fn browse(
+        &self,
+        topic: &str,
+        after: Place,
+        messages_max: usize,
+    ) -> Result<Browsed, Error> {
+        let topic = topic.to_owned();
+        self.with(0, move |engine, now_ms| {
+            engine.browse(now_ms, &topic, after, messages_max)
+        })
+        .await
+    }
+
+    /// Gives dead letters to their group again; each has its own outcome, in the same order.
+    pub async fn replay_letters(
+        &self,
+        letters: Vec<MessageHandle>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        self.each_letter(letters, Engine::replay_letter).await
+    }
+
+    /// Removes dead letters for good; each has its own outcome, in the same order.
+    pub async fn purge_letters(
+        &self,
+        letters: Vec<MessageHandle>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        self.each_letter(letters, Engine::purge_letter).await
+    }
+
+    async fn each_letter(
+        &self,
+        letters: Vec<MessageHandle>,
+        act: fn(&mut Engine<FjallStore>, u64, &MessageHandle) -> Result<(), engine::Error>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        self.with(0, move |engine, now_ms| {
+            let letters = letters.iter();
+            let results = letters.map(|letter| act(engine, now_ms, letter).map_err(Error::Refused));
+            Ok(results.collect())
+        })
+        .await
+    }
+
+    /// The numbers of a topic and a consumer group, which handles of deliveries carry.
+    pub async fn numbers(&self, topic: &str, group: &str) -> Result<(u32, u32), Error> {
+        let (topic, group) = (topic.to_owned(), group.to_owned());
+        self.with(lane(&topic), move |engine, _| {
+            Ok((engine.topic_number(&topic)?, engine.group_number(&group)?))
+        })
+        .await
+    }
+
+    /// The number of a topic, which handles of its messages carry.
+    pub async fn topic_number(&self, topic: &str) -> Result<u32, Error> {
+        let topic = topic.to_owned();
+        self.with(lane(&topic), move |engine, _| engine.topic_number(&topic))
+            .await
+    }
+
+    /// How a consumer group was created, and when one of its consumers was last here, in ms.
+    pub async fn group(&self, group: &str) -> Result<(GroupSpec, u64), Error> {
+        let group = group.to_owned();
+        self.with(0, move |engine, _| engine.group(&group)).await
+    }
+
+    /// Names of the consumer groups that have read of a topic.
+    pub async fn groups_of(&self, topic: &str) -> Result<Vec<String>, Error> {
+        let topic = topic.to_owned();
+        self.with(0, move |engine, _| engine.groups_of(&topic))
+            .await
+    }
+
+    /// Names of the topics a consumer group has read of.
+    pub async fn topics_of(&self, group: &str) -> Result<Vec<String>, Error> {
+        let group = group.to_owned();
+        self.with(0, move |engine, _| engine.topics_of(&group))
+            .await
+    }
+
+    /// What went in and out since the start.
+    pub async fn traffic(&self) -> Result<Traffic, Error> {
+        self.with(0, |engine, _| Ok(engine.traffic())).await
+    }
+
+    /// Room on the disk below the broker.
+    pub async fn space(&self) -> Result<Space, Error> {
+        self.with(0, |engine, _| {
+            let room = engine.room();
+            Ok(Space {
+                free_bytes: room.free_bytes,
+                reserve_bytes: room.reserve_bytes,
+                store_bytes: engine.store().disk_bytes()?,
+            })
+        })
+        .await
+    }
+}
