@@ -55,6 +55,8 @@ pub struct Plan {
     pub faults: Faults,
     /// Rules and limits of the broker.
     pub config: Config,
+    /// Everybody takes so many times as long: a slow run comes past many partitions.
+    pub pace: u32,
     /// Message queues of each topic.
     pub queues: u16,
     /// Longest a sync takes, in us.
@@ -102,6 +104,7 @@ impl Plan {
             turns: rng.random_range(50..600),
             faults,
             config: config(limits),
+            pace: if rng.random_bool(0.3) { 2_000 } else { 1 },
             queues: rng.random_range(1..4),
             sync_us_max: if rng.random_bool(0.1) { 400_000 } else { 8_000 },
             fail_at: None,
@@ -115,9 +118,10 @@ impl Plan {
     pub fn quiet(seed: u64) -> Self {
         Self {
             seed,
-            turns: 60,
+            turns: 30,
             faults: Faults::default(),
             config: config(Limits::default()),
+            pace: 1,
             queues: 2,
             sync_us_max: 8_000,
             fail_at: None,

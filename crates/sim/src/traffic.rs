@@ -57,8 +57,8 @@ impl World {
     fn delivery(&mut self, now_ms: u64) -> Delivery {
         let delay_ms = match self.rng.random_range(0..20) {
             0..3 => 0,
-            3..9 => self.rng.random_range(0..100),
-            9..17 => self.rng.random_range(0..3_000),
+            3..9 => self.rng.random_range(0..100) * u64::from(self.plan.pace),
+            9..17 => self.rng.random_range(0..3_000) * u64::from(self.plan.pace),
             17..19 => self.rng.random_range(0..600_000),
             _ => self.rng.random_range(0..90_000_000),
         };
@@ -133,7 +133,7 @@ impl World {
             _ if self.drains => 3_600_000,
             0 => 0,
             1 => self.rng.random_range(1..200),
-            _ => self.rng.random_range(1..5_000),
+            _ => self.rng.random_range(1..5_000) * u64::from(self.plan.pace),
         };
         let hide_ms = match self.rng.random_range(0..4) {
             _ if self.drains => HIDE_MS_MAX,
@@ -333,10 +333,8 @@ impl World {
                 }
             }
             78..90 => {
-                let delay_ms = self
-                    .rng
-                    .random_bool(0.5)
-                    .then(|| self.rng.random_range(0..3_000));
+                let some_ms = self.rng.random_range(0..3_000) * u64::from(self.plan.pace);
+                let delay_ms = self.rng.random_bool(0.5).then_some(some_ms);
                 let at_us = self.soon_us(500_000);
                 self.clients.plan(at_us, Deed::GiveBack { held, delay_ms });
             }

@@ -326,7 +326,7 @@ impl World {
             } else {
                 100_000
             };
-            let client_us = self.soon_us(busy_us);
+            let client_us = self.soon_us(busy_us * i64::from(self.plan.pace));
             next_us = std::cmp::min(next_us, client_us);
         }
         let is_poll = |question: &&Question| matches!(question, Question::Poll { .. });
@@ -339,8 +339,14 @@ impl World {
             next_us = self.clocks.boot_us() + 1_000_000;
         }
         if self.rng.random_bool(0.05) {
-            // The machine is busy with something else.
-            next_us = next_us.saturating_add(self.rng.random_range(0..20_000));
+            // The machine is busy with something else, or sleeps.
+            let away_us = self.rng.random_range(0..20_000);
+            let slow = i64::from(self.plan.pace) * 30;
+            next_us = next_us.saturating_add(if self.plan.pace > 1 {
+                away_us * slow
+            } else {
+                away_us
+            });
         }
         self.clocks.pass_until(next_us);
         self.finish_sync()
@@ -353,7 +359,18 @@ impl World {
         else {
             return Ok(());
         };
-        let fails = !self.drains && self.chance(self.plan.faults.sync);
+        let faults = self.plan.faults;
+        let dropping = self
+            .core
+            .as_ref()
+            .is_some_and(|core| core.engine().store().pending_drops() > 0);
+        // A partition that goes is a delicate moment, and a rare one.
+        let rate = if dropping {
+            30 * faults.kill
+        } else {
+            faults.sync
+        };
+        let fails = !self.drains && self.chance(rate);
         self.sync = None;
         let Some(core) = &mut self.core else {
             return Ok(());
@@ -415,7 +432,8 @@ impl World {
         self.free_bytes(ROOMY);
         let last_ms = std::cmp::max(self.oracle.last_due_ms(), self.oracle.latest_ms());
         // Leases that run out, and retries after them.
-        let end_ms = last_ms + 3 * HIDE_MS_MAX;
+        let end_ms = last_ms + 3 * HIDE_MS_MAX + 3_000 * u64::from(self.plan.pace);
+        let mut quiet_turns = 0;
         for _ in 0..DRAIN_TURNS_MAX {
             let worked_ms = self.clocks.engine_ms();
             self.turn()?;
@@ -425,7 +443,12 @@ impl World {
                     .clients
                     .questions()
                     .any(|question| !matches!(question, Question::Poll { .. }));
-            if !busy && worked_ms > end_ms {
+            quiet_turns = if busy || worked_ms <= end_ms {
+                0
+            } else {
+                quiet_turns + 1
+            };
+            if quiet_turns > 2 * READERS {
                 return Ok(());
             }
         }
