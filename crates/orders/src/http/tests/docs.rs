@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use broker::clock::Clock as _;
 use http::Method;
 
+use super::rig::Pace;
 use super::{Api, Call};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http-api.md");
@@ -19,6 +20,12 @@ const BASE_URL: &str = "http://127.0.0.1:8080";
 const PREFIX: usize = 3;
 /// Characters of an id behind its underscore.
 const SUFFIX: usize = 26;
+
+/// Less than a second, for the page shows whole seconds.
+const PACE: Pace = Pace {
+    run_max_ms: 900,
+    looks_per_ms: 8,
+};
 
 /// Which id of the page stands for which real one.
 #[derive(Default)]
@@ -216,7 +223,7 @@ async fn wait(api: &Api, ids: &Ids, line: &str) {
         return;
     };
     let (path, state) = awaited.split_once(" is ").expect(awaited);
-    api.until(&ids.for_real(path), state).await;
+    api.until_at(PACE, &ids.for_real(path), state).await;
 }
 
 /// The page with the answers that the app gives.

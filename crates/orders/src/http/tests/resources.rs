@@ -329,9 +329,8 @@ async fn a_pause_holds_the_closer_and_a_resume_lets_it_go() {
         api.get("/v1/pauses").await.ok()["items"][0]["state"],
         "paused"
     );
-    api.post("/v1/resume", json!({ "scope": "merchant" }))
-        .await
-        .ok();
+    let resume = json!({ "scope": "merchant" });
+    api.post("/v1/resume", resume).await.ok();
     api.until(&path, "closed").await;
     api.post("/v1/resume", json!({ "scope": "all" }))
         .await

@@ -32,8 +32,20 @@ pub(super) const OPERATOR_KEY: &str = "operator-secret";
 
 /// How long a change in the background may take, on the machine's own clock.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How far the clock may run while a change is waited for, in ms.
-const RUN_MAX_MS: u64 = 900;
+/// How the clock runs while a change is waited for.
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    /// How far it may run, in ms.
+    pub(super) run_max_ms: u64,
+    /// How often the change is looked for in each ms.
+    pub(super) looks_per_ms: u64,
+}
+
+/// The usual pace: short of every deadline of the tests.
+const PACE: Pace = Pace {
+    run_max_ms: 5_000,
+    looks_per_ms: 1,
+};
 
 /// A platform with its broker, its API and a simulated gateway.
 pub(super) struct Api {
@@ -141,24 +153,29 @@ impl Api {
 
     /// Waits until what is at `path`, or the first of the list there, is in the state, and lets the clock run meanwhile.
     pub(super) async fn until(&self, path: &str, state: &str) {
-        let mut run_ms = 0;
+        self.until_at(PACE, path, state).await;
+    }
+
+    /// The same at another pace.
+    pub(super) async fn until_at(&self, pace: Pace, path: &str, state: &str) {
+        let mut last = Value::Null;
         let reached = async {
-            for turn in 0_u32.. {
-                let now = self.get(path).await.ok();
-                if [&now["state"], &now["items"][0]["state"]].contains(&&Value::from(state)) {
+            for look in 1_u64.. {
+                last = self.get(path).await.ok();
+                if [&last["state"], &last["items"][0]["state"]].contains(&&Value::from(state)) {
                     return;
                 }
-                // A message of now is delivered once the clock has moved; slower and slower, so that a slow
-                // machine does not run into the next timers.
-                if run_ms < RUN_MAX_MS && turn.is_multiple_of(1 + turn / 64) {
+                // A message of now is delivered once the clock has moved. A look takes longer on a slow machine,
+                // so there the clock runs slower too.
+                let run_ms = look / pace.looks_per_ms;
+                if run_ms <= pace.run_max_ms && look.is_multiple_of(pace.looks_per_ms) {
                     self.clock.advance(1);
-                    run_ms += 1;
                 }
                 tokio::task::yield_now().await;
             }
         };
         let reached = tokio::time::timeout(PATIENCE, reached).await;
-        reached.unwrap_or_else(|_| panic!("{path} did not become {state}"));
+        assert!(reached.is_ok(), "{path} did not become {state}: {last}");
     }
 
     pub(super) async fn call(&self, call: Call) -> Reply {
