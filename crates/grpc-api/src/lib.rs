@@ -1,0 +1,32 @@
+//! The protocol that RocketMQ 5 clients speak, for its two ends: messages, and the service as a server's trait
+//! and as a client.
+//!
+//! `proto/` holds our own description of it: numbers, names and types are those of the protocol, the words
+//! are ours. The Rust form is generated when this crate is built. How connections are made is up to the user
+//! of this crate, so neither a transport nor TLS comes with it.
+//!
+//! ```
+//! use grpc_api::v2::{Code, Resource, Status};
+//!
+//! let topic = Resource { resource_namespace: String::new(), name: "orders".into() };
+//! let status = Status { code: Code::TopicNotFound.into(), message: format!("no topic {}", topic.name) };
+//! assert_eq!((status.code, status.code()), (40402, Code::TopicNotFound));
+//! ```
+
+pub use prost_types::{Duration, Timestamp};
+
+/// The package `apache.rocketmq.v2`.
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::default_trait_access,
+    clippy::doc_markdown,
+    clippy::excessive_nesting,
+    clippy::too_many_lines,
+    clippy::large_enum_variant,
+    reason = "generated code: fields that need no words have none in the .proto files either"
+)]
+pub mod v2 {
+    tonic::include_proto!("apache.rocketmq.v2");
+}
