@@ -102,7 +102,10 @@ impl Simulator {
             body: callback.body.clone(),
         };
         match sink.deliver(delivery).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.book().queue.acknowledged();
+                true
+            }
             Err(error) => {
                 tracing::debug!(event_id = callback.event_id, %error, "send callback");
                 let now_ms = self.shared.clock.now_ms();

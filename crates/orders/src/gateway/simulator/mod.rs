@@ -159,6 +159,11 @@ impl Simulator {
         freed
     }
 
+    /// How many callbacks wait to be sent or acknowledged; 0 once the platform knows all it will be told.
+    pub fn callbacks_waiting(&self) -> usize {
+        self.book().queue.len()
+    }
+
     /// What the gateway knows of an attempt.
     pub fn attempt(&self, attempt_id: &str) -> Option<AttemptView> {
         let now_ms = self.shared.clock.now_ms();

@@ -45,6 +45,8 @@ pub(super) struct CallbackQueue {
     /// Where the callback of an attempt lies that waits to be overtaken.
     held: BTreeMap<String, (u64, u64)>,
     next_sequence: u64,
+    /// Taken out, and neither acknowledged nor put back yet.
+    under_way: usize,
 }
 
 impl CallbackQueue {
@@ -78,12 +80,26 @@ impl CallbackQueue {
     /// Takes out the next callback if its time has come.
     pub(super) fn take_due(&mut self, now_ms: u64) -> Option<Callback> {
         let entry = self.waiting.first_entry()?;
-        let due = entry.key().0 <= now_ms;
-        due.then(|| entry.remove())
+        if entry.key().0 > now_ms {
+            return None;
+        }
+        self.under_way += 1;
+        Some(entry.remove())
+    }
+
+    /// Notes that a callback that was taken out has been acknowledged.
+    pub(super) fn acknowledged(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// How many callbacks have not been acknowledged.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.under_way
     }
 
     /// Puts a callback back that was sent in vain; after the last try it is given up.
     pub(super) fn put_back(&mut self, mut callback: Callback, now_ms: u64) {
+        self.under_way = self.under_way.saturating_sub(1);
         let Some(delay_ms) = RETRY_DELAYS_MS.get(callback.tries) else {
             return;
         };
@@ -135,6 +151,7 @@ mod tests {
             sent += 1;
             queue.put_back(callback, now_ms);
         }
+        assert_eq!(queue.len(), 0);
         assert_eq!(sent, 16);
         assert_eq!(now_ms, 5 + (24 * 60 + 4) * 60_000);
     }
@@ -152,5 +169,9 @@ mod tests {
         assert_eq!(queue.take_due(20).unwrap().event_id, "second");
         assert_eq!(queue.take_due(21).unwrap().event_id, "first");
         assert_eq!(queue.next_due_ms(), None);
+        assert_eq!(queue.len(), 2);
+        queue.acknowledged();
+        queue.acknowledged();
+        assert_eq!(queue.len(), 0);
     }
 }

@@ -7,5 +7,6 @@ mod port;
 mod resources;
 mod rig;
 mod shop;
+mod storm;
 
 use self::rig::{Api, Call};

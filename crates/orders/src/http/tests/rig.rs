@@ -94,9 +94,14 @@ pub(super) struct Reply {
 }
 
 impl Api {
-    /// Starts everything; callbacks go straight to the router.
+    /// Starts everything, with a gateway without faults; callbacks go straight to the router.
     pub(super) async fn start() -> Self {
-        let mut api = Self::start_without_callbacks().await;
+        Self::start_with(SimulatorConfig::default()).await
+    }
+
+    /// Starts everything, with a gateway of these faults.
+    pub(super) async fn start_with(gateway: SimulatorConfig) -> Self {
+        let mut api = Self::prepare(gateway).await;
         let (stop, stopped) = oneshot::channel();
         let sink = Arc::new(RouterSink(api.router.clone()));
         let run = api.simulator.clone().run(sink, async move {
@@ -109,10 +114,14 @@ impl Api {
 
     /// Starts everything but the sending of callbacks.
     pub(super) async fn start_without_callbacks() -> Self {
+        Self::prepare(SimulatorConfig::default()).await
+    }
+
+    async fn prepare(gateway: SimulatorConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
         let shared: Arc<ManualClock> = Arc::new(clock.clone());
-        let simulator = Simulator::new(SimulatorConfig::default(), b"secret", shared.clone());
+        let simulator = Simulator::new(gateway, b"secret", shared.clone());
         let settings = ApiSettings {
             operator_key: Some(OperatorKey::new(OPERATOR_KEY)),
             trust_loopback: true,
