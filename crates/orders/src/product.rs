@@ -104,14 +104,18 @@ impl Platform {
         merchant_id: &MerchantId,
         id: ProductId,
         delta: i64,
-    ) -> Result<Product> {
+        idempotency: Option<Idempotency>,
+    ) -> Result<Answered<Product>> {
         check_range("/delta", delta, -QUANTITY_MAX..=QUANTITY_MAX)?;
-        let input = (merchant_id.clone(), id, delta);
-        self.writer()
-            .run(input, |tx, (merchant_id, id, delta)| {
+        self.run_keyed(Keyed {
+            merchant_id: merchant_id.clone(),
+            idempotency,
+            input: (id, delta),
+            operation: |tx, merchant_id, (id, delta)| {
                 Box::pin(adjust(tx, merchant_id, *id, *delta))
-            })
-            .await
+            },
+        })
+        .await
     }
 }
 

@@ -6,7 +6,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, Uri};
-use uuid::Uuid;
 
 use super::ApiState;
 use super::problem::{Cause, Problem, ProblemKind};
@@ -54,7 +53,7 @@ fn request_id(request: &Request) -> HeaderValue {
         (1..=REFERENCE_CHARS_MAX).contains(&length) && visible
     });
     given.cloned().unwrap_or_else(|| {
-        let id = format!("req_{}", Uuid::now_v7().simple());
+        let id = format!("req_{:032x}", rand::random::<u128>());
         HeaderValue::from_str(&id).expect("hexadecimal digits are visible ASCII characters")
     })
 }

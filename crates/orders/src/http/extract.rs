@@ -209,7 +209,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else {
-            let detail = "this request creates something; name it with an Idempotency-Key header";
+            let detail = "this request would count twice if it came twice; name it with an Idempotency-Key header";
             return Err(Problem::new(ProblemKind::IdempotencyKeyMissing, detail));
         };
         let text = value.to_str().unwrap_or_default();
@@ -271,14 +271,34 @@ pub(super) struct Created<T> {
 
 impl<T: Serialize> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        let mut response = (StatusCode::CREATED, axum::Json(self.value)).into_response();
-        let headers = response.headers_mut();
+        let changed = Changed {
+            value: self.value,
+            replayed: self.replayed,
+        };
+        let mut response = changed.into_response();
+        *response.status_mut() = StatusCode::CREATED;
         if let Ok(location) = HeaderValue::from_str(&self.location) {
-            headers.insert(LOCATION, location);
+            response.headers_mut().insert(LOCATION, location);
         }
+        response
+    }
+}
+
+/// The answer to a request that changed something once, whether now or when its key came first.
+pub(super) struct Changed<T> {
+    /// What it has become.
+    pub(super) value: T,
+    /// Whether this is the stored answer of an earlier request with the same key.
+    pub(super) replayed: bool,
+}
+
+impl<T: Serialize> IntoResponse for Changed<T> {
+    fn into_response(self) -> Response {
+        let mut response = axum::Json(self.value).into_response();
         if self.replayed {
             let name = HeaderName::from_static("idempotency-replayed");
-            headers.insert(name, HeaderValue::from_static("true"));
+            let value = HeaderValue::from_static("true");
+            response.headers_mut().insert(name, value);
         }
         response
     }

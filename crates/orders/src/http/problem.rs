@@ -52,7 +52,7 @@ problem_kinds! {
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read",
         "The body is not JSON, or a query parameter or header cannot be read. `detail` says where. Nothing was done.";
     IdempotencyKeyMissing = "idempotency_key_missing", BAD_REQUEST, "The Idempotency-Key header is missing",
-        "Every POST that creates something needs an `Idempotency-Key` header: 1 to 128 visible characters, new for each thing to create and the same for each repetition. A UUID does well.";
+        "Every POST that would count twice if it came twice needs an `Idempotency-Key` header: 1 to 128 visible characters, new for each thing to create and the same for each repetition. A UUID does well.";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "The API key is missing or unknown",
         "Send `Authorization: Bearer KEY` with a key of the merchant. Only requests from this machine itself may leave it out.";
     CallbackRejected = "callback_rejected", UNAUTHORIZED, "The callback is not believed",

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::ApiState;
 use super::auth::Merchant;
 use super::extract::{
-    Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson, StrictQuery, page_limit,
+    Changed, Created, IdempotencyKey, KeyedJson, Page, PathId, StrictQuery, page_limit,
 };
 use super::problem::{Problem, Problems};
 use super::time::Instant;
@@ -167,12 +167,15 @@ pub(super) async fn show(
     Ok(Json(product.into()))
 }
 
-/// Puts units of a product in, or takes them out.
+/// Puts units of a product in, or takes them out. A repeated request would count twice, so it needs a key too.
 #[utoipa::path(
     post,
     path = "/v1/products/{id}/stock",
     tag = "products",
-    params(("id" = String, Path, description = "The product")),
+    params(
+        ("id" = String, Path, description = "The product"),
+        ("Idempotency-Key" = String, Header, description = "Names this request")
+    ),
     request_body = StockChange,
     responses((status = 200, description = "The product", body = Product), Problems)
 )]
@@ -180,11 +183,18 @@ pub(super) async fn adjust_stock(
     State(state): State<ApiState>,
     merchant: Merchant,
     PathId(id): PathId<ProductId>,
-    StrictJson(change): StrictJson<StockChange>,
-) -> Result<Json<Product>, Problem> {
-    let product = state
+    key: IdempotencyKey,
+    KeyedJson { value, bytes }: KeyedJson<StockChange>,
+) -> Result<Changed<Product>, Problem> {
+    let operation = format!("POST /v1/products/{id}/stock");
+    let keyed = state.keyed(&merchant.id, &key, &operation, &bytes)?;
+    let key = Some(keyed.idempotency.clone());
+    let answered = state
         .platform()
-        .adjust_stock(&merchant.id, id, change.delta)
+        .adjust_stock(&merchant.id, id, value.delta, key)
         .await?;
-    Ok(Json(product.into()))
+    Ok(Changed {
+        value: answered.value.into(),
+        replayed: answered.replayed,
+    })
 }

@@ -153,7 +153,7 @@ async fn a_failed_request_leaves_its_key_free() {
         .await;
     assert!(matches!(refused, Err(Error::InsufficientStock { .. })));
     shop.platform()
-        .adjust_stock(&shop.merchant, tea.id, 1)
+        .adjust_stock(&shop.merchant, tea.id, 1, None)
         .await
         .unwrap();
     let created = shop

@@ -26,12 +26,16 @@ async fn a_product_is_made_shown_listed_and_restocked() {
     assert_eq!(page["items"][0]["id"], second);
     assert!(page.get("next_cursor").is_none());
     let stock = format!("{path}/stock");
-    let changed = api.post(&stock, json!({ "delta": 3 })).await.ok();
-    assert_eq!(
-        (&changed["available"], &changed["stocked"]),
-        (&json!(8), &json!(8))
-    );
-    let reply = api.post(&stock, json!({ "delta": -9 })).await;
+    // Repeated, it counts once.
+    for replayed in [false, true] {
+        let call = Call::new(Method::POST, &stock).json(&json!({ "delta": 3 }));
+        let reply = api.call(call.header("idempotency-key", "three-more")).await;
+        let changed = reply.ok();
+        let units = (&changed["available"], &changed["stocked"]);
+        assert_eq!(units, (&json!(8), &json!(8)));
+        assert_eq!(reply.headers.contains_key("idempotency-replayed"), replayed);
+    }
+    let reply = api.create(&stock, json!({ "delta": -9 })).await;
     assert_eq!(reply.problem("insufficient_stock")["available"], 8);
     let bad = json!({ "name": "", "price_minor": 1, "currency": "EUR", "stock": 1 });
     let reply = api.create("/v1/products", bad).await;

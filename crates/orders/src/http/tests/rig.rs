@@ -201,7 +201,7 @@ impl Api {
 
     /// Posts with an idempotency key that nobody else uses.
     pub(super) async fn create(&self, path: &str, body: Value) -> Reply {
-        let key = uuid::Uuid::now_v7().to_string();
+        let key = format!("{:032x}", rand::random::<u128>());
         let call = Call::new(Method::POST, path).json(&body);
         self.call(call.header("idempotency-key", &key)).await
     }
