@@ -12,7 +12,7 @@ use crate::gateway::{
 };
 
 /// How many attempts are remembered; beyond that the oldest are forgotten, so that memory stays bounded.
-const ATTEMPTS_MAX: usize = 1_000_000;
+const ATTEMPTS_MAX: usize = 250_000;
 /// How soon to try to close an attempt again whose payment ends nobody knows when, in ms.
 const CLOSE_AGAIN_MS: u64 = 1_000;
 

@@ -57,7 +57,7 @@ async fn orders_are_paid_and_closed_over_a_real_port() {
         DRAIN,
     ));
     let server = Server {
-        client: reqwest::Client::new(),
+        client: reqwest::Client::builder().no_proxy().build().unwrap(),
         base_url: format!("http://{address}"),
     };
     let sink = Arc::new(HttpSink::new(&server.base_url).unwrap());
