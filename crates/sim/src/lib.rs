@@ -1,19 +1,23 @@
 //! Puts the broker under test as a whole: a simulator that owns time and disk, crash states one by one, a process
 //! that is killed in a loop. An oracle judges all three by what their clients saw.
 
+mod child;
 mod client;
 mod crash_states;
 mod fact;
 mod fault_store;
+mod kill;
 mod oracle;
 mod plan;
 mod traffic;
 mod wall;
 mod world;
 
+pub use child::{Task, child};
 pub use crash_states::{BadState, CrashStates, crash_states};
 pub use fact::{Fact, NotAFact};
 pub use fault_store::{Drops, FaultStore};
+pub use kill::{Kills, kill_loop};
 pub use oracle::{Oracle, Rules, Violation};
 pub use plan::{Canary, Faults, Plan};
 pub use world::{Figures, run, run_seed};

@@ -1,5 +1,7 @@
 //! Tests of the whole broker: seeds of the simulator, crash states one by one, and faults that must be found.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has told what it found")]
+
 use sim::{Canary, Plan, crash_states, run_seed};
 
 #[test]
@@ -50,4 +52,15 @@ fn an_answer_before_its_time_is_found() {
 #[test]
 fn an_acknowledgement_that_got_lost_is_found() {
     is_found(Canary::AckDropped, &[3]);
+}
+
+#[test]
+fn a_process_that_is_killed_keeps_every_invariant() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(["kill", "--cycles", "3"])
+        .output()
+        .unwrap();
+    let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}{errors}");
+    assert!(told.starts_with("3 kills"), "{told}");
 }
