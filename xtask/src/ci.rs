@@ -44,6 +44,14 @@ const STEPS: &[Step] = &[
     Step::cargo("docs", "doc --workspace --no-deps --locked")
         .variable("RUSTDOCFLAGS", "-D warnings"),
     Step::cargo("tests", "test --workspace --no-fail-fast --locked"),
+    Step::cargo(
+        "simulation",
+        "run --quiet --package sim --locked -- run --seconds 60",
+    ),
+    Step::cargo(
+        "kill",
+        "run --quiet --package sim --locked -- kill --cycles 50",
+    ),
     Step::cargo("release", "build --release --locked"),
 ];
 

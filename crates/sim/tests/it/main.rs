@@ -1,7 +1,5 @@
 //! Tests of the whole broker: seeds of the simulator, crash states one by one, and faults that must be found.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has told what it found")]
-
 use sim::{Canary, Plan, crash_states, run_seed};
 
 #[test]
@@ -60,7 +58,10 @@ fn a_process_that_is_killed_keeps_every_invariant() {
         .args(["kill", "--cycles", "3"])
         .output()
         .unwrap();
-    let (told, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (told, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{told}{errors}");
     assert!(told.starts_with("3 kills"), "{told}");
 }
