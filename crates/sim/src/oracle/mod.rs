@@ -3,12 +3,15 @@
 //! It knows nothing of how a broker works. Of each message it keeps what may be true: whether it exists, where
 //! it stands. An answer narrows that down; a crash before the answer leaves it open.
 
+mod change;
+mod story;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::limits::FLOOR_AHEAD_MS;
-use engine::{MessageHandle, Place, Recall, ReceiptHandle};
+use engine::{MessageHandle, Place, ReceiptHandle};
 
 use crate::fact::{Fact, place_text};
+use story::{InGroup, Lease, Possible, Reached, Story, fits};
 
 /// An invariant is broken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,92 +39,6 @@ pub struct Rules {
     pub attempts_max: u16,
     /// How long messages are kept past their due time, in ms.
     pub retention_ms: u64,
-}
-
-/// What may be true of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Possible {
-    /// It was never stored.
-    Absent,
-    Cancelled,
-    /// It waits, or has come, at a place; one that is not known is not before `due_ms`.
-    At {
-        due_ms: u64,
-        place: Option<Place>,
-    },
-}
-
-impl Possible {
-    fn not_before(due_ms: u64) -> Self {
-        Self::At {
-            due_ms,
-            place: None,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Lease {
-    until_ms: u64,
-    run: u64,
-}
-
-/// What is known of a message in a consumer group.
-#[derive(Clone, Copy, Debug, Default)]
-struct InGroup {
-    lease: Option<Lease>,
-    deliveries: u32,
-    acked: bool,
-    dead: bool,
-    /// Other ends of deliveries that were begun and not answered.
-    ending: u32,
-    /// Acknowledgements that were begun and not answered.
-    acking: u32,
-    /// A crash came between an acknowledgement and its answer, and the message has not come since.
-    maybe_acked: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Story {
-    topic: usize,
-    message_group: Option<u8>,
-    possible: Vec<Possible>,
-    /// A recall or reschedule that was begun and not answered added these.
-    asked: Option<Possible>,
-    handle: Option<MessageHandle>,
-    groups: Vec<InGroup>,
-    /// Where it is noted among the awaited.
-    awaited: Option<Place>,
-}
-
-/// The newest place delivered in earlier turns, and the newest of the turn that goes on.
-#[derive(Clone, Copy, Debug)]
-struct Reached {
-    before: Place,
-    turn: u64,
-    newest: Place,
-}
-
-impl Reached {
-    /// Takes note of a place; tells whether it is in order.
-    fn pass(&mut self, turn: u64, place: Place, again: bool) -> bool {
-        if turn > self.turn {
-            self.before = std::cmp::max(self.before, self.newest);
-            self.turn = turn;
-        }
-        self.newest = std::cmp::max(self.newest, place);
-        place > self.before || (again && place == self.before)
-    }
-}
-
-impl Default for Reached {
-    fn default() -> Self {
-        Self {
-            before: Place::START,
-            turn: 0,
-            newest: Place::START,
-        }
-    }
 }
 
 /// Judges facts.
@@ -327,169 +244,6 @@ impl Oracle {
         }
     }
 
-    /// A message surely stands at a place now.
-    fn stands(&mut self, number: u64, handle: MessageHandle) -> Result<(), Violation> {
-        let place = handle.place;
-        let story = self.story(number)?;
-        story.handle = Some(handle);
-        // A delivery may have told before the answer did, and a change may have been made since.
-        let fits = story.possible.iter().any(|one| fits(*one, place));
-        if !fits {
-            return broken(
-                1,
-                format!(
-                    "message {number} is stored at {}: {story:?}",
-                    place_text(place)
-                ),
-            );
-        }
-        self.narrow(number, place)
-    }
-
-    fn narrow(&mut self, number: u64, place: Place) -> Result<(), Violation> {
-        let at = Possible::At {
-            due_ms: place.due_ms,
-            place: Some(place),
-        };
-        let story = self.story(number)?;
-        story.possible = vec![at];
-        let topic = story.topic;
-        let come: Vec<_> = story
-            .groups
-            .iter()
-            .map(|seen| seen.deliveries > 0 || seen.dead)
-            .collect();
-        self.forget(number);
-        for (group, _) in come.iter().enumerate().filter(|(_, come)| !**come) {
-            self.awaited
-                .entry((group, topic))
-                .or_default()
-                .insert((place, number));
-        }
-        self.story(number)?.awaited = Some(place);
-        Ok(())
-    }
-
-    fn forget(&mut self, number: u64) {
-        let Some(story) = self.stories.get_mut(&number) else {
-            return;
-        };
-        let Some(place) = story.awaited.take() else {
-            return;
-        };
-        for group in 0..story.groups.len() {
-            if let Some(awaited) = self.awaited.get_mut(&(group, story.topic)) {
-                awaited.remove(&(place, number));
-            }
-        }
-    }
-
-    fn refused(&mut self, number: u64) -> Result<(), Violation> {
-        let story = self.story(number)?;
-        if story.groups.iter().any(|seen| seen.deliveries > 0) {
-            return broken(2, format!("message {number} was refused and delivered"));
-        }
-        story.possible = vec![Possible::Absent];
-        Ok(())
-    }
-
-    /// A change begins; from now on the message may be so.
-    fn asked(&mut self, number: u64, possible: Possible) -> Result<(), Violation> {
-        let story = self.story(number)?;
-        story.asked = Some(possible);
-        story.possible.push(possible);
-        self.forget(number);
-        Ok(())
-    }
-
-    fn recalled(&mut self, number: u64, verdict: Recall, now_ms: u64) -> Result<(), Violation> {
-        if verdict != Recall::Cancelled {
-            return self.unchanged(number, verdict, now_ms);
-        }
-        let story = self.story(number)?;
-        story.asked = None;
-        if story
-            .groups
-            .iter()
-            .any(|seen| seen.deliveries > 0 || seen.dead)
-        {
-            return broken(
-                4,
-                format!("message {number} was delivered and then cancelled: {story:?}"),
-            );
-        }
-        story.possible = vec![Possible::Cancelled];
-        self.forget(number);
-        Ok(())
-    }
-
-    fn moved(&mut self, number: u64, handle: MessageHandle) -> Result<(), Violation> {
-        let story = self.story(number)?;
-        let asked = story.asked.take();
-        story.handle = Some(handle);
-        if story.groups.iter().any(|seen| seen.deliveries > 0)
-            && !story.possible.iter().any(|one| fits(*one, handle.place))
-        {
-            return broken(
-                4,
-                format!("message {number} was delivered and then moved: {story:?}"),
-            );
-        }
-        if !asked.is_none_or(|asked| fits(asked, handle.place)) {
-            return broken(
-                1,
-                format!(
-                    "message {number} was moved to {}: {asked:?}",
-                    place_text(handle.place)
-                ),
-            );
-        }
-        self.narrow(number, handle.place)
-    }
-
-    /// A change was refused, and the reason has to be true.
-    fn unchanged(&mut self, number: u64, verdict: Recall, now_ms: u64) -> Result<(), Violation> {
-        self.latest_ms = std::cmp::max(self.latest_ms, now_ms);
-        // After a restart what lies up to the floor counts as due: it may have been shown before.
-        let due_by_ms = self.latest_ms + FLOOR_AHEAD_MS;
-        let gone_ms = self.latest_ms.saturating_sub(self.rules.retention_ms);
-        let story = self.story(number)?;
-        let asked = story.asked.take();
-        if let Some(asked) = asked
-            && let Some(index) = story.possible.iter().rposition(|one| *one == asked)
-        {
-            story.possible.remove(index);
-        }
-        let due_before = |limit_ms: u64| move |one: &Possible| matches!(one, Possible::At { due_ms, .. } if *due_ms <= limit_ms);
-        let nowhere = |one: &Possible| matches!(one, Possible::Absent | Possible::Cancelled);
-        let true_ = match verdict {
-            Recall::TooLate => story.possible.iter().any(due_before(due_by_ms)),
-            _ => story
-                .possible
-                .iter()
-                .any(|one| nowhere(one) || due_before(gone_ms)(one)),
-        };
-        if !true_ {
-            return broken(
-                4,
-                format!("{verdict:?} at {now_ms} of message {number}: {story:?}"),
-            );
-        }
-        if verdict == Recall::TooLate {
-            story.possible.retain(|one| !nowhere(one));
-        }
-        if let [
-            Possible::At {
-                place: Some(place), ..
-            },
-        ] = story.possible.as_slice()
-        {
-            let place = *place;
-            self.narrow(number, place)?;
-        }
-        Ok(())
-    }
-
     fn delivered(
         &mut self,
         number: u64,
@@ -667,19 +421,5 @@ impl Oracle {
                 seen.ending = 0;
             }
         }
-    }
-}
-
-/// Whether a message that may be so may stand at a place.
-fn fits(possible: Possible, at: Place) -> bool {
-    match possible {
-        Possible::At {
-            place: Some(place), ..
-        } => place == at,
-        Possible::At {
-            due_ms,
-            place: None,
-        } => at.due_ms >= due_ms,
-        Possible::Absent | Possible::Cancelled => false,
     }
 }
