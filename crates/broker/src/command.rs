@@ -7,6 +7,9 @@ use tokio::sync::oneshot;
 
 use crate::error::Error;
 
+/// What a rare command weighs, in messages.
+const OTHER_WEIGHT: usize = 16;
+
 /// Where the answer to a command goes.
 pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -53,6 +56,18 @@ impl<S> Command<S> {
             Self::Ack { handles, .. } => {
                 handles.first().map_or(0, |handle| u64::from(handle.topic))
             }
+        }
+    }
+}
+
+impl<S> Command<S> {
+    /// About how many messages' worth of work it is.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Send { .. } => 1,
+            Self::Receive(poll) => poll.request.messages_max,
+            Self::Ack { handles, .. } => handles.len(),
+            Self::Other { .. } => OTHER_WEIGHT,
         }
     }
 }

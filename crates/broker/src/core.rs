@@ -11,8 +11,9 @@ use crate::lanes::Lanes;
 
 /// A group of changes is closed when it has so many bytes.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
-/// A step ends after so many commands.
-const STEP_COMMANDS_MAX: usize = 4_096;
+/// A step ends after so many messages' worth of commands: those who wait on another topic are served between
+/// steps.
+const STEP_WEIGHT_MAX: usize = 2_048;
 /// How long a poll waits for the disk that does not want to wait otherwise, in ms.
 const DISK_WAIT_MS_MAX: u64 = 100;
 /// How often the disk's free space is looked at, in ms.
@@ -77,11 +78,12 @@ impl<S: Store> Core<S> {
             self.next_free_space_ms = now_ms + FREE_SPACE_EVERY_MS;
             self.engine.refresh_free_bytes()?;
         }
-        let mut done = 0;
-        while done < STEP_COMMANDS_MAX && self.engine.staged_bytes() < GROUP_BYTES_MAX {
+        let (mut done, mut weight) = (0, 0);
+        while weight < STEP_WEIGHT_MAX && self.engine.staged_bytes() < GROUP_BYTES_MAX {
             let Some(command) = self.lanes.pop() else {
                 break;
             };
+            weight += command.weight();
             self.execute(now_ms, command)?;
             done += 1;
         }

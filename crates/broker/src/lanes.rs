@@ -4,15 +4,15 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::command::Command;
 
-/// Commands one lane may have in a row while others wait.
-const QUANTUM: usize = 64;
+/// Messages' worth of commands one lane may have in a row while others wait.
+const QUANTUM: usize = 256;
 
 /// Commands by lane, taken from the lanes in turn, so that a burst on one topic does not hold up another.
 #[derive(Debug)]
 pub(crate) struct Lanes<S> {
     queues: HashMap<u64, VecDeque<Command<S>>>,
     turn: VecDeque<u64>,
-    /// Commands the lane whose turn it is may still have.
+    /// Messages' worth of commands the lane whose turn it is may still have.
     left: usize,
     waiting: usize,
 }
@@ -47,7 +47,8 @@ impl<S> Lanes<S> {
         let queue = self.queues.get_mut(&lane)?;
         let command = queue.pop_front();
         self.waiting -= usize::from(command.is_some());
-        self.left -= 1;
+        let weight = command.as_ref().map_or(1, Command::weight);
+        self.left = self.left.saturating_sub(weight);
         if queue.is_empty() {
             self.queues.remove(&lane);
             self.turn.pop_front();
@@ -87,8 +88,11 @@ mod tests {
             .map(|command| command.lane())
             .collect();
         assert_eq!(order.len(), 1_002);
-        assert_eq!(order.iter().position(|lane| *lane == 2), Some(QUANTUM));
-        assert_eq!(order.iter().position(|lane| *lane == 3), Some(QUANTUM + 1));
+        assert_eq!(order.iter().position(|lane| *lane == 2), Some(QUANTUM / 16));
+        assert_eq!(
+            order.iter().position(|lane| *lane == 3),
+            Some(QUANTUM / 16 + 1)
+        );
         assert!(lanes.is_empty());
     }
 }

@@ -1,0 +1,65 @@
+//! Shows how far the demo is: moving bars on a terminal, nothing elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::task::JoinHandle;
+
+use super::load::Counters;
+
+/// How often the bars move.
+const MOVE_EVERY: Duration = Duration::from_millis(100);
+
+/// Bars that follow the counters until they are told to stop.
+pub(crate) struct Bars {
+    follower: JoinHandle<()>,
+    bars: [ProgressBar; 3],
+    counters: Arc<Counters>,
+}
+
+/// Draws the bars on standard error, if that is a terminal.
+pub(crate) fn show(counters: Arc<Counters>) -> Bars {
+    let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("  {prefix:9} [{bar:30}] {human_pos:>6} / {human_len:6} {per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=>-");
+    let bar = |prefix: &'static str| {
+        all.add(ProgressBar::new(0)).with_prefix(prefix).with_style(style.clone())
+    };
+    let bars = [bar("creating"), bar("paying"), bar("closing")];
+    let followed = (bars.clone(), Arc::clone(&counters));
+    let follower = tokio::spawn(async move {
+        let (bars, counters) = followed;
+        let mut every = tokio::time::interval(MOVE_EVERY);
+        loop {
+            every.tick().await;
+            update(&bars, &counters);
+        }
+    });
+    Bars { follower, bars, counters }
+}
+
+fn update([creating, paying, closing]: &[ProgressBar; 3], counters: &Counters) {
+    for (bar, position, length) in [
+        (creating, counters.created(), counters.orders),
+        (paying, counters.paid(), counters.to_pay()),
+        (closing, counters.closed(), counters.to_close()),
+    ] {
+        bar.set_length(length);
+        bar.set_position(position);
+    }
+}
+
+impl Bars {
+    /// Shows where everything ended.
+    pub(crate) async fn finish(self) {
+        self.follower.abort();
+        // It was aborted; how it ended says nothing.
+        let _ = self.follower.await;
+        update(&self.bars, &self.counters);
+        for bar in &self.bars {
+            bar.abandon();
+        }
+    }
+}
