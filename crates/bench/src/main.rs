@@ -1,6 +1,7 @@
 //! The `bench` command: loads Duetime, prints what it reached, and writes it as JSON.
 
 mod broker_load;
+mod orders_load;
 mod process;
 mod report;
 
@@ -24,6 +25,8 @@ struct Arguments {
 enum Subject {
     /// The broker in this process: sends, deliveries, lateness, memory, restart.
     Broker(Run),
+    /// The order platform: orders made over HTTP, closed by their timers, and what each layer costs.
+    Orders(Run),
     /// One phase, in a process of its own; the phases of `broker` are run in this way.
     #[command(hide = true)]
     Phase {
@@ -52,7 +55,8 @@ struct Run {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().subject {
-        Subject::Broker(run) => bench_broker(&run),
+        Subject::Broker(run) => bench(&run, &PHASES),
+        Subject::Orders(run) => bench(&run, &orders_load::PHASES.map(|phase| (phase, phase))),
         Subject::Phase {
             name,
             folder,
@@ -62,8 +66,13 @@ fn main() -> anyhow::Result<()> {
                 .worker_threads(2)
                 .enable_all()
                 .build()?;
-            let figures =
-                runtime.block_on(broker_load::run_phase(&name, &folder, Scale::new(quick)))?;
+            let figures = runtime.block_on(async {
+                if orders_load::PHASES.contains(&name.as_str()) {
+                    orders_load::run_phase(&name, &folder, orders_load::Scale::new(quick)).await
+                } else {
+                    broker_load::run_phase(&name, &folder, Scale::new(quick)).await
+                }
+            })?;
             say(&serde_json::to_string(&figures)?);
             // As a crash would: nothing is closed in good order.
             std::process::abort();
@@ -71,14 +80,14 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn bench_broker(run: &Run) -> anyhow::Result<()> {
+fn bench(run: &Run, phases: &[(&str, &str)]) -> anyhow::Result<()> {
     let mut figures = Vec::new();
     if run.data.exists() {
         std::fs::remove_dir_all(&run.data)
             .with_context(|| format!("empty {}", run.data.display()))?;
     }
-    for (phase, folder) in PHASES {
-        if !run.only.is_empty() && !run.only.iter().any(|only| only == phase) {
+    for (phase, folder) in phases {
+        if !run.only.is_empty() && !run.only.iter().any(|only| only == *phase) {
             continue;
         }
         let of_phase = run_phase(phase, &run.data.join(folder), run.quick)?;

@@ -3,6 +3,8 @@
 mod cli;
 mod config;
 mod demo;
+mod embedded;
+mod logs;
 mod serve;
 
 use std::io::Write as _;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve(arguments) => serve::run(resolve(&arguments)?).map_err(Failure::Work),
+        Command::Serve(arguments) => serve::run(&resolve(&arguments)?).map_err(Failure::Work),
         Command::Demo(arguments) => demo::run(&arguments).map_err(Failure::Work),
         Command::Config(arguments) => print_config(&arguments),
     }

@@ -1,17 +1,106 @@
 //! Provides `duetime serve`: everything embedded, in this process.
 
-use anyhow::{Result, bail};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use broker::clock::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
+use crate::embedded::{Embedded, Setup};
+use crate::logs;
 
-/// Runs until the process is told to stop.
-pub(crate) fn run(config: Config) -> Result<()> {
-    let Config {
-        server, storage, ..
-    } = config;
-    bail!(
-        "serve is not built yet: nothing listens on {}, and {} is untouched",
-        server.listen,
-        storage.data.display()
-    )
+/// Runs until the process is told to stop, or something fails that it cannot do without.
+pub(crate) fn run(config: &Config) -> Result<()> {
+    logs::start(config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: &Config) -> Result<()> {
+    // From here on a signal is not lost, however long the start takes.
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut embedded =
+        Embedded::start(Setup::new(config.clone()), Arc::new(SystemClock::start())).await?;
+    write!(std::io::stdout().lock(), "{}", welcome(config, &embedded))
+        .context("write to standard output")?;
+    tracing::info!(address = %embedded.address(), data = %config.storage.data.display(), "started");
+    let broken = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        reason = embedded.broken() => Some(reason),
+    };
+    if let Some(reason) = broken {
+        bail!("{reason}");
+    }
+    tracing::info!("stopping: requests under way are finished, everything is written to the disk");
+    let limit = config.server.shutdown_time;
+    match tokio::time::timeout(limit, embedded.stop()).await {
+        Ok(stopped) => stopped?,
+        Err(_) => bail!("not everything had stopped after {limit:?} (server.shutdown_time)"),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What listens where, where the data lies, and a line to paste.
+fn welcome(config: &Config, embedded: &Embedded) -> String {
+    let address = embedded.address();
+    let data = config.storage.data.canonicalize();
+    let data = data.unwrap_or_else(|_| config.storage.data.clone());
+    let mut text = format!("Duetime {}\n", env!("CARGO_PKG_VERSION"));
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {name:<16}{value}");
+    };
+    line(
+        "order platform",
+        &format!("http://{address}   (API: /openapi.json, figures: /metrics)"),
+    );
+    line("data", &data.display().to_string());
+    line(
+        "durability",
+        match config.storage.durability {
+            crate::config::Durability::Fsync => "fsync: what was answered survives a power cut",
+            crate::config::Durability::Os => {
+                "os: what was answered survives a crash of this process"
+            }
+        },
+    );
+    if embedded.has_simulator() {
+        line(
+            "payments",
+            "by the built-in simulator, which moves no money",
+        );
+    }
+    if let Some(key) = embedded.first_key() {
+        line(
+            "API key",
+            &format!(
+                "{}   (merchant default; shown this once, not needed on this machine)",
+                key.secret
+            ),
+        );
+    }
+    text.push_str("\nTry it: paste this, and watch an order close by itself in 10 s\n");
+    let lines = [
+        format!(
+            r#"  P=$(curl -s http://{address}/v1/products -H 'Idempotency-Key: p1' --json '{{"name":"Tea","price_minor":500,"currency":"EUR","stock":9}}' | grep -o 'prd_[0-9a-z]*')"#
+        ),
+        format!(
+            r#"  O=$(curl -s http://{address}/v1/orders -H 'Idempotency-Key: o1' --json '{{"merchant_order_no":"A-1","buyer_id":"me","deadline_after_ms":10000,"lines":[{{"product_id":"'$P'","quantity":1}}]}}' | grep -o 'ord_[0-9a-z]*' | head -n 1)"#
+        ),
+        format!("  sleep 10; curl -s http://{address}/v1/orders/$O"),
+    ];
+    for line in lines {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }

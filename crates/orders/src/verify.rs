@@ -41,6 +41,8 @@ pub struct Tally {
     pub payments_to_give_back: u64,
     /// Of those, the ones whose refund the gateway has confirmed.
     pub payments_given_back: u64,
+    /// How long the slowest of those refunds took, in ms.
+    pub slowest_refund_ms: Option<u64>,
     /// Coupons issued.
     pub coupons: u64,
     /// Units put into stock, of all products.
@@ -158,6 +160,7 @@ impl Platform {
                (select count(*) from orders where state = 4 and close_reason <> 1) as cancelled,
                (select count(*) from payment where kind <> 1) as payments_to_give_back,
                (select count(*) from refund where auto_payment_id is not null and state = 4) as payments_given_back,
+               (select max(final_ms - created_ms) from refund where auto_payment_id is not null and state = 4) as slowest_refund_ms,
                (select count(*) from coupon) as coupons,
                (select coalesce(sum(stocked), 0) from product) as stocked,
                (select coalesce(sum(available), 0) from product) as available,
@@ -178,12 +181,22 @@ impl Platform {
             cancelled: number("cancelled")?,
             payments_to_give_back: number("payments_to_give_back")?,
             payments_given_back: number("payments_given_back")?,
+            slowest_refund_ms: row
+                .try_get::<Option<i64>, _>("slowest_refund_ms")?
+                .and_then(|ms| u64::try_from(ms).ok()),
             coupons: number("coupons")?,
             stocked: number("stocked")?,
             available: number("available")?,
             held: number("held")?,
             sold: number("sold")?,
         })
+    }
+
+    /// Messages in the outbox that have not been published yet.
+    pub async fn unpublished(&self) -> Result<u64> {
+        let unsent: i64 =
+            sqlx::query_scalar("select count(*) from outbox where unsent = 1").fetch_one(self.readers()).await?;
+        Ok(u64::try_from(unsent).unwrap_or(0))
     }
 
     /// How long after its deadline each order that was closed by timeout was closed, in ms.

@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     ("sim", &["engine", "storage", "broker", "orders"]),
     ("bench", &["broker", "client", "orders"]),
-    ("duetime", &["server", "orders", "console"]),
+    ("duetime", &["broker", "server", "orders", "console"]),
     ("xtask", &[]),
 ];
 

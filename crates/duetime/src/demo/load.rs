@@ -91,18 +91,25 @@ pub(crate) async fn run(
     plans: &[OrderPlan],
     counters: &Arc<Counters>,
 ) -> Result<u64> {
-    let pays = plans.iter().filter(|plan| matches!(plan.fate, Fate::Paid { .. } | Fate::PaidLast { .. })).count();
+    let pays = plans
+        .iter()
+        .filter(|plan| matches!(plan.fate, Fate::Paid { .. } | Fate::PaidLast { .. }))
+        .count();
     counters.to_pay.store(pays as u64, Ordering::Relaxed);
     let places = Arc::new(Semaphore::new(CREATING_MAX));
     let mut lives = JoinSet::new();
     for (number, plan) in plans.iter().copied().enumerate() {
-        let place = Arc::clone(&places).acquire_owned().await.context("wait for a place")?;
+        let place = Arc::clone(&places)
+            .acquire_owned()
+            .await
+            .context("wait for a place")?;
         let (shop, clock, counters) = (shop.clone(), Arc::clone(clock), Arc::clone(counters));
         lives.spawn(async move {
             let order = shop.order(number, plan.deadline_after_ms).await?;
             count(&counters.created);
             drop(place);
-            let deadline_ms = u64::try_from(order.deadline.as_millisecond()).context("read the deadline")?;
+            let deadline_ms =
+                u64::try_from(order.deadline.as_millisecond()).context("read the deadline")?;
             live(&shop, &*clock, &counters, (&order, deadline_ms), plan).await?;
             anyhow::Ok(deadline_ms)
         });
@@ -137,15 +144,21 @@ async fn live(
             pay_at(shop, clock, counters, order, None).await.map(drop)
         }
         Fate::PaidLast { before_ms } => {
-            clock.sleep_until(deadline_ms - LAST_ATTEMPT_BEFORE_MS).await;
+            clock
+                .sleep_until(deadline_ms - LAST_ATTEMPT_BEFORE_MS)
+                .await;
             if pay_at(shop, clock, counters, order, Some(deadline_ms - before_ms)).await? {
                 count(&counters.paid_last);
             }
             Ok(())
         }
         Fate::PaidLate => {
-            clock.sleep_until(deadline_ms - LAST_ATTEMPT_BEFORE_MS).await;
-            let Some(attempt) = shop.start_payment(&order.id).await? else { return Ok(()) };
+            clock
+                .sleep_until(deadline_ms - LAST_ATTEMPT_BEFORE_MS)
+                .await;
+            let Some(attempt) = shop.start_payment(&order.id).await? else {
+                return Ok(());
+            };
             clock.sleep_until(deadline_ms + LATE_AFTER_MS).await;
             if shop.pay(&attempt, true).await? == Outcome::Done {
                 count(&counters.late_payments);
@@ -163,7 +176,9 @@ async fn pay_at(
     order: &MadeOrder,
     at_ms: Option<u64>,
 ) -> Result<bool> {
-    let Some(attempt) = shop.start_payment(&order.id).await? else { return Ok(false) };
+    let Some(attempt) = shop.start_payment(&order.id).await? else {
+        return Ok(false);
+    };
     if let Some(at_ms) = at_ms {
         clock.sleep_until(at_ms).await;
     }

@@ -46,13 +46,22 @@ pub(crate) fn draw(orders: u32, seed: u64) -> Vec<OrderPlan> {
     let one = |_| {
         let deadline_after_ms = rng.random_range(DEADLINES_MS);
         let fate = match rng.random_range(0..1_000_u32) {
-            0..588 => Fate::Paid { after_ms: rng.random_range(100..deadline_after_ms - 1_500) },
-            588..600 => Fate::PaidLast { before_ms: rng.random_range(5..50) },
+            0..588 => Fate::Paid {
+                after_ms: rng.random_range(100..deadline_after_ms - 1_500),
+            },
+            588..600 => Fate::PaidLast {
+                before_ms: rng.random_range(5..50),
+            },
             600..610 => Fate::PaidLate,
-            610..620 => Fate::Cancelled { after_ms: rng.random_range(100..deadline_after_ms - 1_500) },
+            610..620 => Fate::Cancelled {
+                after_ms: rng.random_range(100..deadline_after_ms - 1_500),
+            },
             _ => Fate::Unpaid,
         };
-        OrderPlan { deadline_after_ms, fate }
+        OrderPlan {
+            deadline_after_ms,
+            fate,
+        }
     };
     (0..orders).map(one).collect()
 }
@@ -65,11 +74,16 @@ mod tests {
     fn one_seed_gives_one_plan_in_the_promised_shares() {
         let plans = draw(20_000, 7);
         assert_eq!(plans, draw(20_000, 7));
-        let count = |wanted: fn(&Fate) -> bool| plans.iter().filter(|plan| wanted(&plan.fate)).count();
+        let count =
+            |wanted: fn(&Fate) -> bool| plans.iter().filter(|plan| wanted(&plan.fate)).count();
         let paid = count(|fate| matches!(fate, Fate::Paid { .. } | Fate::PaidLast { .. }));
         assert!((11_700..12_300).contains(&paid), "{paid}");
         assert!(count(|fate| matches!(fate, Fate::PaidLast { .. })) > 100);
         assert!(count(|fate| matches!(fate, Fate::PaidLate)) > 100);
-        assert!(plans.iter().all(|plan| DEADLINES_MS.contains(&plan.deadline_after_ms)));
+        assert!(
+            plans
+                .iter()
+                .all(|plan| DEADLINES_MS.contains(&plan.deadline_after_ms))
+        );
     }
 }

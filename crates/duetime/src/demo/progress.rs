@@ -21,11 +21,15 @@ pub(crate) struct Bars {
 /// Draws the bars on standard error, if that is a terminal.
 pub(crate) fn show(counters: Arc<Counters>) -> Bars {
     let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("  {prefix:9} [{bar:30}] {human_pos:>6} / {human_len:6} {per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=>-");
+    let style = ProgressStyle::with_template(
+        "  {prefix:9} [{bar:30}] {human_pos:>6} / {human_len:6} {per_sec}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .progress_chars("=>-");
     let bar = |prefix: &'static str| {
-        all.add(ProgressBar::new(0)).with_prefix(prefix).with_style(style.clone())
+        all.add(ProgressBar::new(0))
+            .with_prefix(prefix)
+            .with_style(style.clone())
     };
     let bars = [bar("creating"), bar("paying"), bar("closing")];
     let followed = (bars.clone(), Arc::clone(&counters));
@@ -37,7 +41,11 @@ pub(crate) fn show(counters: Arc<Counters>) -> Bars {
             update(&bars, &counters);
         }
     });
-    Bars { follower, bars, counters }
+    Bars {
+        follower,
+        bars,
+        counters,
+    }
 }
 
 fn update([creating, paying, closing]: &[ProgressBar; 3], counters: &Counters) {

@@ -44,7 +44,10 @@ impl Report {
     }
 
     pub(crate) fn with_scan(self, scan: Scan) -> Self {
-        Self { scan: Some(scan), ..self }
+        Self {
+            scan: Some(scan),
+            ..self
+        }
     }
 
     /// Lateness that 99 of 100 orders closed by timeout kept, in ms.
@@ -68,18 +71,37 @@ impl Report {
         let tally = &self.tally;
         let settled = tally.paid + tally.closed_by_timeout + tally.cancelled;
         [
-            ("every order was paid or closed", settled == self.orders && tally.pending + tally.closing == 0),
-            ("no timer came early", self.lags_ms.first().is_none_or(|lag_ms| *lag_ms >= 0)),
-            ("one coupon for each paid order", tally.coupons == tally.paid),
-            ("every late payment was refunded", tally.payments_given_back == tally.payments_to_give_back),
-            ("every late payment was noticed", tally.payments_to_give_back >= self.late_payments),
-            ("no stock is held any more", tally.held == 0 && tally.available + tally.sold == tally.stocked),
+            (
+                "every order was paid or closed",
+                settled == self.orders && tally.pending + tally.closing == 0,
+            ),
+            (
+                "no timer came early",
+                self.lags_ms.first().is_none_or(|lag_ms| *lag_ms >= 0),
+            ),
+            (
+                "one coupon for each paid order",
+                tally.coupons == tally.paid,
+            ),
+            (
+                "every late payment was refunded",
+                tally.payments_given_back == tally.payments_to_give_back,
+            ),
+            (
+                "every late payment was noticed",
+                tally.payments_to_give_back >= self.late_payments,
+            ),
+            (
+                "no stock is held any more",
+                tally.held == 0 && tally.available + tally.sold == tally.stocked,
+            ),
         ]
     }
 
     /// Whether everything holds.
     pub(crate) fn holds(&self) -> bool {
-        self.findings.iter().all(|finding| finding.broken == 0) && self.outcomes().iter().all(|(_, holds)| *holds)
+        self.findings.iter().all(|finding| finding.broken == 0)
+            && self.outcomes().iter().all(|(_, holds)| *holds)
     }
 
     /// The report.
@@ -88,7 +110,11 @@ impl Report {
         let mut text = String::from("\n");
         let line = |text: &mut String, name: &str, value: &str, more: &str| {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{}", format!("  {name:<16}{value:<20}{more}").trim_end());
+            let _ = writeln!(
+                text,
+                "{}",
+                format!("  {name:<16}{value:<20}{more}").trim_end()
+            );
         };
         let lateness = format!(
             "lateness p50 {} ms  p99 {} ms  max {} ms",
@@ -96,29 +122,81 @@ impl Report {
             self.quantile(0.99),
             self.quantile(1.0)
         );
-        line(&mut text, "closed in time", &grouped(tally.closed_by_timeout), &lateness);
-        line(&mut text, "cancelled", &grouped(tally.cancelled), "by their buyers");
-        let last = format!("of them in the last 50 ms before the deadline: {}", grouped(self.paid_last));
+        line(
+            &mut text,
+            "closed in time",
+            &grouped(tally.closed_by_timeout),
+            &lateness,
+        );
+        line(
+            &mut text,
+            "cancelled",
+            &grouped(tally.cancelled),
+            "by their buyers",
+        );
+        let last = format!(
+            "of them in the last 50 ms before the deadline: {}",
+            grouped(self.paid_last)
+        );
         line(&mut text, "paid", &grouped(tally.paid), &last);
         let refunds = format!(
             "{} refunded{}",
             grouped(tally.payments_given_back),
-            tally.slowest_refund_ms.map(|ms| format!(", slowest {}", seconds(ms))).unwrap_or_default()
+            tally
+                .slowest_refund_ms
+                .map(|ms| format!(", slowest {}", seconds(ms)))
+                .unwrap_or_default()
         );
-        line(&mut text, "paid too late", &grouped(tally.payments_to_give_back), &refunds);
-        line(&mut text, "paid and closed", &self.broken("an order is never both paid and closed"), "");
-        line(&mut text, "closed early", &self.broken("no order is closed by timeout before its deadline"), "");
+        line(
+            &mut text,
+            "paid too late",
+            &grouped(tally.payments_to_give_back),
+            &refunds,
+        );
+        line(
+            &mut text,
+            "paid and closed",
+            &self.broken("an order is never both paid and closed"),
+            "",
+        );
+        line(
+            &mut text,
+            "closed early",
+            &self.broken("no order is closed by timeout before its deadline"),
+            "",
+        );
         let held = tally.stocked - std::cmp::min(tally.available, tally.stocked);
-        let stock = format!("{} ordered = {} sold + {} returned", grouped(self.orders), grouped(tally.sold), grouped(self.orders.saturating_sub(held)));
-        line(&mut text, "stock", if self.broken_count("stock is conserved") == 0 { "conserved" } else { "NOT CONSERVED" }, &stock);
-        line(&mut text, "coupons", &grouped(tally.coupons), "one for each paid order");
+        let stock = format!(
+            "{} ordered = {} sold + {} returned",
+            grouped(self.orders),
+            grouped(tally.sold),
+            grouped(self.orders.saturating_sub(held))
+        );
+        line(
+            &mut text,
+            "stock",
+            if self.broken_count("stock is conserved") == 0 {
+                "conserved"
+            } else {
+                "NOT CONSERVED"
+            },
+            &stock,
+        );
+        line(
+            &mut text,
+            "coupons",
+            &grouped(tally.coupons),
+            "one for each paid order",
+        );
         text.push_str(&self.scan_text());
         text.push_str(&self.verdict());
         text
     }
 
     fn scan_text(&self) -> String {
-        let Some(scan) = &self.scan else { return String::new() };
+        let Some(scan) = &self.scan else {
+            return String::new();
+        };
         format!(
             "  looks           {} per order       each order is looked at once, when its message comes\n  \
                a scan          {} polls          every {} ms to be as punctual, {} rows read per closed order (indexed),\n                                      \
@@ -138,7 +216,8 @@ impl Report {
             return text;
         }
         for finding in self.findings.iter().filter(|finding| finding.broken > 0) {
-            let (rule, broken, examples) = (finding.rule, finding.broken, finding.examples.join(" "));
+            let (rule, broken, examples) =
+                (finding.rule, finding.broken, finding.examples.join(" "));
             let _ = writeln!(text, "  BROKEN  {rule}: {broken} times, {examples}");
         }
         for (name, _) in self.outcomes().iter().filter(|(_, holds)| !holds) {
@@ -148,7 +227,11 @@ impl Report {
     }
 
     fn broken_count(&self, rule: &str) -> u64 {
-        self.findings.iter().filter(|finding| finding.rule == rule).map(|finding| finding.broken).sum()
+        self.findings
+            .iter()
+            .filter(|finding| finding.rule == rule)
+            .map(|finding| finding.broken)
+            .sum()
     }
 
     fn broken(&self, rule: &str) -> String {
@@ -191,38 +274,96 @@ mod tests {
     }
 
     fn sound() -> Tally {
-        Tally { paid: 6, closed_by_timeout: 3, cancelled: 1, coupons: 6, stocked: 100, available: 94, sold: 6, ..Tally::default() }
+        Tally {
+            paid: 6,
+            closed_by_timeout: 3,
+            cancelled: 1,
+            coupons: 6,
+            stocked: 100,
+            available: 94,
+            sold: 6,
+            ..Tally::default()
+        }
     }
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!((grouped(0), grouped(999), grouped(20_000)), ("0".into(), "999".into(), "20,000".into()));
-        assert_eq!((decimal(7_800, 7_800), decimal(1, 0), seconds(1_234)), ("1.00".into(), "0.00".into(), "1.2 s".into()));
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(20_000)),
+            ("0".into(), "999".into(), "20,000".into())
+        );
+        assert_eq!(
+            (decimal(7_800, 7_800), decimal(1, 0), seconds(1_234)),
+            ("1.00".into(), "0.00".into(), "1.2 s".into())
+        );
     }
 
     #[test]
     fn a_sound_run_holds_and_every_broken_outcome_is_told() {
         let text = report(sound(), vec![3, 1, 2]).text();
-        assert!(text.contains("lateness p50 2 ms  p99 3 ms  max 3 ms"), "{text}");
+        assert!(
+            text.contains("lateness p50 2 ms  p99 3 ms  max 3 ms"),
+            "{text}"
+        );
         assert!(text.contains("All 6 invariants hold."), "{text}");
         let broken = [
-            (Tally { paid: 5, coupons: 5, ..sound() }, vec![1], "every order was paid or closed"),
+            (
+                Tally {
+                    paid: 5,
+                    coupons: 5,
+                    ..sound()
+                },
+                vec![1],
+                "every order was paid or closed",
+            ),
             (sound(), vec![-1, 2], "no timer came early"),
-            (Tally { coupons: 7, ..sound() }, vec![1], "one coupon for each paid order"),
-            (Tally { payments_to_give_back: 1, ..sound() }, vec![1], "every late payment was refunded"),
-            (Tally { available: 93, ..sound() }, vec![1], "no stock is held any more"),
+            (
+                Tally {
+                    coupons: 7,
+                    ..sound()
+                },
+                vec![1],
+                "one coupon for each paid order",
+            ),
+            (
+                Tally {
+                    payments_to_give_back: 1,
+                    ..sound()
+                },
+                vec![1],
+                "every late payment was refunded",
+            ),
+            (
+                Tally {
+                    available: 93,
+                    ..sound()
+                },
+                vec![1],
+                "no stock is held any more",
+            ),
         ];
         for (tally, lags_ms, outcome) in broken {
             let report = report(tally, lags_ms);
-            assert!(!report.holds() && report.text().contains(&format!("BROKEN  {outcome}")), "{outcome}");
+            assert!(
+                !report.holds() && report.text().contains(&format!("BROKEN  {outcome}")),
+                "{outcome}"
+            );
         }
     }
 
     #[test]
     fn a_broken_rule_names_what_breaks_it() {
-        let finding = Finding { rule: "stock is conserved", broken: 2, examples: vec!["01".into()] };
+        let finding = Finding {
+            rule: "stock is conserved",
+            broken: 2,
+            examples: vec!["01".into()],
+        };
         let report = Report::new(sound(), vec![finding], vec![1], &Counters::new(10), 10);
         let text = report.text();
-        assert!(text.contains("NOT CONSERVED") && text.contains("BROKEN  stock is conserved: 2 times, 01"), "{text}");
+        assert!(
+            text.contains("NOT CONSERVED")
+                && text.contains("BROKEN  stock is conserved: 2 times, 01"),
+            "{text}"
+        );
     }
 }

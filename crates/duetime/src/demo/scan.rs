@@ -38,9 +38,19 @@ pub(crate) async fn compare(source: &Path, scratch: &Path, lateness_ms: u64) -> 
     let every_ms = std::cmp::max(lateness_ms, 1);
     let steps = history(source).await?;
     let mut table = open_table(scratch).await?;
-    let mut scan = Scan { every_ms, polls: 0, closed: 0, rows_read: 0 };
-    let Some(first) = steps.first() else { return Ok(scan) };
-    let last_ms = steps.iter().map(|step| std::cmp::max(step.at_ms, step.made_with_deadline_ms.unwrap_or(0))).max();
+    let mut scan = Scan {
+        every_ms,
+        polls: 0,
+        closed: 0,
+        rows_read: 0,
+    };
+    let Some(first) = steps.first() else {
+        return Ok(scan);
+    };
+    let last_ms = steps
+        .iter()
+        .map(|step| std::cmp::max(step.at_ms, step.made_with_deadline_ms.unwrap_or(0)))
+        .max();
     let (mut now_ms, last_ms) = (first.at_ms, last_ms.unwrap_or(first.at_ms));
     let mut steps = steps.into_iter().peekable();
     while now_ms <= last_ms + i64::try_from(every_ms)? {
@@ -56,7 +66,10 @@ pub(crate) async fn compare(source: &Path, scratch: &Path, lateness_ms: u64) -> 
         scan.rows_read += due.len() as u64 + 1;
         for row in due {
             let id: i64 = row.try_get("id")?;
-            let closed = sqlx::query("update orders set state = 4 where id = ? and state = 1").bind(id).execute(&mut table).await?;
+            let closed = sqlx::query("update orders set state = 4 where id = ? and state = 1")
+                .bind(id)
+                .execute(&mut table)
+                .await?;
             scan.closed += closed.rows_affected();
             scan.rows_read += 1;
         }
@@ -67,7 +80,12 @@ pub(crate) async fn compare(source: &Path, scratch: &Path, lateness_ms: u64) -> 
 
 /// When each order was made, and when it was paid or cancelled.
 async fn history(source: &Path) -> Result<Vec<Step>> {
-    let mut orders = SqliteConnectOptions::new().filename(source).read_only(true).connect().await.context("open the demo's orders")?;
+    let mut orders = SqliteConnectOptions::new()
+        .filename(source)
+        .read_only(true)
+        .connect()
+        .await
+        .context("open the demo's orders")?;
     let rows = sqlx::query(
         "select row_number() over (order by id) as id, created_ms, deadline_ms,
                 coalesce(paid_ms, case when close_reason <> 1 then closed_ms end) as settled_ms
@@ -80,9 +98,17 @@ async fn history(source: &Path) -> Result<Vec<Step>> {
     for row in rows {
         let id: i64 = row.try_get("id")?;
         let deadline_ms: i64 = row.try_get("deadline_ms")?;
-        steps.push(Step { at_ms: row.try_get("created_ms")?, id, made_with_deadline_ms: Some(deadline_ms) });
+        steps.push(Step {
+            at_ms: row.try_get("created_ms")?,
+            id,
+            made_with_deadline_ms: Some(deadline_ms),
+        });
         if let Some(at_ms) = row.try_get::<Option<i64>, _>("settled_ms")? {
-            steps.push(Step { at_ms, id, made_with_deadline_ms: None });
+            steps.push(Step {
+                at_ms,
+                id,
+                made_with_deadline_ms: None,
+            });
         }
     }
     steps.sort_by_key(|step| step.at_ms);
@@ -110,7 +136,9 @@ async fn open_table(scratch: &Path) -> Result<SqliteConnection> {
 
 async fn take_step(table: &mut SqliteConnection, step: &Step) -> Result<()> {
     match step.made_with_deadline_ms {
-        Some(deadline_ms) => sqlx::query("insert into orders values (?, 1, ?)").bind(step.id).bind(deadline_ms),
+        Some(deadline_ms) => sqlx::query("insert into orders values (?, 1, ?)")
+            .bind(step.id)
+            .bind(deadline_ms),
         None => sqlx::query("update orders set state = 3 where id = ?").bind(step.id),
     }
     .execute(table)
@@ -126,7 +154,12 @@ mod tests {
     async fn the_loop_closes_exactly_the_unpaid_orders_and_counts_what_it_reads() {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("orders.db");
-        let mut orders = SqliteConnectOptions::new().filename(&source).create_if_missing(true).connect().await.unwrap();
+        let mut orders = SqliteConnectOptions::new()
+            .filename(&source)
+            .create_if_missing(true)
+            .connect()
+            .await
+            .unwrap();
         sqlx::raw_sql(
             "create table orders (id integer primary key, created_ms, deadline_ms, paid_ms, closed_ms, close_reason);
              insert into orders values (1, 1000, 1100, null, 1100, 1), (2, 1000, 1200, 1050, null, null),
@@ -135,7 +168,9 @@ mod tests {
         .execute(&mut orders)
         .await
         .unwrap();
-        let scan = compare(&source, &folder.path().join("scan.db"), 10).await.unwrap();
+        let scan = compare(&source, &folder.path().join("scan.db"), 10)
+            .await
+            .unwrap();
         assert_eq!((scan.closed, scan.every_ms), (2, 10));
         assert_eq!(scan.polls, 22);
         assert_eq!(scan.rows_read, scan.polls + 2 * scan.closed);

@@ -47,14 +47,27 @@ pub(crate) enum Outcome {
 impl Shop {
     /// Sets the shop up through the API.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).build().context("make an HTTP client")?;
-        let mut shop = Self { client, base: format!("http://{address}"), product_id: String::new() };
-        let product = json!({"name": "Tea", "price_minor": PRICE_MINOR, "currency": "EUR", "stock": STOCK});
-        shop.product_id = shop.create::<Id>("/v1/products", "demo-product", &product).await?.id;
+        let client = reqwest::Client::builder()
+            .timeout(CALL_TIMEOUT)
+            .build()
+            .context("make an HTTP client")?;
+        let mut shop = Self {
+            client,
+            base: format!("http://{address}"),
+            product_id: String::new(),
+        };
+        let product =
+            json!({"name": "Tea", "price_minor": PRICE_MINOR, "currency": "EUR", "stock": STOCK});
+        shop.product_id = shop
+            .create::<Id>("/v1/products", "demo-product", &product)
+            .await?
+            .id;
         let account = json!({"gateway": "simulator", "name": "demo"});
-        shop.create::<Value>("/v1/gateways", "demo-account", &account).await?;
+        shop.create::<Value>("/v1/gateways", "demo-account", &account)
+            .await?;
         let rule = json!({"name": "thanks", "amount_off_minor": 100, "currency": "EUR"});
-        shop.create::<Value>("/v1/coupon-rules", "demo-rule", &rule).await?;
+        shop.create::<Value>("/v1/coupon-rules", "demo-rule", &rule)
+            .await?;
         Ok(shop)
     }
 
@@ -66,40 +79,71 @@ impl Shop {
             "lines": [{"product_id": self.product_id, "quantity": 1}],
             "deadline_after_ms": deadline_after_ms,
         });
-        self.create("/v1/orders", &format!("order-{number}"), &order).await
+        self.create("/v1/orders", &format!("order-{number}"), &order)
+            .await
     }
 
     /// Starts a payment attempt; `None` if the order takes none any more.
     pub(crate) async fn start_payment(&self, order_id: &str) -> Result<Option<String>> {
-        let request = self.client.post(format!("{}/v1/orders/{order_id}/payments", self.base));
-        let request = request.header("Idempotency-Key", format!("pay-{order_id}")).json(&json!({}));
+        let request = self
+            .client
+            .post(format!("{}/v1/orders/{order_id}/payments", self.base));
+        let request = request
+            .header("Idempotency-Key", format!("pay-{order_id}"))
+            .json(&json!({}));
         match answer(request).await? {
-            (Outcome::Done, body) => Ok(Some(serde_json::from_value::<Id>(body).context("read the attempt")?.id)),
+            (Outcome::Done, body) => Ok(Some(
+                serde_json::from_value::<Id>(body)
+                    .context("read the attempt")?
+                    .id,
+            )),
             (Outcome::TooLate, _) => Ok(None),
         }
     }
 
     /// Pays an attempt, as the buyer does on the gateway's page.
     pub(crate) async fn pay(&self, attempt_id: &str, forced: bool) -> Result<Outcome> {
-        let request = self.client.post(format!("{}/v1/simulator/attempts/{attempt_id}/pay", self.base));
+        let request = self.client.post(format!(
+            "{}/v1/simulator/attempts/{attempt_id}/pay",
+            self.base
+        ));
         Ok(answer(request.json(&json!({"forced": forced}))).await?.0)
     }
 
     /// Cancels an order, as the buyer does.
     pub(crate) async fn cancel(&self, order_id: &str) -> Result<Outcome> {
-        let request = self.client.post(format!("{}/v1/orders/{order_id}/cancel", self.base));
-        let request = request.header("Idempotency-Key", format!("cancel-{order_id}")).json(&json!({"reason": "buyer"}));
+        let request = self
+            .client
+            .post(format!("{}/v1/orders/{order_id}/cancel", self.base));
+        let request = request
+            .header("Idempotency-Key", format!("cancel-{order_id}"))
+            .json(&json!({"reason": "buyer"}));
         Ok(answer(request).await?.0)
     }
 
     /// How many deadline timers have fired, by the platform's own figures.
     pub(crate) async fn timers_fired(&self) -> Result<u64> {
-        let text = self.client.get(format!("{}/metrics", self.base)).send().await?.text().await?;
-        Ok(sum_of(&text, "duetime_timers_fired_total", "order_deadline"))
+        let text = self
+            .client
+            .get(format!("{}/metrics", self.base))
+            .send()
+            .await?
+            .text()
+            .await?;
+        Ok(sum_of(&text, "duetime_timers_total{", "order_deadline"))
     }
 
-    async fn create<T: for<'de> Deserialize<'de>>(&self, path: &str, key: &str, body: &Value) -> Result<T> {
-        let request = self.client.post(format!("{}{path}", self.base)).header("Idempotency-Key", key).json(body);
+    async fn create<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> Result<T> {
+        let request = self
+            .client
+            .post(format!("{}{path}", self.base))
+            .header("Idempotency-Key", key)
+            .json(body);
         let (outcome, body) = answer(request).await?;
         if outcome == Outcome::TooLate {
             bail!("POST {path} was refused: {body}");
@@ -112,7 +156,10 @@ impl Shop {
 async fn answer(request: reqwest::RequestBuilder) -> Result<(Outcome, Value)> {
     let response = request.send().await.context("call the platform")?;
     let status = response.status();
-    let body: Value = response.json().await.context("read the platform's answer")?;
+    let body: Value = response
+        .json()
+        .await
+        .context("read the platform's answer")?;
     if status.is_success() {
         return Ok((Outcome::Done, body));
     }
@@ -124,8 +171,12 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<(Outcome, Value)> {
 
 /// Adds up the samples of a metric whose labels hold `label`.
 fn sum_of(text: &str, metric: &str, label: &str) -> u64 {
-    let samples = text.lines().filter(|line| line.starts_with(metric) && line.contains(label));
-    samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    let samples = text
+        .lines()
+        .filter(|line| line.starts_with(metric) && line.contains(label));
+    samples
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
 }
 
 #[cfg(test)]

@@ -1,0 +1,132 @@
+//! Provides `duetime demo`: a platform in a temporary folder, watched while its orders close.
+
+mod load;
+mod plan;
+mod progress;
+mod report;
+mod scan;
+mod shop;
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use broker::clock::{Clock, SystemClock};
+use orders::Tally;
+
+use self::load::Counters;
+use self::report::Report;
+use self::shop::Shop;
+use crate::embedded::{Embedded, Setup};
+
+/// How long the platform may take to end refunds and coupons once the last order is due.
+const SETTLE_TIME: Duration = Duration::from_secs(30);
+/// How often the demo looks whether everything has settled.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What the demo does.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// How many orders to create
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=200_000))]
+    orders: u32,
+    /// What the orders' fates are drawn from
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// Keep the data in the temporary folder
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the demo and prints its report; fails if an invariant does.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let folder = tempfile::Builder::new()
+        .prefix("duetime-demo-")
+        .tempdir()
+        .context("make a temporary folder")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    say(&format!(
+        "Duetime demo: {} orders, deadlines 5-15 s away, fsync on, everything in this process",
+        report::grouped(u64::from(arguments.orders))
+    ))?;
+    let report = runtime.block_on(demonstrate(arguments, folder.path()))?;
+    say(&report.text())?;
+    if report.holds() && !arguments.keep {
+        say("  Data was in a temporary folder and is gone. Next: duetime serve")?;
+        return Ok(());
+    }
+    // What broke, or was asked for, can be looked at.
+    let kept = folder.keep();
+    say(&format!("  Data is kept in {}", kept.display()))?;
+    if report.holds() {
+        Ok(())
+    } else {
+        bail!("an invariant does not hold")
+    }
+}
+
+async fn demonstrate(arguments: &Arguments, folder: &Path) -> Result<Report> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let setup = Setup::demo(folder, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let embedded = Embedded::start(setup, Arc::clone(&clock)).await?;
+    let shop = Shop::open(embedded.address()).await?;
+    let counters = Arc::new(Counters::new(arguments.orders));
+    let bars = progress::show(Arc::clone(&counters));
+    let fates = plan::draw(arguments.orders, arguments.seed);
+    let last_deadline_ms = load::run(&shop, &clock, &fates, &counters).await?;
+    let platform = embedded.platform().clone();
+    let tally = settle(&platform, &clock, &counters, last_deadline_ms).await?;
+    bars.finish().await;
+    let findings = platform.verify().await?;
+    let lags_ms = platform
+        .close_lags_ms()
+        .await?
+        .into_iter()
+        .map(|(_, lag_ms)| lag_ms)
+        .collect();
+    let fired = shop.timers_fired().await?;
+    embedded.stop().await?;
+    let report = Report::new(tally, findings, lags_ms, &counters, fired);
+    let p99_ms = report.lateness_p99_ms();
+    let scan = scan::compare(&folder.join("orders.db"), &folder.join("scan.db"), p99_ms).await?;
+    Ok(report.with_scan(scan))
+}
+
+/// Waits until nothing is under way any more.
+async fn settle(
+    platform: &orders::Platform,
+    clock: &Arc<dyn Clock>,
+    counters: &Counters,
+    last_deadline_ms: u64,
+) -> Result<Tally> {
+    let give_up_ms = last_deadline_ms + u64::try_from(SETTLE_TIME.as_millis())?;
+    loop {
+        let tally = platform.tally().await?;
+        counters.closed_so_far(tally.closed_by_timeout + tally.cancelled);
+        let open = tally.pending + tally.closing;
+        let refunded = tally.payments_given_back == tally.payments_to_give_back;
+        let late_paid = counters.late_payments_made();
+        if open == 0
+            && refunded
+            && tally.payments_to_give_back >= late_paid
+            && tally.coupons >= tally.paid
+        {
+            return Ok(tally);
+        }
+        if clock.now_ms() > give_up_ms {
+            // The report says what is missing.
+            return Ok(tally);
+        }
+        clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+fn say(text: &str) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}").context("write to standard output")
+}
