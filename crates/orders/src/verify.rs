@@ -194,8 +194,9 @@ impl Platform {
 
     /// Messages in the outbox that have not been published yet.
     pub async fn unpublished(&self) -> Result<u64> {
-        let unsent: i64 =
-            sqlx::query_scalar("select count(*) from outbox where unsent = 1").fetch_one(self.readers()).await?;
+        let unsent: i64 = sqlx::query_scalar("select count(*) from outbox where unsent = 1")
+            .fetch_one(self.readers())
+            .await?;
         Ok(u64::try_from(unsent).unwrap_or(0))
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
 use broker::clock::Stopwatch;
+use hdrhistogram::Histogram;
 use orders::Deadline;
 use tokio::task::JoinSet;
 
@@ -27,7 +28,10 @@ pub(crate) enum Parts {
     SqlOnly,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a count of orders fits a double")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a count of orders fits a double"
+)]
 fn per(total: f64, orders: u64) -> f64 {
     total / orders as f64
 }
@@ -35,7 +39,10 @@ fn per(total: f64, orders: u64) -> f64 {
 /// Waits until the outbox is empty: what it costs belongs to the orders.
 async fn published(subject: &Subject) -> Result<()> {
     while subject.platform().unpublished().await? > 0 {
-        subject.clock.sleep(std::time::Duration::from_millis(20)).await;
+        subject
+            .clock
+            .sleep(std::time::Duration::from_millis(20))
+            .await;
     }
     Ok(())
 }
@@ -44,37 +51,26 @@ async fn published(subject: &Subject) -> Result<()> {
 pub(crate) async fn over_http(folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
     let subject = Subject::start(folder, true).await?;
     let (address, stop, server) = subject.serve().await?;
-    let client = reqwest::Client::builder().pool_max_idle_per_host(64).build()?;
+    let client = reqwest::Client::builder()
+        .pool_max_idle_per_host(64)
+        .build()?;
     let body = format!(
         r#""buyer_id":"buyer-1","deadline_after_ms":{FAR_MS},"lines":[{{"product_id":"{}","quantity":1}}]"#,
         subject.product
     );
-    let body: Arc<str> = body.into();
+    let caller = Caller {
+        client,
+        url: format!("http://{address}/v1/orders"),
+        body: body.into(),
+    };
     let before = Usage::now()?;
     let watch = Stopwatch::start();
     let next = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
-        let (client, body, next) = (client.clone(), Arc::clone(&body), Arc::clone(&next));
-        let url = format!("http://{address}/v1/orders");
-        clients.spawn(async move {
-            let mut latency = hdrhistogram::Histogram::<u64>::new(3)?;
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= scale.orders {
-                    return anyhow::Ok(latency);
-                }
-                let watch = Stopwatch::start();
-                let request = client.post(&url).header("Idempotency-Key", format!("o-{number}"));
-                let request = request.header("Content-Type", "application/json");
-                let response = request.body(format!(r#"{{"merchant_order_no":"B-{number}",{body}}}"#)).send().await?;
-                anyhow::ensure!(response.status().is_success(), "the platform answered {}", response.status());
-                response.bytes().await?;
-                latency.record(u64::try_from(watch.elapsed().as_micros())?)?;
-            }
-        });
+        clients.spawn(caller.clone().make_orders(Arc::clone(&next), scale.orders));
     }
-    let mut latency = hdrhistogram::Histogram::<u64>::new(3)?;
+    let mut latency = Histogram::new(3)?;
     while let Some(done) = clients.join_next().await {
         latency.add(done.context("join a client")??)?;
     }
@@ -86,13 +82,65 @@ pub(crate) async fn over_http(folder: &Path, scale: Scale) -> Result<Vec<Figure>
     #[expect(clippy::cast_precision_loss, reason = "a latency in us fits a double")]
     let ms = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1_000.0;
     let orders = scale.orders;
-    let note = format!("{orders} over HTTP, {CLIENTS} clients in this process, each answered once durable");
+    let note = format!(
+        "{orders} over HTTP, {CLIENTS} clients in this process, each answered once durable"
+    );
     Ok(vec![
-        Figure::new("orders_created_per_s", 1.0 / per(seconds, orders), "/s", note),
+        Figure::new(
+            "orders_created_per_s",
+            1.0 / per(seconds, orders),
+            "/s",
+            note,
+        ),
         Figure::new("order_create_p50_ms", ms(0.5), "ms", "seen by the client"),
         Figure::new("order_create_p99_ms", ms(0.99), "ms", "seen by the client"),
-        Figure::new("order_cpu_us_http", per(cpu_us, orders), "us", "CPU an order: client, HTTP, SQL, relay, broker"),
+        Figure::new(
+            "order_cpu_us_http",
+            per(cpu_us, orders),
+            "us",
+            "CPU an order: client, HTTP, SQL, relay, broker",
+        ),
     ])
+}
+
+/// A client that makes orders through the API.
+#[derive(Clone)]
+struct Caller {
+    client: reqwest::Client,
+    url: String,
+    /// What all orders have in common.
+    body: Arc<str>,
+}
+
+impl Caller {
+    /// Makes orders until `orders` have been made by all clients together; tells how long each took, in us.
+    async fn make_orders(self, next: Arc<AtomicU64>, orders: u64) -> Result<Histogram<u64>> {
+        let mut latency = Histogram::new(3)?;
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= orders {
+                return Ok(latency);
+            }
+            let watch = Stopwatch::start();
+            let body = format!(r#"{{"merchant_order_no":"B-{number}",{}}}"#, self.body);
+            let request = self
+                .client
+                .post(&self.url)
+                .header("Idempotency-Key", format!("o-{number}"));
+            let response = request
+                .header("Content-Type", "application/json")
+                .body(body)
+                .send()
+                .await?;
+            anyhow::ensure!(
+                response.status().is_success(),
+                "the platform answered {}",
+                response.status()
+            );
+            response.bytes().await?;
+            latency.record(u64::try_from(watch.elapsed().as_micros())?)?;
+        }
+    }
 }
 
 /// Makes orders by calling the platform.
@@ -107,12 +155,25 @@ pub(crate) async fn in_process(folder: &Path, scale: Scale, parts: Parts) -> Res
     }
     let cpu_us = Usage::now()?.cpu_us - before.cpu_us;
     let (rate, cpu, note) = match parts {
-        Parts::All => ("orders_created_in_process_per_s", "order_cpu_us_platform", "SQL, relay and broker, without HTTP"),
-        Parts::SqlOnly => ("orders_created_sql_only_per_s", "order_cpu_us_sql", "SQL only, nothing published"),
+        Parts::All => (
+            "orders_created_in_process_per_s",
+            "order_cpu_us_platform",
+            "SQL, relay and broker, without HTTP",
+        ),
+        Parts::SqlOnly => (
+            "orders_created_sql_only_per_s",
+            "order_cpu_us_sql",
+            "SQL only, nothing published",
+        ),
     };
     Ok(vec![
         Figure::new(rate, 1.0 / per(seconds, scale.orders), "/s", note),
-        Figure::new(cpu, per(cpu_us, scale.orders), "us", format!("CPU an order: {note}")),
+        Figure::new(
+            cpu,
+            per(cpu_us, scale.orders),
+            "us",
+            format!("CPU an order: {note}"),
+        ),
     ])
 }
 
@@ -129,7 +190,10 @@ pub(crate) async fn make(subject: &Arc<Subject>, orders: u64, deadline: Deadline
                     return anyhow::Ok(());
                 }
                 let order = subject.order(number, deadline);
-                subject.platform().create_order(&subject.merchant, order, None).await?;
+                subject
+                    .platform()
+                    .create_order(&subject.merchant, order, None)
+                    .await?;
             }
         });
     }

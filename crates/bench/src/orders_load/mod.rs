@@ -14,7 +14,9 @@ use broker::{Broker, BrokerConfig};
 use orders::embedded::Embedded;
 use orders::gateway::Gateways;
 use orders::http::{ApiSettings, ApiState, install_metrics};
-use orders::{Config, Deadline, MerchantId, NewLine, NewOrder, NewProduct, Platform, ProductId, Running};
+use orders::{
+    Config, Deadline, MerchantId, NewLine, NewOrder, NewProduct, Platform, ProductId, Running,
+};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -35,15 +37,29 @@ pub(crate) struct Scale {
 impl Scale {
     pub(crate) fn new(quick: bool) -> Self {
         if quick {
-            Self { orders: 5_000, burst: 5_000, seconds: 5 }
+            Self {
+                orders: 5_000,
+                burst: 5_000,
+                seconds: 5,
+            }
         } else {
-            Self { orders: 30_000, burst: 30_000, seconds: 15 }
+            Self {
+                orders: 30_000,
+                burst: 30_000,
+                seconds: 15,
+            }
         }
     }
 }
 
 /// The phases, each in a process and a folder of its own.
-pub(crate) const PHASES: [&str; 5] = ["orders-http", "orders-platform", "orders-sql", "orders-burst", "orders-lag"];
+pub(crate) const PHASES: [&str; 5] = [
+    "orders-http",
+    "orders-platform",
+    "orders-sql",
+    "orders-burst",
+    "orders-lag",
+];
 
 /// Runs one phase in this process and tells its figures.
 pub(crate) async fn run_phase(name: &str, folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
@@ -73,17 +89,43 @@ impl Subject {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let config = Config::new(folder.join("orders.db"));
         let (running, broker) = if with_broker {
-            let broker = Broker::open_with_clock(&folder.join("broker"), BrokerConfig::default(), Arc::clone(&clock))?;
+            let broker = Broker::open_with_clock(
+                &folder.join("broker"),
+                BrokerConfig::default(),
+                Arc::clone(&clock),
+            )?;
             let messaging = Arc::new(Embedded::new(broker.clone()));
-            (Running::start(config, Arc::clone(&clock), messaging, Gateways::default()).await?, Some(broker))
+            (
+                Running::start(config, Arc::clone(&clock), messaging, Gateways::default()).await?,
+                Some(broker),
+            )
         } else {
-            (Running::open(config, Arc::clone(&clock), Gateways::default()).await?, None)
+            (
+                Running::open(config, Arc::clone(&clock), Gateways::default()).await?,
+                None,
+            )
         };
         running.platform.ensure_default_merchant().await?;
         let merchant = MerchantId::fallback();
-        let product = NewProduct { name: "Tea".to_owned(), price_minor: 500, currency: "EUR".parse()?, stock: 10_000_000 };
-        let product = running.platform.create_product(&merchant, product, None).await?.value.id;
-        Ok(Self { running, clock, merchant, product, _broker: broker })
+        let product = NewProduct {
+            name: "Tea".to_owned(),
+            price_minor: 500,
+            currency: "EUR".parse()?,
+            stock: 10_000_000,
+        };
+        let product = running
+            .platform
+            .create_product(&merchant, product, None)
+            .await?
+            .value
+            .id;
+        Ok(Self {
+            running,
+            clock,
+            merchant,
+            product,
+            _broker: broker,
+        })
     }
 
     pub(crate) fn platform(&self) -> &Platform {
@@ -94,7 +136,10 @@ impl Subject {
         NewOrder {
             merchant_order_no: format!("B-{number}"),
             buyer_id: format!("buyer-{}", number % 1_000),
-            lines: vec![NewLine { product_id: self.product, quantity: 1 }],
+            lines: vec![NewLine {
+                product_id: self.product,
+                quantity: 1,
+            }],
             coupon_id: None,
             deadline,
         }
@@ -102,13 +147,28 @@ impl Subject {
 
     /// Serves the API on a free port until the sender is dropped.
     pub(crate) async fn serve(&self) -> Result<(SocketAddr, oneshot::Sender<()>, JoinHandle<()>)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .context("listen")?;
         let address = listener.local_addr()?;
-        let settings = ApiSettings { trust_loopback: true, ..ApiSettings::default() };
-        let state = ApiState::new(self.platform().clone(), Arc::clone(&self.clock), install_metrics()?, settings);
+        let settings = ApiSettings {
+            trust_loopback: true,
+            ..ApiSettings::default()
+        };
+        let state = ApiState::new(
+            self.platform().clone(),
+            Arc::clone(&self.clock),
+            install_metrics()?,
+            settings,
+        );
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { drop(stopped.await) };
-        let server = tokio::spawn(orders::http::run(listener, state, shutdown, Duration::from_secs(5)));
+        let server = tokio::spawn(orders::http::run(
+            listener,
+            state,
+            shutdown,
+            Duration::from_secs(5),
+        ));
         Ok((address, stop, server))
     }
 }

@@ -14,7 +14,7 @@ const MOVE_EVERY: Duration = Duration::from_millis(100);
 /// Bars that follow the counters until they are told to stop.
 pub(crate) struct Bars {
     follower: JoinHandle<()>,
-    bars: [ProgressBar; 3],
+    drawn: [ProgressBar; 3],
     counters: Arc<Counters>,
 }
 
@@ -32,9 +32,9 @@ pub(crate) fn show(counters: Arc<Counters>) -> Bars {
             .with_style(style.clone())
     };
     let bars = [bar("creating"), bar("paying"), bar("closing")];
-    let followed = (bars.clone(), Arc::clone(&counters));
+    let shown = (bars.clone(), Arc::clone(&counters));
     let follower = tokio::spawn(async move {
-        let (bars, counters) = followed;
+        let (bars, counters) = shown;
         let mut every = tokio::time::interval(MOVE_EVERY);
         loop {
             every.tick().await;
@@ -43,7 +43,7 @@ pub(crate) fn show(counters: Arc<Counters>) -> Bars {
     });
     Bars {
         follower,
-        bars,
+        drawn: bars,
         counters,
     }
 }
@@ -65,8 +65,8 @@ impl Bars {
         self.follower.abort();
         // It was aborted; how it ended says nothing.
         let _ = self.follower.await;
-        update(&self.bars, &self.counters);
-        for bar in &self.bars {
+        update(&self.drawn, &self.counters);
+        for bar in &self.drawn {
             bar.abandon();
         }
     }

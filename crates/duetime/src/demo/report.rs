@@ -106,105 +106,101 @@ impl Report {
 
     /// The report.
     pub(crate) fn text(&self) -> String {
-        let tally = &self.tally;
         let mut text = String::from("\n");
-        let line = |text: &mut String, name: &str, value: &str, more: &str| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "{}",
-                format!("  {name:<16}{value:<20}{more}").trim_end()
-            );
-        };
-        let lateness = format!(
-            "lateness p50 {} ms  p99 {} ms  max {} ms",
-            self.quantile(0.5),
-            self.quantile(0.99),
-            self.quantile(1.0)
-        );
-        line(
-            &mut text,
-            "closed in time",
-            &grouped(tally.closed_by_timeout),
-            &lateness,
-        );
-        line(
-            &mut text,
-            "cancelled",
-            &grouped(tally.cancelled),
-            "by their buyers",
-        );
-        let last = format!(
-            "of them in the last 50 ms before the deadline: {}",
-            grouped(self.paid_last)
-        );
-        line(&mut text, "paid", &grouped(tally.paid), &last);
-        let refunds = format!(
-            "{} refunded{}",
-            grouped(tally.payments_given_back),
-            tally
-                .slowest_refund_ms
-                .map(|ms| format!(", slowest {}", seconds(ms)))
-                .unwrap_or_default()
-        );
-        line(
-            &mut text,
-            "paid too late",
-            &grouped(tally.payments_to_give_back),
-            &refunds,
-        );
-        line(
-            &mut text,
-            "paid and closed",
-            &self.broken("an order is never both paid and closed"),
-            "",
-        );
-        line(
-            &mut text,
-            "closed early",
-            &self.broken("no order is closed by timeout before its deadline"),
-            "",
-        );
-        let held = tally.stocked - std::cmp::min(tally.available, tally.stocked);
-        let stock = format!(
-            "{} ordered = {} sold + {} returned",
-            grouped(self.orders),
-            grouped(tally.sold),
-            grouped(self.orders.saturating_sub(held))
-        );
-        line(
-            &mut text,
-            "stock",
-            if self.broken_count("stock is conserved") == 0 {
-                "conserved"
-            } else {
-                "NOT CONSERVED"
-            },
-            &stock,
-        );
-        line(
-            &mut text,
-            "coupons",
-            &grouped(tally.coupons),
-            "one for each paid order",
-        );
+        for (name, value, more) in self.lines() {
+            text.push_str(format!("  {name:<16}{value:<16}{more}").trim_end());
+            text.push('\n');
+        }
         text.push_str(&self.scan_text());
         text.push_str(&self.verdict());
         text
+    }
+
+    /// What a person wants to know: a name, a value, and more about it.
+    fn lines(&self) -> [(&'static str, String, String); 8] {
+        let tally = &self.tally;
+        let (p50, p99, max) = (self.quantile(0.5), self.quantile(0.99), self.quantile(1.0));
+        let slowest = tally
+            .slowest_refund_ms
+            .map(|ms| format!(", slowest {}", seconds(ms)));
+        let conserved = if self.broken_count("stock is conserved") == 0 {
+            "conserved"
+        } else {
+            "NOT CONSERVED"
+        };
+        let returned = self
+            .orders
+            .saturating_sub(tally.stocked.saturating_sub(tally.available));
+        [
+            (
+                "closed on time",
+                grouped(tally.closed_by_timeout),
+                format!("lateness p50 {p50} ms  p99 {p99} ms  max {max} ms"),
+            ),
+            (
+                "cancelled",
+                grouped(tally.cancelled),
+                "by their buyers".into(),
+            ),
+            (
+                "paid",
+                grouped(tally.paid),
+                format!(
+                    "of them in the last 50 ms before the deadline: {}",
+                    grouped(self.paid_last)
+                ),
+            ),
+            (
+                "paid too late",
+                grouped(tally.payments_to_give_back),
+                format!(
+                    "{} refunded{}",
+                    grouped(tally.payments_given_back),
+                    slowest.unwrap_or_default()
+                ),
+            ),
+            (
+                "paid and closed",
+                self.broken("an order is never both paid and closed"),
+                String::new(),
+            ),
+            (
+                "closed early",
+                self.broken("no order is closed by timeout before its deadline"),
+                String::new(),
+            ),
+            (
+                "stock",
+                conserved.into(),
+                format!(
+                    "{} held = {} sold + {} returned",
+                    grouped(self.orders),
+                    grouped(tally.sold),
+                    grouped(returned)
+                ),
+            ),
+            (
+                "coupons",
+                grouped(tally.coupons),
+                "one for each paid order".into(),
+            ),
+        ]
     }
 
     fn scan_text(&self) -> String {
         let Some(scan) = &self.scan else {
             return String::new();
         };
-        format!(
-            "  looks           {} per order       each order is looked at once, when its message comes\n  \
-               a scan          {} polls          every {} ms to be as punctual, {} rows read per closed order (indexed),\n                                      \
-               and every further worker polls as often\n",
-            decimal(self.fired, self.orders),
+        let looks = decimal(self.fired, self.orders);
+        let (polls, every_ms, read) = (
             grouped(scan.polls),
             scan.every_ms,
             decimal(scan.rows_read, scan.closed),
+        );
+        format!(
+            "  {:<16}{looks:<16}an order, when its message comes; a loop as punctual polled {polls} times,\n\
+             {:34}every {every_ms} ms, and read {read} rows for each order it closed, indexed\n",
+            "looks", ""
         )
     }
 
