@@ -3,9 +3,15 @@
 use std::io::IsTerminal as _;
 
 use anyhow::{Result, anyhow};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
+
+/// Libraries whose info lines say nothing to an operator.
+const QUIET: [&str; 5] = ["fjall", "lsm_tree", "sqlx", "hyper", "tower"];
 
 /// Starts to log what the configuration asks for.
 pub(crate) fn start(log: Log) -> Result<()> {
@@ -13,9 +19,6 @@ pub(crate) fn start(log: Log) -> Result<()> {
         .level
         .parse()
         .map_err(|_| anyhow!("log.level {:?} is unknown", log.level))?;
-    let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level);
     let terminal = std::io::stderr().is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none();
     let json = match log.format {
@@ -23,10 +26,20 @@ pub(crate) fn start(log: Log) -> Result<()> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let started = if json {
-        builder.json().try_init()
+    // What is below tells at info what only its makers want to know.
+    let filter = QUIET
+        .iter()
+        .fold(Targets::new().with_default(level), |filter, target| {
+            filter.with_target(*target, std::cmp::min(level, LevelFilter::WARN))
+        });
+    let writer = fmt::layer().with_writer(std::io::stderr);
+    let layer = if json {
+        writer.json().boxed()
     } else {
-        builder.with_ansi(colours).try_init()
+        writer.with_ansi(colours).boxed()
     };
+    let started = tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init();
     started.map_err(|error| anyhow!("start the log: {error}"))
 }
