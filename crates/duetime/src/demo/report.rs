@@ -17,7 +17,7 @@ pub(crate) struct Report {
     paid_last: u64,
     late_payments: u64,
     orders: u64,
-    /// Deadline timers that fired.
+    /// Deadline timers that found their order unpaid: each read one order row.
     fired: u64,
     scan: Option<Scan>,
 }
@@ -191,16 +191,16 @@ impl Report {
         let Some(scan) = &self.scan else {
             return String::new();
         };
-        let looks = decimal(self.fired, self.orders);
-        let (polls, every_ms, read) = (
+        let read = decimal(self.fired, self.tally.closed_by_timeout);
+        let (polls, every_ms, scanned) = (
             grouped(scan.polls),
             scan.every_ms,
             decimal(scan.rows_read, scan.closed),
         );
         format!(
-            "  {:<16}{looks:<16}an order, when its message comes; a loop as punctual polled {polls} times,\n\
-             {:34}every {every_ms} ms, and read {read} rows for each order it closed, indexed\n",
-            "looks", ""
+            "  {:<16}{read:<16}per closed order; an indexed loop as punctual polled {polls} times,\n\
+             {:34}every {every_ms} ms, and read {scanned}\n",
+            "order rows read", ""
         )
     }
 

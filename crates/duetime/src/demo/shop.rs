@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 const STOCK: u64 = 1_000_000;
 /// Price of one unit, in minor units.
 const PRICE_MINOR: u64 = 1_999;
+/// A connection unused for this long is not used again: the platform closes those it hears nothing from.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 /// A call that takes longer has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -49,6 +51,8 @@ impl Shop {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
         let client = reqwest::Client::builder()
             .timeout(CALL_TIMEOUT)
+            .pool_idle_timeout(IDLE_MAX)
+            .no_proxy()
             .build()
             .context("make an HTTP client")?;
         let mut shop = Self {
@@ -121,7 +125,8 @@ impl Shop {
         Ok(answer(request).await?.0)
     }
 
-    /// How many deadline timers have fired, by the platform's own figures.
+    /// How many deadline timers found their order still unpaid, by the platform's own figures: only these read
+    /// the order's row, for the timer of one that was paid or cancelled is gone.
     pub(crate) async fn timers_fired(&self) -> Result<u64> {
         let text = self
             .client
@@ -130,7 +135,11 @@ impl Shop {
             .await?
             .text()
             .await?;
-        Ok(sum_of(&text, "duetime_timers_total{", "order_deadline"))
+        Ok(sum_of(
+            &text,
+            "duetime_timers_total{",
+            &["kind=\"order_deadline\"", "outcome=\"fired\""],
+        ))
     }
 
     async fn create<T: for<'de> Deserialize<'de>>(
@@ -169,11 +178,11 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<(Outcome, Value)> {
     bail!("the platform answered {status}: {body}")
 }
 
-/// Adds up the samples of a metric whose labels hold `label`.
-fn sum_of(text: &str, metric: &str, label: &str) -> u64 {
+/// Adds up the samples of a metric that has these labels.
+fn sum_of(text: &str, metric: &str, labels: &[&str]) -> u64 {
     let samples = text
         .lines()
-        .filter(|line| line.starts_with(metric) && line.contains(label));
+        .filter(|line| line.starts_with(metric) && labels.iter().all(|label| line.contains(label)));
     samples
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()
@@ -186,6 +195,6 @@ mod tests {
     #[test]
     fn samples_of_one_metric_and_label_are_added() {
         let text = "# HELP a_total x\na_total{kind=\"order\"} 3\na_total{kind=\"order\",b=\"1\"} 4\na_total{kind=\"coupon\"} 9\nb_total 1\n";
-        assert_eq!(sum_of(text, "a_total", "order"), 7);
+        assert_eq!(sum_of(text, "a_total", &["kind=\"order\""]), 7);
     }
 }
