@@ -159,6 +159,8 @@ impl<S: Store> Core<S> {
             }
             Command::Other { work, .. } => {
                 let answer = work(&mut self.engine, now_ms);
+                // Whoever asked is told of the failure, but it ends the broker all the same.
+                self.engine.check_writes()?;
                 self.answer_later(answer);
             }
         }

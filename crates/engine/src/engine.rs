@@ -136,6 +136,8 @@ pub struct Engine<S> {
     pub(crate) stamp_ms: u64,
     pub(crate) tallies: Tallies,
     pub(crate) traffic: Traffic,
+    /// A write has failed: what the disk holds is not known, so nothing more is written.
+    pub(crate) failed: bool,
 }
 
 impl<S: Store> Engine<S> {
@@ -175,6 +177,7 @@ impl<S: Store> Engine<S> {
             let_go: BTreeMap::new(),
             stamp_ms: 0,
             tallies: Tallies::default(),
+            failed: false,
             traffic: Traffic::default(),
         };
         engine.load_catalog()?;
@@ -215,8 +218,22 @@ impl<S: Store> Engine<S> {
         self.frontier.durable_epoch()
     }
 
+    /// An error once a write has failed, whoever was told of it: the broker must stop then.
+    pub fn check_writes(&self) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed {
+                action: "was used after a write had failed",
+                source: "what the disk holds is not known".into(),
+            });
+        }
+        Ok(())
+    }
+
     /// Gives the collected changes to the store, with a head record.
+    ///
+    /// After an error every further call is one.
     pub fn apply(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        self.check_writes()?;
         if !self.has_staged() {
             return Ok(());
         }
@@ -228,7 +245,9 @@ impl<S: Store> Engine<S> {
         self.stage
             .batch
             .put(Space::Meta, &head_key(), |buffer| head.encode(buffer));
+        self.failed = true;
         self.store.apply(&self.stage.batch)?;
+        self.failed = false;
         self.stage.clear();
         self.frontier.applied(head.floor_ms);
         Ok(())

@@ -34,6 +34,7 @@ pub struct FaultStore {
     pending: VecDeque<Pending>,
     operations: u64,
     fail_at: Option<u64>,
+    heals: bool,
     failed: bool,
 }
 
@@ -50,6 +51,17 @@ impl FaultStore {
     /// Makes the store fail at an operation, counted from 1, and ever after.
     pub fn fail_at(&mut self, operation: u64) {
         self.fail_at = Some(operation);
+    }
+
+    /// Makes the store fail at the next operation, and at no other.
+    pub fn fail_once(&mut self) {
+        self.fail_at = Some(self.operations + 1);
+        self.heals = true;
+    }
+
+    /// Whether an operation has failed; a broker must stop then, even if the next one would work.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Changes that are not known to be durable.
@@ -101,8 +113,11 @@ impl FaultStore {
 
     fn check(&mut self) -> Result<(), StoreError> {
         self.operations += 1;
-        self.failed |= self.fail_at.is_some_and(|at| self.operations >= at);
-        if self.failed {
+        let fails = self
+            .fail_at
+            .is_some_and(|at| self.operations == at || (!self.heals && self.operations > at));
+        self.failed |= fails;
+        if fails {
             return Err(StoreError::Failed {
                 action: "was tested",
                 source: Box::new(Broken),

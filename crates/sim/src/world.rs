@@ -189,9 +189,7 @@ impl World {
         if self.chance(faults.write)
             && let Some(core) = &mut self.core
         {
-            let store = core.engine_mut().store_mut();
-            let next = store.operations() + 1;
-            store.fail_at(next);
+            core.engine_mut().store_mut().fail_once();
         }
         if self.chance(faults.full) {
             self.full_until_us = self.clocks.boot_us() + self.rng.random_range(0..5_000_000);
@@ -233,6 +231,10 @@ impl World {
         if self.work(told_ms).is_err() {
             self.take_answers(now_ms)?;
             return self.crash();
+        }
+        let failed = |core: &Core<FaultStore>| core.engine().store().has_failed();
+        if self.core.as_ref().is_some_and(failed) {
+            return defect("the broker goes on", "its disk has failed");
         }
         self.take_answers(now_ms)?;
         self.look_for_delays(now_ms)?;
