@@ -24,14 +24,12 @@ pub struct Space {
 
 impl Broker {
     /// Sets the timer under a key: makes it, or moves the one that waits. No other call comes in between.
-    ///
-    /// Without `content` one that waits keeps what it brings.
     pub async fn set_timer(
         &self,
         topic: &str,
         key: &str,
         delivery: Delivery,
-        content: Option<TimerContent>,
+        content: TimerContent,
     ) -> Result<TimerSet, Error> {
         let (topic, key): (Arc<str>, Arc<str>) = (Arc::from(topic), Arc::from(key));
         self.with(lane(&topic), move |engine, now_ms| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::{Clock, ManualClock};
 use crate::{
     Broker, BrokerConfig, Delivered, Delivery, Error, GroupSpec, Health, NewMessage, Place, Recall,
-    ReceiveRequest, Refusal, TagFilter, Timer, TopicKind, TopicSpec,
+    ReceiveRequest, Refusal, TagFilter, Timer, TimerContent, TopicKind, TopicSpec,
 };
 
 const START_MS: u64 = 1_795_000_000_000;
@@ -349,7 +349,12 @@ async fn timers_set_at_the_same_time_are_one_timer() {
     let set = |after_ms: u64| {
         let broker = bench.broker.clone();
         let delivery = Delivery::After { delay_ms: after_ms };
-        tokio::spawn(async move { broker.set_timer("t", "k", delivery, None).await.unwrap() })
+        tokio::spawn(async move {
+            broker
+                .set_timer("t", "k", delivery, TimerContent::default())
+                .await
+                .unwrap()
+        })
     };
     let tasks: Vec<_> = (1..=16).map(|number| set(number * 1_000)).collect();
     let mut created = 0;

@@ -20,8 +20,8 @@ const ROWS_MAX: usize = 1_024;
 /// What a timer brings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimerContent {
-    /// The payload.
-    pub body: Bytes,
+    /// The payload. Without one a timer that waits keeps all it brings, and a new one brings an empty one.
+    pub body: Option<Bytes>,
     /// What consumers may filter by.
     pub tag: Option<String>,
     /// User properties.
@@ -66,14 +66,13 @@ impl<S: Store> Engine<S> {
 
     /// Sets the timer under a key, in one commit: makes it, or moves the one that waits.
     ///
-    /// Without `content` one that waits keeps what it brings, and a new one brings nothing. A timer that is
-    /// moved keeps its message id.
+    /// A timer that is moved keeps its message id.
     pub fn set_timer(
         &mut self,
         now_ms: u64,
         (topic, key): (&str, &str),
         delivery: Delivery,
-        content: Option<TimerContent>,
+        content: TimerContent,
     ) -> Result<TimerSet, Error> {
         let now_ms = self.stamp(now_ms);
         if key.is_empty() {
@@ -84,8 +83,8 @@ impl<S: Store> Engine<S> {
         }
         let id = self.topic_for_send(topic)?;
         self.check_indexed(id)?;
-        let keeps_content = content.is_none();
-        let message = new_message(key, delivery, content.unwrap_or_default());
+        let keeps_content = content.body.is_none();
+        let message = new_message(key, delivery, content);
         if let Some(found) = self.waiting_timer(now_ms, id, key)? {
             if !keeps_content {
                 self.check_fields(&message)?;
@@ -215,7 +214,7 @@ fn new_message(key: &str, delivery: Delivery, content: TimerContent) -> NewMessa
     properties.retain(|(name, _)| name != TIMER_PROPERTY);
     properties.push((TIMER_PROPERTY.to_owned(), key.to_owned()));
     NewMessage {
-        body: content.body,
+        body: content.body.unwrap_or_default(),
         message_id: None,
         tag: content.tag,
         keys: vec![key.to_owned()],

@@ -3,8 +3,10 @@
 //! Protocol types, status codes and credentials end here; the broker knows none of them.
 
 mod access;
+mod connections;
 pub mod http;
 
 pub use access::{Account, Action, Authenticate, Caller, Credentials, LoopbackOnly, Refused};
 /// The crate the front ends stand in front of, so that whoever starts them names the same one.
 pub use broker;
+pub use connections::{Connection, Connections, NoConnections};

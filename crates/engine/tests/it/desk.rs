@@ -107,7 +107,7 @@ impl Desk {
         browsed.unwrap().found
     }
 
-    fn set(&mut self, key: &str, delay_ms: u64, content: Option<TimerContent>) -> (u64, bool) {
+    fn set(&mut self, key: &str, delay_ms: u64, content: TimerContent) -> (u64, bool) {
         let delivery = Delivery::After { delay_ms };
         let set = self
             .engine
@@ -130,7 +130,7 @@ impl Desk {
 
 fn content(body: &str) -> TimerContent {
     TimerContent {
-        body: body.to_owned().into(),
+        body: Some(body.to_owned().into()),
         tag: Some("tag".to_owned()),
         properties: vec![("p".to_owned(), body.to_owned())],
         message_group: None,
@@ -154,13 +154,19 @@ fn a_timer_is_made_once_and_moved_after_that() {
         "an ordinary message with the key",
         Delivery::After { delay_ms: 50 },
     );
-    assert_eq!(desk.set("k", 1_000, Some(content("a"))), (1_000, true));
+    assert_eq!(desk.set("k", 1_000, content("a")), (1_000, true));
     let Timer::Waiting(first) = desk.timer("k") else {
         panic!("it waits")
     };
-    assert_eq!(desk.set("k", 3_000, None), (3_000, false));
-    assert_eq!(desk.set("k", 2_000, Some(content("b"))), (2_000, false));
-    assert_eq!(desk.set("other", 2_000, None), (2_000, true));
+    assert_eq!(
+        desk.set("k", 3_000, TimerContent::default()),
+        (3_000, false)
+    );
+    assert_eq!(desk.set("k", 2_000, content("b")), (2_000, false));
+    assert_eq!(
+        desk.set("other", 2_000, TimerContent::default()),
+        (2_000, true)
+    );
     let Timer::Waiting(moved) = desk.timer("k") else {
         panic!("it waits")
     };
@@ -187,16 +193,16 @@ fn a_timer_is_made_once_and_moved_after_that() {
 fn a_timer_tells_the_truth_when_it_is_cancelled() {
     let mut desk = Desk::new();
     assert_eq!(desk.cancel("k"), Recall::Unknown);
-    desk.set("k", 1_000, None);
+    desk.set("k", 1_000, TimerContent::default());
     assert_eq!(desk.cancel("k"), Recall::Cancelled);
     assert_eq!(desk.timer("k"), Timer::Unknown);
     assert_eq!(desk.cancel("k"), Recall::Unknown);
-    desk.set("k", 1_000, Some(content("a")));
+    desk.set("k", 1_000, content("a"));
     desk.at(1_000);
     assert_eq!(desk.cancel("k"), Recall::TooLate);
     assert!(matches!(desk.timer("k"), Timer::Due(found) if found.message.body == "a"));
     // Its time has come, so the key is free for the next one.
-    assert_eq!(desk.set("k", 500, Some(content("b"))), (1_500, true));
+    assert_eq!(desk.set("k", 500, content("b")), (1_500, true));
     assert!(matches!(desk.timer("k"), Timer::Waiting(found) if found.message.body == "b"));
     assert_eq!(desk.cancel("k"), Recall::Cancelled);
     assert_eq!(desk.cancel("k"), Recall::TooLate);
@@ -206,10 +212,10 @@ fn a_timer_tells_the_truth_when_it_is_cancelled() {
 #[test]
 fn a_timer_is_found_far_ahead_and_after_a_restart() {
     let mut desk = Desk::new();
-    desk.set("k", 400 * 86_400_000, Some(content("a")));
+    desk.set("k", 400 * 86_400_000, content("a"));
     desk.restart();
     assert!(matches!(desk.timer("k"), Timer::Waiting(_)));
-    let (due_ms, created) = desk.set("k", 60_000, None);
+    let (due_ms, created) = desk.set("k", 60_000, TimerContent::default());
     assert_eq!((due_ms, created), (61_000, false));
     assert_eq!(desk.browse("t").len(), 1);
     desk.at(61_000);
@@ -231,29 +237,29 @@ fn a_timer_that_is_not_allowed_changes_nothing() {
             .unwrap_err()
     };
     assert!(matches!(
-        set("nowhere", "k", None),
+        set("nowhere", "k", TimerContent::default()),
         Error::TopicNotFound { .. }
     ));
     assert!(matches!(
-        set("bare", "k", None),
+        set("bare", "k", TimerContent::default()),
         Error::Invalid { field: "topic", .. }
     ));
     assert!(matches!(
-        set("t", "", None),
+        set("t", "", TimerContent::default()),
         Error::Invalid { field: "key", .. }
     ));
     let long = "k".repeat(256);
     assert!(matches!(
-        set("t", &long, None),
+        set("t", &long, TimerContent::default()),
         Error::OverLimit { field: "key", .. }
     ));
-    desk.set("k", 1_000, Some(content("a")));
+    desk.set("k", 1_000, content("a"));
     let mut large = content("b");
     large.tag = Some("x".repeat(129));
     let delivery = Delivery::After { delay_ms: 2_000 };
     let refused = desk
         .engine
-        .set_timer(desk.now_ms, ("t", "k"), delivery, Some(large));
+        .set_timer(desk.now_ms, ("t", "k"), delivery, large);
     assert!(matches!(
         refused,
         Err(Error::OverLimit { field: "tag", .. })

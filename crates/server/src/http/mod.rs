@@ -1,1 +1,157 @@
 //! Provides the JSON API of the broker: messages, timers, and everything an operator asks for.
+//!
+//! [`app`] builds the router, which a test calls without a port; [`run`] serves it. One module per resource has
+//! its handlers and its request and answer types. Wire types are this module's own: what the broker stores and
+//! what it says over HTTP change apart from each other.
+
+mod admission;
+mod auth;
+mod content;
+mod deliveries;
+mod envelope;
+mod extract;
+mod figures;
+mod gauges;
+mod groups;
+mod health;
+mod letters;
+mod limits;
+mod messages;
+mod openapi;
+pub mod problem;
+mod refusal;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod time;
+mod timers;
+mod topics;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+use broker::Broker;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::admission::Admission;
+use self::time::Clocks;
+use crate::access::Authenticate;
+use crate::connections::Connections;
+
+pub use self::figures::{FiguresTaken, install_figures};
+pub use self::openapi::openapi_document;
+
+/// How often collected durations are folded into their histograms.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// What the API needs beside the broker.
+#[derive(Clone)]
+pub struct ApiSettings {
+    /// What tells who a caller is.
+    pub authenticate: Arc<dyn Authenticate>,
+    /// What knows who is connected to the other front ends.
+    pub connections: Arc<dyn Connections>,
+    /// The figures this process collects; [`install_figures`] makes them if nothing else does.
+    pub figures: PrometheusHandle,
+}
+
+/// What the handlers work with; clones are the same.
+#[derive(Clone)]
+pub struct ApiState {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    broker: Broker,
+    settings: ApiSettings,
+    admission: Admission,
+    /// Whether the server is to stop: long polls end then.
+    stopping: watch::Sender<bool>,
+}
+
+impl ApiState {
+    /// The state of an API in front of `broker`.
+    pub fn new(broker: Broker, settings: ApiSettings) -> Self {
+        figures::describe();
+        let shared = Shared {
+            broker,
+            settings,
+            admission: Admission::default(),
+            stopping: watch::Sender::new(false),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    fn broker(&self) -> &Broker {
+        &self.shared.broker
+    }
+
+    fn settings(&self) -> &ApiSettings {
+        &self.shared.settings
+    }
+
+    fn admission(&self) -> &Admission {
+        &self.shared.admission
+    }
+
+    fn clocks(&self) -> Clocks {
+        Clocks::read(self.broker().clock().as_ref())
+    }
+
+    /// Ends when the server is told to stop.
+    async fn stopping(&self) {
+        let mut stopping = self.shared.stopping.subscribe();
+        // The sender lives as long as this state does.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+/// The whole API as one service.
+pub fn app(state: ApiState) -> Router {
+    let (router, document) = openapi::routes();
+    router
+        .route("/openapi.json", get(openapi::serve(&document)))
+        .route("/problems/{code}", get(health::explain))
+        .fallback(envelope::no_such_path)
+        .method_not_allowed_fallback(envelope::no_such_method)
+        .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            envelope::envelope,
+        ))
+        .with_state(state)
+}
+
+/// Serves the API on `listener` until `shutdown` ends. Long polls end then with what they have; other requests
+/// under way get up to `drain` to end.
+pub async fn run(
+    listener: TcpListener,
+    state: ApiState,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) {
+    let figures = state.settings().figures.clone();
+    // Durations collect in memory until somebody reads the figures, or this does.
+    let upkeep = tokio::spawn(async move {
+        let mut every = tokio::time::interval(UPKEEP_EVERY);
+        loop {
+            every.tick().await;
+            figures.run_upkeep();
+        }
+    });
+    let stop = async {
+        shutdown.await;
+        state.shared.stopping.send_replace(true);
+    };
+    serve::serve(listener, app(state.clone()), stop, drain).await;
+    upkeep.abort();
+}

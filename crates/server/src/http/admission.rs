@@ -1,0 +1,92 @@
+//! Provides the limits on what is under way: requests, and the bytes of their bodies.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::limits::{BODIES_BYTES_MAX, REQUESTS_MAX};
+use super::problem::{Problem, ProblemKind};
+
+/// How long to wait before trying again, in s: requests end within milliseconds.
+const RETRY_AFTER_S: u32 = 1;
+/// Bodies are counted in units of so many bytes.
+const UNIT_BYTES: usize = 1_024;
+
+/// Places for requests and room for bodies; clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    requests: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / UNIT_BYTES)),
+        }
+    }
+}
+
+impl Admission {
+    /// Lets a request in, unless there are too many; it is under way until the place is dropped.
+    pub(super) fn request(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
+            overloaded(format!(
+                "{REQUESTS_MAX} requests are under way, the most at a time"
+            ))
+        })
+    }
+
+    /// Makes room for a body of so many bytes, until the place is dropped.
+    pub(super) fn body(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        Arc::clone(&self.bodies)
+            .try_acquire_many_owned(units)
+            .map_err(|_| {
+                overloaded(format!(
+                    "bodies of {BODIES_BYTES_MAX} bytes are under way, the most at a time"
+                ))
+            })
+    }
+}
+
+fn overloaded(detail: String) -> Problem {
+    Problem::new(ProblemKind::Overloaded, detail).retry_after(RETRY_AFTER_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::limits::MESSAGE_REQUEST_BYTES_MAX;
+
+    #[test]
+    fn places_are_limited_and_given_back() {
+        let admission = Admission::default();
+        let places: Vec<_> = (0..REQUESTS_MAX)
+            .map(|_| admission.request().unwrap())
+            .collect();
+        assert_eq!(
+            admission.request().unwrap_err().kind(),
+            ProblemKind::Overloaded
+        );
+        drop(places);
+        assert!(admission.request().is_ok());
+    }
+
+    #[test]
+    fn bodies_share_their_room() {
+        let admission = Admission::default();
+        let count = BODIES_BYTES_MAX / MESSAGE_REQUEST_BYTES_MAX;
+        let places: Vec<_> = (0..count)
+            .map(|_| admission.body(MESSAGE_REQUEST_BYTES_MAX).unwrap())
+            .collect();
+        assert_eq!(
+            admission.body(1).unwrap_err().kind(),
+            ProblemKind::Overloaded
+        );
+        assert!(admission.body(0).is_ok());
+        drop(places);
+        assert!(admission.body(1).is_ok());
+    }
+}

@@ -1,0 +1,198 @@
+//! Provides who calls, and refuses what the caller's account may not do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Uri};
+
+use super::ApiState;
+use super::problem::{Problem, ProblemKind};
+use crate::access::{Account, Action, Caller, Credentials};
+
+/// Headers by which a proxy says that the caller is somebody else.
+const FORWARDED: [HeaderName; 3] = [
+    http::header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-real-ip"),
+];
+
+/// Somebody who was let in.
+#[derive(Debug)]
+pub(super) struct Known(Arc<dyn Account>);
+
+impl Known {
+    /// Refuses a caller who may not send to the topic.
+    pub(super) fn publish(&self, topic: &str) -> Result<(), Problem> {
+        self.allow(Action::Publish { topic }, || {
+            format!("send to topic {topic:?}")
+        })
+    }
+
+    /// Refuses a caller who may not receive from the topic as a member of the group.
+    pub(super) fn consume(&self, topic: &str, group: &str) -> Result<(), Problem> {
+        self.allow(Action::Consume { topic, group }, || {
+            format!("receive from topic {topic:?} as group {group:?}")
+        })
+    }
+
+    /// Refuses a caller who may not administer the broker.
+    pub(super) fn administer(&self) -> Result<(), Problem> {
+        self.allow(Action::Administer, || "administer the broker".to_owned())
+    }
+
+    fn allow(&self, action: Action<'_>, what: impl FnOnce() -> String) -> Result<(), Problem> {
+        if self.0.may(action) {
+            return Ok(());
+        }
+        let detail = format!("account {:?} may not {}", self.0.name(), what());
+        Err(Problem::new(ProblemKind::Forbidden, detail))
+    }
+}
+
+impl FromRequestParts<ApiState> for Known {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let text = match parts.headers.get(AUTHORIZATION) {
+            Some(value) => Some(value.to_str().map_err(|_| unreadable())?),
+            None => None,
+        };
+        let given = text.map(Given::read).transpose()?;
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let loopback = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+        let caller = Caller {
+            credentials: given.as_ref().map(Given::credentials),
+            local: loopback && !is_from_elsewhere(&parts.headers, &parts.uri),
+        };
+        let account = state
+            .settings()
+            .authenticate
+            .authenticate(&caller)
+            .map_err(|refused| Problem::new(ProblemKind::Unauthenticated, refused.to_string()))?;
+        Ok(Self(account))
+    }
+}
+
+/// What the Authorization header holds.
+enum Given {
+    Password { name: String, secret: String },
+    Token(String),
+}
+
+impl Given {
+    fn read(text: &str) -> Result<Self, Problem> {
+        let (scheme, value) = text.split_once(' ').ok_or_else(unreadable)?;
+        let value = value.trim();
+        if scheme.eq_ignore_ascii_case("bearer") && !value.is_empty() {
+            return Ok(Self::Token(value.to_owned()));
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return Err(unreadable());
+        }
+        let bytes = STANDARD.decode(value).map_err(|_| unreadable())?;
+        let pair = String::from_utf8(bytes).map_err(|_| unreadable())?;
+        let (name, secret) = pair.split_once(':').ok_or_else(unreadable)?;
+        Ok(Self::Password {
+            name: name.to_owned(),
+            secret: secret.to_owned(),
+        })
+    }
+
+    fn credentials(&self) -> Credentials<'_> {
+        match self {
+            Self::Password { name, secret } => Credentials::Password { name, secret },
+            Self::Token(token) => Credentials::Token(token),
+        }
+    }
+}
+
+fn unreadable() -> Problem {
+    let detail = "the Authorization header is neither `Basic` with a name and a secret nor `Bearer` with a token";
+    Problem::new(ProblemKind::Unauthenticated, detail)
+}
+
+/// Whether a request over loopback was really made by somebody else: through a proxy, or by a web page that a
+/// browser on this machine shows (its Origin is foreign, or its Host is a name that was pointed here).
+fn is_from_elsewhere(headers: &HeaderMap, uri: &Uri) -> bool {
+    if FORWARDED.iter().any(|name| headers.contains_key(name)) {
+        return true;
+    }
+    let host = match headers.get(HOST) {
+        Some(value) => value.to_str().unwrap_or("?").to_owned(),
+        None => uri
+            .authority()
+            .map_or_else(String::new, ToString::to_string),
+    };
+    if !host.is_empty() && !is_this_machine(&host) {
+        return true;
+    }
+    headers.get(ORIGIN).is_some_and(|origin| {
+        let origin = origin.to_str().unwrap_or_default();
+        let host = origin.split_once("://").map(|(_, host)| host);
+        !host.is_some_and(is_this_machine)
+    })
+}
+
+/// Whether `host`, with or without a port, names the loopback interface.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let loopback = address
+        .parse::<std::net::IpAddr>()
+        .is_ok_and(|address| address.is_loopback());
+    loopback || name.eq_ignore_ascii_case("localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_this_machine_are_known() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8082",
+            "127.0.0.1",
+            "127.9.9.9:1",
+            "[::1]:8082",
+            "[::1]",
+        ] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "example.org",
+            "127.0.0.1.example.org:80",
+            "192.0.2.1:8082",
+            "[2001:db8::1]:80",
+            "",
+        ] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_read_from_both_schemes() {
+        let read = |text: &str| Given::read(text).map(|given| format!("{:?}", given.credentials()));
+        assert_eq!(read("Basic YW5uOnM6MQ==").unwrap(), "Password of \"ann\"");
+        assert_eq!(read("bearer abc").unwrap(), "Token");
+        let Ok(Given::Password { secret, .. }) = Given::read("Basic YW5uOnM6MQ==") else {
+            panic!("a name and a secret")
+        };
+        assert_eq!(secret, "s:1");
+        for text in ["", "Basic", "Basic !", "Basic YW5u", "Bearer ", "Digest x"] {
+            assert_eq!(
+                read(text).unwrap_err().kind(),
+                ProblemKind::Unauthenticated,
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Defines how messages are written in JSON, and reads what a request says of one.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use broker::{Delivery, Found, Message, MessageHandle, NewMessage, Sent};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use super::time::{Clocks, Instant, Span};
+
+/// A message to send. At most one of `at`, `after` and `level` says when it is due; without one it is due now.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(as = NewMessage)]
+pub(super) struct NewMessageBody {
+    /// The payload as text.
+    #[schema(example = "close order 42")]
+    body: Option<String>,
+    /// The payload as base64, for bytes that are no text.
+    body_base64: Option<String>,
+    /// The id of the message; sent again within two minutes it is stored once. The broker makes one if it is absent.
+    #[schema(max_length = 255)]
+    message_id: Option<String>,
+    /// What consumers may filter by.
+    #[schema(example = "created", max_length = 128)]
+    tag: Option<String>,
+    /// What a person may find the message by.
+    #[schema(example = json!(["order-42"]))]
+    keys: Vec<String>,
+    /// User properties.
+    properties: BTreeMap<String, String>,
+    /// Messages of one group are delivered in order, one at a time.
+    #[schema(max_length = 64)]
+    message_group: Option<String>,
+    /// Due at this instant; one that has passed means now.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Instant>,
+    /// Due so long after now: `500ms`, `30s`, `10m`, `2h`, `3d`.
+    #[schema(value_type = Option<String>, example = "30m")]
+    after: Option<Span>,
+    /// Due after the delay of this level, counted from 1; above the last level it means the last one.
+    level: Option<i32>,
+}
+
+impl NewMessageBody {
+    /// The message as the broker takes it.
+    pub(super) fn read(self, clocks: Clocks) -> Result<NewMessage, Problem> {
+        let delivery = match (self.level, self.at, self.after) {
+            (Some(level), None, None) => Delivery::Level(level),
+            (Some(_), _, _) => {
+                let detail = "level stands beside at or after; send one of them";
+                return Err(Problem::invalid("/level", detail));
+            }
+            (None, at, after) => Due { at, after }.read(clocks)?.unwrap_or_default(),
+        };
+        Ok(NewMessage {
+            body: payload(self.body, self.body_base64)?.unwrap_or_default(),
+            message_id: self.message_id,
+            tag: self.tag,
+            keys: self.keys,
+            properties: self.properties.into_iter().collect(),
+            message_group: self.message_group,
+            born_ms: clocks.now_ms,
+            delivery,
+        })
+    }
+}
+
+/// When something is due: one of two fields.
+pub(super) struct Due {
+    pub(super) at: Option<Instant>,
+    pub(super) after: Option<Span>,
+}
+
+impl Due {
+    /// The same for the broker; nothing if neither field is there.
+    pub(super) fn read(self, clocks: Clocks) -> Result<Option<Delivery>, Problem> {
+        match (self.at, self.after) {
+            (Some(_), Some(_)) => {
+                let detail = "at and after are both there; send one of them";
+                Err(Problem::invalid("/after", detail))
+            }
+            (Some(at), None) => Ok(Some(Delivery::At {
+                due_ms: clocks.engine(at),
+            })),
+            (None, Some(after)) => Ok(Some(Delivery::After { delay_ms: after.ms })),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The same where one of the fields is needed.
+    pub(super) fn read_needed(self, clocks: Clocks) -> Result<Delivery, Problem> {
+        self.read(clocks)?.ok_or_else(|| {
+            let detail =
+                "say when: at, an instant as in RFC 3339, or after, a duration such as 30m";
+            Problem::invalid("", detail)
+        })
+    }
+}
+
+/// The payload of whichever field is there.
+pub(super) fn payload(
+    text: Option<String>,
+    base64: Option<String>,
+) -> Result<Option<bytes::Bytes>, Problem> {
+    match (text, base64) {
+        (Some(_), Some(_)) => {
+            let detail = "body and body_base64 are both there; send one of them";
+            Err(Problem::invalid("/body_base64", detail))
+        }
+        (Some(text), None) => Ok(Some(text.into())),
+        (None, Some(base64)) => {
+            let bytes = STANDARD.decode(base64).map_err(|error| {
+                let detail = format!("body_base64 is not base64: {error}");
+                Problem::invalid("/body_base64", detail)
+            })?;
+            Ok(Some(bytes.into()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// A message that was stored.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Sent)]
+pub(super) struct SentBody {
+    /// Its id.
+    pub(super) message_id: String,
+    /// Names it, to recall or move it.
+    pub(super) handle: String,
+    /// When it may be delivered.
+    #[schema(value_type = String, format = DateTime)]
+    pub(super) due_at: Instant,
+    /// Whether it had been stored before, by an earlier send with the same id.
+    pub(super) repeated: bool,
+}
+
+impl SentBody {
+    /// What the broker tells of a message; `message_id` is what its producer called it.
+    pub(super) fn new(sent: Sent, message_id: Option<String>, clocks: Clocks) -> Self {
+        Self {
+            message_id: message_id.unwrap_or_else(|| sent.made_message_id()),
+            handle: sent.handle.to_string(),
+            due_at: clocks.wall(sent.due_ms()),
+            repeated: sent.repeated,
+        }
+    }
+}
+
+/// A message.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Message)]
+pub(super) struct MessageBody {
+    /// Its id.
+    message_id: String,
+    /// Names it, to recall or move it while it waits.
+    handle: String,
+    /// `waiting` until its due time, `due` from then on, whether somebody has read it or not.
+    #[schema(example = "waiting")]
+    state: &'static str,
+    /// When it may be delivered.
+    #[schema(value_type = String, format = DateTime)]
+    due_at: Instant,
+    /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
+    stored_at: Instant,
+    /// What consumers may filter by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+    /// What it may be found by.
+    keys: Vec<String>,
+    /// User properties.
+    properties: BTreeMap<String, String>,
+    /// Messages of one group are delivered in order, one at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_group: Option<String>,
+    /// The payload, if it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    /// The payload as base64, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl MessageBody {
+    /// A message that was found.
+    pub(super) fn of_found(found: &Found, clocks: Clocks) -> Self {
+        Self::new(&found.message, found.handle, clocks)
+    }
+
+    /// A message with the handle that names it.
+    pub(super) fn new(message: &Message, handle: MessageHandle, clocks: Clocks) -> Self {
+        let (body, body_base64) = match std::str::from_utf8(&message.body) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(&message.body))),
+        };
+        let waits = message.place.due_ms > clocks.now_ms;
+        Self {
+            message_id: message.message_id.clone(),
+            handle: handle.to_string(),
+            state: if waits { "waiting" } else { "due" },
+            due_at: clocks.wall(message.place.due_ms),
+            stored_at: clocks.wall(message.stored_ms),
+            tag: message.tag.clone(),
+            keys: message.keys.clone(),
+            properties: message.properties.iter().cloned().collect(),
+            message_group: message.message_group.clone(),
+            body,
+            body_base64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_text_or_base64_and_never_both() {
+        let read = |text: Option<&str>, base64: Option<&str>| {
+            payload(text.map(str::to_owned), base64.map(str::to_owned))
+        };
+        assert_eq!(read(None, None), Ok(None));
+        assert_eq!(read(Some("a"), None).unwrap().unwrap(), "a");
+        assert_eq!(read(None, Some("/wA=")).unwrap().unwrap(), &[0xff, 0][..]);
+        for (text, base64) in [(Some("a"), Some("YQ==")), (None, Some("~"))] {
+            let problem = read(text, base64).unwrap_err().to_json();
+            assert_eq!(problem["pointer"], "/body_base64");
+        }
+    }
+}

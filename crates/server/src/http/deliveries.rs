@@ -1,0 +1,360 @@
+//! Provides receiving over HTTP: a long poll, and what may be done with what it brought.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use broker::{Delivered, Error, MessageHandle, ReceiptHandle, ReceiveRequest, Refusal, TagFilter};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ApiState;
+use super::auth::Known;
+use super::content::MessageBody;
+use super::extract::{Names, OptionalJson, StrictJson};
+use super::figures;
+use super::limits::{RECEIPTS_MAX, RECEIVE_MAX, WAIT_MS_MAX};
+use super::problem::{Problem, Problems};
+use super::time::{Clocks, Span};
+
+/// What a consumer asks for; an empty body asks for one message without waiting.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(as = Receive)]
+pub(super) struct ReceiveBody {
+    /// Most messages it takes, 1 to 256.
+    #[schema(default = 1)]
+    max: usize,
+    /// How long to wait for the first one, at most `60s`.
+    #[schema(value_type = String, default = "0s", example = "20s")]
+    wait_for: Span,
+    /// How long they stay hidden from the other consumers of the group, at most `12h`.
+    #[schema(value_type = String, default = "30s")]
+    invisible_for: Span,
+    /// Only messages with one of these tags; others count as consumed by the group. All if empty.
+    tags: Vec<String>,
+}
+
+impl Default for ReceiveBody {
+    fn default() -> Self {
+        Self {
+            max: 1,
+            wait_for: Span { ms: 0 },
+            invisible_for: Span { ms: 30_000 },
+            tags: Vec::new(),
+        }
+    }
+}
+
+/// A message on its way to a consumer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
+pub(super) struct DeliveryBody {
+    /// Names this delivery, to acknowledge it, to hand it back or to keep it longer.
+    receipt: String,
+    /// 1 for the first delivery.
+    attempt: u16,
+    /// The message.
+    message: MessageBody,
+}
+
+/// What was received.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Received)]
+pub(super) struct ReceivedBody {
+    /// The messages; none if nothing came in time.
+    items: Vec<DeliveryBody>,
+}
+
+/// Deliveries that are done.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Acknowledge)]
+pub(super) struct AckBody {
+    /// Their receipts, 1 to 1,024.
+    receipts: Vec<String>,
+}
+
+/// What became of one acknowledgement.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Acknowledged)]
+pub(super) struct AckedBody {
+    /// The receipt.
+    receipt: String,
+    /// `acknowledged`, or `expired`: the message was delivered again or finished since.
+    #[schema(example = "acknowledged")]
+    outcome: &'static str,
+}
+
+/// What became of the acknowledgements.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AcknowledgedList)]
+pub(super) struct AckedListBody {
+    /// One for each receipt, in the same order.
+    items: Vec<AckedBody>,
+}
+
+/// A delivery to hand back.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Retry)]
+pub(super) struct RetryBody {
+    /// Its receipt.
+    receipt: String,
+    /// How long until it comes again; without it, as the group's back-off says.
+    #[schema(value_type = Option<String>, example = "10s")]
+    after: Option<Span>,
+}
+
+/// A delivery to keep longer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Hide)]
+pub(super) struct HideBody {
+    /// Its receipt.
+    receipt: String,
+    /// How long from now on it stays hidden, at most `12h`.
+    #[schema(value_type = String, example = "5m")]
+    invisible_for: Span,
+}
+
+/// A delivery that can never be handled.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Bury)]
+pub(super) struct BuryBody {
+    /// Its receipt.
+    receipt: String,
+}
+
+/// Done.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Settled)]
+pub(super) struct SettledBody {
+    /// What was done.
+    #[schema(example = "handed_back")]
+    outcome: &'static str,
+}
+
+/// Receives messages as a member of a consumer group, and waits for the first one if asked to.
+///
+/// What is received must be acknowledged before `invisible_for` has passed, or it is delivered again.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/groups/{group}/receive",
+    tag = "deliveries",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("group" = String, Path, description = "The consumer group")
+    ),
+    request_body = ReceiveBody,
+    responses((status = 200, description = "What came", body = ReceivedBody), Problems)
+)]
+pub(super) async fn receive(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, group)): Names<(String, String)>,
+    OptionalJson(body): OptionalJson<ReceiveBody>,
+) -> Result<Json<ReceivedBody>, Problem> {
+    known.consume(&topic, &group)?;
+    if !(1..=RECEIVE_MAX).contains(&body.max) {
+        let detail = format!("max is {}; 1 to {RECEIVE_MAX} are allowed", body.max);
+        return Err(Problem::invalid("/max", detail));
+    }
+    if body.wait_for.ms > WAIT_MS_MAX {
+        let longest = Span { ms: WAIT_MS_MAX };
+        let detail = format!("wait_for is {}; the longest is {longest}", body.wait_for);
+        return Err(Problem::invalid("/wait_for", detail));
+    }
+    let filter = match body.tags {
+        tags if tags.is_empty() => TagFilter::All,
+        tags => TagFilter::AnyOf(tags),
+    };
+    let request = ReceiveRequest {
+        topic,
+        group,
+        messages_max: body.max,
+        invisible_ms: body.invisible_for.ms,
+        filter,
+    };
+    let delivered = wait_for_messages(&state, request, body.wait_for.duration()).await?;
+    let clocks = state.clocks();
+    let items = delivered.iter().map(|delivery| shown(delivery, clocks));
+    Ok(Json(ReceivedBody {
+        items: items.collect(),
+    }))
+}
+
+/// Receives, for as long as the server runs.
+async fn wait_for_messages(
+    state: &ApiState,
+    request: ReceiveRequest,
+    wait: Duration,
+) -> Result<Vec<Delivered>, Problem> {
+    let receive = state.broker().receive(request, wait);
+    tokio::select! {
+        biased;
+        delivered = receive => Ok(delivered?),
+        () = state.stopping() => Ok(Vec::new()),
+    }
+}
+
+fn shown(delivered: &Delivered, clocks: Clocks) -> DeliveryBody {
+    let message = &delivered.message;
+    if delivered.attempt == 1 {
+        figures::lateness(clocks.now_ms.saturating_sub(message.place.due_ms));
+    }
+    let handle = MessageHandle {
+        topic: delivered.handle.topic,
+        queue: delivered.queue,
+        place: message.place,
+        identity: message.identity,
+    };
+    DeliveryBody {
+        receipt: delivered.handle.to_string(),
+        attempt: delivered.attempt,
+        message: MessageBody::new(message, handle, clocks),
+    }
+}
+
+/// Acknowledges deliveries: they are done. Each has its own outcome.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/groups/{group}/ack",
+    tag = "deliveries",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("group" = String, Path, description = "The consumer group")
+    ),
+    request_body = AckBody,
+    responses((status = 200, description = "What became of each", body = AckedListBody), Problems)
+)]
+pub(super) async fn ack(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, group)): Names<(String, String)>,
+    StrictJson(body): StrictJson<AckBody>,
+) -> Result<Json<AckedListBody>, Problem> {
+    known.consume(&topic, &group)?;
+    let count = body.receipts.len();
+    if !(1..=RECEIPTS_MAX).contains(&count) {
+        let detail = format!("there are {count} receipts; 1 to {RECEIPTS_MAX} are allowed");
+        return Err(Problem::invalid("/receipts", detail));
+    }
+    let numbers = state.broker().numbers(&topic, &group).await?;
+    let mut handles = Vec::with_capacity(count);
+    for (index, receipt) in body.receipts.iter().enumerate() {
+        handles.push(read_receipt(
+            receipt,
+            numbers,
+            &format!("/receipts/{index}"),
+        )?);
+    }
+    let results = state.broker().ack(handles).await?;
+    let mut items = Vec::with_capacity(count);
+    for (receipt, result) in body.receipts.into_iter().zip(results) {
+        let outcome = match result {
+            Ok(()) => "acknowledged",
+            Err(Error::Refused(Refusal::Expired)) => "expired",
+            Err(error) => return Err(error.into()),
+        };
+        items.push(AckedBody { receipt, outcome });
+    }
+    Ok(Json(AckedListBody { items }))
+}
+
+/// Hands a delivery back: it comes again later, or becomes a dead letter if all its deliveries are used up.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/groups/{group}/retry",
+    tag = "deliveries",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("group" = String, Path, description = "The consumer group")
+    ),
+    request_body = RetryBody,
+    responses((status = 200, description = "It was handed back", body = SettledBody), Problems)
+)]
+pub(super) async fn retry(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, group)): Names<(String, String)>,
+    StrictJson(body): StrictJson<RetryBody>,
+) -> Result<Json<SettledBody>, Problem> {
+    let handle = one_receipt(&state, &known, (&topic, &group), &body.receipt).await?;
+    let after = body.after.map(Span::duration);
+    state.broker().retry_later(handle, after).await?;
+    Ok(Json(SettledBody {
+        outcome: "handed_back",
+    }))
+}
+
+/// Keeps a delivery hidden for longer, or for less long; its receipt stays as it is.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/groups/{group}/hide",
+    tag = "deliveries",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("group" = String, Path, description = "The consumer group")
+    ),
+    request_body = HideBody,
+    responses((status = 200, description = "It stays hidden", body = SettledBody), Problems)
+)]
+pub(super) async fn hide(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, group)): Names<(String, String)>,
+    StrictJson(body): StrictJson<HideBody>,
+) -> Result<Json<SettledBody>, Problem> {
+    let handle = one_receipt(&state, &known, (&topic, &group), &body.receipt).await?;
+    let invisible = body.invisible_for.duration();
+    state.broker().change_invisible(handle, invisible).await?;
+    Ok(Json(SettledBody { outcome: "hidden" }))
+}
+
+/// Moves a delivery to the dead letters of its group.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/groups/{group}/bury",
+    tag = "deliveries",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("group" = String, Path, description = "The consumer group")
+    ),
+    request_body = BuryBody,
+    responses((status = 200, description = "It is a dead letter", body = SettledBody), Problems)
+)]
+pub(super) async fn bury(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, group)): Names<(String, String)>,
+    StrictJson(body): StrictJson<BuryBody>,
+) -> Result<Json<SettledBody>, Problem> {
+    let handle = one_receipt(&state, &known, (&topic, &group), &body.receipt).await?;
+    state.broker().dead_letter(handle).await?;
+    Ok(Json(SettledBody { outcome: "buried" }))
+}
+
+async fn one_receipt(
+    state: &ApiState,
+    known: &Known,
+    (topic, group): (&str, &str),
+    receipt: &str,
+) -> Result<ReceiptHandle, Problem> {
+    known.consume(topic, group)?;
+    let numbers = state.broker().numbers(topic, group).await?;
+    read_receipt(receipt, numbers, "/receipt")
+}
+
+/// Reads a receipt, which must be of the topic and group in the path: they are what the account may use.
+fn read_receipt(text: &str, numbers: (u32, u32), pointer: &str) -> Result<ReceiptHandle, Problem> {
+    let handle: ReceiptHandle = text
+        .parse()
+        .map_err(|error| Problem::invalid(pointer, format!("the receipt is {error}")))?;
+    if (handle.topic, handle.group) == numbers {
+        return Ok(handle);
+    }
+    let detail = "the receipt is of another topic or consumer group than the path names";
+    Err(Problem::invalid(pointer, detail))
+}

@@ -1,0 +1,264 @@
+//! Asks the broker for its figures when somebody reads them, so that a topic that is gone leaves no line behind.
+
+use std::fmt::Write as _;
+
+use broker::{DEAD_LETTER_PREFIX, GroupStats, Health, Space, Tallies, TopicStats, Traffic};
+
+use super::ApiState;
+use super::limits::{FIGURE_PAIRS_MAX, FIGURE_TOPICS_MAX};
+use super::problem::Problem;
+
+/// What the broker knows of itself as a whole.
+struct Whole {
+    traffic: Traffic,
+    tallies: Tallies,
+    space: Space,
+    connections: usize,
+    topics: usize,
+    groups: usize,
+}
+
+/// A figure: its name, what it means, and where its value is in a `T`.
+type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+/// What has been counted since the start.
+const COUNTERS: [Figure<Whole>; 14] = [
+    (
+        "duetime_broker_sent_messages_total",
+        "Messages stored",
+        |whole| whole.traffic.sent,
+    ),
+    (
+        "duetime_broker_deliveries_total",
+        "Deliveries, repeated ones among them",
+        |whole| whole.traffic.delivered,
+    ),
+    (
+        "duetime_broker_acknowledgements_total",
+        "Deliveries acknowledged",
+        |whole| whole.traffic.acked,
+    ),
+    (
+        "duetime_broker_handed_back_total",
+        "Deliveries handed back by consumers",
+        |whole| whole.traffic.handed_back,
+    ),
+    (
+        "duetime_broker_recalled_messages_total",
+        "Messages cancelled before they were due",
+        |whole| whole.traffic.recalled,
+    ),
+    (
+        "duetime_broker_rescheduled_messages_total",
+        "Messages moved to another instant",
+        |whole| whole.traffic.rescheduled,
+    ),
+    (
+        "duetime_broker_buried_messages_total",
+        "Messages that became dead letters",
+        |whole| whole.tallies.dead_letters,
+    ),
+    (
+        "duetime_broker_replayed_dead_letters_total",
+        "Dead letters given to their group again",
+        |whole| whole.traffic.replayed,
+    ),
+    (
+        "duetime_broker_purged_dead_letters_total",
+        "Dead letters removed by hand",
+        |whole| whole.traffic.purged,
+    ),
+    (
+        "duetime_broker_repeated_sends_total",
+        "Sends recognised as repetitions",
+        |whole| whole.tallies.repeats,
+    ),
+    (
+        "duetime_broker_missing_bodies_total",
+        "Retries whose message was not found: always a defect",
+        |whole| whole.tallies.missing_bodies,
+    ),
+    (
+        "duetime_broker_groups_given_up_total",
+        "Groups whose messages were let go because nobody came for too long",
+        |whole| whole.tallies.groups_given_up,
+    ),
+    (
+        "duetime_broker_partitions_dropped_total",
+        "Partitions dropped after retention",
+        |whole| whole.tallies.partitions_dropped,
+    ),
+    (
+        "duetime_broker_transactions_given_up_total",
+        "Transactions rolled back after the last check went unanswered",
+        |whole| whole.tallies.transactions_given_up,
+    ),
+];
+
+/// How things stand.
+const GAUGES: [Figure<Whole>; 6] = [
+    (
+        "duetime_broker_free_bytes",
+        "Bytes free on the broker's disk",
+        |whole| whole.space.free_bytes,
+    ),
+    (
+        "duetime_broker_reserve_bytes",
+        "Bytes free below which new messages are refused",
+        |whole| whole.space.reserve_bytes,
+    ),
+    (
+        "duetime_broker_store_bytes",
+        "Bytes the broker's store takes",
+        |whole| whole.space.store_bytes,
+    ),
+    (
+        "duetime_broker_connections",
+        "Clients connected to front ends that keep connections",
+        |whole| whole.connections as u64,
+    ),
+    (
+        "duetime_broker_topics",
+        "Topics, those of dead letters among them",
+        |whole| whole.topics as u64,
+    ),
+    ("duetime_broker_groups", "Consumer groups", |whole| {
+        whole.groups as u64
+    }),
+];
+
+/// A figure of each topic.
+const OF_TOPICS: [Figure<TopicStats>; 3] = [
+    (
+        "duetime_broker_waiting_messages",
+        "Messages whose due time is still ahead",
+        |topic| topic.waiting,
+    ),
+    (
+        "duetime_broker_stored_messages",
+        "Messages on disk, waiting and retained",
+        |topic| topic.messages,
+    ),
+    (
+        "duetime_broker_stored_bytes",
+        "Bytes of the messages on disk",
+        |topic| topic.bytes,
+    ),
+];
+
+/// A figure of each pair of topic and group.
+const OF_PAIRS: [Figure<GroupStats>; 3] = [
+    (
+        "duetime_broker_ready_messages",
+        "Messages due and not yet delivered to the group",
+        |pair| pair.ready,
+    ),
+    (
+        "duetime_broker_in_flight_messages",
+        "Messages with a consumer of the group",
+        |pair| pair.in_flight,
+    ),
+    (
+        "duetime_broker_retrying_messages",
+        "Messages of the group that failed and come again",
+        |pair| pair.retrying,
+    ),
+];
+
+/// A text that figures are written to.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    /// Begins a figure; its values follow.
+    fn begin(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a text cannot fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// A value; `labels` has the braces, if there are any.
+    fn value(&mut self, name: &str, labels: &str, value: u64) {
+        let _ = writeln!(self.text, "{name}{labels} {value}");
+    }
+}
+
+/// What the broker knows, in Prometheus' text format.
+pub(super) async fn of_broker(state: &ApiState) -> Result<String, Problem> {
+    let mut page = Page::default();
+    let running = state.broker().health() == Health::Running;
+    let up = "duetime_broker_up";
+    page.begin(up, "gauge", "Whether the broker takes requests");
+    page.value(up, "", u64::from(running));
+    if !running {
+        return Ok(page.text);
+    }
+    let topics = state.broker().topics().await?;
+    let whole = Whole {
+        traffic: state.broker().traffic().await?,
+        tallies: state.broker().tallies().await?,
+        space: state.broker().space().await?,
+        connections: state.settings().connections.connections().len(),
+        topics: topics.len(),
+        groups: state.broker().groups().await?.len(),
+    };
+    for (kind, singles) in [("counter", &COUNTERS[..]), ("gauge", &GAUGES[..])] {
+        for (name, help, read) in singles {
+            page.begin(name, kind, help);
+            page.value(name, "", read(&whole));
+        }
+    }
+    write_topics(state, &topics, &mut page).await;
+    write_pairs(state, &topics, &mut page).await;
+    Ok(page.text)
+}
+
+async fn write_topics(state: &ApiState, topics: &[String], page: &mut Page) {
+    let (letters, plain): (Vec<_>, Vec<_>) = topics
+        .iter()
+        .partition(|name| name.starts_with(DEAD_LETTER_PREFIX));
+    let mut rows = Vec::new();
+    for name in plain.into_iter().take(FIGURE_TOPICS_MAX) {
+        // A topic may have been deleted since the names were read.
+        rows.extend(state.broker().topic_stats(name).await.ok());
+    }
+    for (name, help, read) in OF_TOPICS {
+        page.begin(name, "gauge", help);
+        for topic in &rows {
+            let labels = format!("{{topic=\"{}\"}}", topic.spec.name);
+            page.value(name, &labels, read(topic));
+        }
+    }
+    let name = "duetime_broker_dead_letters";
+    page.begin(name, "gauge", "Dead letters of the group");
+    for topic in letters.into_iter().take(FIGURE_TOPICS_MAX) {
+        if let Ok(found) = state.broker().topic_stats(topic).await {
+            let group = topic.trim_start_matches(DEAD_LETTER_PREFIX);
+            page.value(name, &format!("{{group=\"{group}\"}}"), found.messages);
+        }
+    }
+}
+
+async fn write_pairs(state: &ApiState, topics: &[String], page: &mut Page) {
+    let mut rows = Vec::new();
+    for topic in topics {
+        let groups = state.broker().groups_of(topic).await.unwrap_or_default();
+        for group in groups {
+            if rows.len() < FIGURE_PAIRS_MAX
+                && let Ok(found) = state.broker().group_stats(topic, &group).await
+            {
+                rows.push((format!("{{topic=\"{topic}\",group=\"{group}\"}}"), found));
+            }
+        }
+        if rows.len() >= FIGURE_PAIRS_MAX {
+            break;
+        }
+    }
+    for (name, help, read) in OF_PAIRS {
+        page.begin(name, "gauge", help);
+        for (labels, pair) in &rows {
+            page.value(name, labels, read(pair));
+        }
+    }
+}

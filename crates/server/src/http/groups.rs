@@ -1,0 +1,296 @@
+//! Provides consumer groups over HTTP: create, describe, list, delete, and reset to an instant.
+
+use axum::Json;
+use axum::extract::State;
+use broker::{GroupSpec, GroupStats, StartFrom};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::ApiState;
+use super::auth::Known;
+use super::extract::{
+    Created, Names, Page, StrictJson, StrictQuery, page_limit, page_of_names, segment,
+};
+use super::problem::{Problem, Problems};
+use super::time::{Clocks, Instant, Span};
+use super::topics::PageQuery;
+
+/// Where a new group begins to read.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = StartFrom)]
+pub(super) enum StartBody {
+    /// At the oldest message that is still kept.
+    #[default]
+    Earliest,
+    /// With messages that become due after the group first asks.
+    Latest,
+}
+
+impl From<StartBody> for StartFrom {
+    fn from(start: StartBody) -> Self {
+        match start {
+            StartBody::Earliest => Self::Earliest,
+            StartBody::Latest => Self::Latest,
+        }
+    }
+}
+
+impl From<StartFrom> for StartBody {
+    fn from(start: StartFrom) -> Self {
+        match start {
+            StartFrom::Earliest => Self::Earliest,
+            StartFrom::Latest => Self::Latest,
+        }
+    }
+}
+
+/// A consumer group to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewGroup)]
+pub(super) struct NewGroupBody {
+    /// Its name: letters, digits and `_ - % | .`.
+    #[schema(example = "closer", max_length = 120)]
+    name: String,
+    /// Whether messages of one message group are delivered one at a time, in order.
+    #[serde(default)]
+    fifo: bool,
+    /// Deliveries after which a message becomes a dead letter; 17 if absent.
+    attempts_max: Option<u16>,
+    /// Waits before the second delivery, the third and so on; the last one repeats. From 10 s to 2 h if absent.
+    #[schema(value_type = Option<Vec<String>>, example = json!(["10s", "30s", "1m"]))]
+    backoff: Option<Vec<Span>>,
+    /// Where it begins to read.
+    #[serde(default)]
+    #[schema(default = "earliest")]
+    start_from: StartBody,
+}
+
+/// A consumer group.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Group)]
+pub(super) struct GroupBody {
+    /// Its name.
+    name: String,
+    /// Whether messages of one message group are delivered one at a time, in order.
+    fifo: bool,
+    /// Deliveries after which a message becomes a dead letter.
+    attempts_max: u16,
+    /// Waits before the second delivery, the third and so on; the last one repeats.
+    #[schema(value_type = Vec<String>, example = json!(["10s", "30s", "1m"]))]
+    backoff: Vec<Span>,
+    /// Where it began to read.
+    start_from: StartBody,
+    /// When one of its consumers was last here, to the hour after a restart.
+    #[schema(value_type = String, format = DateTime)]
+    last_seen_at: Instant,
+    /// Topics it has read of.
+    topics: Vec<String>,
+}
+
+/// How far a consumer group has come on a topic.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GroupOnTopic)]
+pub(super) struct PairBody {
+    /// The topic.
+    topic: String,
+    /// The group.
+    group: String,
+    /// Messages due and not yet delivered, to within a minute's worth; 0 is exact.
+    ready: u64,
+    /// Messages with a consumer now.
+    in_flight: u64,
+    /// Messages that failed and come again, with a consumer or not.
+    retrying: u64,
+    /// Dead letters of the group, of all its topics.
+    dead_letters: u64,
+    /// Everything due up to here is done, in every queue; missing until the group reads.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_to: Option<Instant>,
+}
+
+impl PairBody {
+    /// What the broker tells of a group on a topic.
+    pub(super) fn new(topic: &str, stats: &GroupStats, clocks: Clocks) -> Self {
+        let done_ms = stats.acked_ms.iter().copied().min();
+        Self {
+            topic: topic.to_owned(),
+            group: stats.spec.name.clone(),
+            ready: stats.ready,
+            in_flight: stats.in_flight,
+            retrying: stats.retrying,
+            dead_letters: stats.dead_letters,
+            done_to: done_ms.filter(|ms| *ms > 0).map(|ms| clocks.wall(ms)),
+        }
+    }
+}
+
+/// Where to move a group.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Reset)]
+pub(super) struct ResetBody {
+    /// What is due from this instant on is delivered again; what was due before is not.
+    #[schema(value_type = String, format = DateTime)]
+    to: Instant,
+}
+
+/// Creates a consumer group, or confirms that it exists with the same settings.
+#[utoipa::path(
+    post,
+    path = "/v1/groups",
+    tag = "groups",
+    request_body = NewGroupBody,
+    responses((status = 201, description = "The group is there", body = GroupBody), Problems)
+)]
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    known: Known,
+    StrictJson(body): StrictJson<NewGroupBody>,
+) -> Result<Created<GroupBody>, Problem> {
+    known.administer()?;
+    let usual = GroupSpec::new(&body.name);
+    let backoff = body
+        .backoff
+        .map(|steps| steps.iter().map(|step| step.ms).collect());
+    let spec = GroupSpec {
+        fifo: body.fifo,
+        attempts_max: body.attempts_max.unwrap_or(usual.attempts_max),
+        backoff_ms: backoff.unwrap_or_else(|| usual.backoff_ms.clone()),
+        start_from: body.start_from.into(),
+        ..usual
+    };
+    state.broker().create_group(spec).await?;
+    Ok(Created {
+        location: format!("/v1/groups/{}", segment(&body.name)),
+        value: describe(&state, &body.name).await?,
+    })
+}
+
+/// Lists the consumer groups by name.
+#[utoipa::path(
+    get,
+    path = "/v1/groups",
+    tag = "groups",
+    params(PageQuery),
+    responses((status = 200, description = "A page of groups", body = Page<GroupBody>), Problems)
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    known: Known,
+    StrictQuery(query): StrictQuery<PageQuery>,
+) -> Result<Json<Page<GroupBody>>, Problem> {
+    known.administer()?;
+    let limit = page_limit(query.limit)?;
+    let names = state.broker().groups().await?;
+    let page = page_of_names(names, query.cursor.as_deref(), limit);
+    let mut items = Vec::with_capacity(page.items.len());
+    for name in &page.items {
+        // One that was deleted since the names were read is left out.
+        items.extend(describe(&state, name).await.ok());
+    }
+    Ok(Json(Page {
+        items,
+        next_cursor: page.next_cursor,
+    }))
+}
+
+/// Describes a consumer group.
+#[utoipa::path(
+    get,
+    path = "/v1/groups/{group}",
+    tag = "groups",
+    params(("group" = String, Path, description = "The consumer group")),
+    responses((status = 200, description = "The group", body = GroupBody), Problems)
+)]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(group): Names<String>,
+) -> Result<Json<GroupBody>, Problem> {
+    known.administer()?;
+    Ok(Json(describe(&state, &group).await?))
+}
+
+/// Deletes a consumer group with its positions and retries. Its dead letters stay.
+#[utoipa::path(
+    delete,
+    path = "/v1/groups/{group}",
+    tag = "groups",
+    params(("group" = String, Path, description = "The consumer group")),
+    responses((status = 204, description = "It is gone"), Problems)
+)]
+pub(super) async fn delete(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(group): Names<String>,
+) -> Result<StatusCode, Problem> {
+    known.administer()?;
+    state.broker().delete_group(&group).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Shows how far a consumer group has come on a topic.
+#[utoipa::path(
+    get,
+    path = "/v1/topics/{topic}/groups/{group}",
+    tag = "groups",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("group" = String, Path, description = "The consumer group")
+    ),
+    responses((status = 200, description = "How far it has come", body = PairBody), Problems)
+)]
+pub(super) async fn show_pair(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, group)): Names<(String, String)>,
+) -> Result<Json<PairBody>, Problem> {
+    known.administer()?;
+    let figures = state.broker().group_stats(&topic, &group).await?;
+    Ok(Json(PairBody::new(&topic, &figures, state.clocks())))
+}
+
+/// Moves a consumer group on a topic to an instant. Its retries there are forgotten, and receipts given out
+/// before are void.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/groups/{group}/reset",
+    tag = "groups",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("group" = String, Path, description = "The consumer group")
+    ),
+    request_body = ResetBody,
+    responses((status = 200, description = "Where it stands now", body = PairBody), Problems)
+)]
+pub(super) async fn reset(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, group)): Names<(String, String)>,
+    StrictJson(body): StrictJson<ResetBody>,
+) -> Result<Json<PairBody>, Problem> {
+    known.administer()?;
+    let clocks = state.clocks();
+    let to_ms = clocks.engine(body.to);
+    state.broker().reset_group(&topic, &group, to_ms).await?;
+    let figures = state.broker().group_stats(&topic, &group).await?;
+    Ok(Json(PairBody::new(&topic, &figures, clocks)))
+}
+
+async fn describe(state: &ApiState, group: &str) -> Result<GroupBody, Problem> {
+    let (spec, last_seen_ms) = state.broker().group(group).await?;
+    let topics = state.broker().topics_of(group).await?;
+    Ok(GroupBody {
+        name: spec.name,
+        fifo: spec.fifo,
+        attempts_max: spec.attempts_max,
+        backoff: spec.backoff_ms.into_iter().map(|ms| Span { ms }).collect(),
+        start_from: spec.start_from.into(),
+        last_seen_at: state.clocks().wall(last_seen_ms),
+        topics,
+    })
+}

@@ -1,0 +1,405 @@
+//! Provides messages over HTTP: send, find, recall, move, deliver now.
+
+use axum::Json;
+use axum::extract::State;
+use broker::{Delivery, Found, MessageHandle, Place, Recall, Reschedule};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::ApiState;
+use super::auth::Known;
+use super::content::{Due, MessageBody, NewMessageBody, SentBody};
+use super::extract::{
+    Created, MessageJson, Names, Page, StrictJson, StrictQuery, page_limit, segment,
+};
+use super::limits::BATCH_MAX;
+use super::problem::{Problem, ProblemKind, Problems};
+use super::refusal::message_not_found;
+use super::time::{Clocks, Instant, Span};
+
+/// Messages to send.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewBatch)]
+pub(super) struct NewBatchBody {
+    /// The messages, 1 to 1,024 of them.
+    messages: Vec<NewMessageBody>,
+}
+
+/// What became of one message of a batch: what was stored, or the problem.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BatchItem)]
+pub(super) struct BatchItemBody {
+    /// The message that was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<SentBody>,
+    /// Why it was not; a problem document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    problem: Option<Value>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Batch)]
+pub(super) struct BatchBody {
+    /// One for each message, in the same order.
+    items: Vec<BatchItemBody>,
+}
+
+/// Another instant.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewDue)]
+pub(super) struct NewDueBody {
+    /// Due at this instant; one that has passed means now.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Instant>,
+    /// Due so long after now: `500ms`, `30s`, `10m`, `2h`, `3d`.
+    #[schema(value_type = Option<String>, example = "30m")]
+    after: Option<Span>,
+}
+
+/// A recall that worked.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Recalled)]
+pub(super) struct RecalledBody {
+    /// `cancelled`: it is never delivered to anyone.
+    #[schema(example = "cancelled")]
+    pub(super) outcome: &'static str,
+}
+
+/// Which messages to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Only those with this message id or key, waiting and due ones; such a list has one page.
+    find: Option<String>,
+    /// Those due after this instant; without it, those that wait.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Instant>,
+    /// Where to go on, from `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Most messages on the page, 1 to 200; 50 if absent. A page ends after about a megabyte too.
+    limit: Option<usize>,
+}
+
+/// Sends a message. It is stored durably when the answer comes.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/messages",
+    tag = "messages",
+    params(("topic" = String, Path, description = "The topic")),
+    request_body = NewMessageBody,
+    responses((status = 201, description = "The message is stored", body = SentBody), Problems)
+)]
+pub(super) async fn send(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(topic): Names<String>,
+    MessageJson(body): MessageJson<NewMessageBody>,
+) -> Result<Created<SentBody>, Problem> {
+    known.publish(&topic)?;
+    let clocks = state.clocks();
+    let message = body.read(clocks)?;
+    let message_id = message.message_id.clone();
+    let sent = state.broker().send(&topic, message).await?;
+    let value = SentBody::new(sent, message_id, clocks);
+    Ok(Created {
+        location: location(&topic, &value.message_id),
+        value,
+    })
+}
+
+/// Sends several messages of one topic. Each has its own outcome; one that is refused keeps none of the others out.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/batches",
+    tag = "messages",
+    params(("topic" = String, Path, description = "The topic")),
+    request_body = NewBatchBody,
+    responses((status = 200, description = "What became of each message", body = BatchBody), Problems)
+)]
+pub(super) async fn send_batch(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(topic): Names<String>,
+    MessageJson(body): MessageJson<NewBatchBody>,
+) -> Result<Json<BatchBody>, Problem> {
+    known.publish(&topic)?;
+    let count = body.messages.len();
+    if !(1..=BATCH_MAX).contains(&count) {
+        let detail = format!("the batch has {count} messages; 1 to {BATCH_MAX} are allowed");
+        return Err(Problem::invalid("/messages", detail));
+    }
+    let clocks = state.clocks();
+    let (mut messages, mut read) = (Vec::new(), Vec::new());
+    for body in body.messages {
+        match body.read(clocks) {
+            Ok(message) => {
+                read.push(Ok(message.message_id.clone()));
+                messages.push(message);
+            }
+            Err(problem) => read.push(Err(problem)),
+        }
+    }
+    let mut sent = state
+        .broker()
+        .send_batch(&topic, messages)
+        .await?
+        .into_iter();
+    let items = read.into_iter().enumerate().map(|(index, read)| {
+        let result = read.and_then(|message_id| match sent.next() {
+            Some(Ok(sent)) => Ok(SentBody::new(sent, message_id, clocks)),
+            Some(Err(error)) => Err(error.into()),
+            None => Err(Problem::new(
+                ProblemKind::Internal,
+                "the batch was cut short",
+            )),
+        });
+        let result = result.map_err(|problem| problem.within(&format!("/messages/{index}")));
+        BatchItemBody {
+            problem: result.as_ref().err().map(Problem::to_json),
+            sent: result.ok(),
+        }
+    });
+    Ok(Json(BatchBody {
+        items: items.collect(),
+    }))
+}
+
+/// Lists messages by due time, or finds them by id or key, without delivering them. For operators.
+#[utoipa::path(
+    get,
+    path = "/v1/topics/{topic}/messages",
+    tag = "messages",
+    params(("topic" = String, Path, description = "The topic"), ListQuery),
+    responses((status = 200, description = "A page of messages", body = Page<MessageBody>), Problems)
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(topic): Names<String>,
+    StrictQuery(query): StrictQuery<ListQuery>,
+) -> Result<Json<Page<MessageBody>>, Problem> {
+    known.administer()?;
+    let clocks = state.clocks();
+    let shown = |found: Vec<Found>| {
+        found
+            .iter()
+            .map(|found| MessageBody::of_found(found, clocks))
+            .collect()
+    };
+    if let Some(wanted) = &query.find {
+        if query.from.is_some() || query.cursor.is_some() {
+            let detail = "find goes with neither from nor cursor";
+            return Err(Problem::parameter("find", detail));
+        }
+        let limit = page_limit(query.limit)?;
+        let mut found = state.broker().find(&topic, wanted).await?;
+        found.truncate(limit);
+        return Ok(Json(Page {
+            items: shown(found),
+            next_cursor: None,
+        }));
+    }
+    let after = start_of_page(&query, clocks)?;
+    let limit = page_limit(query.limit)?;
+    let browsed = state.broker().browse(&topic, after, limit).await?;
+    let last = browsed.found.last().filter(|_| !browsed.complete);
+    Ok(Json(Page {
+        next_cursor: last.map(|found| found.handle.to_string()),
+        items: shown(browsed.found),
+    }))
+}
+
+fn start_of_page(query: &ListQuery, clocks: Clocks) -> Result<Place, Problem> {
+    match (&query.cursor, query.from) {
+        (Some(cursor), _) => place_of_cursor(cursor),
+        (None, Some(from)) => Ok(before(clocks.engine(from))),
+        (None, None) => Ok(Place::end_of(clocks.now_ms)),
+    }
+}
+
+/// The place in front of everything due at `due_ms`.
+fn before(due_ms: u64) -> Place {
+    due_ms.checked_sub(1).map_or(Place::START, Place::end_of)
+}
+
+/// The place a cursor goes on behind.
+pub(super) fn place_of_cursor(cursor: &str) -> Result<Place, Problem> {
+    let handle: MessageHandle = cursor.parse().map_err(|_| {
+        let detail = "cursor is none of this API's; pass next_cursor as it came";
+        Problem::parameter("cursor", detail)
+    })?;
+    Ok(handle.place)
+}
+
+/// Recalls a message that waits, by its handle or its id, and tells the truth about it.
+#[utoipa::path(
+    delete,
+    path = "/v1/topics/{topic}/messages/{message}",
+    tag = "messages",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("message" = String, Path, description = "Handle or id of the message")
+    ),
+    responses(
+        (status = 200, description = "It was waiting, or had been cancelled before", body = RecalledBody),
+        (status = 404, description = "There is no such message", body = super::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Its time has come: too late", body = super::problem::ProblemBody, content_type = "application/problem+json"),
+        Problems
+    )
+)]
+pub(super) async fn recall(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, message)): Names<(String, String)>,
+) -> Result<Json<RecalledBody>, Problem> {
+    known.publish(&topic)?;
+    let handle = resolve(&state, &topic, &message).await?;
+    match state.broker().recall(handle).await? {
+        Recall::Cancelled => Ok(Json(RecalledBody {
+            outcome: "cancelled",
+        })),
+        Recall::TooLate => Err(too_late(&state, handle.place.due_ms)),
+        Recall::Unknown => Err(unknown(&topic, &message)),
+    }
+}
+
+/// Moves a message that waits to another instant, by its handle or its id.
+#[utoipa::path(
+    put,
+    path = "/v1/topics/{topic}/messages/{message}/due",
+    tag = "messages",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("message" = String, Path, description = "Handle or id of the message")
+    ),
+    request_body = NewDueBody,
+    responses((status = 200, description = "Where it stands now; older handles still name it", body = SentBody), Problems)
+)]
+pub(super) async fn reschedule(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, message)): Names<(String, String)>,
+    StrictJson(body): StrictJson<NewDueBody>,
+) -> Result<Json<SentBody>, Problem> {
+    known.publish(&topic)?;
+    let (at, after) = (body.at, body.after);
+    let delivery = Due { at, after }.read_needed(state.clocks())?;
+    move_to(&state, &topic, &message, delivery).await
+}
+
+/// Delivers a message that waits now, by its handle or its id.
+#[utoipa::path(
+    post,
+    path = "/v1/topics/{topic}/messages/{message}/deliver",
+    tag = "messages",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("message" = String, Path, description = "Handle or id of the message")
+    ),
+    responses((status = 200, description = "It is due now", body = SentBody), Problems)
+)]
+pub(super) async fn deliver(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, message)): Names<(String, String)>,
+) -> Result<Json<SentBody>, Problem> {
+    known.publish(&topic)?;
+    move_to(&state, &topic, &message, Delivery::Now).await
+}
+
+async fn move_to(
+    state: &ApiState,
+    topic: &str,
+    message: &str,
+    delivery: Delivery,
+) -> Result<Json<SentBody>, Problem> {
+    let handle = resolve(state, topic, message).await?;
+    match state.broker().reschedule(handle, delivery).await? {
+        Reschedule::Moved(sent) => {
+            // A message keeps its id when it moves; only the broker knows it if a handle was given.
+            let message_id = message_id_of(state, topic, message, &sent.handle).await?;
+            Ok(Json(SentBody::new(sent, Some(message_id), state.clocks())))
+        }
+        Reschedule::TooLate => Err(too_late(state, handle.place.due_ms)),
+        Reschedule::Unknown => Err(unknown(topic, message)),
+    }
+}
+
+async fn message_id_of(
+    state: &ApiState,
+    topic: &str,
+    given: &str,
+    handle: &MessageHandle,
+) -> Result<String, Problem> {
+    if given.parse::<MessageHandle>().is_err() {
+        return Ok(given.to_owned());
+    }
+    let before = Place {
+        sequence: handle.place.sequence.saturating_sub(1),
+        ..handle.place
+    };
+    let browsed = state.broker().browse(topic, before, 1).await?;
+    let message = browsed
+        .found
+        .into_iter()
+        .find(|found| found.handle.identity == handle.identity);
+    message
+        .map(|found| found.message.message_id.clone())
+        .ok_or_else(|| unknown(topic, given))
+}
+
+/// The message a handle or an id names.
+async fn resolve(state: &ApiState, topic: &str, text: &str) -> Result<MessageHandle, Problem> {
+    if let Ok(handle) = text.parse::<MessageHandle>() {
+        if state.broker().topic_number(topic).await? == handle.topic {
+            return Ok(handle);
+        }
+        let detail = format!("the handle names no message of topic {topic:?}");
+        return Err(message_not_found(detail));
+    }
+    let now_ms = state.clocks().now_ms;
+    let mut found = state.broker().find(topic, text).await?;
+    found.retain(|found| found.message.message_id == text);
+    let waiting = found
+        .iter()
+        .filter(|found| found.message.place.due_ms > now_ms);
+    match waiting.count() {
+        0 | 1 => found
+            .last()
+            .map(|found| found.handle)
+            .ok_or_else(|| unknown(topic, text)),
+        count => {
+            let detail = format!(
+                "{count} messages of topic {topic:?} that wait have the id {text:?}; name one by its handle"
+            );
+            Err(Problem::new(ProblemKind::Ambiguous, detail))
+        }
+    }
+}
+
+fn unknown(topic: &str, message: &str) -> Problem {
+    let shown: String = message.chars().take(255).collect();
+    message_not_found(format!(
+        "topic {topic:?} has no message {shown:?}: it was never sent, was cancelled, or was due too long ago"
+    ))
+}
+
+/// A message whose due time has come.
+pub(super) fn too_late(state: &ApiState, due_ms: u64) -> Problem {
+    let due_at = state.clocks().wall(due_ms).to_string();
+    let detail = format!("the message was due at {due_at}: nothing has been changed");
+    Problem::new(ProblemKind::TooLate, detail)
+        .with("outcome", "too_late")
+        .with("due_at", due_at)
+}
+
+fn location(topic: &str, message_id: &str) -> String {
+    let (topic, message_id) = (segment(topic), segment(message_id));
+    format!("/v1/topics/{topic}/messages?find={message_id}")
+}

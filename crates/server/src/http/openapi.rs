@@ -1,0 +1,113 @@
+//! Provides the OpenAPI document and the routes it is made from.
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::ApiState;
+use super::problem::ProblemBody;
+use super::{deliveries, figures, groups, health, letters, messages, timers, topics};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Duetime broker",
+        description = "Messages that arrive in due time. Times are RFC 3339 with milliseconds, durations are texts such as `500ms`, `30s`, `10m`, `2h` and `3d`. Errors are problem documents (RFC 9457); docs/broker-http.md lists their types.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    tags(
+        (name = "messages", description = "Send, find, recall and move"),
+        (name = "deliveries", description = "Receive and settle"),
+        (name = "timers", description = "At most one message waits under a key"),
+        (name = "topics", description = "What messages are sent to"),
+        (name = "groups", description = "Who reads them"),
+        (name = "dead letters", description = "Messages whose deliveries are used up"),
+        (name = "operation", description = "For whoever runs the broker")
+    ),
+    components(schemas(ProblemBody)),
+    modifiers(&Accounts),
+    security((), ("password" = []), ("token" = []))
+)]
+struct Document;
+
+/// Declares what a request may carry to be known by.
+struct Accounts;
+
+impl utoipa::Modify for Accounts {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        for (name, scheme, description) in [
+            (
+                "password",
+                HttpAuthScheme::Basic,
+                "Name and secret of an account",
+            ),
+            (
+                "token",
+                HttpAuthScheme::Bearer,
+                "A token that names an account",
+            ),
+        ] {
+            let scheme = HttpBuilder::new()
+                .scheme(scheme)
+                .description(Some(description));
+            components.add_security_scheme(name, SecurityScheme::Http(scheme.build()));
+        }
+    }
+}
+
+/// The routes and the document that describes them.
+pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(messages::send, messages::list))
+        .routes(routes!(messages::send_batch))
+        .routes(routes!(messages::recall))
+        .routes(routes!(messages::reschedule))
+        .routes(routes!(messages::deliver))
+        .routes(routes!(deliveries::receive))
+        .routes(routes!(deliveries::ack))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(deliveries::hide))
+        .routes(routes!(deliveries::bury))
+        .routes(routes!(timers::set, timers::show, timers::cancel))
+        .routes(routes!(topics::create, topics::list))
+        .routes(routes!(topics::show, topics::delete))
+        .routes(routes!(topics::histogram))
+        .routes(routes!(topics::groups))
+        .routes(routes!(groups::create, groups::list))
+        .routes(routes!(groups::show, groups::delete))
+        .routes(routes!(groups::show_pair))
+        .routes(routes!(groups::reset))
+        .routes(routes!(letters::list))
+        .routes(routes!(letters::replay))
+        .routes(routes!(letters::purge))
+        .routes(routes!(health::show_broker))
+        .routes(routes!(health::connections))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(figures::show_figures))
+        .split_for_parts()
+}
+
+/// The OpenAPI 3.1 document of the whole API.
+pub fn openapi_document() -> utoipa::openapi::OpenApi {
+    routes().1
+}
+
+/// A handler that answers the document.
+pub(super) fn serve(
+    document: &utoipa::openapi::OpenApi,
+) -> impl Fn() -> std::future::Ready<Response> + Clone + Send + Sync + 'static {
+    let text = document
+        .to_pretty_json()
+        .expect("the document is made of texts and maps, which are always JSON");
+    let text = axum::body::Bytes::from(text);
+    move || {
+        let headers = [(CONTENT_TYPE, "application/json")];
+        std::future::ready((headers, text.clone()).into_response())
+    }
+}

@@ -1,0 +1,122 @@
+//! Says in the API's words what the broker refused.
+
+use broker::{Error, Refusal};
+
+use super::problem::{Problem, ProblemKind};
+
+/// How long to wait before trying again when the broker is away or full of receivers, in s.
+const RETRY_AFTER_S: u32 = 1;
+/// How long to wait when there is no room, in s.
+const ROOM_RETRY_AFTER_S: u32 = 30;
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            Error::Refused(refusal) => of_refusal(refusal, detail),
+            Error::TooManyPollers { .. } => {
+                Self::new(ProblemKind::TooManyPollers, detail).retry_after(RETRY_AFTER_S)
+            }
+            // Failed and Stopped, and whatever ends the broker one day.
+            _ => Self::new(ProblemKind::Unavailable, detail).retry_after(RETRY_AFTER_S),
+        }
+    }
+}
+
+fn of_refusal(refusal: Refusal, detail: String) -> Problem {
+    match refusal {
+        Refusal::TopicNotFound { topic } => {
+            let hint = format!("{detail}; create it with POST /v1/topics");
+            Problem::new(ProblemKind::TopicNotFound, hint).with("topic", topic)
+        }
+        Refusal::GroupNotFound { group } => {
+            Problem::new(ProblemKind::GroupNotFound, detail).with("group", group)
+        }
+        Refusal::Exists { .. } => Problem::new(ProblemKind::Exists, detail),
+        Refusal::WrongKind { .. } => Problem::new(ProblemKind::WrongTopicKind, detail),
+        Refusal::OverLimit {
+            field,
+            found,
+            limit,
+        } => {
+            let problem = Problem::new(ProblemKind::OverLimit, detail)
+                .with("found", found)
+                .with("limit", limit);
+            match pointer_of(field) {
+                Some(pointer) => problem.with("pointer", pointer),
+                None => problem,
+            }
+        }
+        Refusal::Invalid { field, .. } => match pointer_of(field) {
+            Some(pointer) => Problem::invalid(pointer, detail),
+            None => Problem::new(ProblemKind::Invalid, detail),
+        },
+        Refusal::QuotaReached { .. } => {
+            Problem::new(ProblemKind::QuotaReached, detail).retry_after(ROOM_RETRY_AFTER_S)
+        }
+        Refusal::DiskReserve { .. } => {
+            Problem::new(ProblemKind::DiskFull, detail).retry_after(ROOM_RETRY_AFTER_S)
+        }
+        Refusal::Handle(_) => Problem::new(ProblemKind::MessageNotFound, detail),
+        Refusal::MessageNotFound => message_not_found(detail),
+        Refusal::Expired => Problem::new(ProblemKind::ReceiptExpired, detail),
+        _ => {
+            let shown =
+                "the request failed on our side; the log has the cause under its X-Request-Id";
+            Problem::new(ProblemKind::Internal, shown).cause(detail)
+        }
+    }
+}
+
+/// Where in a request the broker's name of a field stands, for fields that have one place.
+fn pointer_of(field: &str) -> Option<&'static str> {
+    Some(match field {
+        "topic name" | "consumer group name" => "/name",
+        "queues" => "/queues",
+        "attempts_max" => "/attempts_max",
+        "backoff_ms" => "/backoff",
+        "body" => "/body",
+        "message_id" => "/message_id",
+        "tag" => "/tag",
+        "message_group" => "/message_group",
+        "keys" | "key" => "/keys",
+        "properties" | "properties in bytes" => "/properties",
+        "messages_max" => "/max",
+        "invisible duration in ms" => "/invisible_for",
+        "tags of the filter" => "/tags",
+        _ => return None,
+    })
+}
+
+/// A message that is not there.
+pub(super) fn message_not_found(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::MessageNotFound, detail).with("outcome", "unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_told_with_its_numbers_and_its_place() {
+        let refusal = Refusal::OverLimit {
+            field: "tag",
+            found: 200,
+            limit: 128,
+        };
+        let body = Problem::from(Error::Refused(refusal)).to_json();
+        assert_eq!(body["type"], "/problems/over_limit");
+        assert_eq!((&body["found"], &body["limit"]), (&200.into(), &128.into()));
+        assert_eq!(body["pointer"], "/tag");
+        assert_eq!(body["detail"], "tag is 200; the most allowed is 128");
+    }
+
+    #[test]
+    fn a_broker_that_is_away_asks_for_patience_and_a_defect_stays_inside() {
+        let problem = Problem::from(Error::Stopped);
+        assert_eq!(problem.kind(), ProblemKind::Unavailable);
+        let problem = Problem::from(Error::Refused(Refusal::TransactionNotFound));
+        assert_eq!(problem.kind(), ProblemKind::Internal);
+        assert!(!problem.to_json().to_string().contains("transaction"));
+    }
+}

@@ -1,0 +1,10 @@
+//! Checks the JSON API through its router: every route, every error, the document, the examples, and a real port.
+
+mod docs;
+mod envelope;
+mod operators;
+mod port;
+mod rig;
+mod senders;
+
+use self::rig::{Api, Call, START_MS};

@@ -1,0 +1,437 @@
+//! Checks what producers and consumers do: send, receive, settle, recall, move, and keyed timers.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Api, Call};
+
+const MESSAGES: &str = "/v1/topics/orders/messages";
+
+async fn send(api: &Api, body: Value) -> Value {
+    let reply = api.post(MESSAGES, body).await;
+    assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.text);
+    reply.json()
+}
+
+async fn settle(api: &Api, what: &str, body: Value) -> super::rig::Reply {
+    api.post(&format!("/v1/topics/orders/groups/closer/{what}"), body)
+        .await
+}
+
+#[tokio::test]
+async fn a_message_goes_out_at_its_time_and_is_acknowledged() {
+    let api = Api::with_topic().await;
+    let body = json!({
+        "body": "close order 42", "tag": "close", "keys": ["order-42"],
+        "properties": { "shop": "7" }, "after": "30s",
+    });
+    let sent = send(&api, body).await;
+    assert_eq!(sent["due_at"], Api::instant(30));
+    assert_eq!(sent["repeated"], false);
+    let delivered = api.receive(10).await;
+    assert!(api.passed_ms() >= 30_000);
+    let [delivery] = &delivered[..] else {
+        panic!("one delivery: {delivered:?}")
+    };
+    assert_eq!(delivery["attempt"], 1);
+    let message = &delivery["message"];
+    assert_eq!(message["body"], "close order 42");
+    assert_eq!(message["state"], "due");
+    assert_eq!(message["message_id"], sent["message_id"]);
+    assert_eq!(message["handle"], sent["handle"]);
+    assert_eq!(message["properties"], json!({ "shop": "7" }));
+    let receipt = &delivery["receipt"];
+    let done = settle(&api, "ack", json!({ "receipts": [receipt] }))
+        .await
+        .ok();
+    assert_eq!(
+        done["items"],
+        json!([{ "receipt": receipt, "outcome": "acknowledged" }])
+    );
+    let nothing = settle(&api, "receive", json!({})).await.ok();
+    assert_eq!(nothing["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_due_time_is_said_in_one_of_four_ways() {
+    let api = Api::with_topic().await;
+    let due = |sent: Value| sent["due_at"].clone();
+    assert_eq!(
+        due(send(&api, json!({ "after": "2h" })).await),
+        Api::instant(7_200)
+    );
+    assert_eq!(
+        due(send(&api, json!({ "at": Api::instant(90) })).await),
+        Api::instant(90)
+    );
+    assert_eq!(
+        due(send(&api, json!({ "at": "2026-11-24T11:00:00+01:00" })).await),
+        Api::instant(3_600)
+    );
+    assert_eq!(
+        due(send(&api, json!({ "level": 3 })).await),
+        Api::instant(10)
+    );
+    let past = due(send(&api, json!({ "at": Api::instant(-90) })).await);
+    assert!(past.as_str().unwrap() >= Api::instant(0).as_str());
+    for (body, pointer) in [
+        (json!({ "after": "1s", "at": Api::instant(1) }), "/after"),
+        (json!({ "level": 1, "at": Api::instant(1) }), "/level"),
+        (json!({ "after": "soon" }), "/after"),
+        (json!({ "at": "2026-11-24" }), "/at"),
+        (json!({ "after": 5 }), "/after"),
+        (
+            json!({ "body": "a", "body_base64": "YQ==" }),
+            "/body_base64",
+        ),
+        (json!({ "body_base64": "???" }), "/body_base64"),
+        (json!({ "properties": { "a": 1 } }), "/properties/a"),
+        (json!({ "message_id": "" }), ""),
+    ] {
+        let problem = api.post(MESSAGES, body.clone()).await.problem("invalid");
+        let told = problem["pointer"].as_str().unwrap_or_default();
+        assert_eq!(told, pointer, "{body}: {problem}");
+    }
+    let problem = api
+        .post(MESSAGES, json!({ "after": "40000d" }))
+        .await
+        .problem("over_limit");
+    assert!(problem["limit"].as_u64().unwrap() < problem["found"].as_u64().unwrap());
+}
+
+#[tokio::test]
+async fn a_message_of_the_wrong_kind_or_to_nowhere_is_refused() {
+    let api = Api::start();
+    let problem = api
+        .post("/v1/topics/nowhere/messages", json!({}))
+        .await
+        .problem("topic_not_found");
+    assert_eq!(problem["topic"], "nowhere");
+    api.post("/v1/topics", json!({ "name": "lines", "kind": "fifo" }))
+        .await
+        .ok();
+    let reply = api
+        .post("/v1/topics/lines/messages", json!({ "after": "1s" }))
+        .await;
+    reply.problem("wrong_topic_kind");
+    let grouped = json!({ "after": "1s", "message_group": "g" });
+    api.post("/v1/topics/lines/messages", grouped).await.ok();
+    let small = json!({ "name": "small", "kind": "delay", "quota_bytes": 10 });
+    api.post("/v1/topics", small).await.ok();
+    api.post("/v1/topics/small/messages", json!({ "body": "0123456789" }))
+        .await
+        .ok();
+    let reply = api.post("/v1/topics/small/messages", json!({})).await;
+    reply.problem("quota_reached");
+    assert_eq!(reply.status, StatusCode::INSUFFICIENT_STORAGE);
+    let long = json!({ "tag": "x".repeat(129) });
+    let problem = api
+        .post("/v1/topics/small/messages", long)
+        .await
+        .problem("over_limit");
+    assert_eq!(
+        (&problem["pointer"], &problem["limit"]),
+        (&json!("/tag"), &json!(128))
+    );
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_come_back_as_base64_and_a_repeated_send_is_one() {
+    let api = Api::with_topic().await;
+    let body = json!({ "body_base64": "/wA=", "message_id": "m-1" });
+    let first = send(&api, body.clone()).await;
+    let again = send(&api, body).await;
+    assert_eq!(
+        (&first["message_id"], &again["repeated"]),
+        (&json!("m-1"), &json!(true))
+    );
+    assert_eq!(first["handle"], again["handle"]);
+    let delivered = api.receive(10).await;
+    assert_eq!(delivered.len(), 1);
+    assert_eq!(delivered[0]["message"]["body_base64"], "/wA=");
+    assert!(delivered[0]["message"].get("body").is_none());
+}
+
+#[tokio::test]
+async fn a_batch_tells_what_became_of_each_message() {
+    let api = Api::with_topic().await;
+    let messages = json!([{ "body": "a" }, { "body": "b", "after": "1s", "at": Api::instant(1) }, { "tag": "x".repeat(129) }, { "message_id": "d" }]);
+    let reply = api
+        .post("/v1/topics/orders/batches", json!({ "messages": messages }))
+        .await
+        .ok();
+    let items = reply["items"].as_array().unwrap();
+    assert!(items[0]["sent"]["handle"].is_string() && items[0].get("problem").is_none());
+    assert_eq!(items[1]["problem"]["pointer"], "/messages/1/after");
+    assert_eq!(items[2]["problem"]["type"], "/problems/over_limit");
+    assert_eq!(items[2]["problem"]["pointer"], "/messages/2/tag");
+    assert_eq!(items[3]["sent"]["message_id"], "d");
+    assert_eq!(api.receive(10).await.len(), 2);
+    let none = api
+        .post("/v1/topics/orders/batches", json!({ "messages": [] }))
+        .await;
+    assert_eq!(none.problem("invalid")["pointer"], "/messages");
+    let bad = json!({ "messages": [{}, { "after": 1 }] });
+    let problem = api
+        .post("/v1/topics/orders/batches", bad)
+        .await
+        .problem("invalid");
+    assert_eq!(problem["pointer"], "/messages/1/after");
+}
+
+#[tokio::test]
+async fn a_delivery_is_handed_back_hidden_or_buried() {
+    let api = Api::with_topic().await;
+    send(&api, json!({ "body": "a" })).await;
+    let first = api.receive(1).await.remove(0);
+    let hidden = json!({ "receipt": first["receipt"], "invisible_for": "10m" });
+    assert_eq!(settle(&api, "hide", hidden).await.ok()["outcome"], "hidden");
+    let back = json!({ "receipt": first["receipt"], "after": "5s" });
+    assert_eq!(
+        settle(&api, "retry", back.clone()).await.ok()["outcome"],
+        "handed_back"
+    );
+    settle(&api, "retry", back).await.problem("receipt_expired");
+    let second = api.receive(1).await.remove(0);
+    assert_eq!(second["attempt"], 2);
+    let late = json!({ "receipts": [first["receipt"], second["receipt"]] });
+    let acked = settle(&api, "ack", late).await.ok();
+    assert_eq!(acked["items"][0]["outcome"], "expired");
+    assert_eq!(acked["items"][1]["outcome"], "acknowledged");
+    send(&api, json!({ "body": "b" })).await;
+    let third = api.receive(1).await.remove(0);
+    let bury = json!({ "receipt": third["receipt"] });
+    assert_eq!(
+        settle(&api, "bury", bury.clone()).await.ok()["outcome"],
+        "buried"
+    );
+    settle(&api, "bury", bury).await.problem("receipt_expired");
+}
+
+#[tokio::test]
+async fn a_receipt_is_good_for_its_own_topic_and_group_only() {
+    let api = Api::with_topic().await;
+    send(&api, json!({})).await;
+    let delivery = api.receive(1).await.remove(0);
+    api.post("/v1/groups", json!({ "name": "spy" })).await.ok();
+    for what in ["retry", "hide", "bury"] {
+        let mut body = json!({ "receipt": delivery["receipt"] });
+        if what == "hide" {
+            body["invisible_for"] = json!("1s");
+        }
+        let path = format!("/v1/topics/orders/groups/spy/{what}");
+        let problem = api.post(&path, body).await.problem("invalid");
+        assert_eq!(problem["pointer"], "/receipt");
+    }
+    let body = json!({ "receipts": [delivery["receipt"], "rubbish"] });
+    let problem = settle(&api, "ack", body).await.problem("invalid");
+    assert_eq!(problem["pointer"], "/receipts/1");
+    let unknown = api
+        .post(
+            "/v1/topics/orders/groups/nobody/ack",
+            json!({ "receipts": ["a"] }),
+        )
+        .await;
+    unknown.problem("group_not_found");
+    let none = settle(&api, "ack", json!({ "receipts": [] }))
+        .await
+        .problem("invalid");
+    assert_eq!(none["pointer"], "/receipts");
+}
+
+#[tokio::test]
+async fn a_receive_keeps_to_its_limits_and_its_filter() {
+    let api = Api::with_topic().await;
+    for (body, pointer) in [
+        (json!({ "max": 0 }), "/max"),
+        (json!({ "max": 257 }), "/max"),
+        (json!({ "wait_for": "61s" }), "/wait_for"),
+        (json!({ "invisible_for": "13h" }), "/invisible_for"),
+    ] {
+        let reply = settle(&api, "receive", body).await;
+        assert_eq!(reply.json()["pointer"], pointer, "{}", reply.text);
+        assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let bare = Call::new(Method::POST, "/v1/topics/orders/groups/closer/receive");
+    assert_eq!(api.call(bare).await.ok()["items"], json!([]));
+    send(&api, json!({ "body": "a", "tag": "red" })).await;
+    send(&api, json!({ "body": "b", "tag": "blue" })).await;
+    let body = json!({ "max": 5, "wait_for": "10s", "tags": ["blue", "green"] });
+    let reply = api.moving(settle(&api, "receive", body)).await.ok();
+    assert_eq!(reply["items"].as_array().unwrap().len(), 1);
+    assert_eq!(reply["items"][0]["message"]["body"], "b");
+}
+
+#[tokio::test]
+async fn a_recall_tells_the_truth_by_handle_and_by_id() {
+    let api = Api::with_topic().await;
+    let sent = send(&api, json!({ "after": "10s" })).await;
+    let by_handle = format!("{MESSAGES}/{}", sent["handle"].as_str().unwrap());
+    assert_eq!(api.delete(&by_handle).await.ok()["outcome"], "cancelled");
+    // A handle names the message even when it is gone; an id does not.
+    assert_eq!(api.delete(&by_handle).await.ok()["outcome"], "cancelled");
+    let by_id = format!("{MESSAGES}/{}", sent["message_id"].as_str().unwrap());
+    assert_eq!(
+        api.delete(&by_id).await.problem("message_not_found")["outcome"],
+        "unknown"
+    );
+    send(&api, json!({ "after": "10s", "message_id": "m/1" })).await;
+    assert_eq!(
+        api.delete(&format!("{MESSAGES}/m%2F1")).await.ok()["outcome"],
+        "cancelled"
+    );
+    let due = send(&api, json!({ "message_id": "now" })).await;
+    api.clock.advance(100);
+    let reply = api.delete(&format!("{MESSAGES}/now")).await;
+    let problem = reply.problem("too_late");
+    assert_eq!(
+        (&problem["outcome"], &problem["due_at"]),
+        (&json!("too_late"), &due["due_at"])
+    );
+    let nowhere = api.delete("/v1/topics/nowhere/messages/m").await;
+    nowhere.problem("topic_not_found");
+    api.post("/v1/topics", json!({ "name": "other" }))
+        .await
+        .ok();
+    let elsewhere = format!(
+        "/v1/topics/other/messages/{}",
+        sent["handle"].as_str().unwrap()
+    );
+    api.delete(&elsewhere).await.problem("message_not_found");
+}
+
+#[tokio::test]
+async fn a_message_is_moved_and_delivered_now() {
+    let api = Api::with_topic().await;
+    let sent = send(&api, json!({ "body": "a", "after": "1h" })).await;
+    let id = sent["message_id"].as_str().unwrap();
+    let path = format!("{MESSAGES}/{id}/due");
+    let moved = api.put(&path, json!({ "after": "2h" })).await.ok();
+    assert_eq!(moved["due_at"], Api::instant(7_200));
+    assert_eq!(moved["message_id"], sent["message_id"]);
+    let by_handle = format!("{MESSAGES}/{}/due", sent["handle"].as_str().unwrap());
+    let moved = api
+        .put(&by_handle, json!({ "at": Api::instant(10_800) }))
+        .await
+        .ok();
+    assert_eq!(moved["due_at"], Api::instant(10_800));
+    assert_eq!(moved["message_id"], sent["message_id"]);
+    assert_eq!(
+        api.put(&path, json!({})).await.problem("invalid")["pointer"],
+        ""
+    );
+    let deliver = format!("{MESSAGES}/{id}/deliver");
+    let call = || api.call(Call::new(Method::POST, &deliver));
+    let delivered = call().await.ok();
+    assert!(delivered["due_at"].as_str().unwrap() < Api::instant(1).as_str());
+    api.clock.advance(100);
+    call().await.problem("too_late");
+    api.put(&path, json!({ "after": "1h" }))
+        .await
+        .problem("too_late");
+    assert_eq!(api.receive(5).await.len(), 1);
+    let unknown = format!("{MESSAGES}/nothing/deliver");
+    api.call(Call::new(Method::POST, &unknown))
+        .await
+        .problem("message_not_found");
+}
+
+#[tokio::test]
+async fn an_id_that_several_messages_have_is_not_guessed_at() {
+    let api = Api::with_topic().await;
+    send(&api, json!({ "message_id": "twice", "after": "1h" })).await;
+    // Behind the window in which a repeated send is recognised.
+    api.clock.advance(121_000);
+    send(&api, json!({ "message_id": "twice", "after": "1h" })).await;
+    api.delete(&format!("{MESSAGES}/twice"))
+        .await
+        .problem("ambiguous");
+}
+
+#[tokio::test]
+async fn a_timer_is_set_moved_shown_and_cancelled() {
+    let api = Api::with_topic().await;
+    let path = "/v1/timers/orders/order%2F42";
+    api.get(path).await.problem("message_not_found");
+    let made = api
+        .put(path, json!({ "after": "30m", "body": "close", "tag": "t" }))
+        .await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    assert_eq!(made.json()["outcome"], "created");
+    assert_eq!(made.json()["due_at"], Api::instant(1_800));
+    let moved = api.put(path, json!({ "at": Api::instant(60) })).await;
+    assert_eq!(moved.status, StatusCode::OK);
+    assert_eq!(moved.json()["outcome"], "moved");
+    let shown = api.get(path).await.ok();
+    assert_eq!(
+        (&shown["state"], &shown["due_at"]),
+        (&json!("waiting"), &json!(Api::instant(60)))
+    );
+    assert_eq!(shown["message"]["body"], "close");
+    assert_eq!(shown["message"]["keys"], json!(["order/42"]));
+    assert_eq!(
+        shown["message"]["properties"],
+        json!({ "TIMER_KEY": "order/42" })
+    );
+    api.put(path, json!({ "after": "20s", "body": "close now" }))
+        .await
+        .ok();
+    assert_eq!(api.delete(path).await.ok()["outcome"], "cancelled");
+    assert_eq!(
+        api.delete(path).await.problem("message_not_found")["outcome"],
+        "unknown"
+    );
+    api.put(path, json!({ "after": "20s", "body": "again" }))
+        .await
+        .ok();
+    let delivered = api.receive(5).await;
+    assert_eq!(delivered[0]["message"]["body"], "again");
+    let problem = api.delete(path).await.problem("too_late");
+    assert_eq!(problem["outcome"], "too_late");
+    assert_eq!(api.get(path).await.ok()["state"], "due");
+}
+
+#[tokio::test]
+async fn a_timer_that_is_not_allowed_is_refused() {
+    let api = Api::with_topic().await;
+    let path = "/v1/timers/orders/k";
+    assert_eq!(
+        api.put(path, json!({})).await.problem("invalid")["pointer"],
+        ""
+    );
+    let problem = api
+        .put(path, json!({ "after": "1s", "tag": "t" }))
+        .await
+        .problem("invalid");
+    assert_eq!(problem["pointer"], "/body");
+    let long = format!("/v1/timers/orders/{}", "k".repeat(256));
+    let problem = api
+        .put(&long, json!({ "after": "1s" }))
+        .await
+        .problem("invalid");
+    assert_eq!(problem["parameter"], "key");
+    let nowhere = api
+        .put("/v1/timers/nowhere/k", json!({ "after": "1s" }))
+        .await;
+    nowhere.problem("topic_not_found");
+    api.post("/v1/topics", json!({ "name": "bare", "indexed": false }))
+        .await
+        .ok();
+    let bare = api.put("/v1/timers/bare/k", json!({ "after": "1s" })).await;
+    bare.problem("invalid");
+    api.post("/v1/topics", json!({ "name": "lines", "kind": "fifo" }))
+        .await
+        .ok();
+    let set = |body| api.put("/v1/timers/lines/k", body);
+    set(json!({ "after": "1s" }))
+        .await
+        .problem("wrong_topic_kind");
+    let grouped = json!({ "after": "1h", "message_group": "g", "body": "a" });
+    assert_eq!(set(grouped).await.status, StatusCode::CREATED);
+    let moved = json!({ "after": "2h", "message_group": "g" });
+    assert_eq!(set(moved).await.ok()["outcome"], "moved");
+    assert_eq!(
+        api.get("/v1/timers/lines/k").await.ok()["message"]["body"],
+        "a"
+    );
+}

@@ -1,0 +1,216 @@
+//! Defines how the API writes instants and durations, and which clock they are on.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use broker::clock::Clock;
+use jiff::Timestamp;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+
+/// An instant of the wall clock, in ms since the Unix epoch; written as `2026-11-24T09:00:00.000Z`.
+///
+/// Read with any offset from UTC; digits beyond the millisecond are cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instant(pub(crate) i64);
+
+impl fmt::Display for Instant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Timestamp::from_millisecond(self.0) {
+            Ok(timestamp) => write!(formatter, "{timestamp:.3}"),
+            // Outside the years -9999 to 9999: the end of time, for a bound that is none.
+            Err(_) => write!(formatter, "{:.3}", Timestamp::MAX),
+        }
+    }
+}
+
+impl FromStr for Instant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let timestamp: Timestamp = text.parse().map_err(|_| {
+            let shown: String = text.chars().take(64).collect();
+            format!("`{shown}` is not an instant as in RFC 3339, such as 2026-11-24T09:00:00.000Z")
+        })?;
+        Ok(Self(timestamp.as_millisecond()))
+    }
+}
+
+/// A span of time, read as a whole number with a unit: `500ms`, `30s`, `10m`, `2h`, `3d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span {
+    /// How long, in ms.
+    pub(crate) ms: u64,
+}
+
+impl Span {
+    /// The same for the broker.
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_millis(self.ms)
+    }
+}
+
+/// Units of spans, the longest first, with their length in ms.
+const UNITS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+impl fmt::Display for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, unit_ms): &&(&str, u64)| self.ms > 0 && self.ms.is_multiple_of(*unit_ms);
+        match UNITS.iter().find(fits) {
+            Some((unit, unit_ms)) => write!(formatter, "{}{unit}", self.ms / unit_ms),
+            None => formatter.write_str("0s"),
+        }
+    }
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit_ms = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .map(|(_, unit_ms)| *unit_ms);
+        number
+            .parse::<u64>()
+            .ok()
+            .zip(unit_ms)
+            .and_then(|(number, unit_ms)| number.checked_mul(unit_ms))
+            .map(|ms| Self { ms })
+            .ok_or_else(|| {
+                let shown: String = text.chars().take(64).collect();
+                format!("`{shown}` is not a duration, such as 500ms, 30s, 10m, 2h or 3d")
+            })
+    }
+}
+
+/// Reads and writes a type as the text that `Display` and `FromStr` agree on.
+macro_rules! as_text {
+    ($($name:ident: $expecting:literal;)*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        formatter.write_str($expecting)
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Text)
+            }
+        }
+    )*};
+}
+
+as_text! {
+    Instant: "an instant as in RFC 3339";
+    Span: "a duration such as 30s, 10m, 2h or 3d";
+}
+
+/// What the two clocks show at one moment: the broker's own, which never goes back, and the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clocks {
+    /// The engine clock, in ms.
+    pub(crate) now_ms: u64,
+    /// How far it is ahead of the wall clock, in ms.
+    ahead_ms: u64,
+}
+
+impl Clocks {
+    /// Looks at both.
+    pub(crate) fn read(clock: &dyn Clock) -> Self {
+        let now_ms = clock.now_ms();
+        let ahead_ms = clock.at_wall_ms(now_ms).saturating_sub(now_ms);
+        Self { now_ms, ahead_ms }
+    }
+
+    /// The instant of the wall clock at an instant of the engine clock.
+    pub(crate) fn wall(self, engine_ms: u64) -> Instant {
+        let ms = engine_ms.saturating_sub(self.ahead_ms);
+        Instant(i64::try_from(ms).unwrap_or(i64::MAX))
+    }
+
+    /// The instant of the engine clock at an instant of the wall clock; before 1970 counts as 1970.
+    pub(crate) fn engine(self, Instant(wall_ms): Instant) -> u64 {
+        u64::try_from(wall_ms)
+            .unwrap_or(0)
+            .saturating_add(self.ahead_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_written_with_milliseconds_and_read_with_any_offset() {
+        assert_eq!(Instant(0).to_string(), "1970-01-01T00:00:00.000Z");
+        let written = Instant(1_795_510_800_123).to_string();
+        assert_eq!(written.parse(), Ok(Instant(1_795_510_800_123)));
+        assert_eq!("1970-01-01T02:00:00.0019+02:00".parse(), Ok(Instant(1)));
+        for text in ["", "tomorrow", "1970-01-01", "5"] {
+            assert!(text.parse::<Instant>().is_err(), "{text}");
+        }
+        assert!(Instant(i64::MAX).to_string().starts_with("9999-12-"));
+    }
+
+    #[test]
+    fn spans_are_read_and_written_in_their_largest_whole_unit() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("10m", 600_000),
+            ("2h", 7_200_000),
+            ("3d", 259_200_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Span { ms }), "{text}");
+            assert_eq!(Span { ms }.to_string(), text);
+        }
+        assert_eq!("0s".parse(), Ok(Span { ms: 0 }));
+        assert_eq!(Span { ms: 0 }.to_string(), "0s");
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5h",
+            "1 h",
+            "99999999999999999999s",
+            "300000000000d",
+            "1w",
+        ] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_difference_of_the_clocks_is_taken_out_of_what_is_shown() {
+        let clocks = Clocks {
+            now_ms: 5_000,
+            ahead_ms: 30,
+        };
+        assert_eq!(clocks.engine(Instant(1_000)), 1_030);
+        assert_eq!(clocks.wall(1_030), Instant(1_000));
+        assert_eq!(clocks.engine(Instant(-5)), 30);
+    }
+}

@@ -1,0 +1,345 @@
+//! Provides topics over HTTP: create, describe, list, delete, and the histogram of the future.
+
+use axum::Json;
+use axum::extract::State;
+use broker::{Bucket, TopicKind, TopicSpec, TopicStats};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::ApiState;
+use super::auth::Known;
+use super::extract::{
+    Created, Names, Page, StrictJson, StrictQuery, page_limit, page_of_names, segment,
+};
+use super::groups::PairBody;
+use super::problem::{Problem, Problems};
+use super::time::{Instant, Span};
+
+/// Spans of a histogram if the caller does not say.
+const STEPS_DEFAULT: usize = 24;
+/// Most spans of a histogram.
+const STEPS_MAX: usize = 512;
+
+/// What a topic holds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = TopicKind)]
+pub(super) enum KindBody {
+    /// Messages delivered at once.
+    Normal,
+    /// Messages with a message group, delivered in order within it.
+    Fifo,
+    /// Messages with a due time.
+    #[default]
+    Delay,
+    /// Messages that become visible when a transaction commits.
+    Transaction,
+    /// Any of these.
+    Mixed,
+}
+
+impl From<KindBody> for TopicKind {
+    fn from(kind: KindBody) -> Self {
+        match kind {
+            KindBody::Normal => Self::Normal,
+            KindBody::Fifo => Self::Fifo,
+            KindBody::Delay => Self::Delay,
+            KindBody::Transaction => Self::Transaction,
+            KindBody::Mixed => Self::Mixed,
+        }
+    }
+}
+
+impl From<TopicKind> for KindBody {
+    fn from(kind: TopicKind) -> Self {
+        match kind {
+            TopicKind::Normal => Self::Normal,
+            TopicKind::Fifo => Self::Fifo,
+            TopicKind::Delay => Self::Delay,
+            TopicKind::Transaction => Self::Transaction,
+            TopicKind::Mixed => Self::Mixed,
+        }
+    }
+}
+
+/// A topic to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewTopic)]
+pub(super) struct NewTopicBody {
+    /// Its name: letters, digits and `_ - % | .`.
+    #[schema(example = "orders", max_length = 127)]
+    name: String,
+    /// What it holds.
+    #[serde(default)]
+    #[schema(default = "delay")]
+    kind: KindBody,
+    /// Number of message queues: how many consumers can read in order side by side.
+    #[serde(default = "one")]
+    #[schema(default = 1, minimum = 1, maximum = 1024)]
+    queues: u16,
+    /// Whether messages are found by key and by an id their producer chose; keyed timers need it.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    indexed: bool,
+    /// Bytes the topic may hold, retained messages included; no bound if absent.
+    quota_bytes: Option<u64>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A topic.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Topic)]
+pub(super) struct TopicBody {
+    /// Its name.
+    name: String,
+    /// What it holds.
+    kind: KindBody,
+    /// Number of message queues.
+    queues: u16,
+    /// Whether messages are found by key and by an id their producer chose.
+    indexed: bool,
+    /// Bytes it may hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota_bytes: Option<u64>,
+    /// Messages whose due time is still ahead, to within a minute for the next hours.
+    waiting: u64,
+    /// Messages on disk, waiting ones and retained ones.
+    messages: u64,
+    /// Bytes they take.
+    bytes: u64,
+}
+
+impl From<TopicStats> for TopicBody {
+    fn from(stats: TopicStats) -> Self {
+        Self {
+            name: stats.spec.name,
+            kind: stats.spec.kind.into(),
+            queues: stats.spec.queues,
+            indexed: stats.spec.indexed,
+            quota_bytes: stats.spec.quota_bytes,
+            waiting: stats.waiting,
+            messages: stats.messages,
+            bytes: stats.bytes,
+        }
+    }
+}
+
+/// A page of a list of names.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// Where to go on, from `next_cursor` of the page before.
+    pub(super) cursor: Option<String>,
+    /// Most rows on the page, 1 to 200; 50 if absent.
+    pub(super) limit: Option<usize>,
+}
+
+/// How to cut the future up.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistogramQuery {
+    /// Length of a span; `1h` if absent.
+    #[param(value_type = Option<String>, example = "1h")]
+    step: Option<Span>,
+    /// Number of spans, 1 to 512; 24 if absent. The last one holds everything behind the ones before.
+    steps: Option<usize>,
+}
+
+/// Messages due within a span of time.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Bucket)]
+pub(super) struct BucketBody {
+    /// Where the span begins.
+    #[schema(value_type = String, format = DateTime)]
+    from: Instant,
+    /// Where it ends; missing for the last one, which has no end.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Instant>,
+    /// Messages due in it.
+    messages: u64,
+}
+
+/// Messages of a topic by when they are due.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Histogram)]
+pub(super) struct HistogramBody {
+    /// The spans, one behind the other.
+    buckets: Vec<BucketBody>,
+}
+
+/// Creates a topic, or confirms that it exists with the same settings.
+#[utoipa::path(
+    post,
+    path = "/v1/topics",
+    tag = "topics",
+    request_body = NewTopicBody,
+    responses((status = 201, description = "The topic is there", body = TopicBody), Problems)
+)]
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    known: Known,
+    StrictJson(body): StrictJson<NewTopicBody>,
+) -> Result<Created<TopicBody>, Problem> {
+    known.administer()?;
+    let spec = TopicSpec {
+        name: body.name.clone(),
+        kind: body.kind.into(),
+        queues: body.queues,
+        indexed: body.indexed,
+        quota_bytes: body.quota_bytes,
+    };
+    state.broker().create_topic(spec).await?;
+    let figures = state.broker().topic_stats(&body.name).await?;
+    Ok(Created {
+        location: format!("/v1/topics/{}", segment(&body.name)),
+        value: figures.into(),
+    })
+}
+
+/// Lists the topics by name.
+#[utoipa::path(
+    get,
+    path = "/v1/topics",
+    tag = "topics",
+    params(PageQuery),
+    responses((status = 200, description = "A page of topics", body = Page<TopicBody>), Problems)
+)]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    known: Known,
+    StrictQuery(query): StrictQuery<PageQuery>,
+) -> Result<Json<Page<TopicBody>>, Problem> {
+    known.administer()?;
+    let limit = page_limit(query.limit)?;
+    let names = state.broker().topics().await?;
+    let page = page_of_names(names, query.cursor.as_deref(), limit);
+    let mut items = Vec::with_capacity(page.items.len());
+    for name in &page.items {
+        // One that was deleted since the names were read is left out.
+        if let Ok(stats) = state.broker().topic_stats(name).await {
+            items.push(stats.into());
+        }
+    }
+    Ok(Json(Page {
+        items,
+        next_cursor: page.next_cursor,
+    }))
+}
+
+/// Describes a topic.
+#[utoipa::path(
+    get,
+    path = "/v1/topics/{topic}",
+    tag = "topics",
+    params(("topic" = String, Path, description = "The topic")),
+    responses((status = 200, description = "The topic", body = TopicBody), Problems)
+)]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(topic): Names<String>,
+) -> Result<Json<TopicBody>, Problem> {
+    known.administer()?;
+    Ok(Json(state.broker().topic_stats(&topic).await?.into()))
+}
+
+/// Deletes a topic with its messages. They cannot be brought back.
+#[utoipa::path(
+    delete,
+    path = "/v1/topics/{topic}",
+    tag = "topics",
+    params(("topic" = String, Path, description = "The topic")),
+    responses((status = 204, description = "It is gone"), Problems)
+)]
+pub(super) async fn delete(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(topic): Names<String>,
+) -> Result<StatusCode, Problem> {
+    known.administer()?;
+    state.broker().delete_topic(&topic).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Shows how many messages of a topic are due when: the histogram of the future.
+#[utoipa::path(
+    get,
+    path = "/v1/topics/{topic}/histogram",
+    tag = "topics",
+    params(("topic" = String, Path, description = "The topic"), HistogramQuery),
+    responses((status = 200, description = "The spans, from now on", body = HistogramBody), Problems)
+)]
+pub(super) async fn histogram(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(topic): Names<String>,
+    StrictQuery(query): StrictQuery<HistogramQuery>,
+) -> Result<Json<HistogramBody>, Problem> {
+    known.administer()?;
+    let step = query.step.unwrap_or(Span { ms: 3_600_000 });
+    if step.ms == 0 {
+        return Err(Problem::parameter("step", "step must be at least 1ms"));
+    }
+    let steps = query.steps.unwrap_or(STEPS_DEFAULT);
+    if !(1..=STEPS_MAX).contains(&steps) {
+        let detail = format!("steps is {steps}; 1 to {STEPS_MAX} are allowed");
+        return Err(Problem::parameter("steps", detail));
+    }
+    let buckets = state
+        .broker()
+        .histogram(&topic, step.duration(), steps)
+        .await?;
+    let clocks = state.clocks();
+    let shown = |bucket: Bucket| BucketBody {
+        from: clocks.wall(bucket.from_ms),
+        to: (bucket.to_ms != u64::MAX).then(|| clocks.wall(bucket.to_ms)),
+        messages: bucket.messages,
+    };
+    Ok(Json(HistogramBody {
+        buckets: buckets.into_iter().map(shown).collect(),
+    }))
+}
+
+/// Shows how far each consumer group has come on a topic.
+#[utoipa::path(
+    get,
+    path = "/v1/topics/{topic}/groups",
+    tag = "topics",
+    params(("topic" = String, Path, description = "The topic"), PageQuery),
+    responses((status = 200, description = "The groups that have read of it", body = Page<PairBody>), Problems)
+)]
+pub(super) async fn groups(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(topic): Names<String>,
+    StrictQuery(query): StrictQuery<PageQuery>,
+) -> Result<Json<Page<PairBody>>, Problem> {
+    known.administer()?;
+    let limit = page_limit(query.limit)?;
+    let names = state.broker().groups_of(&topic).await?;
+    let page = page_of_names(names, query.cursor.as_deref(), limit);
+    let clocks = state.clocks();
+    let mut items = Vec::with_capacity(page.items.len());
+    for group in &page.items {
+        // One that was deleted since the names were read is left out.
+        if let Ok(figures) = state.broker().group_stats(&topic, group).await {
+            items.push(PairBody::new(&topic, &figures, clocks));
+        }
+    }
+    Ok(Json(Page {
+        items,
+        next_cursor: page.next_cursor,
+    }))
+}
