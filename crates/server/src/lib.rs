@@ -7,6 +7,4 @@ mod connections;
 pub mod http;
 
 pub use access::{Account, Action, Authenticate, Caller, Credentials, LoopbackOnly, Refused};
-/// The crate the front ends stand in front of, so that whoever starts them names the same one.
-pub use broker;
 pub use connections::{Connection, Connections, NoConnections};
