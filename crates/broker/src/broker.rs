@@ -69,7 +69,9 @@ impl Broker {
     ) -> Result<Self, OpenError> {
         let store = FjallStore::open(folder, config.store)?;
         let syncer = store.syncer();
-        let core = Core::new(Engine::open(store, config.engine)?);
+        let engine = Engine::open(store, config.engine)?;
+        clock.resume_at(engine.last_stamp_ms());
+        let core = Core::new(engine);
         let inbox = Arc::new(Inbox::new(COMMANDS_MAX));
         let (syncs, epochs) = mpsc::channel();
         let (sender, health) = watch::channel(Health::Running);

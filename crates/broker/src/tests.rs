@@ -426,3 +426,25 @@ async fn dead_letters_are_replayed_and_purged_one_by_one() {
         (again[0].handle.topic, again[0].handle.group)
     );
 }
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_between_two_runs_delays_nothing() {
+    let bench = bench().await;
+    bench.broker.send("t", message("due", 1_000)).await.unwrap();
+    bench.clock.advance(2_000);
+    // A commit, so that the store knows how far the clock has come.
+    bench
+        .broker
+        .send("t", message("later", 1_000))
+        .await
+        .unwrap();
+    bench.broker.shutdown().await;
+
+    let clock = ManualClock::new(START_MS - 3_600_000);
+    let broker = open(bench.folder.path(), &clock);
+    assert_eq!(clock.now_ms(), START_MS + 2_000);
+    let poll = broker.receive(request(10), Duration::from_secs(5));
+    assert_eq!(bodies(&moving(&clock, poll).await.unwrap()), ["due"]);
+    let sent = broker.send("t", message("now", 0)).await.unwrap();
+    assert!(sent.due_ms() <= START_MS + 7_000, "{}", sent.due_ms());
+}

@@ -329,6 +329,13 @@ impl<S: Store> Engine<S> {
         self.store
     }
 
+    /// Where the clock of an earlier run stood at its last commit, in ms; 0 for a new broker.
+    ///
+    /// A clock that begins before this would hold back what was due already.
+    pub fn last_stamp_ms(&self) -> u64 {
+        self.head.floor_ms.saturating_sub(FLOOR_AHEAD_MS)
+    }
+
     /// How the broker is set up.
     pub fn config(&self) -> &Config {
         &self.config

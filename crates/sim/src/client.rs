@@ -30,7 +30,11 @@ pub(crate) struct Held {
 /// A question that was asked.
 #[derive(Debug)]
 pub(crate) enum Question {
-    Send(u64),
+    Send {
+        number: u64,
+        now_ms: u64,
+        asked_ms: u64,
+    },
     Poll {
         reader: Reader,
         hide_ms: u64,
@@ -152,12 +156,18 @@ impl Clients {
     pub(crate) fn send(
         &mut self,
         topic: &str,
-        number: u64,
+        (number, now_ms, asked_ms): (u64, u64, u64),
         message: NewMessage,
     ) -> Command<FaultStore> {
         let (reply, receiver) = oneshot::channel();
-        self.waiting
-            .push((Question::Send(number), Pending::Sent(receiver)));
+        self.waiting.push((
+            Question::Send {
+                number,
+                now_ms,
+                asked_ms,
+            },
+            Pending::Sent(receiver),
+        ));
         Command::Send {
             lane: lane(topic),
             topic: Arc::from(topic),

@@ -2,6 +2,7 @@
 
 use broker::Error;
 use bytes::Bytes;
+use engine::limits::FLOOR_AHEAD_MS;
 use engine::{Delivered, Delivery, NewMessage, Recall, Reschedule};
 use rand::Rng;
 
@@ -42,7 +43,7 @@ impl World {
             };
             let command = self.clients.send(
                 TOPICS.get(topic).copied().unwrap_or_default(),
-                number,
+                (number, now_ms, asked_ms),
                 message,
             );
             self.push(command);
@@ -202,13 +203,31 @@ impl World {
     pub(crate) fn take_answers(&mut self, now_ms: u64) -> Result<(), Violation> {
         for (question, reaction) in self.clients.answers() {
             match (question, reaction) {
-                (Question::Send(number), Reaction::Sent(Ok(sent))) => {
+                (
+                    Question::Send {
+                        number,
+                        now_ms: begun_ms,
+                        asked_ms,
+                    },
+                    Reaction::Sent(Ok(sent)),
+                ) => {
+                    // Nothing may be written below the floor after a restart, and that is all there is to wait.
+                    let latest_ms = asked_ms + (now_ms - begun_ms) + FLOOR_AHEAD_MS + 1;
+                    if sent.due_ms() > latest_ms {
+                        let what = format!(
+                            "message {number} is due {} ms late",
+                            sent.due_ms() - asked_ms
+                        );
+                        return Err(Violation { invariant: 8, what });
+                    }
                     self.oracle.tell(Fact::Sent {
                         number,
                         handle: sent.handle,
                     })?;
                 }
-                (Question::Send(number), Reaction::Sent(Err(error))) if is_refusal(&error) => {
+                (Question::Send { number, .. }, Reaction::Sent(Err(error)))
+                    if is_refusal(&error) =>
+                {
                     self.oracle.tell(Fact::Refused { number })?;
                 }
                 (

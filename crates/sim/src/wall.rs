@@ -66,8 +66,11 @@ impl Clocks {
         self.wall_ahead_us += step_us;
     }
 
-    /// The process starts again: the engine clock begins where the wall stands.
-    pub(crate) fn restart(&mut self) {
+    /// The process starts again: the engine clock begins where the wall stands, or where it had come before.
+    pub(crate) fn restart(&mut self, last_stamp_ms: u64) {
         self.slew = Slew::new(self.reading());
+        let last_us = last_stamp_ms.saturating_mul(1_000);
+        self.slew
+            .resume_at(i64::try_from(last_us).unwrap_or(i64::MAX));
     }
 }

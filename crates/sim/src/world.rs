@@ -419,11 +419,10 @@ impl World {
         let down_us = self.rng.random_range(0..3_000_000);
         let until_us = self.clocks.boot_us() + down_us;
         self.clocks.pass_until(until_us);
-        self.clocks.restart();
         let engine = Engine::open(store, self.plan.config.clone());
-        self.core = Some(Core::new(
-            engine.or_else(|error| defect("cannot open again", error))?,
-        ));
+        let engine = engine.or_else(|error| defect("cannot open again", error))?;
+        self.clocks.restart(engine.last_stamp_ms());
+        self.core = Some(Core::new(engine));
         Ok(())
     }
 

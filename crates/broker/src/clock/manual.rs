@@ -95,6 +95,10 @@ impl Clock for ManualClock {
         self.state().listeners.push(Arc::from(moved));
     }
 
+    fn resume_at(&self, at_ms: u64) {
+        self.advance_to(at_ms);
+    }
+
     fn sleep_until(&self, until_ms: u64) -> Sleep<'_> {
         let mut state = self.state();
         if state.now_ms >= until_ms {

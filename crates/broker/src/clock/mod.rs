@@ -41,6 +41,10 @@ pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
         wall_ms
     }
 
+    /// An earlier run had come to `at_ms`: the clock goes on from there if it stands before it, or time would
+    /// go back for everything that was stored.
+    fn resume_at(&self, at_ms: u64);
+
     /// Ends once `now_ms` is at least `until_ms`; at once if it already is.
     fn sleep_until(&self, until_ms: u64) -> Sleep<'_>;
 

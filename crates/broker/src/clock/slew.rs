@@ -21,6 +21,7 @@ pub struct Reading {
 /// * It never goes back.
 /// * A wall that is a little ahead or behind is followed by running half a percent faster or slower.
 /// * A wall that was set back is followed in the same slow way: what is due is not held up for long.
+/// * At a start it goes on from where an earlier run had come, if the wall was set back in between.
 /// * A wall that was set forward by more than a second is adopted when it has stood for 30 s: until then
 ///   nothing fires early because of somebody's mistake.
 #[derive(Clone, Debug)]
@@ -66,6 +67,11 @@ impl Slew {
             straight_us + ahead_us.clamp(-slew_us, slew_us)
         };
         self.engine_us
+    }
+
+    /// Goes on from `engine_us` if it stands before it.
+    pub fn resume_at(&mut self, engine_us: i64) {
+        self.engine_us = std::cmp::max(self.engine_us, engine_us);
     }
 
     fn watch_steps(&mut self, ahead_us: i64) {
@@ -147,6 +153,18 @@ mod tests {
             wall_us: 800 * S,
         });
         assert_eq!((now, slew.steps()), (1_199 * S, 1));
+    }
+
+    #[test]
+    fn it_goes_on_from_where_an_earlier_run_had_come() {
+        let mut slew = clock();
+        slew.resume_at(5_000 * S);
+        slew.resume_at(10 * S);
+        let now = slew.advance(Reading {
+            boot_us: 200 * S,
+            wall_us: 1_200 * S,
+        });
+        assert_eq!(now, 5_199 * S, "and follows the wall slowly");
     }
 
     proptest! {

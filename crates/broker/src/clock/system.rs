@@ -70,6 +70,14 @@ impl Clock for SystemClock {
         wall_ms.saturating_add(millis(ahead_us + 999))
     }
 
+    fn resume_at(&self, at_ms: u64) {
+        let at_us = i64::try_from(at_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        self.slew
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .resume_at(at_us);
+    }
+
     fn sleep_until(&self, until_ms: u64) -> Sleep<'_> {
         Box::pin(async move {
             // The two clocks differ a little, so a timer may end a moment early.
