@@ -71,11 +71,11 @@ impl Clock for SystemClock {
     }
 
     fn resume_at(&self, at_ms: u64) {
-        let at_us = i64::try_from(at_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        let target_us = i64::try_from(at_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
         self.slew
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .resume_at(at_us);
+            .resume_at(target_us);
     }
 
     fn sleep_until(&self, until_ms: u64) -> Sleep<'_> {
