@@ -53,6 +53,7 @@ const STEPS: &[Step] = &[
         "run --quiet --package sim --locked -- kill --cycles 50",
     ),
     Step::cargo("release", "build --release --locked"),
+    Step::cargo("demo", "run --release --locked -- demo").needs("release"),
 ];
 
 impl Step {
@@ -74,13 +75,6 @@ impl Step {
         }
     }
 
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the steps that need the release build come with their crates"
-        )
-    )]
     const fn needs(self, name: &'static str) -> Self {
         Self {
             needs: Some(name),

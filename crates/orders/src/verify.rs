@@ -37,6 +37,8 @@ pub struct Tally {
     pub closed_by_timeout: u64,
     /// Orders closed by the buyer or the merchant.
     pub cancelled: u64,
+    /// Payments of every kind.
+    pub payments: u64,
     /// Payments that came for an order that could not take them, or were not what was asked.
     pub payments_to_give_back: u64,
     /// Of those, the ones whose refund the gateway has confirmed.
@@ -158,6 +160,7 @@ impl Platform {
                (select count(*) from orders where state = 3) as paid,
                (select count(*) from orders where state = 4 and close_reason = 1) as closed_by_timeout,
                (select count(*) from orders where state = 4 and close_reason <> 1) as cancelled,
+               (select count(*) from payment) as payments,
                (select count(*) from payment where kind <> 1) as payments_to_give_back,
                (select count(*) from refund where auto_payment_id is not null and state = 4) as payments_given_back,
                (select max(final_ms - created_ms) from refund where auto_payment_id is not null and state = 4) as slowest_refund_ms,
@@ -179,6 +182,7 @@ impl Platform {
             paid: number("paid")?,
             closed_by_timeout: number("closed_by_timeout")?,
             cancelled: number("cancelled")?,
+            payments: number("payments")?,
             payments_to_give_back: number("payments_to_give_back")?,
             payments_given_back: number("payments_given_back")?,
             slowest_refund_ms: row
@@ -190,6 +194,14 @@ impl Platform {
             held: number("held")?,
             sold: number("sold")?,
         })
+    }
+
+    /// Orders that wait for their payment, their deadline or a gateway.
+    pub async fn open_orders(&self) -> Result<u64> {
+        let open: i64 = sqlx::query_scalar("select count(*) from orders where merchant_id in (select id from merchant) and state in (1, 2)")
+            .fetch_one(self.readers())
+            .await?;
+        Ok(u64::try_from(open).unwrap_or(0))
     }
 
     /// Messages in the outbox that have not been published yet.

@@ -107,21 +107,20 @@ async fn settle(
 ) -> Result<Tally> {
     let give_up_ms = last_deadline_ms + u64::try_from(SETTLE_TIME.as_millis())?;
     loop {
-        let tally = platform.tally().await?;
-        counters.closed_so_far(tally.closed_by_timeout + tally.cancelled);
-        let open = tally.pending + tally.closing;
-        let refunded = tally.payments_given_back == tally.payments_to_give_back;
-        let late_paid = counters.late_payments_made();
-        if open == 0
-            && refunded
-            && tally.payments_to_give_back >= late_paid
-            && tally.coupons >= tally.paid
-        {
-            return Ok(tally);
-        }
-        if clock.now_ms() > give_up_ms {
-            // The report says what is missing.
-            return Ok(tally);
+        let open = platform.open_orders().await?;
+        counters.closed_so_far(counters.created().saturating_sub(open + counters.paid()));
+        let overdue = clock.now_ms() > give_up_ms;
+        if open == 0 || overdue {
+            let tally = platform.tally().await?;
+            let refunded = tally.payments_given_back == tally.payments_to_give_back;
+            let settled = open == 0
+                && refunded
+                && tally.payments >= counters.taken()
+                && tally.coupons >= tally.paid;
+            // What has not settled by then the report names.
+            if settled || overdue {
+                return Ok(tally);
+            }
         }
         clock.sleep(LOOK_EVERY).await;
     }

@@ -15,7 +15,7 @@ pub(crate) struct Report {
     /// Sorted.
     lags_ms: Vec<i64>,
     paid_last: u64,
-    late_payments: u64,
+    taken: u64,
     orders: u64,
     /// Deadline timers that found their order unpaid: each read one order row.
     fired: u64,
@@ -36,7 +36,7 @@ impl Report {
             findings,
             lags_ms,
             paid_last: counters.paid_last(),
-            late_payments: counters.late_payments_made(),
+            taken: counters.taken(),
             orders: counters.orders,
             fired,
             scan: None,
@@ -88,8 +88,8 @@ impl Report {
                 tally.payments_given_back == tally.payments_to_give_back,
             ),
             (
-                "every late payment was noticed",
-                tally.payments_to_give_back >= self.late_payments,
+                "no payment the gateway took was lost",
+                tally.payments == self.taken,
             ),
             (
                 "no stock is held any more",
@@ -328,6 +328,14 @@ mod tests {
                 },
                 vec![1],
                 "every late payment was refunded",
+            ),
+            (
+                Tally {
+                    payments: 1,
+                    ..sound()
+                },
+                vec![1],
+                "no payment the gateway took was lost",
             ),
             (
                 Tally {
