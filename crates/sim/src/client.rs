@@ -27,14 +27,18 @@ pub(crate) struct Held {
     pub(crate) handle: ReceiptHandle,
 }
 
+/// A send that was not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenSend {
+    pub(crate) number: u64,
+    pub(crate) begun_ms: u64,
+    pub(crate) asked_ms: u64,
+}
+
 /// A question that was asked.
 #[derive(Debug)]
 pub(crate) enum Question {
-    Send {
-        number: u64,
-        now_ms: u64,
-        asked_ms: u64,
-    },
+    Send(OpenSend),
     Poll {
         reader: Reader,
         hide_ms: u64,
@@ -156,18 +160,12 @@ impl Clients {
     pub(crate) fn send(
         &mut self,
         topic: &str,
-        (number, now_ms, asked_ms): (u64, u64, u64),
+        open: OpenSend,
         message: NewMessage,
     ) -> Command<FaultStore> {
         let (reply, receiver) = oneshot::channel();
-        self.waiting.push((
-            Question::Send {
-                number,
-                now_ms,
-                asked_ms,
-            },
-            Pending::Sent(receiver),
-        ));
+        self.waiting
+            .push((Question::Send(open), Pending::Sent(receiver)));
         Command::Send {
             lane: lane(topic),
             topic: Arc::from(topic),

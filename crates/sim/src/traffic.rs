@@ -3,10 +3,10 @@
 use broker::Error;
 use bytes::Bytes;
 use engine::limits::FLOOR_AHEAD_MS;
-use engine::{Delivered, Delivery, NewMessage, Recall, Reschedule};
+use engine::{Delivered, Delivery, MessageHandle, NewMessage, Recall, Reschedule};
 use rand::Rng;
 
-use crate::client::{Deed, Held, Question, Reaction, Reader};
+use crate::client::{Deed, Held, OpenSend, Question, Reaction, Reader};
 use crate::fact::Fact;
 use crate::oracle::Violation;
 use crate::plan::{Canary, GROUPS, HIDE_MS_MAX, TOPICS};
@@ -43,7 +43,11 @@ impl World {
             };
             let command = self.clients.send(
                 TOPICS.get(topic).copied().unwrap_or_default(),
-                (number, now_ms, asked_ms),
+                OpenSend {
+                    number,
+                    begun_ms: now_ms,
+                    asked_ms,
+                },
                 message,
             );
             self.push(command);
@@ -203,32 +207,13 @@ impl World {
     pub(crate) fn take_answers(&mut self, now_ms: u64) -> Result<(), Violation> {
         for (question, reaction) in self.clients.answers() {
             match (question, reaction) {
-                (
-                    Question::Send {
-                        number,
-                        now_ms: begun_ms,
-                        asked_ms,
-                    },
-                    Reaction::Sent(Ok(sent)),
-                ) => {
-                    // Nothing may be written below the floor after a restart, and that is all there is to wait.
-                    let latest_ms = asked_ms + (now_ms - begun_ms) + FLOOR_AHEAD_MS + 1;
-                    if sent.due_ms() > latest_ms {
-                        let what = format!(
-                            "message {number} is due {} ms late",
-                            sent.due_ms() - asked_ms
-                        );
-                        return Err(Violation { invariant: 8, what });
-                    }
-                    self.oracle.tell(Fact::Sent {
-                        number,
-                        handle: sent.handle,
-                    })?;
+                (Question::Send(open), Reaction::Sent(Ok(sent))) => {
+                    self.sent(open, now_ms, sent.handle)?
                 }
-                (Question::Send { number, .. }, Reaction::Sent(Err(error)))
-                    if is_refusal(&error) =>
-                {
-                    self.oracle.tell(Fact::Refused { number })?;
+                (Question::Send(open), Reaction::Sent(Err(error))) if is_refusal(&error) => {
+                    self.oracle.tell(Fact::Refused {
+                        number: open.number,
+                    })?;
                 }
                 (
                     Question::Poll {
@@ -255,22 +240,7 @@ impl World {
                     })?;
                 }
                 (Question::Move(number), Reaction::Moved(Ok(verdict))) => {
-                    self.oracle.tell(match verdict {
-                        Reschedule::Moved(sent) => Fact::Moved {
-                            number,
-                            handle: sent.handle,
-                        },
-                        Reschedule::TooLate => Fact::NotMoved {
-                            number,
-                            verdict: Recall::TooLate,
-                            now_ms,
-                        },
-                        Reschedule::Unknown => Fact::NotMoved {
-                            number,
-                            verdict: Recall::Unknown,
-                            now_ms,
-                        },
-                    })?;
+                    self.oracle.tell(moved(number, verdict, now_ms))?;
                 }
                 (Question::End(held), Reaction::Plain) => {
                     self.oracle.tell(Fact::Ended {
@@ -283,6 +253,27 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn sent(
+        &mut self,
+        open: OpenSend,
+        now_ms: u64,
+        handle: MessageHandle,
+    ) -> Result<(), Violation> {
+        let OpenSend {
+            number,
+            begun_ms,
+            asked_ms,
+        } = open;
+        // Nothing may be written below the floor after a restart, and that is all there is to wait.
+        let latest_ms = asked_ms + (now_ms - begun_ms) + FLOOR_AHEAD_MS + 1;
+        let due_ms = handle.place.due_ms;
+        if due_ms > latest_ms {
+            let what = format!("message {number} is due {} ms late", due_ms - asked_ms);
+            return Err(Violation { invariant: 8, what });
+        }
+        self.oracle.tell(Fact::Sent { number, handle })
     }
 
     fn delivered(
@@ -378,6 +369,24 @@ impl World {
 /// Whether nothing has been changed for sure.
 fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Refused(refusal) if !matches!(refusal, engine::Error::Store(_)))
+}
+
+fn moved(number: u64, verdict: Reschedule, now_ms: u64) -> Fact {
+    let verdict = match verdict {
+        Reschedule::Moved(sent) => {
+            return Fact::Moved {
+                number,
+                handle: sent.handle,
+            };
+        }
+        Reschedule::TooLate => Recall::TooLate,
+        Reschedule::Unknown => Recall::Unknown,
+    };
+    Fact::NotMoved {
+        number,
+        verdict,
+        now_ms,
+    }
 }
 
 /// Before when a message must not come.
