@@ -208,7 +208,7 @@ impl World {
         for (question, reaction) in self.clients.answers() {
             match (question, reaction) {
                 (Question::Send(open), Reaction::Sent(Ok(sent))) => {
-                    self.sent(open, now_ms, sent.handle)?
+                    self.sent(open, now_ms, sent.handle)?;
                 }
                 (Question::Send(open), Reaction::Sent(Err(error))) if is_refusal(&error) => {
                     self.oracle.tell(Fact::Refused {
