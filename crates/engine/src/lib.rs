@@ -16,6 +16,7 @@ mod dead_letter;
 mod engine;
 mod error;
 mod handle;
+mod keys;
 mod lease;
 mod letters;
 pub mod limits;
