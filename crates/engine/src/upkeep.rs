@@ -133,27 +133,26 @@ impl<S: Store> Engine<S> {
             due_ms: partition.end_ms(),
             ..Place::START
         };
-        // A queue with nothing left to read has passed everything, wherever its position stands.
+        // A queue with nothing left in the partition has passed it, wherever its position stands.
         let passed = |(queue, progress): (usize, &Progress)| {
             progress.position >= end
                 || (progress.slots.is_empty()
                     && progress.ahead.is_empty()
-                    && self.is_at_head(key.1, queue, progress.cursor))
+                    && self.has_nothing_before(end.due_ms, (key.1, queue), progress.cursor))
         };
         subscription.queues.iter().enumerate().all(passed)
     }
 
-    fn is_at_head(&self, topic: u32, queue: usize, cursor: Place) -> bool {
-        let window = self
-            .catalog
-            .topics
-            .get(&topic)
-            .and_then(|topic| topic.queues.get(queue));
+    /// Whether it is known that nothing lies in a queue between the cursor and `end_ms`. How far readers may
+    /// read does not matter: that may lag far behind the clock while nobody asks.
+    fn has_nothing_before(&self, end_ms: u64, (topic, queue): (u32, usize), cursor: Place) -> bool {
+        let topic = self.catalog.topics.get(&topic);
+        let window = topic.and_then(|topic| topic.queues.get(queue));
         window.is_some_and(|window| {
             window.covers_behind(cursor)
                 && window
                     .next_due_ms(cursor)
-                    .is_none_or(|due_ms| due_ms > self.frontier.shown_ms())
+                    .is_none_or(|due_ms| due_ms >= end_ms)
         })
     }
 
