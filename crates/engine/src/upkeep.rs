@@ -239,6 +239,8 @@ impl<S: Store> Engine<S> {
                 inline: Some(Arc::new(message)),
                 ..row
             };
+            // A read of the store finds the row without the copy until this is applied.
+            self.stage.retried.insert(key);
             self.stage
                 .batch
                 .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
