@@ -11,6 +11,16 @@ fn a_few_seeds_keep_every_invariant() {
     }
 }
 
+/// Seeds that found a defect once: messages lost with their partition, in two ways.
+#[test]
+fn seeds_that_failed_once_do_not_fail_again() {
+    for seed in [985, 1013, 1041, 1069] {
+        if let Err(violation) = run_seed(seed, None) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}
+
 #[test]
 fn a_seed_gives_the_same_run_every_time() {
     assert_eq!(run_seed(7, None), run_seed(7, None));
