@@ -111,7 +111,7 @@ impl Subject {
             name: "Tea".to_owned(),
             price_minor: 500,
             currency: "EUR".parse()?,
-            stock: 10_000_000,
+            stock: 1_000_000,
         };
         let product = running
             .platform
