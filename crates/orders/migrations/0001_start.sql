@@ -233,10 +233,10 @@ create table outbox_lease (
     until_ms integer not null
 ) strict;
 
--- subject is the order, or the coupon, pause or merchant the row is about; seq rises with time.
+-- subject is the order, coupon or pause that the row is about; seq gives the order in which rows were committed.
 create table audit (
+    seq integer primary key autoincrement,
     subject text not null,
-    seq integer not null,
     merchant_id text not null,
     at_ms integer not null,
     entity text not null,
@@ -244,9 +244,9 @@ create table audit (
     action text not null,
     from_state text,
     to_state text,
-    detail text,
-    primary key (subject, seq)
-) strict, without rowid;
+    detail text
+) strict;
+create index audit_by_subject on audit (subject);
 
 -- The unique insert is the claim. response is what the first request was answered.
 create table idempotency (

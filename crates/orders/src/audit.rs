@@ -51,7 +51,6 @@ pub(crate) struct NewAudit {
 /// A row as it is written.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditRow {
-    pub(crate) seq: i64,
     pub(crate) at_ms: i64,
     pub(crate) new: NewAudit,
 }
@@ -82,7 +81,6 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[AuditRow])
             let new = &row.new;
             (
                 &new.subject,
-                row.seq,
                 &new.merchant_id,
                 row.at_ms,
                 &new.entity,
@@ -97,9 +95,9 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[AuditRow])
     let rows = serde_json::to_string(&rows).expect("texts and numbers are always JSON");
     sqlx::query(
         "insert into audit
-             (subject, seq, merchant_id, at_ms, entity, actor, action, from_state, to_state, detail)
+             (subject, merchant_id, at_ms, entity, actor, action, from_state, to_state, detail)
          select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-                value ->> 7, value ->> 8, value ->> 9
+                value ->> 7, value ->> 8
          from json_each(?)",
     )
     .bind(rows)

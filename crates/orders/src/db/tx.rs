@@ -12,9 +12,6 @@ use crate::facts::Fact;
 use crate::outbox::{self, OutboxRow};
 use crate::timer::{self, TimerRow};
 
-/// How many audit rows one millisecond can have before their numbers run ahead of the clock.
-const AUDIT_PER_MS_BITS: u32 = 20;
-
 /// Rows of one table that are written by one statement for many requests.
 ///
 /// Rows stay here until the transaction ends, `flushed` of them already written: a request that is rolled back
@@ -55,7 +52,6 @@ pub(crate) struct Tx {
     pub(super) connection: SqliteConnection,
     clock: Arc<dyn Clock>,
     now_ms: i64,
-    audit_seq: i64,
     audit: Buffer<AuditRow>,
     outbox: Buffer<OutboxRow>,
     timers: Buffer<TimerRow>,
@@ -77,7 +73,6 @@ impl Tx {
             connection,
             clock,
             now_ms: 0,
-            audit_seq: 0,
             audit: Buffer::default(),
             outbox: Buffer::default(),
             timers: Buffer::default(),
@@ -100,10 +95,7 @@ impl Tx {
 
     /// Writes an audit row with this request.
     pub(crate) fn audit(&mut self, new: NewAudit) {
-        let by_clock = self.now_ms << AUDIT_PER_MS_BITS;
-        self.audit_seq = std::cmp::max(self.audit_seq + 1, by_clock);
         self.audit.rows.push(AuditRow {
-            seq: self.audit_seq,
             at_ms: self.now_ms,
             new,
         });
