@@ -23,6 +23,8 @@ use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerMessage, TimerRow}
 const DOUBLINGS_MAX: i64 = 10;
 /// Less than this is a little early, in ms.
 const A_LITTLE_MS: i64 = 10_000;
+/// A question to a gateway may be asked so much early, in ms: brokers round to seconds.
+const ROUNDING_MS: i64 = 2_000;
 
 /// What became of a batch of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,7 +127,7 @@ async fn ahead_of_gateway(
             ..Fired::default()
         }));
     };
-    if row.next_fire_ms <= platform.now_ms() && kind != TimerKind::OrderClosing {
+    if ready_ms(&row) <= platform.now_ms() && kind != TimerKind::OrderClosing {
         return Ok(None);
     }
     platform
@@ -210,29 +212,40 @@ async fn sort(tx: &mut Tx, kind: TimerKind, timers: Vec<TimerRow>) -> Result<Sor
 }
 
 /// From when on a timer may do what it is for, in ms since the Unix epoch.
+///
+/// A deadline and an expiry are kept to the millisecond: what counts is the instant itself, not when the message was
+/// asked for. A question to a gateway may be asked a little early, or a broker that rounds would put it off for ever.
 fn ready_ms(timer: &TimerRow) -> i64 {
     match timer.kind {
-        TimerKind::OrderDeadline | TimerKind::CouponExpiry => {
-            std::cmp::max(timer.next_fire_ms, timer.due_ms)
+        TimerKind::OrderDeadline | TimerKind::CouponExpiry => timer.due_ms,
+        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {
+            timer.next_fire_ms - ROUNDING_MS
         }
-        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => timer.next_fire_ms,
     }
 }
 
 /// A second ahead at least, and twice as much each further time: a broker that is always a little early cannot make
 /// it spin. A message that comes much too early was cut to the broker's longest delay and counts no try.
 fn rearm_early(timer: &TimerRow, now_ms: i64) -> Rearm {
-    let least_ms = REARM_MIN_MS << timer.tries.clamp(0, DOUBLINGS_MAX);
-    let ready_ms = ready_ms(timer);
-    let counts_gateway = !matches!(
+    let keeps_instant = matches!(
         timer.kind,
         TimerKind::OrderDeadline | TimerKind::CouponExpiry
     );
+    if !keeps_instant {
+        return Rearm {
+            id: timer.id,
+            hop: timer.hop,
+            fire_ms: timer.next_fire_ms,
+            // Its tries count the answers of a gateway.
+            tries: 0,
+        };
+    }
+    let least_ms = REARM_MIN_MS << timer.tries.clamp(0, DOUBLINGS_MAX);
     Rearm {
         id: timer.id,
         hop: timer.hop,
-        fire_ms: std::cmp::max(ready_ms, now_ms + least_ms),
-        tries: i64::from(!counts_gateway && ready_ms - now_ms < A_LITTLE_MS),
+        fire_ms: std::cmp::max(timer.due_ms, now_ms + least_ms),
+        tries: i64::from(timer.due_ms - now_ms < A_LITTLE_MS),
     }
 }
 
