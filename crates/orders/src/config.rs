@@ -20,11 +20,22 @@ pub enum UnknownPolicy {
     },
 }
 
+/// What a commit of the database survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A power loss: the log is synced before anything is answered.
+    Fsync,
+    /// A killed process, but not a power loss: the operating system writes when it likes.
+    Os,
+}
+
 /// The platform's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The database file.
     pub database: PathBuf,
+    /// What a commit survives.
+    pub durability: Durability,
     /// How many connections read.
     pub readers: u32,
     /// Most requests of one commit.
@@ -74,6 +85,7 @@ impl Config {
     pub fn new(database: impl Into<PathBuf>) -> Self {
         Self {
             database: database.into(),
+            durability: Durability::Fsync,
             readers: 4,
             commit_requests_max: 512,
             writer_queue: 4_096,

@@ -34,7 +34,7 @@ mod timer;
 mod verify;
 
 pub use audit::{Actor, AuditEntry};
-pub use config::{Config, UnknownPolicy};
+pub use config::{Config, Durability, UnknownPolicy};
 pub use coupon::{Coupon, CouponRule, CouponState, NewCouponRule};
 pub use error::{Error, Result};
 pub use idempotency::{Answered, Idempotency};

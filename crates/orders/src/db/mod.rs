@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::error::Result;
 
 pub(crate) use rows::{column, hex_json, hex_key};
@@ -51,12 +51,16 @@ pub(crate) struct Opened {
 
 /// Opens the database file, makes it if need be, and brings its schema up to date.
 pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
+    let synchronous = match config.durability {
+        // A confirmed payment survives power loss; group commit pays for it.
+        Durability::Fsync => SqliteSynchronous::Full,
+        Durability::Os => SqliteSynchronous::Normal,
+    };
     let options = SqliteConnectOptions::new()
         .filename(&config.database)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // A confirmed payment must survive power loss, so every commit is synced; group commit pays for it.
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(synchronous)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cache_size", CACHE_KIB)
