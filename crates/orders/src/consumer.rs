@@ -182,7 +182,7 @@ struct PaidEvent {
     subject: String,
 }
 
-fn paid_order(incoming: &Incoming) -> Option<OrderId> {
+pub(crate) fn paid_order(incoming: &Incoming) -> Option<OrderId> {
     let event: PaidEvent = serde_json::from_slice(&incoming.body).ok()?;
     (event.kind == "order.paid").then(|| event.subject.parse().ok())?
 }

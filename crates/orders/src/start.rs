@@ -142,6 +142,21 @@ impl Running {
         tracing::error!(?ended, "a task of the order platform has ended");
     }
 
+    /// Ends every task where it stands, as a crash would; what was not committed is gone.
+    #[cfg(test)]
+    pub(crate) async fn crash(mut self) {
+        self.workers.shutdown().await;
+        for task in [self.relay.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
+            task.abort();
+            // It was aborted on purpose.
+            let _ = task.await;
+        }
+        self.platform.readers().close().await;
+    }
+
     /// Stops in order: the consumers finish what they have in hand, the relay publishes what is left, the writer
     /// carries out what waits for it, the database is closed.
     pub async fn stop(mut self) {

@@ -1,5 +1,10 @@
 //! Tests of the platform as a whole, on a real database file and a clock moved by hand.
 
+mod broker;
+mod flows;
+mod gate;
 mod orders;
+mod races;
 mod shop;
-mod verify;
+mod tasks;
+mod till;

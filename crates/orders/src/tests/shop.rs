@@ -1,14 +1,26 @@
-//! A shop to test with: one merchant, products, a clock moved by hand.
+//! A shop to test with: one merchant, products, a till, a broker in memory, a clock moved by hand.
 
 use std::sync::Arc;
 
-use broker::clock::ManualClock;
+use broker::clock::{Clock, ManualClock};
+use http::HeaderMap;
+use sqlx::Row;
 use tempfile::TempDir;
 
-use crate::gateway::Gateways;
+use crate::closer;
+use crate::consumer;
+use crate::gateway::{Gateways, Paid};
+use crate::messaging::Handle;
+use crate::outbox::Topic;
+use crate::relay;
+use crate::tests::broker::TestBroker;
+use crate::tests::gate::Gates;
+use crate::tests::till::Till;
+use crate::timer::{TimerKind, TimerMessage};
 use crate::{
-    Config, Deadline, MerchantId, NewLine, NewOrder, NewProduct, Order, Platform, Product,
-    ProductId, Running,
+    Attempt, Config, Deadline, Durability, GatewayAccountId, MerchantId, NewAttempt,
+    NewGatewayAccount, NewLine, NewOrder, NewProduct, Order, OrderId, Platform, Product, ProductId,
+    Running,
 };
 
 /// When the tests begin, in ms since the Unix epoch.
@@ -17,41 +29,104 @@ pub(crate) const START_MS: u64 = 1_800_000_000_000;
 /// A shop and what it runs on.
 pub(crate) struct Shop {
     pub(crate) clock: ManualClock,
+    pub(crate) gates: Gates,
+    pub(crate) broker: TestBroker,
+    pub(crate) till: Till,
     pub(crate) merchant: MerchantId,
-    running: Running,
-    folder: TempDir,
+    pub(crate) account: GatewayAccountId,
+    pub(crate) config: Config,
+    running: Option<Running>,
+    _folder: TempDir,
 }
 
 impl Shop {
     /// A shop without any task but the writer.
     pub(crate) async fn open() -> Self {
+        Self::open_seeded(0).await
+    }
+
+    /// A shop whose broker and till draw their faults from the seed.
+    pub(crate) async fn open_seeded(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
-        Self::open_in(folder, clock).await
-    }
-
-    async fn open_in(folder: TempDir, clock: ManualClock) -> Self {
-        let config = Config::new(folder.path().join("orders.db"));
-        let running = Running::open(config, Arc::new(clock.clone()), Gateways::default())
-            .await
-            .unwrap();
-        running.platform.ensure_default_merchant().await.unwrap();
-        Self {
+        let gates = Gates::default();
+        let mut config = Config::new(folder.path().join("orders.db"));
+        config.durability = Durability::Os;
+        let mut shop = Self {
+            broker: TestBroker::new(clock.clone(), gates.clone(), seed),
+            till: Till::new(clock.clone(), gates.clone(), seed),
             clock,
+            gates,
             merchant: MerchantId::fallback(),
-            running,
-            folder,
-        }
+            account: GatewayAccountId::new(0),
+            config,
+            running: None,
+            _folder: folder,
+        };
+        shop.start().await;
+        let platform = shop.platform();
+        platform.ensure_default_merchant().await.unwrap();
+        let account = NewGatewayAccount {
+            gateway: "till".to_owned(),
+            name: "till".to_owned(),
+            settings: "{}".to_owned(),
+        };
+        let account = platform
+            .create_gateway_account(&shop.merchant, account, None)
+            .await;
+        shop.account = account.unwrap().value.id;
+        shop.connect_till();
+        shop
     }
 
-    /// The same shop after a stop and a start.
-    pub(crate) async fn reopen(self) -> Self {
-        self.running.stop().await;
-        Self::open_in(self.folder, self.clock).await
+    async fn start(&mut self) {
+        let clock = Arc::new(self.clock.clone());
+        let running = Running::open(self.config.clone(), clock, Gateways::default()).await;
+        self.running = Some(running.unwrap());
+        self.connect_till();
+    }
+
+    fn connect_till(&self) {
+        let till = Arc::new(self.till.clone());
+        self.platform()
+            .gateways()
+            .insert(self.account.to_string(), till);
+    }
+
+    /// Starts all tasks of the platform too.
+    pub(crate) async fn start_tasks(&mut self) {
+        self.running.take().unwrap().stop().await;
+        let gateways = Gateways::default();
+        gateways.insert(self.account.to_string(), Arc::new(self.till.clone()));
+        let clock = Arc::new(self.clock.clone());
+        let broker = Arc::new(self.broker.clone());
+        let running = Running::start(self.config.clone(), clock, broker, gateways).await;
+        self.running = Some(running.unwrap());
+    }
+
+    /// Stops and starts.
+    pub(crate) async fn reopen(mut self) -> Self {
+        self.stop().await;
+        self.start().await;
+        self
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.running.take().unwrap().stop().await;
+    }
+
+    /// Crashes and starts.
+    pub(crate) async fn crash(&mut self) {
+        self.running.take().unwrap().crash().await;
+        self.start().await;
     }
 
     pub(crate) fn platform(&self) -> &Platform {
-        &self.running.platform
+        &self.running.as_ref().unwrap().platform
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        i64::try_from(self.clock.now_ms()).unwrap()
     }
 
     pub(crate) async fn product(&self, stock: i64) -> Product {
@@ -68,7 +143,7 @@ impl Shop {
         created.unwrap().value
     }
 
-    /// An order of `quantity` units with a deadline `after_ms` ahead.
+    /// An order of `quantity` units with a deadline 10 s ahead.
     pub(crate) fn new_order(number: &str, product_id: ProductId, quantity: i64) -> NewOrder {
         NewOrder {
             merchant_order_no: number.to_owned(),
@@ -91,8 +166,139 @@ impl Shop {
         created.unwrap().value
     }
 
+    pub(crate) async fn read(&self, id: OrderId) -> Order {
+        self.platform().order(&self.merchant, id).await.unwrap()
+    }
+
     pub(crate) async fn available(&self, product: &Product) -> i64 {
         let found = self.platform().product(&self.merchant, product.id).await;
         found.unwrap().available
+    }
+
+    pub(crate) async fn attempt(&self, order: &Order) -> Attempt {
+        let new = NewAttempt { account_id: None };
+        let started = self
+            .platform()
+            .start_payment(&self.merchant, order.id, new, None);
+        started.await.unwrap().value
+    }
+
+    /// Delivers the callback that reports the money.
+    pub(crate) async fn report(&self, attempt_id: &str, paid: &Paid) {
+        let body = Till::callback(attempt_id, paid);
+        let headers = HeaderMap::new();
+        let taken = self
+            .platform()
+            .handle_callback(self.account, &headers, &body);
+        taken.await.unwrap();
+    }
+
+    /// Pays the order in full and reports it.
+    pub(crate) async fn pay(&self, order: &Order) -> Attempt {
+        let attempt = self.attempt(order).await;
+        let id = attempt.id.to_string();
+        let paid = self.till.pay(&id, None, false).unwrap();
+        self.report(&id, &paid).await;
+        attempt
+    }
+
+    /// The number that a statement without parameters answers.
+    pub(crate) async fn number(&self, statement: &'static str) -> i64 {
+        let row = sqlx::query(statement).fetch_one(self.platform().readers());
+        row.await.unwrap().get::<Option<i64>, _>(0).unwrap_or(0)
+    }
+
+    /// Publishes what waits in the outbox.
+    pub(crate) async fn pump(&self) {
+        while relay::pump(self.platform(), &self.broker)
+            .await
+            .unwrap()
+            .rows
+            > 0
+        {}
+    }
+
+    /// The topics of timers with the groups that consume them.
+    fn timer_topics() -> Vec<(TimerKind, String)> {
+        let topics = TimerKind::ALL.into_iter();
+        topics
+            .map(|kind| (kind, Topic::Timers(kind).name("duetime")))
+            .collect()
+    }
+
+    /// Answers every message that can be delivered now; answers how many there were.
+    pub(crate) async fn answer_messages(&self) -> usize {
+        let mut count = 0;
+        for (kind, topic) in Self::timer_topics() {
+            let incoming = self.broker.take(&topic, "platform", 512);
+            count += incoming.len();
+            let handles: Vec<Handle> = incoming.iter().map(|each| each.handle.clone()).collect();
+            let messages: Vec<TimerMessage> = incoming
+                .iter()
+                .map(|each| TimerMessage::parse(kind, &each.body).unwrap())
+                .collect();
+            answer(self.platform(), kind, messages).await;
+            self.broker.settle(&topic, "platform", &handles);
+        }
+        let topic = Topic::Events.name("duetime");
+        let incoming = self.broker.take(&topic, "platform", 512);
+        count += incoming.len();
+        let paid = incoming.iter().filter_map(consumer::paid_order).collect();
+        consumer::decide(self.platform(), paid).await.unwrap();
+        let handles: Vec<Handle> = incoming.into_iter().map(|each| each.handle).collect();
+        self.broker.settle(&topic, "platform", &handles);
+        count
+    }
+
+    /// Lets everything happen that is due by now.
+    pub(crate) async fn settle(&self) {
+        loop {
+            self.pump().await;
+            if self.answer_messages().await == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass, and everything happen when it is due.
+    pub(crate) async fn run_for(&self, delay_ms: u64) {
+        let until_ms = self.clock.now_ms() + delay_ms;
+        loop {
+            self.settle().await;
+            match self.next_message_ms() {
+                Some(next_ms) if next_ms <= until_ms => self.clock.advance_to(next_ms),
+                _ => break,
+            }
+        }
+        self.clock.advance_to(until_ms);
+        self.settle().await;
+    }
+
+    /// When the next message can be delivered, in ms since the Unix epoch.
+    pub(crate) fn next_message_ms(&self) -> Option<u64> {
+        let mut topics: Vec<String> = Self::timer_topics()
+            .into_iter()
+            .map(|(_, topic)| topic)
+            .collect();
+        topics.push(Topic::Events.name("duetime"));
+        topics
+            .iter()
+            .filter_map(|topic| self.broker.next_visible_ms(topic, "platform"))
+            .min()
+    }
+}
+
+/// Answers timer messages as the consumers do.
+pub(crate) async fn answer(platform: &Platform, kind: TimerKind, messages: Vec<TimerMessage>) {
+    match kind {
+        TimerKind::OrderDeadline | TimerKind::CouponExpiry => {
+            let failed = closer::fire_batch(platform, kind, messages).await;
+            assert!(failed.is_empty(), "{failed:?}");
+        }
+        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {
+            for message in messages {
+                closer::fire_one(platform, kind, message).await.unwrap();
+            }
+        }
     }
 }

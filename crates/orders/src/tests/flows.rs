@@ -1,0 +1,824 @@
+//! Whole stories of orders: deadlines, payments, refunds, coupons, pauses, lost brokers.
+
+use crate::gateway::Money;
+use crate::tests::broker::BrokerFaults;
+use crate::tests::shop::Shop;
+use crate::tests::till::TillFaults;
+use crate::{
+    AttemptState, CouponState, Error, NewCouponRule, NewRefund, Order, OrderState, PauseScope,
+    PauseState, PaymentKind, RefundCause, RefundState, Swept, UnknownPolicy,
+};
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+async fn nothing_waits(shop: &Shop) {
+    assert_eq!(shop.number("select count(*) from timer").await, 0);
+    assert_eq!(
+        shop.number("select count(*) from outbox where unsent > 0")
+            .await,
+        0
+    );
+    assert_eq!(shop.platform().sweep().await.unwrap(), Swept::default());
+}
+
+async fn stock_is_conserved(shop: &Shop) {
+    let lost = shop
+        .number(
+            "select count(*) from product p where stocked - available <>
+                 (select coalesce(sum(quantity), 0) from hold h
+                  where h.product_id = p.id and h.state in (1, 2))",
+        )
+        .await;
+    assert_eq!(lost, 0);
+}
+
+fn refund_of(order: &Order, number: &str, amount_minor: Option<i64>) -> NewRefund {
+    NewRefund {
+        order_id: order.id,
+        refund_no: number.to_owned(),
+        amount_minor,
+        restock: false,
+    }
+}
+
+#[tokio::test]
+async fn an_unpaid_order_closes_at_its_deadline_and_not_before() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 3).await;
+    shop.run_for(9_999).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Pending);
+    shop.run_for(1).await;
+    let closed = shop.read(order.id).await;
+    assert_eq!(closed.state, OrderState::Closed);
+    assert_eq!(closed.closed_ms, Some(order.deadline_ms));
+    assert_eq!(shop.available(&tea).await, 10);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_paid_order_stays_paid_and_its_timer_is_stale() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 3).await;
+    let attempt = shop.pay(&order).await;
+    let paid = shop.read(order.id).await;
+    assert_eq!(paid.state, OrderState::Paid);
+    assert_eq!(paid.live_attempts, 0);
+    shop.run_for(60_000).await;
+    assert_eq!(shop.read(order.id).await, paid);
+    assert_eq!(shop.available(&tea).await, 7);
+    let attempts = shop
+        .platform()
+        .attempts(&shop.merchant, order.id)
+        .await
+        .unwrap();
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].id, attempt.id);
+    assert_eq!(attempts[0].state, AttemptState::Succeeded);
+    assert!(attempts[0].pay_url.is_some());
+    stock_is_conserved(&shop).await;
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn no_attempt_starts_from_the_deadline_on_and_an_earlier_one_still_wins() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let attempt = shop.attempt(&order).await;
+    let paid = shop.till.pay(&attempt.id.to_string(), None, false).unwrap();
+    shop.clock.advance(10_000);
+    let new = crate::NewAttempt { account_id: None };
+    let late = shop
+        .platform()
+        .start_payment(&shop.merchant, order.id, new, None)
+        .await;
+    assert!(matches!(late, Err(Error::DeadlineReached { .. })));
+    shop.report(&attempt.id.to_string(), &paid).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Paid);
+    shop.settle().await;
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_lost_callback_is_made_up_for_before_the_order_closes() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let attempt = shop.attempt(&order).await;
+    shop.till.pay(&attempt.id.to_string(), None, false).unwrap();
+    shop.run_for(10_000).await;
+    let paid = shop.read(order.id).await;
+    assert_eq!(paid.state, OrderState::Paid);
+    shop.run_for(60_000).await;
+    stock_is_conserved(&shop).await;
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_with_an_open_attempt_is_closed_at_the_gateway_first() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let attempt = shop.attempt(&order).await;
+    let cancelled = shop
+        .platform()
+        .cancel_order(&shop.merchant, order.id, crate::CloseReason::Buyer)
+        .await
+        .unwrap();
+    assert_eq!(cancelled.state, OrderState::Closing);
+    assert_eq!(shop.available(&tea).await, 9);
+    shop.settle().await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    assert_eq!(shop.available(&tea).await, 10);
+    assert_eq!(shop.till.pay(&attempt.id.to_string(), None, false), None);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn money_that_comes_after_the_close_is_recorded_and_refunded() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let attempt = shop.attempt(&order).await.id.to_string();
+    shop.run_for(60_000).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    let paid = shop.till.pay(&attempt, None, true).unwrap();
+    shop.report(&attempt, &paid).await;
+    shop.report(&attempt, &paid).await;
+    let payments = shop
+        .platform()
+        .payments(&shop.merchant, order.id)
+        .await
+        .unwrap();
+    assert_eq!(payments.len(), 1);
+    assert_eq!(payments[0].kind, PaymentKind::Late);
+    shop.settle().await;
+    let refunds = shop
+        .platform()
+        .refunds(&shop.merchant, order.id)
+        .await
+        .unwrap();
+    assert_eq!(refunds.len(), 1);
+    assert_eq!(refunds[0].cause, RefundCause::Late);
+    assert_eq!(refunds[0].state, RefundState::Succeeded);
+    assert_eq!(shop.till.refunded(), order.payable_minor);
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn double_and_wrong_money_is_refunded_and_the_order_left_as_it_was() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let first = shop.attempt(&order).await.id.to_string();
+    let second = shop.attempt(&order).await.id.to_string();
+    let third = shop.attempt(&order).await.id.to_string();
+    let money = |amount, currency: &str| {
+        let currency = currency.to_owned();
+        Some(Money { amount, currency })
+    };
+    let less = shop.till.pay(&first, money(499, "EUR"), false).unwrap();
+    shop.report(&first, &less).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Pending);
+    let foreign = shop.till.pay(&second, money(500, "USD"), false).unwrap();
+    shop.report(&second, &foreign).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Pending);
+    let right = shop.till.pay(&third, None, false).unwrap();
+    shop.report(&third, &right).await;
+    let double = shop.till.pay(&third, None, true).unwrap();
+    shop.report(&third, &double).await;
+    shop.settle().await;
+
+    let payments = shop
+        .platform()
+        .payments(&shop.merchant, order.id)
+        .await
+        .unwrap();
+    let kinds: Vec<_> = payments.iter().map(|payment| payment.kind).collect();
+    for kind in [
+        PaymentKind::WrongAmount,
+        PaymentKind::WrongCurrency,
+        PaymentKind::Accepted,
+        PaymentKind::Duplicate,
+    ] {
+        assert_eq!(kinds.iter().filter(|each| **each == kind).count(), 1);
+    }
+    let paid = shop.read(order.id).await;
+    assert_eq!(paid.state, OrderState::Paid);
+    assert_eq!(shop.till.refunded(), 499 + 500 + 500);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_closing_order_waits_for_a_silent_gateway() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    shop.attempt(&order).await;
+    shop.till.set_faults(TillFaults {
+        loses_call: 1.0,
+        ..TillFaults::default()
+    });
+    shop.run_for(HOUR_MS).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closing);
+    assert_eq!(shop.available(&tea).await, 9);
+    shop.till.set_faults(TillFaults::default());
+    shop.run_for(300_000).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    stock_is_conserved(&shop).await;
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_may_close_over_a_silent_gateway_and_late_money_is_refunded() {
+    let mut shop = Shop::open().await;
+    shop.config.unknown_policy = UnknownPolicy::CloseAndRefundLate { tries: 3 };
+    let shop = shop.reopen().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let attempt = shop.attempt(&order).await;
+    shop.till.pay(&attempt.id.to_string(), None, false).unwrap();
+    let silent = TillFaults {
+        loses_call: 1.0,
+        ..TillFaults::default()
+    };
+    shop.till.set_faults(silent);
+    shop.run_for(60_000).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    let found = shop
+        .platform()
+        .attempt(&shop.merchant, attempt.id)
+        .await
+        .unwrap();
+    assert_eq!(found.state, AttemptState::Unknown);
+    shop.till.set_faults(TillFaults::default());
+    shop.run_for(HOUR_MS).await;
+    let found = shop
+        .platform()
+        .attempt(&shop.merchant, attempt.id)
+        .await
+        .unwrap();
+    assert_eq!(found.state, AttemptState::Succeeded);
+    assert_eq!(shop.till.refunded(), order.payable_minor);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn an_attempt_is_watched_for_25_hours_after_the_close_then_a_person_must_look() {
+    let mut shop = Shop::open().await;
+    shop.config.unknown_policy = UnknownPolicy::CloseAndRefundLate { tries: 1 };
+    let shop = shop.reopen().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let attempt = shop.attempt(&order).await;
+    shop.till.set_faults(TillFaults {
+        loses_call: 1.0,
+        ..TillFaults::default()
+    });
+    shop.run_for(25 * HOUR_MS).await;
+    let found = shop
+        .platform()
+        .attempt(&shop.merchant, attempt.id)
+        .await
+        .unwrap();
+    assert_eq!(found.state, AttemptState::Unknown);
+    shop.run_for(HOUR_MS).await;
+    let found = shop
+        .platform()
+        .attempt(&shop.merchant, attempt.id)
+        .await
+        .unwrap();
+    assert_eq!(found.state, AttemptState::NeedsOperator);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn an_extended_order_closes_at_its_new_deadline() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    shop.run_for(5_000).await;
+    shop.platform()
+        .extend_order(&shop.merchant, order.id, order.deadline_ms + 7_000)
+        .await
+        .unwrap();
+    shop.run_for(11_999).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Pending);
+    shop.run_for(1).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn an_early_message_closes_nothing_and_is_armed_again() {
+    let shop = Shop::open().await;
+    shop.broker.set_faults(BrokerFaults {
+        early_ms: 900,
+        repeats: 0.3,
+        ..BrokerFaults::default()
+    });
+    let tea = shop.product(100).await;
+    let mut orders = Vec::new();
+    for n in 0..50 {
+        orders.push(shop.order(&format!("A-{n}"), &tea, 1).await);
+    }
+    shop.run_for(20_000).await;
+    for order in orders {
+        let closed = shop.read(order.id).await;
+        assert_eq!(closed.state, OrderState::Closed);
+        let lag_ms = closed.closed_ms.unwrap() - order.deadline_ms;
+        assert!((0..2_000).contains(&lag_ms), "{lag_ms}");
+    }
+    assert_eq!(shop.available(&tea).await, 100);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_paused_closer_closes_nothing_and_is_resumed_at_a_limited_rate() {
+    let mut shop = Shop::open().await;
+    shop.config.resume_per_second = 10;
+    let shop = shop.reopen().await;
+    let tea = shop.product(100).await;
+    let platform = shop.platform();
+    for n in 0..35 {
+        shop.order(&format!("A-{n}"), &tea, 1).await;
+    }
+    let scope = PauseScope::Merchant(shop.merchant.clone());
+    platform
+        .pause(scope.clone(), "gateway outage")
+        .await
+        .unwrap();
+    shop.run_for(60_000).await;
+    assert_eq!(shop.available(&tea).await, 65);
+    assert_eq!(platform.sweep().await.unwrap(), Swept::default());
+
+    let resumed = platform.resume(scope).await.unwrap();
+    assert_eq!(resumed.state, PauseState::Resuming);
+    crate::start::resume(platform).await.unwrap();
+    assert_eq!(platform.pauses().await.unwrap(), []);
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        shop.run_for(1_000).await;
+        seen.push(shop.available(&tea).await);
+    }
+    assert_eq!(seen, [66, 76, 86, 96, 100]);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_paused_account_holds_only_orders_that_need_it() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let with_attempt = shop.order("A-1", &tea, 1).await;
+    shop.attempt(&with_attempt).await;
+    let without = shop.order("A-2", &tea, 1).await;
+    let scope = PauseScope::Account(shop.account);
+    shop.platform()
+        .pause(scope.clone(), "outage")
+        .await
+        .unwrap();
+    shop.run_for(HOUR_MS).await;
+    assert_eq!(shop.read(without.id).await.state, OrderState::Closed);
+    // Its attempt was still asked about: the expiry at the gateway ended it, and with it the need for the account.
+    assert_eq!(shop.read(with_attempt.id).await.state, OrderState::Pending);
+    shop.platform().resume(scope).await.unwrap();
+    crate::start::resume(shop.platform()).await.unwrap();
+    shop.run_for(10_000).await;
+    assert_eq!(shop.read(with_attempt.id).await.state, OrderState::Closed);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_refund_is_tried_at_growing_intervals_until_a_person_must_look() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    shop.pay(&order).await;
+    shop.till.set_faults(TillFaults {
+        refund_waits: 1.0,
+        ..TillFaults::default()
+    });
+    let new = refund_of(&order, "R-1", None);
+    let refund = shop
+        .platform()
+        .create_refund(&shop.merchant, new, None)
+        .await;
+    let refund = refund.unwrap().value;
+    shop.run_for(DAY_MS).await;
+    let found = shop
+        .platform()
+        .refund(&shop.merchant, refund.id)
+        .await
+        .unwrap();
+    assert_eq!(found.state, RefundState::FailedRetryable);
+    shop.run_for(6 * DAY_MS).await;
+    let found = shop
+        .platform()
+        .refund(&shop.merchant, refund.id)
+        .await
+        .unwrap();
+    assert_eq!(found.state, RefundState::NeedsOperator);
+    let tries = shop
+        .platform()
+        .order_audit(&shop.merchant, order.id)
+        .await
+        .unwrap()
+        .iter()
+        .filter(|entry| entry.to_state.as_deref() == Some("submitted"))
+        .count();
+    assert_eq!(tries, 13 + 1, "one of them is the payment attempt");
+    nothing_waits(&shop).await;
+
+    shop.till.set_faults(TillFaults::default());
+    shop.platform()
+        .retry_refund(&shop.merchant, refund.id)
+        .await
+        .unwrap();
+    shop.settle().await;
+    let found = shop
+        .platform()
+        .refund(&shop.merchant, refund.id)
+        .await
+        .unwrap();
+    assert_eq!(found.state, RefundState::Succeeded);
+    let again = shop
+        .platform()
+        .retry_refund(&shop.merchant, refund.id)
+        .await;
+    assert!(matches!(again, Err(Error::RefundState { .. })));
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn refunds_never_exceed_the_payment_and_restock_only_when_asked() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 2).await;
+    let refund = |number: &str, amount, restock| {
+        let new = NewRefund {
+            restock,
+            ..refund_of(&order, number, amount)
+        };
+        shop.platform().create_refund(&shop.merchant, new, None)
+    };
+    assert!(matches!(
+        refund("R-0", None, false).await,
+        Err(Error::OrderState { .. })
+    ));
+    shop.pay(&order).await;
+    assert_eq!(
+        refund("R-1", Some(400), false)
+            .await
+            .unwrap()
+            .value
+            .amount_minor,
+        400
+    );
+    assert!(matches!(
+        refund("R-1", Some(1), false).await,
+        Err(Error::Duplicate { what: "refund", .. })
+    ));
+    assert!(matches!(
+        refund("R-2", Some(601), false).await,
+        Err(Error::RefundTooLarge {
+            left_minor: 600,
+            ..
+        })
+    ));
+    assert_eq!(shop.available(&tea).await, 8);
+    assert_eq!(
+        refund("R-3", None, true).await.unwrap().value.amount_minor,
+        600
+    );
+    assert_eq!(shop.available(&tea).await, 10);
+    assert!(matches!(
+        refund("R-4", None, true).await,
+        Err(Error::RefundTooLarge { left_minor: 0, .. })
+    ));
+    assert_eq!(shop.available(&tea).await, 10);
+    shop.settle().await;
+    assert_eq!(shop.till.refunded(), 1_000);
+    stock_is_conserved(&shop).await;
+    nothing_waits(&shop).await;
+}
+
+async fn rule(shop: &Shop, amount_off_minor: i64, min_total_minor: i64) {
+    let new = NewCouponRule {
+        name: format!("{amount_off_minor} off from {min_total_minor}"),
+        amount_off_minor,
+        currency: "EUR".parse().unwrap(),
+        min_total_minor,
+        valid_days: 30,
+    };
+    shop.platform()
+        .create_coupon_rule(&shop.merchant, new, None)
+        .await
+        .unwrap();
+}
+
+async fn coupons(shop: &Shop, buyer: &str) -> Vec<crate::Coupon> {
+    let found = shop
+        .platform()
+        .coupons_of_buyer(&shop.merchant, buyer, None, 100);
+    found.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_paid_order_earns_the_best_coupon_once_and_it_expires() {
+    let shop = Shop::open().await;
+    rule(&shop, 100, 0).await;
+    rule(&shop, 300, 1_000).await;
+    rule(&shop, 900, 5_000).await;
+    let tea = shop.product(10).await;
+    shop.broker.set_faults(BrokerFaults {
+        repeats: 0.5,
+        ..BrokerFaults::default()
+    });
+    let order = shop.order("A-1", &tea, 2).await;
+    shop.pay(&order).await;
+    shop.run_for(60_000).await;
+    let found = coupons(&shop, "buyer-1").await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].amount_off_minor, 300);
+    assert_eq!(found[0].source_order_id, order.id);
+    shop.run_for(30 * DAY_MS).await;
+    assert_eq!(
+        coupons(&shop, "buyer-1").await[0].state,
+        CouponState::Expired
+    );
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_coupon_follows_its_order_and_can_be_given_away() {
+    let shop = Shop::open().await;
+    rule(&shop, 300, 0).await;
+    let tea = shop.product(10).await;
+    let source = shop.order("A-1", &tea, 1).await;
+    shop.pay(&source).await;
+    shop.settle().await;
+    let coupon = coupons(&shop, "buyer-1").await[0].clone();
+
+    let with_coupon = |number: &str, buyer: &str| {
+        let mut new = Shop::new_order(number, tea.id, 1);
+        new.coupon_id = Some(coupon.id);
+        new.buyer_id = buyer.to_owned();
+        shop.platform().create_order(&shop.merchant, new, None)
+    };
+    let order = with_coupon("A-2", "buyer-1").await.unwrap().value;
+    assert_eq!((order.discount_minor, order.payable_minor), (300, 200));
+    assert!(matches!(
+        with_coupon("A-3", "buyer-1").await,
+        Err(Error::CouponUnusable { .. })
+    ));
+    let give = |buyer: &'static str| {
+        shop.platform()
+            .give_coupon(&shop.merchant, coupon.id, buyer)
+    };
+    assert!(matches!(
+        give("buyer-2").await,
+        Err(Error::CouponUnusable { .. })
+    ));
+    shop.run_for(10_000).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    assert_eq!(coupons(&shop, "buyer-1").await[0].state, CouponState::Free);
+
+    give("buyer-2").await.unwrap();
+    assert!(matches!(
+        with_coupon("A-4", "buyer-1").await,
+        Err(Error::CouponUnusable { .. })
+    ));
+    let order = with_coupon("A-5", "buyer-2").await.unwrap().value;
+    shop.pay(&order).await;
+    shop.settle().await;
+    let found = shop
+        .platform()
+        .coupon(&shop.merchant, coupon.id)
+        .await
+        .unwrap();
+    assert_eq!(found.state, CouponState::Used);
+    assert_eq!(found.held_by, Some(order.id));
+}
+
+#[tokio::test]
+async fn a_coupon_that_outlived_its_validity_in_an_order_comes_back_expired() {
+    let shop = Shop::open().await;
+    rule(&shop, 300, 0).await;
+    let tea = shop.product(10).await;
+    let source = shop.order("A-1", &tea, 1).await;
+    shop.pay(&source).await;
+    shop.settle().await;
+    let coupon = coupons(&shop, "buyer-1").await[0].clone();
+    shop.run_for(30 * DAY_MS - 5_000).await;
+    let mut new = Shop::new_order("A-2", tea.id, 1);
+    new.coupon_id = Some(coupon.id);
+    shop.platform()
+        .create_order(&shop.merchant, new, None)
+        .await
+        .unwrap();
+    shop.run_for(6_000).await;
+    assert_eq!(coupons(&shop, "buyer-1").await[0].state, CouponState::Held);
+    shop.run_for(60_000).await;
+    assert_eq!(
+        coupons(&shop, "buyer-1").await[0].state,
+        CouponState::Expired
+    );
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_full_refund_takes_the_coupon_back_unless_it_was_used() {
+    let shop = Shop::open().await;
+    rule(&shop, 300, 0).await;
+    let tea = shop.product(10).await;
+    let source = shop.order("A-1", &tea, 1).await;
+    shop.pay(&source).await;
+    shop.settle().await;
+    let coupon = coupons(&shop, "buyer-1").await[0].clone();
+    let mut new = Shop::new_order("A-2", tea.id, 1);
+    new.coupon_id = Some(coupon.id);
+    let holder = shop
+        .platform()
+        .create_order(&shop.merchant, new, None)
+        .await;
+    let holder = holder.unwrap().value;
+    let new = refund_of(&source, "R-1", None);
+    shop.platform()
+        .create_refund(&shop.merchant, new, None)
+        .await
+        .unwrap();
+    assert_eq!(coupons(&shop, "buyer-1").await[0].state, CouponState::Held);
+    shop.run_for(60_000).await;
+    assert_eq!(shop.read(holder.id).await.state, OrderState::Closed);
+    assert_eq!(
+        coupons(&shop, "buyer-1").await[0].state,
+        CouponState::Revoked
+    );
+
+    // Refunded before its coupon was decided: there is none.
+    let other = shop.order("A-3", &tea, 1).await;
+    shop.pay(&other).await;
+    let new = refund_of(&other, "R-2", None);
+    shop.platform()
+        .create_refund(&shop.merchant, new, None)
+        .await
+        .unwrap();
+    shop.settle().await;
+    assert_eq!(coupons(&shop, "buyer-1").await.len(), 1);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_with_nothing_to_pay_is_paid_at_creation() {
+    let shop = Shop::open().await;
+    rule(&shop, 5_000, 0).await;
+    let tea = shop.product(10).await;
+    let source = shop.order("A-1", &tea, 1).await;
+    shop.pay(&source).await;
+    shop.settle().await;
+    let mut new = Shop::new_order("A-2", tea.id, 3);
+    new.coupon_id = Some(coupons(&shop, "buyer-1").await[0].id);
+    let order = shop
+        .platform()
+        .create_order(&shop.merchant, new, None)
+        .await;
+    let order = order.unwrap().value;
+    assert_eq!(order.state, OrderState::Paid);
+    assert_eq!(order.payable_minor, 0);
+    shop.run_for(60_000).await;
+    let found = coupons(&shop, "buyer-1").await;
+    assert_eq!(found.len(), 1, "an order of zero total earns none");
+    assert_eq!(found[0].state, CouponState::Used);
+    stock_is_conserved(&shop).await;
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_lost_broker_is_made_up_for_by_rebuilding_the_timers() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let plain = shop.order("A-1", &tea, 1).await;
+    let with_attempt = shop.order("A-2", &tea, 1).await;
+    shop.attempt(&with_attempt).await;
+    shop.pump().await;
+    shop.broker.lose_everything();
+    // The rows too, as if they had been lost with a damaged index.
+    shop.platform()
+        .writer()
+        .run((), |tx, ()| {
+            Box::pin(async move {
+                sqlx::query("delete from timer").execute(tx.conn()).await?;
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    assert_eq!(shop.platform().rebuild_timers().await.unwrap(), 3);
+    shop.run_for(60_000).await;
+    for order in [plain, with_attempt] {
+        assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    }
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn the_sweeper_finds_what_a_broker_lost() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let paid = shop.order("A-2", &tea, 1).await;
+    rule(&shop, 100, 0).await;
+    shop.pay(&paid).await;
+    shop.pump().await;
+    shop.broker.lose_everything();
+    shop.run_for(60_000).await;
+    assert_eq!(shop.platform().sweep().await.unwrap(), Swept::default());
+    shop.run_for(100_000).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Pending);
+    let swept = shop.platform().sweep().await.unwrap();
+    assert_eq!((swept.timers, swept.coupons), (1, 1));
+    shop.run_for(2_000).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    assert_eq!(coupons(&shop, "buyer-1").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_with_one_bad_order_closes_the_others() {
+    let shop = Shop::open().await;
+    let tea = shop.product(100).await;
+    let cake = shop.product(1).await;
+    let bad = shop.order("bad", &cake, 1).await;
+    for n in 0..40 {
+        shop.order(&format!("A-{n}"), &tea, 1).await;
+    }
+    // Its release would bring more into stock than was ever put in, which a CHECK refuses.
+    shop.platform()
+        .writer()
+        .run(bad.id, |tx, id| {
+            Box::pin(async move {
+                sqlx::query("update hold set quantity = 2 where order_id = ?")
+                    .bind(*id)
+                    .execute(tx.conn())
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    shop.pump().await;
+    shop.clock.advance(10_000);
+    let kind = crate::TimerKind::OrderDeadline;
+    let topic = crate::Topic::Timers(kind).name("duetime");
+    let incoming = shop.broker.take(&topic, "platform", 512);
+    let messages = incoming
+        .iter()
+        .map(|each| crate::timer::TimerMessage::parse(kind, &each.body).unwrap())
+        .collect();
+    let failed = crate::closer::fire_batch(shop.platform(), kind, messages).await;
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].0.id, bad.id.uuid());
+    assert_eq!(shop.available(&tea).await, 100);
+    assert_eq!(shop.read(bad.id).await.state, OrderState::Pending);
+}
+
+#[tokio::test]
+async fn a_commit_that_dies_costs_only_the_request_to_blame() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let (platform, merchant) = (shop.platform().clone(), shop.merchant.clone());
+        let new = Shop::new_order(&format!("A-{n}"), tea.id, 1);
+        let order = async move { platform.create_order(&merchant, new, None).await.is_ok() };
+        // The tenth request violates a foreign key that is only checked when the whole group commits.
+        let platform = shop.platform().clone();
+        let dangling = async move {
+            let dangling = platform.writer().run((), |tx, ()| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "pragma defer_foreign_keys = on;
+                         insert into hold values (x'00', 1, 'default', x'00', 'n', 1, 1, 1)",
+                    )
+                    .execute(tx.conn())
+                    .await?;
+                    Ok(())
+                })
+            });
+            dangling.await.is_ok()
+        };
+        if n == 10 {
+            tasks.spawn(dangling);
+        } else {
+            tasks.spawn(order);
+        }
+    }
+    let outcomes = tasks.join_all().await;
+    assert_eq!(outcomes.iter().filter(|ok| **ok).count(), 10);
+    assert_eq!(shop.number("select count(*) from orders").await, 10);
+    assert_eq!(shop.number("select count(*) from timer").await, 10);
+    assert_eq!(shop.number("select count(*) from hold").await, 10);
+}
