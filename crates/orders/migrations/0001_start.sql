@@ -193,7 +193,8 @@ create table coupon_due (
 
 -- kind: 1 order deadline, 2 order closing, 3 payment attempt, 4 refund, 5 coupon expiry. The row is deleted when
 -- nothing more can happen. due_ms is what the timer is for, next_fire_ms when its message comes; only the message
--- that carries the row's hop counts. parked rows wait for a pause to end.
+-- that carries the row's hop counts. parked rows wait for a pause to end. The key begins with the id: a statement that
+-- joins a list of ids cannot mistake `kind = ?` for something worth searching by.
 create table timer (
     kind integer not null check (kind between 1 and 5),
     id blob not null,
@@ -204,7 +205,7 @@ create table timer (
     hop integer not null,
     tries integer not null,
     parked integer not null check (parked in (0, 1)),
-    primary key (kind, id)
+    primary key (id, kind)
 ) strict, without rowid;
 create index timer_by_fire on timer (parked, next_fire_ms);
 

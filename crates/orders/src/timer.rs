@@ -14,6 +14,19 @@ use crate::facts::Fact;
 use crate::ids::{AttemptId, CouponId, MerchantId, OrderId, RefundId};
 use crate::outbox::{OutboxRow, Topic};
 
+/// Arms the timers of a list again, whose hops have not moved on.
+const REARM: &str = "update timer set hop = timer.hop + 1, next_fire_ms = again.fire_ms,
+        tries = timer.tries + again.tries, parked = 0
+     from (select unhex(value ->> 0) as id, value ->> 1 as hop, value ->> 2 as fire_ms,
+                  value ->> 3 as tries from json_each(?)) as again
+     where timer.kind = ? and timer.id = again.id and timer.hop = again.hop
+     returning kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries";
+
+/// The timers of a list of messages. A cross join keeps SQLite to this order: once through the list, a search each.
+const CURRENT_OF: &str = "select distinct t.kind, t.id, t.merchant_id, t.due_ms, t.next_fire_ms, t.version, t.hop, t.tries
+     from json_each(?) m cross join timer t on t.kind = ? and t.id = unhex(m.value ->> 0)
+          and t.version = m.value ->> 1 and t.hop = m.value ->> 2";
+
 /// A timer that is armed again fires no sooner than this, in ms.
 pub(crate) const REARM_MIN_MS: i64 = 1_000;
 
@@ -243,18 +256,11 @@ pub(crate) async fn rearm(tx: &mut Tx, kind: TimerKind, timers: &[Rearm]) -> Res
         .map(|timer| (hex_key(timer.id), timer.hop, timer.fire_ms, timer.tries))
         .collect();
     let list = serde_json::to_string(&list).expect("texts and numbers are always JSON");
-    let rows = sqlx::query(
-        "update timer set hop = timer.hop + 1, next_fire_ms = again.fire_ms,
-                tries = timer.tries + again.tries, parked = 0
-         from (select unhex(value ->> 0) as id, value ->> 1 as hop, value ->> 2 as fire_ms,
-                      value ->> 3 as tries from json_each(?)) as again
-         where timer.kind = ? and timer.id = again.id and timer.hop = again.hop
-         returning kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries",
-    )
-    .bind(list)
-    .bind(kind.stored())
-    .fetch_all(tx.conn())
-    .await?;
+    let rows = sqlx::query(REARM)
+        .bind(list)
+        .bind(kind.stored())
+        .fetch_all(tx.conn())
+        .await?;
     for row in &rows {
         let row = from_row(row)?;
         publish(tx, &row);
@@ -276,15 +282,11 @@ pub(crate) async fn current_of(
         .map(|message| (hex_key(message.id), message.version, message.hop))
         .collect();
     let list = serde_json::to_string(&list).expect("texts and numbers are always JSON");
-    let rows = sqlx::query(
-        "select distinct t.kind, t.id, t.merchant_id, t.due_ms, t.next_fire_ms, t.version, t.hop, t.tries
-         from json_each(?) m join timer t on t.kind = ? and t.id = unhex(m.value ->> 0)
-              and t.version = m.value ->> 1 and t.hop = m.value ->> 2",
-    )
-    .bind(list)
-    .bind(kind.stored())
-    .fetch_all(tx.conn())
-    .await?;
+    let rows = sqlx::query(CURRENT_OF)
+        .bind(list)
+        .bind(kind.stored())
+        .fetch_all(tx.conn())
+        .await?;
     rows.iter().map(from_row).collect()
 }
 
@@ -384,6 +386,25 @@ pub(crate) fn from_row(row: &SqliteRow) -> Result<TimerRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::shop::Shop;
+    use sqlx::Row;
+
+    #[tokio::test]
+    async fn a_batch_searches_each_timer_by_its_id() {
+        let shop = Shop::open().await;
+        for statement in [REARM, CURRENT_OF] {
+            let explain = format!("explain query plan {statement}");
+            let rows = sqlx::query(sqlx::AssertSqlSafe(explain))
+                .bind("[]")
+                .bind(1)
+                .fetch_all(shop.platform().readers())
+                .await
+                .unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let searches = plan.iter().any(|step| step.contains("(id=? AND kind=?)"));
+            assert!(searches, "{statement}\n{plan:?}");
+        }
+    }
 
     #[test]
     fn a_message_is_read_only_as_its_own_kind() {

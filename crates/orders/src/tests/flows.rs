@@ -785,6 +785,13 @@ async fn a_batch_with_one_bad_order_closes_the_others() {
     assert_eq!(shop.read(bad.id).await.state, OrderState::Pending);
 }
 
+async fn dangle(tx: &mut crate::db::Tx) -> crate::Result<()> {
+    let dangling = "pragma defer_foreign_keys = on;
+                    insert into hold values (x'00', 1, 'default', x'00', 'n', 1, 1, 1)";
+    sqlx::query(dangling).execute(tx.conn()).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_commit_that_dies_costs_only_the_request_to_blame() {
     let shop = Shop::open().await;
@@ -797,17 +804,7 @@ async fn a_commit_that_dies_costs_only_the_request_to_blame() {
         // The tenth request violates a foreign key that is only checked when the whole group commits.
         let platform = shop.platform().clone();
         let dangling = async move {
-            let dangling = platform.writer().run((), |tx, ()| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "pragma defer_foreign_keys = on;
-                         insert into hold values (x'00', 1, 'default', x'00', 'n', 1, 1, 1)",
-                    )
-                    .execute(tx.conn())
-                    .await?;
-                    Ok(())
-                })
-            });
+            let dangling = platform.writer().run((), |tx, ()| Box::pin(dangle(tx)));
             dangling.await.is_ok()
         };
         if n == 10 {

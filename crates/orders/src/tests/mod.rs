@@ -5,6 +5,6 @@ mod flows;
 mod gate;
 mod orders;
 mod races;
-mod shop;
+pub(crate) mod shop;
 mod tasks;
 mod till;
