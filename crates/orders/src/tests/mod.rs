@@ -1,6 +1,7 @@
 //! Tests of the platform as a whole, on a real database file and a clock moved by hand.
 
 mod broker;
+mod coupons;
 mod flows;
 mod gate;
 mod orders;
@@ -8,3 +9,4 @@ mod races;
 pub(crate) mod shop;
 mod tasks;
 mod till;
+mod verify;
