@@ -162,8 +162,9 @@ async fn read(
 ) -> Result<Stretch, Problem> {
     let topic = format!("{DEAD_LETTER_PREFIX}{group}");
     let browsed = match state.broker().browse(&topic, after, LETTERS_PER_READ).await {
-        // The topic comes into being with the first letter.
+        // The topic comes into being with the first letter; without it, a name that no group has is a mistake.
         Err(Error::Refused(Refusal::TopicNotFound { .. })) => {
+            state.broker().group(group).await?;
             return Ok(Stretch {
                 fitting: Vec::new(),
                 next: None,

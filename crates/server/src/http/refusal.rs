@@ -39,6 +39,13 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
             found,
             limit,
         } => {
+            let detail = match field.strip_suffix(" in ms") {
+                Some(what) => {
+                    let (found, limit) = (about(found), about(limit));
+                    format!("the {what} is {found}; the longest allowed is {limit}")
+                }
+                None => detail,
+            };
             let problem = Problem::new(ProblemKind::OverLimit, detail)
                 .with("found", found)
                 .with("limit", limit);
@@ -65,6 +72,17 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
                 "the request failed on our side; the log has the cause under its X-Request-Id";
             Problem::new(ProblemKind::Internal, shown).cause(detail)
         }
+    }
+}
+
+/// A span of time as a person says it.
+fn about(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -109,6 +127,14 @@ mod tests {
         assert_eq!((&body["found"], &body["limit"]), (&200.into(), &128.into()));
         assert_eq!(body["pointer"], "/tag");
         assert_eq!(body["detail"], "tag is 200; the most allowed is 128");
+        let refusal = Refusal::OverLimit {
+            field: "delay in ms",
+            found: 45_000 * 86_400_000,
+            limit: 3_660 * 86_400_000,
+        };
+        let body = Problem::from(Error::Refused(refusal)).to_json();
+        let told = "the delay is 45000 days; the longest allowed is 3660 days";
+        assert_eq!(body["detail"], told);
     }
 
     #[test]

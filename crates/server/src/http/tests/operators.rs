@@ -295,6 +295,10 @@ fn letters(page: &Value) -> String {
 async fn dead_letters_are_listed_by_page_and_filter() {
     let api = Api::with_topic().await;
     let path = "/v1/groups/closer/dead-letters";
+    api.get(path).await.problem("group_not_found");
+    api.post("/v1/groups", json!({ "name": "closer" }))
+        .await
+        .ok();
     assert_eq!(api.get(path).await.ok()["items"], json!([]));
     bury(&api, &["a", "b", "c"]).await;
     let page = api.get(&format!("{path}?limit=2")).await.ok();
