@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use crate::completions::CompletionArguments;
 use crate::config::{FlagValue, Sources};
-use crate::demo;
+use crate::{demo, desk};
 
 /// Read when no other file is named, if it is there.
 const DEFAULT_FILE: &str = "duetime.toml";
@@ -22,7 +23,9 @@ const DEFAULT_FILE: &str = "duetime.toml";
         duetime demo                                  watch 20,000 orders close on time\n  \
         duetime serve --data /var/lib/duetime         run the order platform\n  \
         duetime serve --set orders.deadline_default=15m\n  \
-        duetime config --example > duetime.toml       a configuration file to start from\n\n\
+        duetime config --example > duetime.toml       a configuration file to start from\n  \
+        duetime timer set reminders order-42 30m      remind somebody, over a running broker\n  \
+        duetime completions bash > ~/.local/share/bash-completion/completions/duetime\n\n\
         Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Data goes to standard output,\n\
         everything else to standard error."
 )]
@@ -40,6 +43,18 @@ pub(crate) enum Command {
     Demo(demo::Arguments),
     /// Print the resolved configuration, each setting with its origin
     Config(PrintArguments),
+    /// List, show, create and delete topics
+    Topic(desk::TopicArguments),
+    /// List, show, create, reset and delete consumer groups
+    Group(desk::GroupArguments),
+    /// Send, receive, find, recall and move messages
+    Message(desk::MessageArguments),
+    /// Set, show and cancel timers by key
+    Timer(desk::TimerArguments),
+    /// List, replay and purge dead letters
+    Dlq(desk::LetterArguments),
+    /// Print what a shell needs to complete this command line
+    Completions(CompletionArguments),
 }
 
 /// Where settings come from.

@@ -13,10 +13,12 @@ use orders::gateway::Gateways;
 use orders::gateway::simulator::{GATEWAY_NAME, HttpSink, Simulator, SimulatorConfig};
 use orders::http::{ApiSettings, ApiState, OperatorKey, install_metrics};
 use orders::{MerchantId, NewApiKey, NewGatewayAccount, Platform, Running, UnknownPolicy};
+use server::{LoopbackOnly, NoConnections};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::api::{self, Api};
 use crate::config::{Config, Durability, FlagValue, Sources, UnknownAnswer};
 
 /// File in the data folder the simulator's secrets are derived from.
@@ -51,6 +53,8 @@ impl Setup {
         let flags = vec![
             flag("storage.data", folder.display().to_string()),
             flag("server.listen", address.to_string()),
+            // A demo runs beside a server that has the usual port.
+            flag("http.listen", "127.0.0.1:0".to_owned()),
         ];
         let sources = Sources {
             file: None,
@@ -74,6 +78,8 @@ pub(crate) struct Embedded {
     broker: Broker,
     running: Running,
     address: SocketAddr,
+    /// The JSON API of the broker.
+    api: Api,
     /// The key of the merchant `default`, if this start made it.
     first_key: Option<NewApiKey>,
     /// Whether the simulator is on.
@@ -90,17 +96,29 @@ impl Embedded {
             config,
             first_account,
         } = setup;
-        let data = &config.storage.data;
         let figures = install_metrics()?;
         // A port that is taken is found out before anything is opened or made.
         let listener = TcpListener::bind(config.server.listen)
             .await
             .with_context(|| format!("listen on {}", config.server.listen))?;
         let address = listener.local_addr().context("ask for the address")?;
-        let broker = Broker::open_with_clock(
-            &data.join("broker"),
-            broker_config(&config)?,
-            Arc::clone(&clock),
+        let broker_listener = api::bind(config.http.listen).await?;
+        let folder = config.storage.data.join("broker");
+        let broker = Broker::open_with_clock(&folder, broker_config(&config)?, Arc::clone(&clock))?;
+        let (stop, stopped) = watch::channel(false);
+        let drain = config.server.shutdown_time / 2;
+        let api_settings = server::http::ApiSettings {
+            authenticate: Arc::new(LoopbackOnly),
+            connections: Arc::new(NoConnections),
+            figures: figures.clone(),
+        };
+        let stopping = ended(stopped.clone());
+        let api = api::serve(
+            broker_listener,
+            broker.clone(),
+            api_settings,
+            stopping,
+            drain,
         )?;
         let gateways = Gateways::default();
         let messaging = Arc::new(EmbeddedMessaging::new(broker.clone()));
@@ -113,26 +131,12 @@ impl Embedded {
         .await?;
         let platform = running.platform.clone();
         let first_key = platform.ensure_default_merchant().await?;
-        let (stop, stopped) = watch::channel(false);
-        let simulator = if config.orders.gateway_simulator {
-            let secret = simulator_secret(data)?;
-            let simulator = Simulator::new(SimulatorConfig::default(), &secret, Arc::clone(&clock));
-            simulator.open_accounts(&platform).await?;
-            Some(simulator)
-        } else {
-            None
-        };
+        let simulator = simulator(&config, &platform, &clock).await?;
         if let (Some(simulator), true) = (&simulator, first_account) {
             make_first_account(&platform, simulator).await?;
         }
         let callbacks = match simulator.clone() {
-            Some(simulator) => {
-                let sink = Arc::new(
-                    HttpSink::new(format!("http://{}", reachable(address)))
-                        .context("make an HTTP client")?,
-                );
-                Some(tokio::spawn(simulator.run(sink, ended(stopped.clone()))))
-            }
+            Some(simulator) => Some(call_back(simulator, address, stopped.clone())?),
             None => None,
         };
         let settings = ApiSettings {
@@ -141,13 +145,13 @@ impl Embedded {
             simulator: simulator.clone(),
         };
         let state = ApiState::new(platform, clock, figures, settings);
-        let drain = config.server.shutdown_time / 2;
         let server = tokio::spawn(orders::http::run(listener, state, ended(stopped), drain));
         let simulator = simulator.is_some();
         Ok(Self {
             broker,
             running,
             address,
+            api,
             first_key,
             simulator,
             stop,
@@ -159,6 +163,11 @@ impl Embedded {
     /// Where the API listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the JSON API of the broker listens.
+    pub(crate) fn broker_address(&self) -> SocketAddr {
+        self.api.address
     }
 
     /// The key of the merchant `default`, if this start made it; it is not shown again.
@@ -182,6 +191,7 @@ impl Embedded {
             broker,
             running,
             server,
+            api,
             ..
         } = self;
         tokio::select! {
@@ -191,6 +201,7 @@ impl Embedded {
             },
             () = running.broken() => "a task of the order platform has ended".to_owned(),
             _ = server => "the HTTP server has ended".to_owned(),
+            _ = &mut api.served => "the HTTP server of the broker has ended".to_owned(),
         }
     }
 
@@ -203,6 +214,7 @@ impl Embedded {
         }
         // A server that ended before has told why already.
         let _ = self.server.await;
+        let _ = self.api.served.await;
         self.running.stop().await;
         match self.broker.shutdown().await {
             Health::Failed(reason) => bail!("the broker's store failed: {reason}"),
@@ -229,6 +241,32 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         address.set_ip(local);
     }
     address
+}
+
+/// The payment gateway simulator, if it is on.
+async fn simulator(
+    config: &Config,
+    platform: &Platform,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Simulator>> {
+    if !config.orders.gateway_simulator {
+        return Ok(None);
+    }
+    let secret = simulator_secret(&config.storage.data)?;
+    let simulator = Simulator::new(SimulatorConfig::default(), &secret, Arc::clone(clock));
+    simulator.open_accounts(platform).await?;
+    Ok(Some(simulator))
+}
+
+/// Lets the simulator call back at the API that listens on `address`.
+fn call_back(
+    simulator: Simulator,
+    address: SocketAddr,
+    stopped: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>> {
+    let sink = HttpSink::new(format!("http://{}", reachable(address)));
+    let sink = Arc::new(sink.context("make an HTTP client")?);
+    Ok(tokio::spawn(simulator.run(sink, ended(stopped))))
 }
 
 /// Gives the merchant `default` an account at the simulator if it has no account at all.

@@ -1,8 +1,11 @@
 //! The `duetime` command: the order platform and its broker in one process.
 
+mod api;
 mod cli;
+mod completions;
 mod config;
 mod demo;
+mod desk;
 mod embedded;
 mod logs;
 mod serve;
@@ -14,6 +17,7 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Command, ConfigArguments, PrintArguments};
 use crate::config::{Config, Settings};
+use crate::desk::Errand;
 
 /// The exit code of wrong usage, which clap uses too: a restart would not help.
 const WRONG_USAGE: u8 = 2;
@@ -41,6 +45,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::run(&resolve(&arguments)?).map_err(Failure::Work),
         Command::Demo(arguments) => demo::run(&arguments).map_err(Failure::Work),
         Command::Config(arguments) => print_config(&arguments),
+        Command::Topic(arguments) => desk::run(Errand::Topic(arguments)),
+        Command::Group(arguments) => desk::run(Errand::Group(arguments)),
+        Command::Message(arguments) => desk::run(Errand::Message(arguments)),
+        Command::Timer(arguments) => desk::run(Errand::Timer(arguments)),
+        Command::Dlq(arguments) => desk::run(Errand::Letter(arguments)),
+        Command::Completions(arguments) => print(&completions::script(arguments)),
     }
 }
 
@@ -78,7 +88,12 @@ fn print_config(arguments: &PrintArguments) -> Result<(), Failure> {
             settings.to_toml()
         }
     };
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    print(text.as_bytes())
+}
+
+/// Writes to standard output.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(bytes) {
         // A reader that has seen enough, `head` for instance, is no failure.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::Work(error.into()))

@@ -63,6 +63,13 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
         "order platform",
         &format!("http://{address}   (API: /openapi.json, figures: /metrics)"),
     );
+    line(
+        "broker",
+        &format!(
+            "http://{}   (duetime topic, timer, ...; API: /openapi.json, figures: /metrics)",
+            embedded.broker_address()
+        ),
+    );
     line("data", &data.display().to_string());
     line(
         "durability",

@@ -47,6 +47,10 @@ impl Key {
 /// The sections in the order of the documents, each with what it is about.
 pub(crate) const SECTIONS: &[(&str, &str)] = &[
     ("server", "Addresses and access."),
+    (
+        "http",
+        "The JSON API of the broker: messages, timers, administration, figures.",
+    ),
     ("log", "What is logged, to standard error."),
     ("storage", "The data folder of broker and orders."),
     ("broker", "Rules of the message broker."),
@@ -90,6 +94,8 @@ pub(crate) const KEYS: &[Key] = &[
         "The key with which the operator calls from another machine. Empty: the operator calls from this machine only."),
     key("server.shutdown_time", span(SECOND_MS, 10 * MINUTE_MS), "10s",
         "How long a stop may take: requests in flight are answered, then everything is written and closed."),
+    key("http.listen", Kind::Address, "127.0.0.1:8082",
+        "Where the JSON API of the broker listens, on which `duetime topic` and its like work. Port 0 takes a free one and prints it."),
     key("log.format", Kind::Choice(&["auto", "text", "json"]), "auto",
         "How a log line looks; `auto` is text on a terminal and JSON otherwise."),
     key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info",

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 pub(crate) use self::pages::{example, reference};
 pub(crate) use self::source::FlagValue;
+pub(crate) use self::units::{format_duration, parse_duration_ms, parse_size_bytes};
 
 use self::kind::Value;
 use self::source::{Setting, combine, read_environment, read_file, read_flags};
-use self::units::{format_duration, format_size};
+use self::units::format_size;
 
 /// Everything that settings are read from, the weakest first.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) server: Server,
+    pub(crate) http: Http,
     pub(crate) log: Log,
     pub(crate) storage: Storage,
     pub(crate) broker: Broker,
@@ -66,6 +68,12 @@ pub(crate) struct Server {
     pub(crate) trust_loopback: bool,
     pub(crate) operator_key: Option<String>,
     pub(crate) shutdown_time: Duration,
+}
+
+/// The JSON API of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Http {
+    pub(crate) listen: SocketAddr,
 }
 
 /// What is logged.
@@ -183,6 +191,7 @@ impl Settings {
     pub(crate) fn resolve(&self) -> Result<Config, Problems> {
         let config = Config {
             server: self.server(),
+            http: self.http(),
             log: self.log(),
             storage: self.storage(),
             broker: self.broker(),
@@ -203,6 +212,12 @@ impl Settings {
             trust_loopback: self.switch("server.trust_loopback"),
             operator_key: self.secret("server.operator_key"),
             shutdown_time: self.duration("server.shutdown_time"),
+        }
+    }
+
+    fn http(&self) -> Http {
+        Http {
+            listen: self.address("http.listen"),
         }
     }
 

@@ -34,6 +34,8 @@ listen = \"0.0.0.0:9\"
 trust_loopback = false
 operator_key = \"secret\"
 shutdown_time = \"3s\"
+[http]
+listen = \"127.0.0.3:9\"
 [log]
 format = \"json\"
 level = \"warn\"
@@ -96,6 +98,9 @@ fn every_setting_reaches_the_configuration() {
             trust_loopback: false,
             operator_key: Some("secret".to_owned()),
             shutdown_time: second(3),
+        },
+        http: Http {
+            listen: "127.0.0.3:9".parse().unwrap(),
         },
         log: Log {
             format: LogFormat::Json,

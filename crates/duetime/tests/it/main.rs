@@ -1,0 +1,10 @@
+//! Tests of the command line from outside: the real program against a real broker on a free port.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has told what it found"
+)]
+
+mod desk;
+mod rig;
+mod serve;

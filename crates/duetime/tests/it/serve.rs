@@ -1,0 +1,104 @@
+//! Tests of `duetime serve` from outside: what it prints is where it listens, and the commands work on it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::rig::run_at;
+
+/// A server in a process of its own, on free ports.
+struct Server {
+    process: Child,
+    /// What it printed when it was ready.
+    welcome: String,
+    _folder: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_duetime"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.path().join("data"));
+        for setting in [
+            "http.listen=127.0.0.1:0",
+            "storage.free_space_reserve=64MiB",
+        ] {
+            command.args(["--set", setting]);
+        }
+        let mut process = command
+            .env_clear()
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut welcome = String::new();
+        // The block ends with the lines to paste; a process that dies before ends it too.
+        while let Some(Ok(line)) = lines.next() {
+            welcome.push_str(&line);
+            welcome.push('\n');
+            if line.trim_start().starts_with("sleep") {
+                break;
+            }
+        }
+        Self {
+            process,
+            welcome,
+            _folder: folder,
+        }
+    }
+
+    /// The address printed under this name.
+    fn url(&self, name: &str) -> String {
+        let mut lines = self.welcome.lines();
+        let line = lines.find(|line| line.trim_start().starts_with(name));
+        let words = line.unwrap_or_else(|| panic!("no {name} in {}", self.welcome));
+        let mut words = words.split_whitespace();
+        words
+            .find(|word| word.starts_with("http://"))
+            .unwrap()
+            .to_owned()
+    }
+
+    fn stop(mut self) -> i32 {
+        let id = self.process.id().to_string();
+        let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(killed.success());
+        self.process.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already when a test went well.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_commands_work_on_a_server_and_it_stops_in_good_order() {
+    let server = Server::start();
+    let url = server.url("broker");
+    let said = run_at(&url, "topic create reminders", "");
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = run_at(&url, "timer set reminders order-42 30m close", "");
+    assert!(said.out.starts_with("order-42  created, due "), "{said:?}");
+    let said = run_at(&url, "timer show reminders order-42 --json", "");
+    let timer: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(timer["message"]["body"], "close");
+    // The order platform's own topics are the broker's like all others.
+    let said = run_at(&url, "topic list", "");
+    assert!(said.out.lines().count() > 2, "{said:?}");
+    let orders = server.url("order platform");
+    assert_ne!(orders, url);
+    let said = run_at(&orders, "topic list", "");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(server.stop(), 0);
+}
