@@ -12,7 +12,7 @@ use super::plan::{Fate, OrderPlan};
 use super::shop::{MadeOrder, Outcome, Shop};
 
 /// Orders made in a second: what two cores see through beside everything else that is going on.
-const ORDERS_PER_S: u64 = 650;
+const ORDERS_PER_S: u64 = 800;
 /// Orders that are made at the same time.
 const CREATING_MAX: usize = 32;
 /// How long before its deadline the attempt of an order that is paid in the last moment is started, in ms.
