@@ -70,6 +70,9 @@ create table orders (
     check ((state = 4) = (closed_ms is not null))
 ) strict, without rowid;
 create index orders_by_state on orders (merchant_id, state, id);
+-- What the sweeper looks at: only what is open, so that it is as small as what is going on.
+create index orders_pending on orders (deadline_ms) where state = 1;
+create index orders_closing on orders (deadline_ms) where state = 2;
 
 -- The lines of an order are its stock holds. state: 1 held, 2 consumed, 3 released, 4 restocked by a refund.
 create table hold (
@@ -103,6 +106,7 @@ create table attempt (
     final_ms integer
 ) strict, without rowid;
 create index attempt_by_order on attempt (order_id, id);
+create index attempt_open on attempt (expires_ms) where state in (1, 5);
 
 -- One row per gateway transaction. kind: 1 accepted, 2 late, 3 duplicate, 4 wrong amount, 5 wrong currency.
 -- refunded_minor is reserved by every refund that has not been given up.
@@ -146,6 +150,7 @@ create table refund (
 ) strict, without rowid;
 create index refund_by_order on refund (order_id, id);
 create index refund_by_payment on refund (payment_id);
+create index refund_open on refund (created_ms) where state in (1, 2, 3, 5);
 
 -- A rule gives a coupon to the buyer of a paid order of at least min_total_minor.
 create table coupon_rule (
@@ -182,6 +187,7 @@ create table coupon (
     check ((state in (2, 3)) = (held_by is not null))
 ) strict, without rowid;
 create index coupon_by_buyer on coupon (merchant_id, buyer_id, id);
+create index coupon_free on coupon (expires_ms) where state = 1;
 
 -- Paid orders whose coupon has not been decided: deleting the row is what decides, so a repeated order.paid event
 -- changes nothing.

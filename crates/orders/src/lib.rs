@@ -17,6 +17,7 @@ mod ids;
 pub mod limits;
 mod merchant;
 pub mod messaging;
+mod missing;
 mod money;
 mod order;
 mod outbox;

@@ -1,4 +1,4 @@
-//! Sweeps the deadline index as a safety net, throws old rows away, and rebuilds timers from SQL alone.
+//! Sweeps the deadline indexes as a safety net, and throws old rows away.
 //!
 //! What the sweeper finds should have happened by a message: the target is zero, and each find is counted.
 
@@ -6,19 +6,15 @@ use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::consumer;
-use crate::coupon::CouponState;
 use crate::db::{Tx, column};
 use crate::error::Result;
 use crate::facts::Fact;
 use crate::ids::OrderId;
-use crate::order::OrderState;
+use crate::missing::{self, Bounds};
 use crate::outbox::SENT;
-use crate::payment::AttemptState;
 use crate::platform::Platform;
-use crate::refund::RefundState;
 use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerRow};
 
 /// Rows that one transaction of the sweeper works on.
@@ -27,7 +23,9 @@ const BATCH: i64 = 500;
 /// What a sweep found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Timers whose message had not come; they were armed again.
+    /// Orders, attempts, refunds and coupons that are overdue and had no timer; it was written.
+    pub missing: usize,
+    /// Timers whose message had not come; they were armed again. Those just written are among them.
     pub timers: usize,
     /// Paid orders whose coupon had not been decided; it was decided.
     pub coupons: usize,
@@ -45,6 +43,7 @@ pub(crate) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
             Ok(swept) if swept == Swept::default() => {}
             Ok(swept) => {
                 tracing::warn!(
+                    missing = swept.missing,
                     timers = swept.timers,
                     coupons = swept.coupons,
                     "the sweeper found something"
@@ -64,6 +63,18 @@ impl Platform {
         let before_ms = self.now_ms() - self.config().sweep_grace_ms;
         let mut swept = Swept::default();
         loop {
+            let missing = self
+                .writer()
+                .run(before_ms, |tx, before_ms| {
+                    Box::pin(sweep_missing(tx, *before_ms))
+                })
+                .await?;
+            swept.missing += missing;
+            if missing == 0 {
+                break;
+            }
+        }
+        loop {
             let found = self
                 .writer()
                 .run(before_ms, |tx, before_ms| {
@@ -78,26 +89,21 @@ impl Platform {
         swept.coupons = sweep_coupons(self, before_ms).await?;
         Ok(swept)
     }
+}
 
-    /// Writes missing timers from the orders, attempts, refunds and coupons, and publishes every timer anew.
-    ///
-    /// For a broker that was lost or replaced. Messages of before count no more, since each timer gets the next hop.
-    pub async fn rebuild_timers(&self) -> Result<u64> {
-        self.writer()
-            .run((), |tx, ()| Box::pin(write_missing(tx)))
-            .await?;
-        let mut after = Some((0, Uuid::nil()));
-        let mut rebuilt = 0;
-        while let Some(cursor) = after {
-            let (count, next) = self
-                .writer()
-                .run(cursor, |tx, (kind, id)| Box::pin(republish(tx, *kind, *id)))
-                .await?;
-            rebuilt += count;
-            after = next;
-        }
-        Ok(rebuilt)
+/// Writes the timers of overdue things that have none; answers how many. They are armed as overdue ones then.
+async fn sweep_missing(tx: &mut Tx, before_ms: i64) -> Result<usize> {
+    let bounds = Bounds {
+        due_before_ms: before_ms,
+        fire_ms: before_ms - 1,
+        limit: BATCH,
+    };
+    let mut total = 0;
+    for (kind, count) in missing::write(tx, bounds).await? {
+        tx.record(Fact::Swept { kind, count });
+        total += count;
     }
+    Ok(total)
 }
 
 /// Arms timers again whose messages are overdue; answers how many.
@@ -116,7 +122,7 @@ async fn sweep_timers(tx: &mut Tx, before_ms: i64) -> Result<usize> {
 }
 
 /// Arms all these timers again; answers how many.
-async fn rearm_all(
+pub(crate) async fn rearm_all(
     tx: &mut Tx,
     rows: &[SqliteRow],
     fire_ms: impl Fn(&TimerRow) -> i64,
@@ -213,87 +219,4 @@ async fn prune_some(tx: &mut Tx, keep: &Keep) -> Result<u64> {
     .execute(tx.conn())
     .await?;
     Ok(events.rows_affected() + keys.rows_affected())
-}
-
-/// Writes the timers that should exist and do not.
-async fn write_missing(tx: &mut Tx) -> Result<()> {
-    tx.settle_timers().await?;
-    let now_ms = tx.now_ms();
-    for (kind, state, statement) in [
-        (
-            TimerKind::OrderDeadline,
-            OrderState::Pending.stored(),
-            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
-             select ?1, id, merchant_id, deadline_ms, deadline_ms, version, 0, 0, 0 from orders
-             where state = ?2 on conflict do nothing",
-        ),
-        (
-            TimerKind::OrderClosing,
-            OrderState::Closing.stored(),
-            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
-             select ?1, id, merchant_id, ?3, ?3, version, 0, 0, 0 from orders
-             where state = ?2 on conflict do nothing",
-        ),
-        (
-            TimerKind::Attempt,
-            AttemptState::Submitted.stored(),
-            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
-             select ?1, id, merchant_id, expires_ms, ?3, version, 0, 0, 0 from attempt
-             where state = ?2 on conflict do nothing",
-        ),
-        (
-            TimerKind::Attempt,
-            AttemptState::Unknown.stored(),
-            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
-             select ?1, id, merchant_id, expires_ms, ?3, version, 0, 0, 0 from attempt
-             where state = ?2 on conflict do nothing",
-        ),
-        (
-            TimerKind::CouponExpiry,
-            CouponState::Free.stored(),
-            "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
-             select ?1, id, merchant_id, expires_ms, expires_ms, version, 0, 0, 0 from coupon
-             where state = ?2 on conflict do nothing",
-        ),
-    ] {
-        sqlx::query(statement)
-            .bind(kind.stored())
-            .bind(state)
-            .bind(now_ms)
-            .execute(tx.conn())
-            .await?;
-    }
-    sqlx::query(
-        "insert into timer (kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries, parked)
-         select ?1, id, merchant_id, ?2, ?2, version, 0, 0, 0 from refund
-         where state not in (?3, ?4) on conflict do nothing",
-    )
-    .bind(TimerKind::Refund.stored())
-    .bind(now_ms)
-    .bind(RefundState::Succeeded.stored())
-    .bind(RefundState::NeedsOperator.stored())
-    .execute(tx.conn())
-    .await?;
-    Ok(())
-}
-
-/// Arms the next timers after the cursor again, whether parked or not; answers how many, and where to go on.
-async fn republish(tx: &mut Tx, kind: i64, id: Uuid) -> Result<(u64, Option<(i64, Uuid)>)> {
-    let rows = sqlx::query(
-        "select kind, id, merchant_id, due_ms, next_fire_ms, version, hop, tries from timer
-         where (kind, id) > (?, ?) order by kind, id limit ?",
-    )
-    .bind(kind)
-    .bind(id)
-    .bind(BATCH)
-    .fetch_all(tx.conn())
-    .await?;
-    let next = match rows.last() {
-        Some(last) => Some((column(last, "kind")?, column(last, "id")?)),
-        None => None,
-    };
-    let soonest_ms = tx.now_ms() + REARM_MIN_MS;
-    let fire_ms = |timer: &TimerRow| std::cmp::max(timer.next_fire_ms, soonest_ms);
-    let count = rearm_all(tx, &rows, fire_ms, false).await?;
-    Ok((u64::try_from(count).unwrap_or(0), next))
 }

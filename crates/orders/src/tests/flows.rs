@@ -544,12 +544,7 @@ async fn a_lost_broker_is_made_up_for_by_rebuilding_the_timers() {
     // The rows too, as if they had been lost with a damaged index.
     shop.platform()
         .writer()
-        .run((), |tx, ()| {
-            Box::pin(async move {
-                sqlx::query("delete from timer").execute(tx.conn()).await?;
-                Ok(())
-            })
-        })
+        .run((), |tx, ()| Box::pin(forget_timers(tx)))
         .await
         .unwrap();
     assert_eq!(shop.platform().rebuild_timers().await.unwrap(), 3);
@@ -575,10 +570,52 @@ async fn the_sweeper_finds_what_a_broker_lost() {
     shop.run_for(100_000).await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Pending);
     let swept = shop.platform().sweep().await.unwrap();
-    assert_eq!((swept.timers, swept.coupons), (1, 1));
+    assert_eq!((swept.missing, swept.timers, swept.coupons), (0, 1, 1));
     shop.run_for(2_000).await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
     assert_eq!(coupons(&shop, "buyer-1").await.len(), 1);
+}
+
+async fn forget_timers(tx: &mut crate::db::Tx) -> crate::Result<()> {
+    sqlx::query("delete from timer").execute(tx.conn()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_sweeper_finds_what_has_no_timer() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    rule(&shop, 100, 0).await;
+    let paid = shop.order("A-1", &tea, 1).await;
+    shop.pay(&paid).await;
+    shop.settle().await;
+    let order = shop.order("A-2", &tea, 1).await;
+    let asked = shop.order("A-3", &tea, 1).await;
+    shop.attempt(&asked).await;
+    let new = refund_of(&paid, "R-1", Some(100));
+    let refund = shop.platform().create_refund(&shop.merchant, new, None);
+    let refund = refund.await.unwrap().value;
+    shop.broker.lose_everything();
+    shop.platform()
+        .writer()
+        .run((), |tx, ()| Box::pin(forget_timers(tx)))
+        .await
+        .unwrap();
+    let found = |swept: Swept| (swept.missing, swept.timers, swept.coupons);
+    assert_eq!(found(shop.platform().sweep().await.unwrap()), (0, 0, 0));
+    shop.clock.advance(HOUR_MS);
+    // Two orders, an attempt and a refund; the coupon has time yet.
+    assert_eq!(found(shop.platform().sweep().await.unwrap()), (4, 4, 0));
+    shop.run_for(60_000).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    assert_eq!(shop.read(asked.id).await.state, OrderState::Closed);
+    let refund = shop.platform().refund(&shop.merchant, refund.id).await;
+    assert_eq!(refund.unwrap().state, RefundState::Succeeded);
+    shop.clock.advance(31 * DAY_MS);
+    let swept = shop.platform().sweep().await.unwrap();
+    assert_eq!(swept.missing, 1, "the coupon");
+    shop.run_for(60_000).await;
+    nothing_waits(&shop).await;
 }
 
 #[tokio::test]
