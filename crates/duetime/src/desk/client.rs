@@ -146,7 +146,7 @@ impl Client {
     ) -> Result<Value, Failure> {
         match self.try_call(method, place, body).await? {
             Answer::Done(value) => Ok(value),
-            Answer::Refused(status, problem) => Err(refusal(status, &problem)),
+            Answer::Refused(status, problem) => Err(refusal(&self.base, status, &problem)),
         }
     }
 
@@ -227,7 +227,7 @@ fn is_of(problem: &Value, code: &str) -> bool {
 }
 
 /// A refusal: in the API's own words, with what to do about it on the command line.
-fn refusal(status: StatusCode, problem: &Value) -> Failure {
+fn refusal(base: &Url, status: StatusCode, problem: &Value) -> Failure {
     let text = |member: &str| problem.get(member).and_then(Value::as_str);
     let Some(detail) = text("detail") else {
         return failed(format!("the broker answered {status}"));
@@ -236,6 +236,14 @@ fn refusal(status: StatusCode, problem: &Value) -> Failure {
     if let Some(topic) = missing {
         let create = format!("create it: duetime topic create {topic}");
         return failed(format!("topic {topic:?} does not exist; {create}"));
+    }
+    if is_of(problem, "not_found") && status == StatusCode::NOT_FOUND {
+        return failed(format!(
+            "{base} is not the broker's HTTP API: `duetime serve` prints where that is (http.listen)"
+        ));
+    }
+    if is_of(problem, "exists") {
+        return failed(format!("{detail}; `show` tells them"));
     }
     if is_of(problem, "unauthenticated") {
         return failed(format!("{detail}; {CREDENTIALS}"));

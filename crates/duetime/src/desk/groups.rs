@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::at;
-use super::show::{Eye, Lean, count, facts, table, text};
+use super::show::{Eye, Lean, count, facts, of_platform, table, text};
 use super::when::{Span, parse_instant, parse_span};
 use super::{Access, Desk, Sure, confirm};
 use crate::Failure;
@@ -230,8 +230,10 @@ async fn delete(desk: &Desk, group: &str, sure: Sure) -> Result<(), Failure> {
     let place = at(["v1", "groups", group]);
     let found = desk.client.get(&place).await?;
     let topics = text(found.get("topics"));
-    let what =
-        format!("delete consumer group {group} with its positions and retries (topics: {topics})");
+    let platform = of_platform(group);
+    let what = format!(
+        "delete consumer group {group} with its positions and retries (topics: {topics}){platform}"
+    );
     if !confirm(sure, &what)? {
         return Ok(());
     }
@@ -254,7 +256,8 @@ async fn reset(
     let instant = json!(format!("{to:.3}"));
     let when = desk.eye.instant(Some(&instant));
     let what = format!(
-        "move consumer group {group} on topic {topic} to {when}: what is due from then on is delivered again, and its retries there are forgotten"
+        "move consumer group {group} on topic {topic} to {when}: what is due from then on is delivered again, and its retries there are forgotten{}",
+        of_platform(group)
     );
     if !confirm(sure, &what)? {
         return Ok(());

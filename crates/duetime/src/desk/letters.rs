@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::{Place, at};
-use super::show::{Eye, Lean, count, glimpse, table, text};
+use super::show::{Eye, Lean, count, glimpse, some, table, text};
 use super::{Access, Desk, Sure, confirm, failed, usage};
 use crate::{Failure, tell};
 
@@ -166,7 +166,10 @@ async fn act(desk: &Desk, arguments: &ActArguments, act: Act) -> Result<(), Fail
     let place = at(["v1", "groups", group, "dead-letters", verb]);
     let matched = count_matches(desk, &place, &body).await?;
     let which = arguments.filter.words();
-    let what = format!("{verb} {matched} dead letters of consumer group {group}{which}");
+    let what = format!(
+        "{verb} {} of consumer group {group}{which}",
+        some(matched, "dead letter")
+    );
     if matched == 0 {
         return desk.done(&json!({ "matched": 0, "done": 0 }), |_| {
             format!("consumer group {group} has no dead letters{which}")
@@ -188,7 +191,10 @@ async fn act(desk: &Desk, arguments: &ActArguments, act: Act) -> Result<(), Fail
     }
     let value = json!({ "matched": matched, "done": finished, "failed": left });
     desk.done(&value, |_| {
-        format!("{done} {finished} dead letters of consumer group {group}{which}")
+        format!(
+            "{done} {} of consumer group {group}{which}",
+            some(finished, "dead letter")
+        )
     })?;
     if left.is_empty() {
         return Ok(());
@@ -201,8 +207,8 @@ async fn act(desk: &Desk, arguments: &ActArguments, act: Act) -> Result<(), Fail
         ));
     }
     Err(failed(format!(
-        "{} dead letters were not {done}",
-        matched.saturating_sub(finished)
+        "{} not {done}",
+        some(matched.saturating_sub(finished), "dead letter")
     )))
 }
 

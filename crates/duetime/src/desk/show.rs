@@ -67,6 +67,12 @@ pub(super) fn count(value: Option<&Value>) -> String {
     }
 }
 
+/// So many of something, `1 message` or `2,000 messages`.
+pub(super) fn some(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", parted(number))
+}
+
 fn parted(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -77,6 +83,15 @@ fn parted(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A warning, if the name is one of those by which the order platform gets its timers.
+pub(super) fn of_platform(name: &str) -> &'static str {
+    if name.starts_with("duetime-") {
+        " (THE ORDER PLATFORM WORKS WITH IT)"
+    } else {
+        ""
+    }
 }
 
 /// A number of bytes in a binary unit.
@@ -241,6 +256,10 @@ mod tests {
         ] {
             assert_eq!(count(Some(&json!(number))), shown);
         }
+        assert_eq!(
+            (some(1, "day"), some(2_000, "day")),
+            ("1 day".to_owned(), "2,000 days".to_owned())
+        );
         for (bytes, shown) in [
             (0_u64, "0 B"),
             (1_023, "1023 B"),

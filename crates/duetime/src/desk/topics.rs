@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::at;
 use super::groups::pairs;
-use super::show::{Eye, Lean, count, facts, size, table, text};
+use super::show::{Eye, Lean, count, facts, of_platform, size, some, table, text};
 use super::when::{Span, parse_span};
 use super::{Access, Desk, Sure, confirm};
 use crate::Failure;
@@ -189,9 +189,15 @@ async fn create(desk: &Desk, arguments: &CreateArguments) -> Result<(), Failure>
 async fn delete(desk: &Desk, topic: &str, sure: Sure) -> Result<(), Failure> {
     let place = at(["v1", "topics", topic]);
     let found = desk.client.get(&place).await?;
-    let (messages, waiting) = (count(found.get("messages")), count(found.get("waiting")));
-    let what =
-        format!("delete topic {topic} with {messages} messages, {waiting} of them not yet due");
+    let member = |name: &str| found.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let (messages, waiting) = (
+        some(member("messages"), "message"),
+        count(found.get("waiting")),
+    );
+    let what = format!(
+        "delete topic {topic} with {messages}, {waiting} not yet due{}",
+        of_platform(topic)
+    );
     if !confirm(sure, &what)? {
         return Ok(());
     }

@@ -56,7 +56,7 @@ fn topics_are_created_shown_listed_and_deleted() {
     rig.fails(
         "topic delete orders",
         2,
-        "this would delete topic orders with 1 messages, 1 of them not yet due: say --yes",
+        "this would delete topic orders with 1 message, 1 not yet due: say --yes",
     );
     let said = rig.done("topic delete orders --dry-run");
     assert!(
@@ -361,7 +361,7 @@ fn dead_letters_are_listed_replayed_and_purged() {
     rig.fails(
         "dlq replay closer --tag a",
         2,
-        "this would replay 1 dead letters of consumer group closer with tag a",
+        "this would replay 1 dead letter of consumer group closer with tag a",
     );
     let dry = rig.done("dlq purge closer --all --dry-run");
     assert_eq!(
@@ -404,8 +404,7 @@ fn a_letter_that_cannot_be_replayed_is_named() {
         "{said:?}"
     );
     assert!(
-        said.err
-            .ends_with("error: 1 dead letters were not replayed\n"),
+        said.err.ends_with("error: 1 dead letter not replayed\n"),
         "{said:?}"
     );
 }

@@ -6,5 +6,6 @@
 )]
 
 mod desk;
+mod docs;
 mod rig;
 mod serve;

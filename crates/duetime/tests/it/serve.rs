@@ -100,5 +100,11 @@ fn the_commands_work_on_a_server_and_it_stops_in_good_order() {
     assert_ne!(orders, url);
     let said = run_at(&orders, "topic list", "");
     assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("is not the broker's HTTP API"),
+        "{said:?}"
+    );
+    let said = run_at(&url, "topic delete duetime-refunds --dry-run", "");
+    assert!(said.err.contains("THE ORDER PLATFORM"), "{said:?}");
     assert_eq!(server.stop(), 0);
 }
