@@ -124,7 +124,11 @@ impl TopicSpec {
         Ok(Self {
             name: reader.text()?,
             kind: TopicKind::of_code(reader.varint()?)?,
-            queues: u16::try_from(reader.varint()?).map_err(|_| "a queue count is too large")?,
+            queues: match u16::try_from(reader.varint()?) {
+                Ok(0) => return Err("a topic has no queue"),
+                Ok(queues) => queues,
+                Err(_) => return Err("a queue count is too large"),
+            },
             indexed: reader.varint()? != 0,
             quota_bytes: reader.varint()?.checked_sub(1),
         })

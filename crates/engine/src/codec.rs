@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// More than this has never been counted: a million a second for two thousand years.
+const COUNT_MAX: u64 = 1 << 56;
+
 /// Appends a number in 7-bit groups, lowest first; small numbers take one byte.
 pub(crate) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
     loop {
@@ -64,6 +67,15 @@ impl Reader {
             }
         }
         Err("a number is too long")
+    }
+
+    /// A number of things that were counted or numbered one by one, so that sums of some of them fit too.
+    pub(crate) fn count(&mut self) -> Result<u64, &'static str> {
+        let count = self.varint()?;
+        if count > COUNT_MAX {
+            return Err("a count is impossible");
+        }
+        Ok(count)
     }
 
     pub(crate) fn length(&mut self) -> Result<usize, &'static str> {

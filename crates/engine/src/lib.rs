@@ -16,6 +16,8 @@ mod dead_letter;
 mod engine;
 mod error;
 mod handle;
+#[cfg(test)]
+mod hostile;
 mod keys;
 mod lease;
 mod letters;

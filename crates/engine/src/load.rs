@@ -64,7 +64,7 @@ impl<S: Store> Engine<S> {
         let (from, to) = pins_span();
         for row in self.store.scan(Space::Meta, &from, &to)? {
             let (key, value) = row?;
-            let pins = open(Space::Meta, &key, &value, crate::codec::Reader::varint)?;
+            let pins = open(Space::Meta, &key, &value, crate::codec::Reader::count)?;
             let level = key.last().copied().unwrap_or_default();
             let partition = PartitionId {
                 start_hour: id_of_key(&key)?,
@@ -80,7 +80,7 @@ impl<S: Store> Engine<S> {
         for row in self.store.scan(Space::Meta, &from, &to)? {
             let (key, value) = row?;
             let (progress, generation, retrying) = open(Space::Meta, &key, &value, |reader| {
-                let retrying = reader.varint()?;
+                let retrying = reader.count()?;
                 let (progress, generation) = Progress::read(reader)?;
                 Ok((progress, generation, retrying))
             })?;

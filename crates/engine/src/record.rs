@@ -269,8 +269,8 @@ impl Head {
         let id =
             |reader: &mut Reader| u32::try_from(reader.varint()?).map_err(|_| "an id is too large");
         Ok(Self {
-            next_sequence: reader.varint()?,
-            floor_ms: reader.varint()?,
+            next_sequence: reader.count()?,
+            floor_ms: reader.count()?,
             next_topic: id(reader)?,
             next_group: id(reader)?,
         })

@@ -133,7 +133,7 @@ impl Progress {
         let generation =
             u32::try_from(reader.varint()?).map_err(|_| "a generation is too large")?;
         let mut progress = Self::starting_at(read_place(reader)?);
-        progress.passed = reader.varint()?;
+        progress.passed = reader.count()?;
         let mut due_ms = progress.position.due_ms;
         for _ in 0..reader.length()? {
             due_ms = due_ms

@@ -64,10 +64,10 @@ impl Totals {
 
     pub(crate) fn read(reader: &mut Reader) -> Result<Self, &'static str> {
         Ok(Self {
-            appended: reader.varint()?,
-            removed: reader.varint()?,
-            dropped: reader.varint()?,
-            bytes: reader.varint()?,
+            appended: reader.count()?,
+            removed: reader.count()?,
+            dropped: reader.count()?,
+            bytes: reader.count()?,
         })
     }
 }
@@ -130,8 +130,8 @@ impl Counts {
     }
 
     pub(crate) fn read(reader: &mut Reader) -> Result<Self, &'static str> {
-        let messages = reader.varint()?;
-        let bytes = reader.varint()?;
+        let messages = reader.count()?;
+        let bytes = reader.count()?;
         let mut buckets = Vec::with_capacity(COUNT_BUCKETS);
         for _ in 0..COUNT_BUCKETS {
             buckets.push(u32::try_from(reader.varint()?).map_err(|_| "a count is too large")?);
