@@ -28,7 +28,7 @@ impl<S: Store> Engine<S> {
             .map_or("", |(_, topic)| topic.as_str());
         let key: SubscriptionKey = (group_id, self.catalog.topic_id(origin)?);
         if !self.subscriptions.contains_key(&key) {
-            self.subscribe(key);
+            self.subscribe(key)?;
         }
         self.remove_letter(handle, &message, row_bytes);
         let mut again = message;

@@ -6,22 +6,26 @@ use crate::catalog::{GroupSpec, TopicSpec};
 use crate::engine::Engine;
 use crate::error::{Error, within};
 use crate::handle::{MessageHandle, place_of_made_id};
-use crate::limits::READ_MESSAGES_MAX;
+use crate::limits::{READ_BYTES_MAX, READ_MESSAGES_MAX};
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
 use crate::record::{TopicId, index_span, place_of_index_key};
 use crate::send::hash;
-use crate::store::{Space, Store};
+use crate::store::{Space, Store, StoreError};
 use crate::subscription::Progress;
+use crate::timeline::{ReadRange, read};
 use crate::topic::Counts;
 use crate::window::Window;
+
+/// Up to so many messages of the bucket that the present lies in are counted one by one.
+const COUNTED_MAX: u64 = 256;
 
 /// What is known of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicStats {
     /// How it was created.
     pub spec: TopicSpec,
-    /// Messages on disk whose due time is still ahead. Exact at bucket borders, estimated within one.
+    /// Messages on disk whose due time is still ahead. Estimated within a bucket of more than 256 messages.
     pub waiting: u64,
     /// Messages on disk, waiting ones and retained ones.
     pub messages: u64,
@@ -38,7 +42,7 @@ pub struct TopicStats {
 pub struct GroupStats {
     /// How the group was created.
     pub spec: GroupSpec,
-    /// Due and not yet delivered. 0 is exact; else exact at bucket borders, estimated within one.
+    /// Due and not yet delivered. 0 is exact, so are few messages; many within one bucket are estimated.
     pub ready: u64,
     /// With a consumer now.
     pub in_flight: u64,
@@ -100,6 +104,7 @@ impl<S: Store> Engine<S> {
     /// How many messages of a topic wait and lie on disk.
     pub fn topic_stats(&self, now_ms: u64, topic: &str) -> Result<TopicStats, Error> {
         let id = self.catalog.topic_id(topic)?;
+        let waiting = self.count_ahead(id, now_ms)?;
         let state = self
             .catalog
             .topics
@@ -110,7 +115,7 @@ impl<S: Store> Engine<S> {
         let messages = self.stored_count(id);
         Ok(TopicStats {
             spec: state.spec.clone(),
-            waiting: messages.saturating_sub(self.count_due_by(id, now_ms)),
+            waiting,
             messages,
             bytes: state.totals.bytes,
             appended: state.totals.appended,
@@ -122,6 +127,7 @@ impl<S: Store> Engine<S> {
     pub fn group_stats(&self, now_ms: u64, topic: &str, group: &str) -> Result<GroupStats, Error> {
         let topic_id = self.catalog.topic_id(topic)?;
         let group_id = self.catalog.group_id(group)?;
+        let waiting = self.count_ahead(topic_id, now_ms)?;
         let not_found = || Error::GroupNotFound {
             group: group.to_owned(),
         };
@@ -141,7 +147,7 @@ impl<S: Store> Engine<S> {
         };
         let stored = self.stored_count(topic_id);
         let Some(subscription) = self.subscriptions.get(&(group_id, topic_id)) else {
-            answer.ready = self.count_due_by(topic_id, now_ms);
+            answer.ready = stored.saturating_sub(waiting);
             return Ok(answer);
         };
         answer.in_flight = subscription.in_flight as u64;
@@ -172,7 +178,6 @@ impl<S: Store> Engine<S> {
                 .appended
                 .saturating_sub(topic.totals.removed)
                 .saturating_sub(passed);
-            let waiting = stored.saturating_sub(self.count_due_by(topic_id, now_ms));
             answer.ready = std::cmp::min(unread, stored).saturating_sub(waiting);
             let is_due = |due_ms: u64| due_ms <= now_ms;
             let some_due = |(progress, window): (&Progress, &Window<Arc<Message>>)| {
@@ -305,26 +310,76 @@ impl<S: Store> Engine<S> {
     }
 
     /// Messages of a topic due now.
-    pub(crate) fn due_count(&self, topic: TopicId) -> u64 {
+    pub(crate) fn due_count(&self, topic: TopicId) -> Result<u64, StoreError> {
         self.count_due_by(topic, self.frontier.shown_ms())
     }
 
-    pub(crate) fn count_due_by(&self, topic: TopicId, now_ms: u64) -> u64 {
-        let mut due = 0;
+    /// Messages of a topic that lie on disk and are due by `now_ms`.
+    pub(crate) fn count_due_by(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
+        let ahead = self.count_ahead(topic, now_ms)?;
+        Ok(self.stored_count(topic).saturating_sub(ahead))
+    }
+
+    /// Messages of a topic that are due after `now_ms`: those of the bucket that holds it are counted one by one if
+    /// they are few, and else taken as spread evenly over it. What is not in the store yet is not counted one by one.
+    fn count_ahead(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
+        let mut ahead = 0;
+        let mut present = Vec::new();
         for (partition, counts) in self.counts_of(topic) {
             let width_ms = Counts::bucket_ms(partition);
+            let message_bytes = counts.bytes / std::cmp::max(counts.messages, 1);
             for (number, count) in (0_u64..).zip(&counts.buckets) {
                 let count = u64::from(*count);
-                due += count
-                    - ahead_of(
-                        now_ms,
-                        partition.start_ms() + number * width_ms,
-                        width_ms,
-                        count,
-                    );
+                let from_ms = partition.start_ms() + number * width_ms;
+                let to_ms = from_ms + width_ms;
+                let few = (1..=COUNTED_MAX).contains(&count)
+                    && message_bytes * count <= READ_BYTES_MAX as u64;
+                if few && (from_ms..to_ms).contains(&now_ms) {
+                    present.push((partition, to_ms));
+                } else {
+                    ahead += ahead_of(now_ms, from_ms, width_ms, count);
+                }
             }
         }
-        due
+        for (partition, to_ms) in present {
+            ahead += self.count_between(topic, partition, [now_ms, to_ms])?;
+        }
+        Ok(ahead)
+    }
+
+    /// Counts the messages of a partition that are due after the first instant and before the second.
+    fn count_between(
+        &self,
+        topic: TopicId,
+        partition: PartitionId,
+        [after_ms, to_ms]: [u64; 2],
+    ) -> Result<u64, StoreError> {
+        let queues = self.catalog.topics.get(&topic);
+        let queues = queues.map_or(0, |topic| topic.spec.queues);
+        let mut count = 0;
+        for queue in 0..queues {
+            let mut after = Place::end_of(after_ms);
+            loop {
+                let range = ReadRange {
+                    topic,
+                    queue,
+                    after,
+                    messages_max: READ_MESSAGES_MAX,
+                };
+                let stretch = read(&self.store, &[partition], range)?;
+                let within = stretch.messages.iter();
+                count += within
+                    .filter(|message| message.place.due_ms < to_ms)
+                    .count() as u64;
+                match stretch.messages.last() {
+                    Some(last) if !stretch.complete && last.place.due_ms < to_ms => {
+                        after = last.place;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(count)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::handle::ReceiptHandle;
 use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX};
 use crate::message::{Delivered, Message, TagFilter};
 use crate::place::Place;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::subscription::{Recovered, Slot, SlotState, Subscription};
 
 /// What a consumer asks for.
@@ -136,16 +136,13 @@ impl<S: Store> Engine<S> {
         self.note_seen(now_ms, group);
         let key = (group, topic);
         if !self.subscriptions.contains_key(&key) {
-            self.subscribe(key);
+            self.subscribe(key)?;
         }
         Ok(key)
     }
 
     /// Lets a group begin to read a topic.
-    pub(crate) fn subscribe(&mut self, key: SubscriptionKey) {
-        let Some(topic) = self.catalog.topics.get(&key.1) else {
-            return;
-        };
+    pub(crate) fn subscribe(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
         let latest = self
             .catalog
             .groups
@@ -156,8 +153,11 @@ impl<S: Store> Engine<S> {
         } else {
             Place::START
         };
+        let due = if latest { self.due_count(key.1)? } else { 0 };
+        let Some(topic) = self.catalog.topics.get(&key.1) else {
+            return Ok(());
+        };
         let mut subscription = Subscription::new(topic.spec.queues, start);
-        let due = if latest { self.due_count(key.1) } else { 0 };
         let passed = topic.totals.dropped + due;
         if let Some(first) = subscription.queues.first_mut() {
             first.passed = passed;
@@ -167,6 +167,7 @@ impl<S: Store> Engine<S> {
         self.stage
             .progress
             .extend((0..queues).map(|queue| (key.0, key.1, queue)));
+        Ok(())
     }
 
     /// All queues, beginning with another one each time, so that none is starved.

@@ -51,8 +51,9 @@ impl<S: Store> Engine<S> {
     /// [`Engine::pending_epoch`] is durable; only then may the producer be told.
     pub fn send(&mut self, now_ms: u64, topic: &str, message: &NewMessage) -> Result<Sent, Error> {
         let now_ms = self.stamp(now_ms);
-        let topic_id = self.topic_for_send(topic)?;
         self.check_fields(message)?;
+        self.asked_due_ms(now_ms, message.delivery)?;
+        let topic_id = self.topic_for_send(topic)?;
         self.check_kind(topic_id, message)?;
         let limits = &self.config.limits;
         let first = message

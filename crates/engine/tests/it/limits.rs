@@ -151,6 +151,9 @@ fn groups_are_made_on_first_use_if_that_is_configured() {
     check_with(
         config,
         "
+        send t a after=99999999999999
+        = refused: delay in ms is 99999999999999; the most allowed is 316224000000
+        topics
         send t a
         = due +0
         topic t mixed queues=2
@@ -179,7 +182,7 @@ fn a_topic_keeps_to_its_quota() {
         send u c
         = due +1
         stats t
-        = waiting 1 of 2, 1880 bytes, appended 2, removed 0
+        = waiting 2 of 2, 1880 bytes, appended 2, removed 0
         recv t g
         = nothing
         at 10
@@ -419,7 +422,7 @@ fn repeated_sends_are_stored_once_within_the_window() {
         send t g id=1
         = due +1100 repeated
         stats t
-        = waiting 3 of 4, 292 bytes, appended 4, removed 0
+        = waiting 0 of 4, 292 bytes, appended 4, removed 0
         ",
     );
 }

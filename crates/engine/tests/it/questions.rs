@@ -15,9 +15,9 @@ fn counts_of_a_topic_and_a_group() {
         send t y after=7200000
         = due +7200000
         stats t
-        = waiting 4 of 5, 200 bytes, appended 5, removed 0
+        = waiting 5 of 5, 200 bytes, appended 5, removed 0
         group-stats t g
-        = ready 1, in flight 0, retrying 0, dead 0, acked 
+        = ready 0, in flight 0, retrying 0, dead 0, acked
         at 10
         recv t g max=2
         = a#1 b#1
@@ -35,7 +35,7 @@ fn counts_of_a_topic_and_a_group() {
         recall x
         = Cancelled
         stats t
-        = waiting 3 of 4, 160 bytes, appended 5, removed 1
+        = waiting 1 of 4, 160 bytes, appended 5, removed 1
         at 60000
         recv t g
         = b#2
@@ -43,7 +43,7 @@ fn counts_of_a_topic_and_a_group() {
         group-stats t g
         = ready 0, in flight 0, retrying 0, dead 2, acked +1
         stats %DLQ%g
-        = waiting 0 of 2, 402 bytes, appended 2, removed 0
+        = waiting 1 of 2, 402 bytes, appended 2, removed 0
         group-stats t nobody
         = refused: consumer group 'nobody' does not exist
         group-stats nowhere g
@@ -122,7 +122,7 @@ fn the_histogram_of_the_future() {
         = +60000..+120000: 1
         = +120000..never: 3
         stats t
-        = waiting 4 of 8, 327 bytes, appended 8, removed 0
+        = waiting 5 of 8, 327 bytes, appended 8, removed 0
         recall b0
         = Cancelled
         histogram t step=60000 steps=2

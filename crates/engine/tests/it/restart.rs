@@ -158,7 +158,7 @@ fn what_was_not_durable_is_gone_and_sequences_go_on() {
         recv t g
         = a#1
         stats t
-        = waiting 1 of 2, 80 bytes, appended 2, removed 0
+        = waiting 0 of 2, 80 bytes, appended 2, removed 0
         ",
     );
 }
