@@ -33,6 +33,15 @@ pub enum Credentials<'a> {
     },
     /// A secret that names the account by itself.
     Token(&'a str),
+    /// The name of an account, and proof that the caller knows its secret, which is not shown.
+    Signature {
+        /// The name of the account.
+        name: &'a str,
+        /// What was signed.
+        signed: &'a [u8],
+        /// HMAC-SHA1 of it, the secret being the key.
+        signature: &'a [u8],
+    },
 }
 
 impl std::fmt::Debug for Credentials<'_> {
@@ -41,6 +50,7 @@ impl std::fmt::Debug for Credentials<'_> {
         match self {
             Self::Password { name, .. } => write!(formatter, "Password of {name:?}"),
             Self::Token(_) => formatter.write_str("Token"),
+            Self::Signature { name, .. } => write!(formatter, "Signature of {name:?}"),
         }
     }
 }

@@ -3,8 +3,13 @@
 //! Protocol types, status codes and credentials end here; the broker knows none of them.
 
 mod access;
+mod accounts;
 mod connections;
 pub mod http;
+mod reload;
+mod tls;
 
 pub use access::{Account, Action, Authenticate, Caller, Credentials, LoopbackOnly, Refused};
+pub use accounts::{Accounts, AccountsError};
 pub use connections::{Connection, Connections, NoConnections};
+pub use tls::{Certificate, Tls, TlsError};

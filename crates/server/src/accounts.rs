@@ -1,0 +1,423 @@
+//! Keeps the accounts of clients in a file that only its owner may read.
+//!
+//! ```toml
+//! [[account]]
+//! name = "shop"                 # what RocketMQ clients call the access key
+//! secret = "at least 8 letters" # what they call the secret key
+//! publish = ["orders", "audit-*"]
+//! consume = ["orders"]          # topics,
+//! groups = ["closer-*"]         # as a member of these groups
+//!
+//! [[account]]
+//! name = "operator"
+//! secret = "another one"
+//! administer = true             # and everything else
+//! ```
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use broker::clock::Clock;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Deserialize;
+use sha1::Sha1;
+use subtle::ConstantTimeEq as _;
+
+use crate::access::{Account, Action, Authenticate, Caller, Credentials, Refused};
+use crate::reload::Reloaded;
+
+/// Shortest secret, in bytes.
+const SECRET_BYTES_MIN: usize = 8;
+/// Most accounts of a file.
+const ACCOUNTS_MAX: usize = 4_096;
+/// Largest file, in bytes.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// What signatures of unknown accounts are held against, so that they take as long as others.
+const NOBODY: &[u8] = b"there is no such account";
+
+/// Why a file of accounts cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountsError {
+    /// It could not be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than its owner may read it.
+    #[error(
+        "{} may be read by others than its owner (mode {mode:o}); it holds secrets: chmod 600 {}",
+        file.display(), file.display()
+    )]
+    Exposed {
+        /// The file.
+        file: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Its text makes no sense.
+    #[error("{}: {reason}", file.display())]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The accounts of a file; it is read again when it changes.
+#[derive(Debug)]
+pub struct Accounts {
+    clock: Arc<dyn Clock>,
+    list: Reloaded<Vec<Arc<Grants>>, AccountsError>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    account: Vec<WrittenAccount>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAccount {
+    name: String,
+    secret: String,
+    #[serde(default)]
+    publish: Vec<String>,
+    #[serde(default)]
+    consume: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    #[serde(default)]
+    administer: bool,
+}
+
+/// One account.
+struct Grants {
+    name: String,
+    secret: Vec<u8>,
+    publish: Vec<String>,
+    consume: Vec<String>,
+    groups: Vec<String>,
+    administer: bool,
+}
+
+impl std::fmt::Debug for Grants {
+    /// Never shows the secret.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Grants");
+        shown.field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Accounts {
+    /// Reads the accounts of `file`.
+    pub fn open(file: &Path, clock: Arc<dyn Clock>) -> Result<Self, AccountsError> {
+        let list = Reloaded::open(vec![file.to_owned()], |files| match files {
+            [file] => read(file),
+            _ => Ok(Vec::new()),
+        })?;
+        Ok(Self { clock, list })
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<Arc<Grants>>, AccountsError> {
+    let fail = |source| AccountsError::Read {
+        file: file.to_owned(),
+        source,
+    };
+    let invalid = |reason: String| AccountsError::Invalid {
+        file: file.to_owned(),
+        reason,
+    };
+    let metadata = std::fs::metadata(file).map_err(fail)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(AccountsError::Exposed {
+            file: file.to_owned(),
+            mode,
+        });
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(invalid(format!(
+            "it has {} bytes; the most allowed is {FILE_BYTES_MAX}",
+            metadata.len()
+        )));
+    }
+    let text = std::fs::read_to_string(file).map_err(fail)?;
+    // The message names line and column; the line itself may hold a secret.
+    let written: Written = toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(0, |span| {
+            let before = text.get(..span.start).unwrap_or_default();
+            before.matches('\n').count() + 1
+        });
+        invalid(format!("line {line}: {}", error.message()))
+    })?;
+    checked(written.account).map_err(invalid)
+}
+
+fn checked(written: Vec<WrittenAccount>) -> Result<Vec<Arc<Grants>>, String> {
+    if written.len() > ACCOUNTS_MAX {
+        let count = written.len();
+        return Err(format!(
+            "it has {count} accounts; the most allowed is {ACCOUNTS_MAX}"
+        ));
+    }
+    let mut accounts: Vec<Arc<Grants>> = Vec::with_capacity(written.len());
+    for account in written {
+        let name = account.name;
+        if name.is_empty() || name.contains(['/', ',', '=', ' ']) {
+            return Err(format!(
+                "the name {name:?} must not be empty or hold / , = or blanks"
+            ));
+        }
+        if accounts.iter().any(|other| other.name == name) {
+            return Err(format!("account {name:?} is there twice"));
+        }
+        if account.secret.len() < SECRET_BYTES_MIN {
+            return Err(format!(
+                "the secret of account {name:?} has {} bytes; at least {SECRET_BYTES_MIN} are needed",
+                account.secret.len()
+            ));
+        }
+        accounts.push(Arc::new(Grants {
+            name,
+            secret: account.secret.into_bytes(),
+            publish: account.publish,
+            consume: account.consume,
+            groups: account.groups,
+            administer: account.administer,
+        }));
+    }
+    Ok(accounts)
+}
+
+impl Authenticate for Accounts {
+    fn authenticate(&self, caller: &Caller<'_>) -> Result<Arc<dyn Account>, Refused> {
+        let list = self.list.current(self.clock.now_ms());
+        let named = |name: &str| list.iter().find(|account| account.name == name);
+        let found = match caller.credentials.ok_or(Refused::Missing)? {
+            Credentials::Signature {
+                name,
+                signed,
+                signature,
+            } => {
+                let account = named(name);
+                let secret = account.map_or(NOBODY, |account| &account.secret);
+                account.filter(|_| has_signed(secret, signed, signature))
+            }
+            Credentials::Password { name, secret } => {
+                let account = named(name);
+                let expected = account.map_or(NOBODY, |account| &account.secret);
+                account.filter(|_| bool::from(expected.ct_eq(secret.as_bytes())))
+            }
+            // All are compared, so that the time tells nothing about which fits.
+            Credentials::Token(secret) => list.iter().fold(None, |found, account| {
+                let fits = bool::from(account.secret.ct_eq(secret.as_bytes()));
+                if fits { Some(account) } else { found }
+            }),
+        };
+        let account = found.ok_or(Refused::Wrong)?;
+        Ok(Arc::<Grants>::clone(account))
+    }
+}
+
+/// Whether `signature` is the HMAC-SHA1 of `signed`, compared in constant time.
+fn has_signed(secret: &[u8], signed: &[u8], signature: &[u8]) -> bool {
+    Hmac::<Sha1>::new_from_slice(secret)
+        .is_ok_and(|hmac| hmac.chain_update(signed).verify_slice(signature).is_ok())
+}
+
+impl Account for Grants {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn may(&self, action: Action<'_>) -> bool {
+        let among = |patterns: &[String], name: &str| {
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| fits(pattern, name))
+        };
+        self.administer
+            || match action {
+                Action::Publish { topic } => among(&self.publish, topic),
+                Action::Consume { topic, group } => {
+                    let own_letters = topic.strip_prefix("%DLQ%") == Some(group);
+                    (own_letters || among(&self.consume, topic)) && among(&self.groups, group)
+                }
+                Action::Administer => false,
+            }
+    }
+}
+
+/// Whether a name is the one of a pattern, or begins like one that ends in `*`.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker::clock::ManualClock;
+    use std::fs::{self, Permissions};
+
+    const TEXT: &str = r#"
+        [[account]]
+        name = "shop"
+        secret = "s3cret-of-shop"
+        publish = ["orders", "audit-*"]
+        consume = ["orders"]
+        groups = ["closer*"]
+
+        [[account]]
+        name = "operator"
+        secret = "another-secret"
+        administer = true
+    "#;
+
+    struct Rig {
+        folder: tempfile::TempDir,
+        clock: ManualClock,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+                clock: ManualClock::new(0),
+            }
+        }
+
+        fn write(&self, text: &str, mode: u32) -> PathBuf {
+            let file = self.folder.path().join("accounts.toml");
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            file
+        }
+
+        fn open(&self, text: &str, mode: u32) -> Result<Accounts, AccountsError> {
+            Accounts::open(&self.write(text, mode), Arc::new(self.clock.clone()))
+        }
+    }
+
+    fn enter(
+        accounts: &Accounts,
+        credentials: Credentials<'_>,
+    ) -> Result<Arc<dyn Account>, Refused> {
+        accounts.authenticate(&Caller {
+            credentials: Some(credentials),
+            local: false,
+        })
+    }
+
+    #[test]
+    fn the_sample_signature_of_rocketmq_is_accepted() {
+        let signature = [
+            0xB8, 0x96, 0x6B, 0x27, 0xFA, 0x36, 0xA8, 0x97, 0x63, 0x23, 0x66, 0xE2, 0x24, 0x92,
+            0xE3, 0x5C, 0xE8, 0xBD, 0x51, 0x50,
+        ];
+        assert!(has_signed(b"SK", b"20261122T152808Z", &signature));
+        assert!(!has_signed(b"SK", b"20261122T152809Z", &signature));
+        assert!(!has_signed(b"SL", b"20261122T152808Z", &signature));
+        assert!(!has_signed(b"SK", b"20261122T152808Z", &signature[..19]));
+    }
+
+    #[test]
+    fn accounts_may_do_what_the_file_says() {
+        let accounts = Rig::new().open(TEXT, 0o600).unwrap();
+        let shop = enter(
+            &accounts,
+            Credentials::Password {
+                name: "shop",
+                secret: "s3cret-of-shop",
+            },
+        )
+        .unwrap();
+        let publish = |topic| Action::Publish { topic };
+        let consume = |topic, group| Action::Consume { topic, group };
+        for (action, allowed) in [
+            (publish("orders"), true),
+            (publish("audit-log"), true),
+            (publish("orders2"), false),
+            (consume("orders", "closer-1"), true),
+            (consume("orders", "other"), false),
+            (consume("audit-log", "closer-1"), false),
+            (consume("%DLQ%closer-1", "closer-1"), true),
+            (consume("%DLQ%other", "closer-1"), false),
+            (Action::Administer, false),
+        ] {
+            assert_eq!(shop.may(action), allowed, "{action:?}");
+        }
+        let operator = enter(&accounts, Credentials::Token("another-secret")).unwrap();
+        assert!(operator.name() == "operator" && operator.may(Action::Administer));
+        for wrong in [
+            Credentials::Token("s3cret"),
+            Credentials::Password {
+                name: "shop",
+                secret: "another-secret",
+            },
+            Credentials::Password {
+                name: "nobody",
+                secret: "there is no such account",
+            },
+            Credentials::Signature {
+                name: "shop",
+                signed: b"x",
+                signature: b"y",
+            },
+        ] {
+            assert_eq!(enter(&accounts, wrong).unwrap_err(), Refused::Wrong);
+        }
+    }
+
+    #[test]
+    fn files_that_others_may_read_or_that_make_no_sense_are_refused() {
+        let told = |text: &str, mode| Rig::new().open(text, mode).unwrap_err().to_string();
+        assert!(told(TEXT, 0o640).contains("chmod 600"));
+        let cases = [
+            ("[[account]]\nname = 'a'\nsecret = 'short'", "at least 8"),
+            (
+                "[[account]]\nname = 'a'\nsecret = '12345678'\n[[account]]\nname = 'a'\nsecret = '12345678'",
+                "twice",
+            ),
+            (
+                "[[account]]\nname = 'a/b'\nsecret = '12345678'",
+                "must not be empty",
+            ),
+            (
+                "[[account]]\nname = 'a'\nsecret = '12345678'\npublishes = []",
+                "publishes",
+            ),
+            ("[[account]]\nname = 'a'\nsecret = hidden1234", "line 3"),
+        ];
+        for (text, words) in cases {
+            let told = told(text, 0o600);
+            assert!(told.contains(words), "{told}");
+            assert!(
+                !told.contains("hidden1234") && !told.contains("12345678"),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_changed_file_holds_at_once() {
+        let rig = Rig::new();
+        let accounts = rig.open(TEXT, 0o600).unwrap();
+        assert!(enter(&accounts, Credentials::Token("new-secret-here")).is_err());
+        rig.write(&TEXT.replace("another-secret", "new-secret-here"), 0o600);
+        rig.clock.advance(2_000);
+        assert!(enter(&accounts, Credentials::Token("new-secret-here")).is_ok());
+        assert!(enter(&accounts, Credentials::Token("another-secret")).is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! Provides values read from files that are read again when the files change.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// How often files are looked at, in ms.
+const LOOK_EVERY_MS: u64 = 1_000;
+
+/// What tells one state of the files from another: when each was written, and how long it is.
+type Mark = Vec<Option<(SystemTime, u64)>>;
+
+/// Reads the value from its files.
+type Load<T, E> = Box<dyn Fn(&[PathBuf]) -> Result<T, E> + Send + Sync>;
+
+/// A value that follows its files. They are looked at when it is asked for, at most once a second.
+///
+/// A std mutex: it is held while the files are read, which is short and rare, never across an await.
+pub(crate) struct Reloaded<T, E> {
+    files: Vec<PathBuf>,
+    load: Load<T, E>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    value: Arc<T>,
+    mark: Mark,
+    next_look_ms: u64,
+}
+
+impl<T, E> fmt::Debug for Reloaded<T, E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Reloaded");
+        shown.field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl<T, E: fmt::Display> Reloaded<T, E> {
+    /// Reads the value for the first time.
+    pub(crate) fn open(
+        files: Vec<PathBuf>,
+        load: impl Fn(&[PathBuf]) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<Self, E> {
+        // Marked before reading: what is written meanwhile is read again.
+        let mark = mark(&files);
+        let value = Arc::new(load(&files)?);
+        Ok(Self {
+            files,
+            load: Box::new(load),
+            state: Mutex::new(State {
+                value,
+                mark,
+                next_look_ms: 0,
+            }),
+        })
+    }
+
+    /// The value of now. While the files cannot be read the last good one holds.
+    pub(crate) fn current(&self, now_ms: u64) -> Arc<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now_ms >= state.next_look_ms {
+            state.next_look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
+            let mark = mark(&self.files);
+            if mark != state.mark {
+                // A failure is told once, not at each look.
+                state.mark = mark;
+                match (self.load)(&self.files) {
+                    Ok(value) => {
+                        tracing::info!(files = ?self.files, "read changed files");
+                        state.value = Arc::new(value);
+                    }
+                    Err(error) => {
+                        tracing::warn!(files = ?self.files, %error, "read changed files; the old ones hold");
+                    }
+                }
+            }
+        }
+        Arc::clone(&state.value)
+    }
+}
+
+fn mark(files: &[PathBuf]) -> Mark {
+    let mark_one = |file: &PathBuf| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    files.iter().map(mark_one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_follows_its_file_and_outlives_a_bad_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("number");
+        std::fs::write(&file, "1").unwrap();
+        let reloaded = Reloaded::open(vec![file.clone()], |files| {
+            let text = std::fs::read_to_string(&files[0]).map_err(|error| error.to_string())?;
+            text.parse::<u32>().map_err(|error| error.to_string())
+        })
+        .unwrap();
+        assert_eq!(*reloaded.current(0), 1);
+        std::fs::write(&file, "22").unwrap();
+        assert_eq!(*reloaded.current(LOOK_EVERY_MS - 1), 1, "not looked at yet");
+        assert_eq!(*reloaded.current(LOOK_EVERY_MS), 22);
+        std::fs::write(&file, "bad").unwrap();
+        assert_eq!(*reloaded.current(10 * LOOK_EVERY_MS), 22);
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(*reloaded.current(20 * LOOK_EVERY_MS), 22);
+        std::fs::write(&file, "4444").unwrap();
+        assert_eq!(*reloaded.current(30 * LOOK_EVERY_MS), 4_444);
+    }
+}

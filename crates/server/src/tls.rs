@@ -1,0 +1,187 @@
+//! Provides TLS for the front ends: a certificate of the user's, or one made at first start.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+
+use crate::reload::Reloaded;
+
+/// The only protocol spoken inside TLS.
+const HTTP_2: &[u8] = b"h2";
+const CERTIFICATE_FILE: &str = "certificate.pem";
+const KEY_FILE: &str = "key.pem";
+
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// One that this server makes for itself at first start, in `folder`. Clients that verify certificates must
+    /// be given it.
+    SelfSigned {
+        /// Where certificate and key lie; made if it is missing.
+        folder: PathBuf,
+        /// Names and addresses the server is reached by, beside those of the loopback interface.
+        names: Vec<String>,
+    },
+    /// The user's own, read again when the files change.
+    Files {
+        /// The certificate and those that vouch for it, PEM.
+        certificate: PathBuf,
+        /// The key, PEM.
+        key: PathBuf,
+    },
+}
+
+/// Why TLS cannot be offered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file could not be read as PEM.
+    #[error("cannot read {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No certificate could be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// Certificate and key do not fit each other, or are of an unknown kind.
+    #[error("cannot use the certificate: {0}")]
+    Use(#[from] rustls::Error),
+}
+
+/// TLS with the certificate of now.
+#[derive(Debug)]
+pub struct Tls {
+    config: Reloaded<ServerConfig, TlsError>,
+}
+
+impl Tls {
+    /// Reads the certificate, or makes one.
+    pub fn open(certificate: &Certificate) -> Result<Self, TlsError> {
+        let files = match certificate {
+            Certificate::Files { certificate, key } => vec![certificate.clone(), key.clone()],
+            Certificate::SelfSigned { folder, names } => make_once(folder, names)?,
+        };
+        Ok(Self {
+            config: Reloaded::open(files, read_config)?,
+        })
+    }
+
+    /// What accepts a connection, with the certificate as it is now.
+    pub(crate) fn acceptor(&self, now_ms: u64) -> TlsAcceptor {
+        TlsAcceptor::from(self.config.current(now_ms))
+    }
+}
+
+fn read_config(files: &[PathBuf]) -> Result<ServerConfig, TlsError> {
+    let [certificate, key] = files else {
+        return Err(TlsError::Use(rustls::Error::NoCertificatesPresented));
+    };
+    let fail = |file: &PathBuf| {
+        let file = file.clone();
+        |source| TlsError::Read { file, source }
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(fail(certificate))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(fail(key))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)?;
+    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    Ok(config)
+}
+
+/// Makes certificate and key if one of them is missing.
+fn make_once(folder: &Path, names: &[String]) -> Result<Vec<PathBuf>, TlsError> {
+    let files = vec![folder.join(CERTIFICATE_FILE), folder.join(KEY_FILE)];
+    if files.iter().all(|file| file.exists()) {
+        return Ok(files);
+    }
+    let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    all.extend(names.iter().cloned());
+    all.sort_unstable();
+    all.dedup();
+    let mut parameters = rcgen::CertificateParams::new(all)?;
+    parameters
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "Duetime");
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = parameters.self_signed(&key)?;
+    let written = fs::create_dir_all(folder)
+        .and_then(|()| write_private(&folder.join(KEY_FILE), &key.serialize_pem()))
+        .and_then(|()| write_private(&folder.join(CERTIFICATE_FILE), &certificate.pem()));
+    match written {
+        Ok(()) => Ok(files),
+        Err(source) => Err(TlsError::Write {
+            file: folder.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_private(file: &Path, text: &str) -> io::Result<()> {
+    let unfinished = file.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut opened = options.open(&unfinished)?;
+    opened.write_all(text.as_bytes())?;
+    opened.sync_all()?;
+    fs::rename(&unfinished, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_certificate_is_made_once_and_its_key_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Certificate::SelfSigned {
+            folder: folder.path().join("tls"),
+            names: vec!["broker.example".into(), "localhost".into()],
+        };
+        Tls::open(&source).unwrap();
+        let key = folder.path().join("tls").join(KEY_FILE);
+        let mode = fs::metadata(&key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let before = fs::read(&key).unwrap();
+        Tls::open(&source).unwrap();
+        assert_eq!(fs::read(&key).unwrap(), before);
+    }
+
+    #[test]
+    fn files_that_do_not_fit_are_refused_with_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        let source = Certificate::Files {
+            certificate: certificate.clone(),
+            key,
+        };
+        let error = Tls::open(&source).unwrap_err();
+        assert!(error.to_string().contains("c.pem"), "{error}");
+        fs::write(&certificate, "nonsense").unwrap();
+        assert!(Tls::open(&source).is_err());
+    }
+}
