@@ -14,10 +14,11 @@ pub const KEY_BYTES_MAX: usize = 255;
 pub const KEYS_MAX: usize = 64;
 /// Longest message group, in bytes (the limit of Apache RocketMQ's proxy).
 pub const MESSAGE_GROUP_BYTES_MAX: usize = 64;
-/// Most user properties of one message (the limit of Apache RocketMQ's proxy).
-pub const PROPERTIES_MAX: usize = 128;
-/// Most bytes of all property names and values of one message.
-pub const PROPERTIES_BYTES_MAX: usize = 16 * 1024;
+/// Most properties of one message: 128 of the user (the limit of Apache RocketMQ's proxy), and eight that a front
+/// end may carry with it.
+pub const PROPERTIES_MAX: usize = 136;
+/// Most bytes of all property names and values of one message: 16 KiB of the user and 1 KiB of a front end.
+pub const PROPERTIES_BYTES_MAX: usize = 17 * 1024;
 /// Most tags one subscription may name.
 pub const FILTER_TAGS_MAX: usize = 256;
 /// Most message queues of a topic.

@@ -5,11 +5,16 @@
 mod access;
 mod accounts;
 mod connections;
+pub mod grpc;
 pub mod http;
 mod reload;
+mod sql_filter;
 mod tls;
 
 pub use access::{Account, Action, Authenticate, Caller, Credentials, LoopbackOnly, Refused};
 pub use accounts::{Accounts, AccountsError};
+/// The crate the front ends stand in front of, so that whoever starts them names the same one.
+pub use broker;
 pub use connections::{Connection, Connections, NoConnections};
+pub use sql_filter::{FilterError, SqlFilter};
 pub use tls::{Certificate, Tls, TlsError};

@@ -35,7 +35,6 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::get;
 use broker::Broker;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -47,6 +46,7 @@ use crate::connections::Connections;
 
 pub use self::figures::{FiguresTaken, install_figures};
 pub use self::openapi::openapi_document;
+pub use metrics_exporter_prometheus::PrometheusHandle as Figures;
 
 /// How often collected durations are folded into their histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ pub struct ApiSettings {
     /// What knows who is connected to the other front ends.
     pub connections: Arc<dyn Connections>,
     /// The figures this process collects; [`install_figures`] makes them if nothing else does.
-    pub figures: PrometheusHandle,
+    pub figures: Figures,
 }
 
 /// What the handlers work with; clones are the same.

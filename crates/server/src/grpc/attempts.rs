@@ -1,0 +1,101 @@
+//! Remembers what an attempt to receive was given, for a client that repeats it because the answer got lost.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use broker::ReceiptHandle;
+
+use super::limits::{ATTEMPT_ID_BYTES_MAX, ATTEMPT_MS, ATTEMPTS_MAX};
+
+/// An attempt: the client, and the id it chose.
+type Key = (Arc<str>, Arc<str>);
+
+#[derive(Debug, Default)]
+struct State {
+    given: HashMap<Key, Vec<ReceiptHandle>>,
+    /// In the order they came, with the instant they are forgotten at.
+    order: VecDeque<(u64, Key)>,
+}
+
+/// The attempts of the last while.
+///
+/// A std mutex: it is held for a look-up, never across an await.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    state: Mutex<State>,
+}
+
+impl Attempts {
+    /// Remembers the deliveries of an attempt.
+    pub(crate) fn remember(
+        &self,
+        now_ms: u64,
+        client_id: &Arc<str>,
+        attempt_id: &str,
+        handles: Vec<ReceiptHandle>,
+    ) {
+        if attempt_id.is_empty() || attempt_id.len() > ATTEMPT_ID_BYTES_MAX {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((end_ms, key)) = state.order.front()
+            && (*end_ms <= now_ms || state.order.len() >= ATTEMPTS_MAX)
+        {
+            let key = key.clone();
+            state.given.remove(&key);
+            state.order.pop_front();
+        }
+        let key = (Arc::clone(client_id), Arc::from(attempt_id));
+        state.given.insert(key.clone(), handles);
+        state
+            .order
+            .push_back((now_ms.saturating_add(ATTEMPT_MS), key));
+    }
+
+    /// Takes the deliveries of an attempt that is made again.
+    pub(crate) fn take(&self, client_id: &Arc<str>, attempt_id: &str) -> Vec<ReceiptHandle> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.given.is_empty() {
+            return Vec::new();
+        }
+        let key = (Arc::clone(client_id), Arc::from(attempt_id));
+        state.given.remove(&key).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker::Place;
+
+    #[test]
+    fn attempts_are_taken_once_and_forgotten_in_time() {
+        let attempts = Attempts::default();
+        let handle = ReceiptHandle {
+            topic: 1,
+            group: 1,
+            generation: 0,
+            queue: 0,
+            place: Place {
+                due_ms: 1,
+                sequence: 1,
+                level: 0,
+            },
+            attempt: 1,
+            retry: None,
+        };
+        let (ann, ben) = (Arc::from("ann"), Arc::from("ben"));
+        attempts.remember(0, &ann, "a", vec![handle]);
+        assert!(attempts.take(&ben, "a").is_empty(), "another client's");
+        assert_eq!(attempts.take(&ann, "a"), [handle]);
+        assert!(attempts.take(&ann, "a").is_empty(), "taken once");
+        attempts.remember(0, &ann, "b", vec![handle]);
+        attempts.remember(ATTEMPT_MS, &ann, "c", vec![handle]);
+        assert!(attempts.take(&ann, "b").is_empty(), "too old");
+        for index in 0..ATTEMPTS_MAX {
+            attempts.remember(ATTEMPT_MS, &ann, &format!("n{index}"), vec![handle]);
+        }
+        assert!(attempts.take(&ann, "c").is_empty(), "too many since");
+        assert_eq!(attempts.take(&ann, "n1"), [handle]);
+    }
+}

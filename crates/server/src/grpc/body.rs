@@ -1,0 +1,215 @@
+//! Provides bounds on what is in memory: a budget of bytes, and the bodies that are counted against it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// Bytes that may be in memory at the same time.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes_max: usize,
+    held: AtomicUsize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            held: AtomicUsize::new(0),
+        })
+    }
+
+    /// Whether something is left.
+    pub(crate) fn has_room(&self) -> bool {
+        self.held.load(Ordering::Relaxed) < self.bytes_max
+    }
+
+    /// Nothing yet, to be grown.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
+        Held {
+            budget: Arc::clone(self),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// A share of a budget, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    budget: Arc<Budget>,
+    bytes: AtomicUsize,
+}
+
+impl Held {
+    /// Takes so many bytes more, or none if there are not so many left.
+    pub(crate) fn grow(&self, bytes: usize) -> bool {
+        let before = self.budget.held.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.budget.bytes_max {
+            self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// Takes so many bytes more, whether there are so many left or not.
+    pub(crate) fn overdraw(&self, bytes: usize) {
+        self.budget.held.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The body of a request, counted against the budget for as long as the request is worked on.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    inner: Incoming,
+    held: Arc<Held>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(inner: Incoming, held: Arc<Held>) -> Self {
+        Self { inner, held }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => {
+                return Poll::Ready(Some(Err(tonic::Status::from_error(Box::new(error)))));
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        };
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        Poll::Ready(Some(if self.held.grow(bytes) {
+            Ok(frame)
+        } else {
+            Err(tonic::Status::resource_exhausted(
+                "the server holds as many bytes of requests as it may; try again later",
+            ))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// What one connection does, to tell when it has been idle.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    calls: AtomicUsize,
+    begun: AtomicU64,
+}
+
+impl Activity {
+    /// Notes a call for as long as what this returns is kept.
+    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// How many calls were ever begun, if none is under way.
+    pub(crate) fn at_rest(&self) -> Option<u64> {
+        (self.calls.load(Ordering::Relaxed) == 0).then(|| self.begun.load(Ordering::Relaxed))
+    }
+}
+
+/// A call of a connection.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer; its call is under way until it has been written.
+#[derive(Debug)]
+pub(crate) struct AnswerBody {
+    inner: tonic::body::Body,
+    _under_way: UnderWay,
+}
+
+impl AnswerBody {
+    pub(crate) fn new(inner: tonic::body::Body, under_way: UnderWay) -> Self {
+        Self {
+            inner,
+            _under_way: under_way,
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_never_exceeded_by_growth_and_comes_back() {
+        let budget = Budget::new(100);
+        let first = budget.hold();
+        assert!(first.grow(60) && !first.grow(41) && first.grow(40));
+        assert!(!budget.has_room());
+        let second = budget.hold();
+        assert!(!second.grow(1));
+        second.overdraw(5);
+        drop(first);
+        assert!(budget.has_room() && second.grow(95) && !second.grow(1));
+    }
+
+    #[test]
+    fn a_connection_rests_when_its_calls_have_ended() {
+        let activity = Arc::new(Activity::default());
+        assert_eq!(activity.at_rest(), Some(0));
+        let call = activity.begin();
+        assert_eq!(activity.at_rest(), None);
+        drop(call);
+        assert_eq!(activity.at_rest(), Some(1));
+    }
+}

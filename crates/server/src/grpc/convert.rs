@@ -1,0 +1,438 @@
+//! Turns messages of the protocol into messages of the broker and back: protocol types go no further.
+//!
+//! Three things of the protocol have no field in a stored message. They are carried as properties whose names
+//! begin with [`CARRIED_PREFIX`], which no user may give and no consumer gets to see as properties:
+//!
+//! | property | what | when |
+//! |---|---|---|
+//! | `__dt_host` | the host the message was born on | whenever the client says one |
+//! | `__dt_trace` | the trace context | whenever the client says one |
+//! | `__dt_type` | `DELAY` or `TRANSACTION` | of messages of these types; other types show in the fields |
+//!
+//! A message that came by another door has none of them: its type is told by its message group and by whether
+//! it had to wait. Checksums, encodings and offsets are not kept: a body lies unpacked, its MD5 is computed for
+//! each delivery, and the offset told is the sequence of the message, which grows but has gaps.
+
+use std::io::Read;
+
+use broker::clock::Clock;
+use broker::{Delivery, Message, NewMessage, ReceiptHandle};
+use bytes::Bytes;
+use flate2::read::{GzDecoder, ZlibDecoder};
+use grpc_api::v2::{
+    self, Code, DeadLetterQueue, Digest, DigestType, Encoding, MessageType, Resource,
+    SystemProperties,
+};
+use grpc_api::{Duration, Timestamp};
+use md5::{Digest as _, Md5};
+
+use super::check;
+use super::limits::{CARRIED_BYTES_MAX, RECOVERY_MS_MAX};
+use super::status::Problem;
+
+/// How names of properties begin that this front end carries with a message for its own use.
+pub const CARRIED_PREFIX: &str = "__dt_";
+
+const HOST: &str = "__dt_host";
+const TRACE: &str = "__dt_trace";
+const KIND: &str = "__dt_type";
+const KIND_DELAY: &str = "DELAY";
+const KIND_TRANSACTION: &str = "TRANSACTION";
+const DEAD_LETTER_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
+const DEAD_LETTER_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
+/// A message from another door that waited for more than this was a delayed one, in ms.
+const WAITED_MS: u64 = 1_000;
+/// First byte of a gzip stream; of a zlib stream it is another.
+const GZIP_MAGIC: u8 = 0x1f;
+
+/// A message a producer hands in.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) kind: MessageType,
+    pub(crate) message: NewMessage,
+    /// Of a half message: how long to wait before the producer is asked, in ms.
+    pub(crate) check_after_ms: Option<u64>,
+}
+
+/// Reads a message a producer hands in.
+pub(crate) fn incoming(
+    message: v2::Message,
+    clock: &dyn Clock,
+    body_bytes_max: usize,
+) -> Result<Incoming, Problem> {
+    let system = message.system_properties.unwrap_or_default();
+    check::system_properties(&system)?;
+    check::user_properties(&message.user_properties, &system)?;
+    let kind = kind_of(&system)?;
+    let body = unpack(message.body, system.body_encoding(), body_bytes_max)?;
+    check::body(&body, body_bytes_max)?;
+    let delivery = match &system.delivery_timestamp {
+        Some(at) => {
+            let wall_ms = ms_of(at).ok_or_else(|| illegal_delivery("is out of range"))?;
+            Delivery::At {
+                due_ms: clock.at_wall_ms(wall_ms),
+            }
+        }
+        None if kind == MessageType::Delay => {
+            return Err(illegal_delivery("is missing of a DELAY message"));
+        }
+        None => Delivery::Now,
+    };
+    let check_after_ms = match &system.orphaned_transaction_recovery_duration {
+        Some(wait) if kind == MessageType::Transaction => recovery_ms(wait)?,
+        _ => None,
+    };
+    let mut properties: Vec<(String, String)> = message.user_properties.into_iter().collect();
+    properties.sort_unstable();
+    carry(&mut properties, HOST, Some(system.born_host));
+    carry(&mut properties, TRACE, system.trace_context);
+    carry(&mut properties, KIND, kind_mark(kind).map(str::to_owned));
+    let message = NewMessage {
+        body,
+        message_id: Some(system.message_id),
+        tag: system.tag,
+        keys: system.keys,
+        properties,
+        message_group: system.message_group,
+        born_ms: system.born_timestamp.as_ref().and_then(ms_of).unwrap_or(0),
+        delivery,
+    };
+    Ok(Incoming {
+        kind,
+        message,
+        check_after_ms,
+    })
+}
+
+fn illegal_delivery(what: &str) -> Problem {
+    Problem::new(
+        Code::IllegalDeliveryTime,
+        format!("the delivery timestamp {what}"),
+    )
+}
+
+fn recovery_ms(wait: &Duration) -> Result<Option<u64>, Problem> {
+    match ms_of_duration(wait) {
+        Some(0) => Ok(None),
+        Some(wait_ms) if wait_ms <= RECOVERY_MS_MAX => Ok(Some(wait_ms)),
+        _ => Err(Problem::new(
+            Code::BadRequest,
+            format!(
+                "the recovery duration of a transaction is at most {} s",
+                RECOVERY_MS_MAX / 1_000
+            ),
+        )),
+    }
+}
+
+fn carry(properties: &mut Vec<(String, String)>, name: &str, value: Option<String>) {
+    let value = value.filter(|value| !value.is_empty() && value.len() <= CARRIED_BYTES_MAX);
+    if let Some(value) = value {
+        properties.push((name.to_owned(), value));
+    }
+}
+
+fn kind_mark(kind: MessageType) -> Option<&'static str> {
+    match kind {
+        MessageType::Delay => Some(KIND_DELAY),
+        MessageType::Transaction => Some(KIND_TRANSACTION),
+        _ => None,
+    }
+}
+
+/// The type a client says, or the one its fields tell; both must agree.
+fn kind_of(system: &SystemProperties) -> Result<MessageType, Problem> {
+    let conflict = |words: &str| Problem::new(Code::MessagePropertyConflictWithType, words);
+    let grouped = system.message_group.is_some();
+    let delayed = system.delivery_timestamp.is_some();
+    match system.message_type() {
+        MessageType::Unspecified if grouped => Ok(MessageType::Fifo),
+        MessageType::Unspecified if delayed => Ok(MessageType::Delay),
+        MessageType::Unspecified => Ok(MessageType::Normal),
+        MessageType::Normal if grouped || delayed => Err(conflict(
+            "a NORMAL message has neither a message group nor a delivery timestamp",
+        )),
+        MessageType::Fifo if !grouped => Err(Problem::new(
+            Code::IllegalMessageGroup,
+            "the message group is missing of a FIFO message",
+        )),
+        MessageType::Transaction if grouped => {
+            Err(conflict("a TRANSACTION message has no message group"))
+        }
+        MessageType::Lite => Err(conflict("LITE messages are not offered")),
+        MessageType::Priority => Err(conflict("PRIORITY messages are not offered")),
+        // One client calls a delayed message with a message group DELAY: the group still counts.
+        kind => Ok(kind),
+    }
+}
+
+/// Bodies lie unpacked, so that every client can read them.
+fn unpack(body: Bytes, encoding: Encoding, bytes_max: usize) -> Result<Bytes, Problem> {
+    if encoding != Encoding::Gzip {
+        return Ok(body);
+    }
+    // One byte more than allowed is enough to know that it is too large.
+    let limit = u64::try_from(bytes_max)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    let mut unpacked = Vec::new();
+    let read = if body.first() == Some(&GZIP_MAGIC) {
+        GzDecoder::new(&body[..])
+            .take(limit)
+            .read_to_end(&mut unpacked)
+    } else {
+        ZlibDecoder::new(&body[..])
+            .take(limit)
+            .read_to_end(&mut unpacked)
+    };
+    match read {
+        Ok(_) => Ok(unpacked.into()),
+        Err(error) => Err(Problem::new(
+            Code::MessageCorrupted,
+            format!("the body cannot be unpacked: {error}"),
+        )),
+    }
+}
+
+/// What stands around a message when it goes out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    /// The topic as the consumer named it.
+    pub(crate) topic: &'a Resource,
+    pub(crate) queue: u16,
+    /// How often it was delivered, and what names this delivery; none of a half message.
+    pub(crate) delivery: Option<(u16, &'a ReceiptHandle)>,
+    /// How long it stays hidden, in ms.
+    pub(crate) invisible_ms: Option<u64>,
+    /// Where this server stores, for people to read.
+    pub(crate) store_host: &'a str,
+}
+
+/// A message as a consumer gets it.
+pub(crate) fn outgoing(message: &Message, around: Outgoing<'_>) -> v2::Message {
+    let property = |wanted: &str| {
+        let mut properties = message.properties.iter();
+        properties.find_map(|(name, value)| (name == wanted).then(|| value.clone()))
+    };
+    let kind = match property(KIND).as_deref() {
+        Some(KIND_DELAY) => MessageType::Delay,
+        Some(KIND_TRANSACTION) => MessageType::Transaction,
+        _ if message.message_group.is_some() => MessageType::Fifo,
+        _ if message.place.due_ms > message.stored_ms.saturating_add(WAITED_MS) => {
+            MessageType::Delay
+        }
+        _ => MessageType::Normal,
+    };
+    let dead_letter_queue = property(DEAD_LETTER_TOPIC).map(|topic| DeadLetterQueue {
+        topic,
+        message_id: property(DEAD_LETTER_ID).unwrap_or_default(),
+    });
+    let born_ms = if message.born_ms == 0 {
+        message.stored_ms
+    } else {
+        message.born_ms
+    };
+    let system = SystemProperties {
+        tag: message.tag.clone(),
+        keys: message.keys.clone(),
+        message_id: message.message_id.clone(),
+        body_digest: Some(digest(&message.body)),
+        body_encoding: Encoding::Identity.into(),
+        message_type: kind.into(),
+        born_timestamp: Some(timestamp_of_ms(born_ms)),
+        born_host: property(HOST).unwrap_or_else(|| "unknown".to_owned()),
+        store_timestamp: Some(timestamp_of_ms(message.stored_ms)),
+        store_host: around.store_host.to_owned(),
+        delivery_timestamp: (kind == MessageType::Delay)
+            .then(|| timestamp_of_ms(message.place.due_ms)),
+        receipt_handle: around.delivery.map(|(_, handle)| handle.to_string()),
+        queue_id: i32::from(around.queue),
+        queue_offset: Some(offset(message.place.sequence)),
+        invisible_duration: around.invisible_ms.map(duration_of_ms),
+        delivery_attempt: Some(around.delivery.map_or(1, |(attempt, _)| i32::from(attempt))),
+        message_group: message.message_group.clone(),
+        trace_context: property(TRACE),
+        dead_letter_queue,
+        ..SystemProperties::default()
+    };
+    let shown = message.properties.iter().filter(|(name, _)| is_shown(name));
+    v2::Message {
+        topic: Some(around.topic.clone()),
+        user_properties: shown.cloned().collect(),
+        system_properties: Some(system),
+        body: message.body.clone(),
+    }
+}
+
+/// Whether a property is one of the user's.
+pub(crate) fn is_shown(name: &str) -> bool {
+    !name.starts_with(CARRIED_PREFIX) && name != DEAD_LETTER_TOPIC && name != DEAD_LETTER_ID
+}
+
+/// All clients compare the MD5 in upper-case hex; what they make of other checksums differs.
+fn digest(body: &[u8]) -> Digest {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| {
+        DIGITS
+            .get(usize::from(nibble))
+            .map_or('0', |digit| char::from(*digit))
+    };
+    let sum = Md5::digest(body);
+    Digest {
+        r#type: DigestType::Md5.into(),
+        checksum: sum
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+            .collect(),
+    }
+}
+
+/// A sequence as the protocol's offset.
+pub(crate) fn offset(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
+/// An instant in ms since the Unix epoch, rounded up so that nothing is early; one before it counts as it.
+pub(crate) fn ms_of(at: &Timestamp) -> Option<u64> {
+    let Ok(seconds) = u64::try_from(at.seconds) else {
+        return Some(0);
+    };
+    let part_ms = u64::try_from(at.nanos).unwrap_or(0).div_ceil(1_000_000);
+    seconds.checked_mul(1_000)?.checked_add(part_ms)
+}
+
+/// A span in ms, rounded up; `None` of one that is negative or too long to count.
+pub(crate) fn ms_of_duration(span: &Duration) -> Option<u64> {
+    let seconds = u64::try_from(span.seconds).ok()?;
+    let part_ms = u64::try_from(span.nanos).ok()?.div_ceil(1_000_000);
+    seconds.checked_mul(1_000)?.checked_add(part_ms)
+}
+
+pub(crate) fn timestamp_of_ms(at_ms: u64) -> Timestamp {
+    let (seconds, nanos) = split(at_ms);
+    Timestamp { seconds, nanos }
+}
+
+pub(crate) fn duration_of_ms(span_ms: u64) -> Duration {
+    let (seconds, nanos) = split(span_ms);
+    Duration { seconds, nanos }
+}
+
+fn split(ms: u64) -> (i64, i32) {
+    let seconds = i64::try_from(ms / 1_000).unwrap_or(i64::MAX);
+    let nanos = i32::try_from(ms % 1_000 * 1_000_000).unwrap_or(0);
+    (seconds, nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker::clock::ManualClock;
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use std::io::Write;
+
+    fn sent(system: SystemProperties) -> v2::Message {
+        v2::Message {
+            topic: None,
+            user_properties: [("k".to_owned(), "v".to_owned())].into(),
+            system_properties: Some(SystemProperties {
+                message_id: "01ABC".into(),
+                ..system
+            }),
+            body: Bytes::from_static(b"hello"),
+        }
+    }
+
+    fn read(system: SystemProperties) -> Result<Incoming, Problem> {
+        incoming(sent(system), &ManualClock::new(1_000), 1_024)
+    }
+
+    #[test]
+    fn delivery_times_are_never_rounded_down() {
+        let at = |seconds, nanos| SystemProperties {
+            delivery_timestamp: Some(Timestamp { seconds, nanos }),
+            ..SystemProperties::default()
+        };
+        for (seconds, nanos, due_ms) in [(5, 0, 5_000), (5, 1, 5_001), (5, 999_999_999, 6_000)] {
+            let incoming = read(at(seconds, nanos)).unwrap();
+            assert_eq!(incoming.kind, MessageType::Delay);
+            assert_eq!(incoming.message.delivery, Delivery::At { due_ms });
+        }
+        let past = read(at(-5, 7)).unwrap();
+        assert_eq!(past.message.delivery, Delivery::At { due_ms: 0 });
+        let problem = read(at(i64::MAX, 0)).unwrap_err();
+        assert_eq!(problem.code, Code::IllegalDeliveryTime);
+    }
+
+    #[test]
+    fn types_and_fields_agree() {
+        let system = |kind: MessageType, group: Option<&str>, delayed: bool| SystemProperties {
+            message_type: kind.into(),
+            message_group: group.map(str::to_owned),
+            delivery_timestamp: delayed.then(Timestamp::default),
+            ..SystemProperties::default()
+        };
+        for (kind, group, delayed, expected) in [
+            (
+                MessageType::Unspecified,
+                None,
+                false,
+                Ok(MessageType::Normal),
+            ),
+            (
+                MessageType::Unspecified,
+                Some("g"),
+                true,
+                Ok(MessageType::Fifo),
+            ),
+            (MessageType::Fifo, Some("g"), true, Ok(MessageType::Fifo)),
+            (MessageType::Delay, Some("g"), true, Ok(MessageType::Delay)),
+            (
+                MessageType::Transaction,
+                None,
+                true,
+                Ok(MessageType::Transaction),
+            ),
+            (MessageType::Normal, Some("g"), false, Err(40014)),
+            (MessageType::Fifo, None, false, Err(40006)),
+            (MessageType::Delay, None, false, Err(40012)),
+            (MessageType::Transaction, Some("g"), false, Err(40014)),
+            (MessageType::Priority, None, false, Err(40014)),
+        ] {
+            let read = read(system(kind, group, delayed));
+            let read = read.map(|incoming| incoming.kind);
+            assert_eq!(read.map_err(|problem| problem.code as i32), expected);
+        }
+    }
+
+    #[test]
+    fn packed_bodies_are_unpacked_within_bounds() {
+        let plain = vec![7_u8; 1_000];
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&plain).unwrap();
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(&plain).unwrap();
+        for packed in [gzip.finish().unwrap(), zlib.finish().unwrap()] {
+            let packed = Bytes::from(packed);
+            let unpacked = unpack(packed.clone(), Encoding::Gzip, 1_000).unwrap();
+            assert_eq!(unpacked, plain);
+            let bounded = unpack(packed.clone(), Encoding::Gzip, 999).unwrap();
+            assert_eq!(
+                bounded.len(),
+                1_000,
+                "it stops when it is known to be too large"
+            );
+            let broken = unpack(packed.slice(..10), Encoding::Gzip, 1_000).unwrap_err();
+            assert_eq!(broken.code, Code::MessageCorrupted);
+        }
+    }
+
+    #[test]
+    fn digests_are_the_text_clients_compare() {
+        assert_eq!(
+            digest(b"hello").checksum,
+            "5D41402ABC4B2A76B9719D911017C592"
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! Provides the gRPC front end: what RocketMQ 5 clients speak, on clear text and TLS at one port.
+//!
+//! How a call ended stands in the `Status` inside its answer. A gRPC error means that the transport failed, or
+//! that something is asked that no released client asks for.
+
+mod attempts;
+mod body;
+mod check;
+mod convert;
+mod filters;
+mod limits;
+mod listen;
+mod names;
+mod peer;
+mod recall;
+mod receive;
+mod renew;
+mod route;
+mod send;
+mod service;
+mod session;
+mod settings;
+mod settle;
+mod status;
+mod telemetry;
+mod transaction;
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use broker::clock::Clock;
+use broker::{Broker, ReceiptHandle, TopicKind};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+pub use self::convert::CARRIED_PREFIX;
+pub use self::limits::GrpcLimits;
+pub use self::peer::Access;
+pub use self::route::HostPort;
+
+use self::attempts::Attempts;
+use self::body::Budget;
+use self::filters::Filters;
+use self::names::Names;
+use self::renew::Renewals;
+use self::session::Sessions;
+use crate::connections::{Connection, Connections};
+use crate::tls::Tls;
+
+/// How the front end is set up.
+#[derive(Clone, Debug)]
+pub struct GrpcConfig {
+    /// Where it listens, told to clients that do not say how they came here.
+    pub listen: SocketAddr,
+    /// Where clients shall go; `None`: to where they came in.
+    pub advertise: Option<HostPort>,
+    /// Largest body of a message, in bytes; the broker's own limit.
+    pub body_bytes_max: usize,
+    /// What a topic is made as when its route is first asked for, with how many queues.
+    pub auto_topic: Option<(TopicKind, u16)>,
+    /// Whether consumer groups are made when they first come.
+    pub auto_group: bool,
+    /// Bounds.
+    pub limits: GrpcLimits,
+}
+
+impl Default for GrpcConfig {
+    /// On 127.0.0.1:8081, bodies of 4 MiB, topics made explicitly, groups on first use.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            advertise: None,
+            body_bytes_max: 4 * 1024 * 1024,
+            auto_topic: None,
+            auto_group: true,
+            limits: GrpcLimits::default(),
+        }
+    }
+}
+
+/// The gRPC front end of a broker. Clones are handles of the same one.
+#[derive(Clone, Debug)]
+pub struct Grpc {
+    shared: Arc<Shared>,
+}
+
+/// What all calls share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) broker: Broker,
+    pub(crate) config: GrpcConfig,
+    pub(crate) access: Access,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) renewals: Renewals,
+    pub(crate) attempts: Attempts,
+    pub(crate) names: Names,
+    pub(crate) filters: Filters,
+    /// Bytes of requests that are being read or worked on.
+    pub(crate) requests: Arc<Budget>,
+    /// Bytes of messages on their way to consumers.
+    pub(crate) answers: Arc<Budget>,
+    /// What delivered messages name as the host that stores them.
+    pub(crate) store_host: String,
+    stop: watch::Sender<bool>,
+    unsent: mpsc::UnboundedSender<Vec<ReceiptHandle>>,
+    /// Taken by whoever runs the front end.
+    unsent_taker: std::sync::Mutex<Option<mpsc::UnboundedReceiver<Vec<ReceiptHandle>>>>,
+}
+
+impl Shared {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        self.broker.clock()
+    }
+
+    /// Ends when the front end has been told to stop.
+    pub(crate) async fn stopping(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives as long as this does.
+        drop(stop.wait_for(|stop| *stop).await);
+    }
+
+    /// Gives deliveries back that did not reach their consumer. They are as few as may be in flight.
+    pub(crate) fn return_later(&self, handles: Vec<ReceiptHandle>) {
+        // After the end their leases run out by themselves.
+        drop(self.unsent.send(handles));
+    }
+}
+
+impl Grpc {
+    /// A front end of `broker`, not yet listening.
+    pub fn new(broker: Broker, config: GrpcConfig, access: Access) -> Self {
+        let clock = Arc::clone(broker.clock());
+        let (unsent, unsent_taker) = mpsc::unbounded_channel();
+        let store_host = config
+            .advertise
+            .as_ref()
+            .map_or_else(|| config.listen.to_string(), HostPort::to_string);
+        Self {
+            shared: Arc::new(Shared {
+                sessions: Arc::new(Sessions::new(clock, config.limits.sessions_max)),
+                renewals: Renewals::default(),
+                attempts: Attempts::default(),
+                names: Names::default(),
+                filters: Filters::default(),
+                requests: Budget::new(config.limits.requests_bytes_max),
+                answers: Budget::new(config.limits.answers_bytes_max),
+                store_host,
+                stop: watch::Sender::new(false),
+                unsent,
+                unsent_taker: std::sync::Mutex::new(Some(unsent_taker)),
+                broker,
+                config,
+                access,
+            }),
+        }
+    }
+
+    /// Serves clients on `listener` until `shutdown` ends or the broker does; calls under way then have a while
+    /// to end. With `tls` both clear text and TLS are spoken, told apart by the first byte.
+    ///
+    /// To be called once.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        tls: Option<Tls>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let shared = self.shared;
+        let taker = shared
+            .unsent_taker
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        let mut chores = tokio::task::JoinSet::new();
+        chores.spawn(Arc::clone(&shared).renew_leases());
+        chores.spawn(Arc::clone(&shared).ask_producers());
+        if let Some(unsent) = taker {
+            chores.spawn(Arc::clone(&shared).return_unsent(unsent));
+        }
+        let mut connections = {
+            let broker = shared.broker.clone();
+            let stop = async {
+                tokio::select! {
+                    () = shutdown => {}
+                    _ = broker.ended() => {}
+                }
+            };
+            listen::accept(&shared, &listener, tls.as_ref(), stop).await
+        };
+        drop(listener);
+        shared.stop.send_replace(true);
+        shared.sessions.end_all();
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(shared.config.limits.drain, drained)
+            .await
+            .is_err()
+        {
+            tracing::warn!("stop with calls of gRPC clients still under way");
+        }
+        // Chores end by themselves when told to stop.
+        while chores.join_next().await.is_some() {}
+    }
+}
+
+impl Connections for Grpc {
+    fn connections(&self) -> Vec<Connection> {
+        self.shared.sessions.connections()
+    }
+}

@@ -1,0 +1,327 @@
+//! Reads what a call says of its caller: who it is, what it speaks, how long it waits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grpc_api::v2::{Code, Status};
+use tonic::metadata::MetadataMap;
+
+use super::limits::{CLIENT_ID_BYTES_MAX, GROUP_BYTES_MAX, TOPIC_BYTES_MAX};
+use super::status::Problem;
+use crate::access::{Account, Action, Authenticate, Caller, Credentials, Refused};
+
+const CLIENT_ID: &str = "x-mq-client-id";
+const LANGUAGE: &str = "x-mq-language";
+const CLIENT_VERSION: &str = "x-mq-client-version";
+const DATE_TIME: &str = "x-mq-date-time";
+const AUTHORIZATION: &str = "authorization";
+const TIMEOUT: &str = "grpc-timeout";
+/// How an `authorization` of RocketMQ begins.
+const SCHEME: &str = "MQv2-HMAC-SHA1";
+
+/// Who may call.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Everybody may do everything; credentials are not looked at.
+    Open,
+    /// Whoever has an account, and what it allows.
+    Accounts(Arc<dyn Authenticate>),
+}
+
+/// Where a connection comes from; the connection puts it into every request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Remote(pub(crate) SocketAddr);
+
+/// The caller of one call.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Empty if the client says none.
+    pub(crate) client_id: Arc<str>,
+    /// Where it comes from, if that is known.
+    pub(crate) remote: Option<SocketAddr>,
+    account: Option<Arc<dyn Account>>,
+}
+
+impl Peer {
+    /// Finds out who calls.
+    pub(crate) fn of<T>(request: &tonic::Request<T>, access: &Access) -> Result<Self, Problem> {
+        let metadata = request.metadata();
+        let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
+        let client_id = text(metadata, CLIENT_ID).unwrap_or_default().trim();
+        if client_id.len() > CLIENT_ID_BYTES_MAX {
+            let words = format!(
+                "the client id has {} bytes; the most allowed is {CLIENT_ID_BYTES_MAX}",
+                client_id.len()
+            );
+            return Err(Problem::new(Code::RequestHeaderFieldsTooLarge, words));
+        }
+        let account = match access {
+            Access::Open => None,
+            Access::Accounts(accounts) => Some(authenticate(metadata, accounts.as_ref())?),
+        };
+        Ok(Self {
+            client_id: Arc::from(client_id),
+            remote,
+            account,
+        })
+    }
+
+    /// A call that makes no sense from a client without an id.
+    pub(crate) fn identified(&self) -> Result<(), Problem> {
+        if self.client_id.is_empty() {
+            let words = format!("the header {CLIENT_ID} is missing or blank");
+            return Err(Problem::new(Code::ClientIdRequired, words));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn may_publish(&self, topic: &str) -> Result<(), Problem> {
+        self.may(Action::Publish { topic }, || {
+            format!("send to topic {topic:?}")
+        })
+    }
+
+    pub(crate) fn may_consume(&self, topic: &str, group: &str) -> Result<(), Problem> {
+        self.may(Action::Consume { topic, group }, || {
+            format!("receive from topic {topic:?} as a member of group {group:?}")
+        })
+    }
+
+    fn may(&self, action: Action<'_>, words: impl FnOnce() -> String) -> Result<(), Problem> {
+        match &self.account {
+            Some(account) if !account.may(action) => Err(Problem::new(
+                Code::Unauthorized,
+                format!("account {:?} may not {}", account.name(), words()),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn text<'a>(metadata: &'a MetadataMap, name: &str) -> Option<&'a str> {
+    metadata.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn authenticate(
+    metadata: &MetadataMap,
+    accounts: &dyn Authenticate,
+) -> Result<Arc<dyn Account>, Problem> {
+    let refused = |refused: Refused| Problem::new(Code::Unauthorized, refused.to_string());
+    let header = text(metadata, AUTHORIZATION).and_then(Authorization::read);
+    let signed = metadata
+        .get(DATE_TIME)
+        .map(tonic::metadata::MetadataValue::as_encoded_bytes);
+    let credentials = match (&header, signed) {
+        (Some(header), Some(signed)) if !header.name.is_empty() => Some(Credentials::Signature {
+            name: header.name,
+            signed,
+            signature: &header.signature,
+        }),
+        _ => None,
+    };
+    let caller = Caller {
+        credentials,
+        local: false,
+    };
+    accounts.authenticate(&caller).map_err(refused)
+}
+
+/// What an `authorization` header of RocketMQ says.
+#[derive(Debug, PartialEq, Eq)]
+struct Authorization<'a> {
+    name: &'a str,
+    signature: Vec<u8>,
+}
+
+impl<'a> Authorization<'a> {
+    /// `MQv2-HMAC-SHA1 Credential=NAME[/...], SignedHeaders=x-mq-date-time, Signature=HEX`
+    fn read(header: &'a str) -> Option<Self> {
+        let (scheme, fields) = header.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return None;
+        }
+        let field = |wanted: &str| {
+            fields
+                .split(',')
+                .filter_map(|field| field.trim().split_once('='))
+                .find_map(|(name, value)| (name == wanted).then_some(value))
+        };
+        let name = field("Credential")?.split('/').next()?;
+        Some(Self {
+            name,
+            signature: from_hex(field("Signature")?)?,
+        })
+    }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|digit| {
+            digit
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        })
+        .collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    let pairs = digits.chunks_exact(2);
+    Some(
+        pairs
+            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
+            .collect(),
+    )
+}
+
+/// What a client understands: one released client panics when it meets a code it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Current,
+    /// The crate `rocketmq` 5.0.0.
+    Rust500,
+}
+
+impl Dialect {
+    pub(crate) fn of(metadata: &MetadataMap) -> Self {
+        let is = |name, value: &str| text(metadata, name) == Some(value);
+        if is(LANGUAGE, "RUST") && is(CLIENT_VERSION, "5.0.0") {
+            Self::Rust500
+        } else {
+            Self::Current
+        }
+    }
+
+    /// A problem in codes the client knows.
+    pub(crate) fn status(self, problem: Problem) -> Status {
+        let code = match (self, problem.code) {
+            (
+                Self::Rust500,
+                Code::IllegalOffset
+                | Code::IllegalLiteTopic
+                | Code::InvalidClientProperties
+                | Code::MessageBodyEmpty,
+            ) => Code::BadRequest,
+            (_, code) => code,
+        };
+        Status {
+            code: code.into(),
+            message: problem.words,
+        }
+    }
+}
+
+/// How long the client itself waits for the answer, if it says so.
+pub(crate) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
+    read_timeout(text(metadata, TIMEOUT)?)
+}
+
+/// At most eight digits and a unit.
+fn read_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3_600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// A topic's name as a request gives it.
+pub(crate) fn topic_name(resource: Option<&grpc_api::v2::Resource>) -> Result<&str, Problem> {
+    name_of(resource, TOPIC_BYTES_MAX)
+        .map_err(|words| Problem::new(Code::IllegalTopic, format!("the topic {words}")))
+}
+
+/// A consumer group's name as a request gives it.
+pub(crate) fn group_name(resource: Option<&grpc_api::v2::Resource>) -> Result<&str, Problem> {
+    name_of(resource, GROUP_BYTES_MAX).map_err(|words| {
+        Problem::new(
+            Code::IllegalConsumerGroup,
+            format!("the consumer group {words}"),
+        )
+    })
+}
+
+fn name_of(resource: Option<&grpc_api::v2::Resource>, bytes_max: usize) -> Result<&str, String> {
+    let name = resource.map_or("", |resource| resource.name.as_str());
+    if name.trim().is_empty() {
+        return Err("is missing or blank".to_owned());
+    }
+    if name.len() > bytes_max {
+        let bytes = name.len();
+        return Err(format!(
+            "has a name of {bytes} bytes; the most allowed is {bytes_max}"
+        ));
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-%|.".contains(&byte);
+    if !name.bytes().all(allowed) {
+        return Err(format!(
+            "{name:?} may hold letters, digits and _ - % | . only"
+        ));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorizations_of_all_clients_are_read() {
+        for (header, name) in [
+            (
+                "MQv2-HMAC-SHA1 Credential=AK, SignedHeaders=x-mq-date-time, Signature=0aFF",
+                "AK",
+            ),
+            (
+                "MQv2-HMAC-SHA1 Credential=AK//Rocketmq, SignedHeaders=x-mq-date-time, Signature=0AFf",
+                "AK",
+            ),
+            ("MQv2-HMAC-SHA1 Credential=,Signature=0aff", ""),
+        ] {
+            let read = Authorization::read(header).expect(header);
+            assert_eq!((read.name, read.signature), (name, vec![0x0a, 0xff]));
+        }
+        for header in [
+            "",
+            "Basic abc",
+            "MQv2-HMAC-SHA1 Credential=AK",
+            "MQv2-HMAC-SHA1 Credential=AK,Signature=0",
+            "MQv2-HMAC-SHA1 Credential=AK,Signature=zz",
+        ] {
+            assert_eq!(Authorization::read(header), None, "{header}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_read_in_every_unit() {
+        for (text, wait) in [
+            ("3S", Some(Duration::from_secs(3))),
+            ("23000m", Some(Duration::from_secs(23))),
+            ("99999999H", Some(Duration::from_hours(99_999_999))),
+            ("5000000u", Some(Duration::from_secs(5))),
+            ("1n", Some(Duration::from_nanos(1))),
+            ("", None),
+            ("S", None),
+            ("-1S", None),
+            ("123456789S", None),
+            ("1\u{e9}", None),
+        ] {
+            assert_eq!(read_timeout(text), wait, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_client_that_panics_on_new_codes_gets_old_ones() {
+        let problem = Problem::new(Code::MessageBodyEmpty, "the body is empty");
+        assert_eq!(Dialect::Current.status(problem.clone()).code, 41302);
+        assert_eq!(Dialect::Rust500.status(problem).code, 40000);
+    }
+}

@@ -1,0 +1,274 @@
+//! Delivers messages: how long to wait, what to deliver, and the stream they go out by.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use broker::{Delivered, ReceiptHandle, ReceiveRequest};
+use futures_core::Stream;
+use grpc_api::v2::receive_message_response::Content;
+use grpc_api::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
+
+use super::Shared;
+use super::body::Held;
+use super::convert::{Outgoing, ms_of_duration, outgoing, timestamp_of_ms};
+use super::limits::{
+    BATCH_MAX, INVISIBLE_MS_MIN, LEASE_MS, LEASE_UNKNOWN_MS, POLL_MARGIN_MS, POLL_MS_MAX,
+};
+use super::peer::{Peer, group_name, topic_name};
+use super::status::{Problem, ok};
+
+/// Longest invisible duration, in ms: 12 hours, the broker's own limit.
+const INVISIBLE_MS_MAX: u64 = 12 * 3_600_000;
+
+impl Shared {
+    /// Waits for messages and takes them.
+    ///
+    /// The queue a consumer names is a hint only: it gets messages of the whole topic, since some clients
+    /// never name another queue than the first.
+    pub(crate) async fn receive(
+        self: &Arc<Self>,
+        peer: &Peer,
+        deadline: Option<Duration>,
+        request: ReceiveMessageRequest,
+    ) -> Result<Deliveries, Problem> {
+        let queue = request.message_queue.unwrap_or_default();
+        let topic = topic_name(queue.topic.as_ref())?;
+        let group = group_name(request.group.as_ref())?;
+        peer.may_consume(topic, group)?;
+        let filter = self.filters.compile(request.filter_expression.as_ref())?;
+        let lease = lease(
+            request.auto_renew,
+            request.invisible_duration.as_ref(),
+            peer,
+        )?;
+        if !self.answers.has_room() {
+            return Err(Problem::new(
+                Code::TooManyRequests,
+                "as many messages as may be are on their way to consumers that do not read them",
+            ));
+        }
+        let attempt_id = request.attempt_id.unwrap_or_default();
+        if !peer.client_id.is_empty() {
+            self.sessions.touch(&peer.client_id);
+            self.take_back(peer, &attempt_id).await;
+        }
+        let wait_ms = wait_ms(request.long_polling_timeout.as_ref(), deadline);
+        let wanted = ReceiveRequest {
+            topic: topic.to_owned(),
+            group: group.to_owned(),
+            messages_max: usize::try_from(request.batch_size)
+                .unwrap_or(0)
+                .clamp(1, BATCH_MAX),
+            invisible_ms: lease.invisible_ms,
+            filter,
+        };
+        let received = self.broker.receive(wanted, Duration::from_millis(wait_ms));
+        let delivered = tokio::select! {
+            biased;
+            delivered = received => delivered?,
+            () = self.stopping() => Vec::new(),
+        };
+        if !delivered.is_empty() {
+            self.note(peer, &attempt_id, lease, &delivered);
+        }
+        let held = self.answers.hold();
+        held.overdraw(
+            delivered
+                .iter()
+                .map(|delivery| delivery.message.weight())
+                .sum(),
+        );
+        Ok(Deliveries {
+            shared: Some(Arc::clone(self)),
+            status: Some(found(delivered.is_empty())),
+            topic: queue.topic.unwrap_or_default(),
+            invisible_ms: lease.invisible_ms,
+            messages: delivered.into_iter(),
+            _held: Some(held),
+        })
+    }
+
+    /// An attempt that is made again has not got what it was given: it is given again.
+    async fn take_back(&self, peer: &Peer, attempt_id: &str) {
+        if attempt_id.is_empty() {
+            return;
+        }
+        for handle in self.attempts.take(&peer.client_id, attempt_id) {
+            self.renewals.forget(&handle);
+            // One that cannot be taken back was settled already.
+            drop(self.broker.retry_later(handle, Some(Duration::ZERO)).await);
+        }
+    }
+
+    fn note(&self, peer: &Peer, attempt_id: &str, lease: Lease, delivered: &[Delivered]) {
+        let now_ms = self.clock().now_ms();
+        let handles = || delivered.iter().map(|delivery| delivery.handle);
+        if lease.renewed {
+            self.renewals.add(now_ms, &peer.client_id, handles());
+        }
+        if !peer.client_id.is_empty() && !attempt_id.is_empty() {
+            self.attempts
+                .remember(now_ms, &peer.client_id, attempt_id, handles().collect());
+        }
+    }
+}
+
+fn found(nothing: bool) -> Status {
+    if nothing {
+        Status {
+            code: Code::MessageNotFound.into(),
+            message: "no message is due".to_owned(),
+        }
+    } else {
+        ok()
+    }
+}
+
+/// How long deliveries stay hidden, and whether that is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lease {
+    invisible_ms: u64,
+    renewed: bool,
+}
+
+fn lease(
+    auto_renew: bool,
+    invisible: Option<&grpc_api::Duration>,
+    peer: &Peer,
+) -> Result<Lease, Problem> {
+    if auto_renew {
+        // Whether a client without an id still lives cannot be known.
+        let renewed = !peer.client_id.is_empty();
+        let invisible_ms = if renewed { LEASE_MS } else { LEASE_UNKNOWN_MS };
+        return Ok(Lease {
+            invisible_ms,
+            renewed,
+        });
+    }
+    match invisible.and_then(ms_of_duration) {
+        Some(invisible_ms) if (INVISIBLE_MS_MIN..=INVISIBLE_MS_MAX).contains(&invisible_ms) => {
+            Ok(Lease {
+                invisible_ms,
+                renewed: false,
+            })
+        }
+        _ => Err(Problem::new(
+            Code::IllegalInvisibleTime,
+            format!(
+                "the invisible duration must be given, from {} s to {} h",
+                INVISIBLE_MS_MIN / 1_000,
+                INVISIBLE_MS_MAX / 3_600_000
+            ),
+        )),
+    }
+}
+
+/// How long to wait: as the client says, but answered before it stops listening.
+fn wait_ms(asked: Option<&grpc_api::Duration>, deadline: Option<Duration>) -> u64 {
+    let asked_ms = asked.map_or(POLL_MS_MAX, |asked| ms_of_duration(asked).unwrap_or(0));
+    let left_ms = deadline.map_or(u64::MAX, |deadline| {
+        u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)
+    });
+    let margin_ms = std::cmp::min(POLL_MARGIN_MS, left_ms / 2);
+    std::cmp::min(std::cmp::min(asked_ms, POLL_MS_MAX), left_ms - margin_ms)
+}
+
+/// The stream of one answer: its status, the messages, and when they went out.
+///
+/// Messages are converted one by one as the client takes them. Those it did not take go back at once.
+#[derive(Debug)]
+pub(crate) struct Deliveries {
+    /// `None` once the last item was given.
+    shared: Option<Arc<Shared>>,
+    status: Option<Status>,
+    topic: Resource,
+    invisible_ms: u64,
+    messages: std::vec::IntoIter<Delivered>,
+    _held: Option<Held>,
+}
+
+impl Deliveries {
+    /// An answer of a status alone.
+    pub(crate) fn of_status(status: Status) -> Self {
+        Self {
+            shared: None,
+            status: Some(status),
+            topic: Resource::default(),
+            invisible_ms: 0,
+            messages: Vec::new().into_iter(),
+            _held: None,
+        }
+    }
+
+    fn next_content(&mut self) -> Option<Content> {
+        if let Some(status) = self.status.take() {
+            return Some(Content::Status(status));
+        }
+        let shared = self.shared.as_ref()?;
+        let Some(delivery) = self.messages.next() else {
+            let now_ms = shared.clock().now_ms();
+            self.shared = None;
+            return Some(Content::DeliveryTimestamp(timestamp_of_ms(now_ms)));
+        };
+        let around = Outgoing {
+            topic: &self.topic,
+            queue: delivery.queue,
+            delivery: Some((delivery.attempt, &delivery.handle)),
+            invisible_ms: Some(self.invisible_ms),
+            store_host: &shared.store_host,
+        };
+        Some(Content::Message(outgoing(&delivery.message, around)))
+    }
+}
+
+impl Stream for Deliveries {
+    type Item = Result<ReceiveMessageResponse, tonic::Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let content = self.next_content();
+        Poll::Ready(content.map(|content| {
+            Ok(ReceiveMessageResponse {
+                content: Some(content),
+            })
+        }))
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        let left: Vec<ReceiptHandle> = self.messages.by_ref().map(|left| left.handle).collect();
+        if let Some(shared) = self.shared.take().filter(|_| !left.is_empty()) {
+            shared.return_later(left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::convert::duration_of_ms;
+
+    #[test]
+    fn an_answer_comes_before_the_client_stops_listening() {
+        let seconds = Duration::from_secs;
+        for (asked_ms, deadline, expected_ms) in [
+            (None, None, POLL_MS_MAX),
+            (Some(30_000), Some(seconds(33)), POLL_MS_MAX),
+            (Some(5_000), Some(seconds(8)), 5_000),
+            // The crate rocketmq 5.0.0 waits as long as it lets the server wait.
+            (Some(5_000), Some(seconds(5)), 4_000),
+            (None, Some(seconds(10)), 9_000),
+            (Some(5_000), Some(Duration::from_millis(900)), 450),
+            (Some(0), Some(seconds(3)), 0),
+        ] {
+            let asked = asked_ms.map(duration_of_ms);
+            assert_eq!(
+                wait_ms(asked.as_ref(), deadline),
+                expected_ms,
+                "{asked_ms:?} {deadline:?}"
+            );
+        }
+    }
+}

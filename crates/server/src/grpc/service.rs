@@ -1,0 +1,259 @@
+//! Binds the calls of the protocol to what does them: who calls, what became of it, and how that is told.
+
+use std::sync::Arc;
+
+use futures_util::stream;
+use grpc_api::v2::messaging_service_server::MessagingService;
+use grpc_api::v2::{self, TelemetryCommand};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Shared;
+use super::peer::{Dialect, Peer, deadline};
+use super::receive::Deliveries;
+use super::route::{no_lite, not_offered};
+use super::status::Problem;
+use super::telemetry::{self, Commands};
+
+/// The service of one front end.
+#[derive(Clone, Debug)]
+pub(crate) struct Service(pub(crate) Arc<Shared>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    fn peer<T>(&self, request: &Request<T>) -> Result<Peer, Problem> {
+        Peer::of(request, &self.0.access)
+    }
+}
+
+/// Tells what became of a call: its answer, or an answer that holds the status of the problem.
+fn told<T>(
+    dialect: Dialect,
+    outcome: Result<T, Problem>,
+    with_status: impl FnOnce(Option<v2::Status>) -> T,
+) -> Response<T> {
+    let answer = outcome.unwrap_or_else(|problem| with_status(Some(dialect.status(problem))));
+    Response::new(answer)
+}
+
+#[tonic::async_trait]
+impl MessagingService for Service {
+    type ReceiveMessageStream = Deliveries;
+    type PullMessageStream = stream::Empty<Result<v2::PullMessageResponse, Status>>;
+    type TelemetryStream = Commands;
+
+    async fn query_route(
+        &self,
+        request: Request<v2::QueryRouteRequest>,
+    ) -> Answer<v2::QueryRouteResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(_) => self.0.query_route(request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| v2::QueryRouteResponse {
+            status,
+            ..Default::default()
+        }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v2::HeartbeatRequest>,
+    ) -> Answer<v2::HeartbeatResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = self
+            .peer(&request)
+            .and_then(|peer| self.0.heartbeat(&peer, request.get_ref()));
+        Ok(told(dialect, outcome, |status| v2::HeartbeatResponse {
+            status,
+        }))
+    }
+
+    async fn send_message(
+        &self,
+        request: Request<v2::SendMessageRequest>,
+    ) -> Answer<v2::SendMessageResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.send(&peer, dialect, request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| v2::SendMessageResponse {
+            status,
+            ..Default::default()
+        }))
+    }
+
+    async fn query_assignment(
+        &self,
+        request: Request<v2::QueryAssignmentRequest>,
+    ) -> Answer<v2::QueryAssignmentResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.query_assignment(&peer, request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| {
+            v2::QueryAssignmentResponse {
+                status,
+                ..Default::default()
+            }
+        }))
+    }
+
+    async fn receive_message(
+        &self,
+        request: Request<v2::ReceiveMessageRequest>,
+    ) -> Answer<Deliveries> {
+        let dialect = Dialect::of(request.metadata());
+        let deadline = deadline(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.receive(&peer, deadline, request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| {
+            Deliveries::of_status(status.unwrap_or_default())
+        }))
+    }
+
+    async fn ack_message(
+        &self,
+        request: Request<v2::AckMessageRequest>,
+    ) -> Answer<v2::AckMessageResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.ack(&peer, dialect, request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| v2::AckMessageResponse {
+            status,
+            ..Default::default()
+        }))
+    }
+
+    async fn forward_message_to_dead_letter_queue(
+        &self,
+        request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
+    ) -> Answer<v2::ForwardMessageToDeadLetterQueueResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.dead_letter(&peer, request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| {
+            v2::ForwardMessageToDeadLetterQueueResponse { status }
+        }))
+    }
+
+    async fn end_transaction(
+        &self,
+        request: Request<v2::EndTransactionRequest>,
+    ) -> Answer<v2::EndTransactionResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.end_transaction(&peer, request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| {
+            v2::EndTransactionResponse { status }
+        }))
+    }
+
+    async fn telemetry(
+        &self,
+        request: Request<Streaming<TelemetryCommand>>,
+    ) -> Answer<Self::TelemetryStream> {
+        let dialect = Dialect::of(request.metadata());
+        let peer = self.peer(&request);
+        let peer = peer.and_then(|peer| peer.identified().map(|()| peer));
+        // The headers of the answer go out before anything is read: some clients wait for them.
+        Ok(Response::new(match peer {
+            Ok(peer) => telemetry::commands(&self.0, (peer, dialect), request.into_inner()),
+            Err(problem) => telemetry::refused(dialect, problem),
+        }))
+    }
+
+    async fn notify_client_termination(
+        &self,
+        request: Request<v2::NotifyClientTerminationRequest>,
+    ) -> Answer<v2::NotifyClientTerminationResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.end_client(&peer).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| {
+            v2::NotifyClientTerminationResponse { status }
+        }))
+    }
+
+    async fn change_invisible_duration(
+        &self,
+        request: Request<v2::ChangeInvisibleDurationRequest>,
+    ) -> Answer<v2::ChangeInvisibleDurationResponse> {
+        let dialect = Dialect::of(request.metadata());
+        // Clients overwrite their handle with the one they get, even by none.
+        let receipt_handle = request.get_ref().receipt_handle.clone();
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.change_invisible(&peer, request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| {
+            v2::ChangeInvisibleDurationResponse {
+                status,
+                receipt_handle,
+            }
+        }))
+    }
+
+    async fn recall_message(
+        &self,
+        request: Request<v2::RecallMessageRequest>,
+    ) -> Answer<v2::RecallMessageResponse> {
+        let dialect = Dialect::of(request.metadata());
+        let outcome = match self.peer(&request) {
+            Ok(peer) => self.0.recall(&peer, request.into_inner()).await,
+            Err(problem) => Err(problem),
+        };
+        Ok(told(dialect, outcome, |status| v2::RecallMessageResponse {
+            status,
+            ..Default::default()
+        }))
+    }
+
+    async fn sync_lite_subscription(
+        &self,
+        request: Request<v2::SyncLiteSubscriptionRequest>,
+    ) -> Answer<v2::SyncLiteSubscriptionResponse> {
+        let dialect = Dialect::of(request.metadata());
+        Ok(told(dialect, Err(no_lite()), |status| {
+            v2::SyncLiteSubscriptionResponse { status }
+        }))
+    }
+
+    async fn pull_message(
+        &self,
+        _: Request<v2::PullMessageRequest>,
+    ) -> Answer<Self::PullMessageStream> {
+        Err(not_offered("PullMessage"))
+    }
+
+    async fn update_offset(
+        &self,
+        _: Request<v2::UpdateOffsetRequest>,
+    ) -> Answer<v2::UpdateOffsetResponse> {
+        Err(not_offered("UpdateOffset"))
+    }
+
+    async fn get_offset(&self, _: Request<v2::GetOffsetRequest>) -> Answer<v2::GetOffsetResponse> {
+        Err(not_offered("GetOffset"))
+    }
+
+    async fn query_offset(
+        &self,
+        _: Request<v2::QueryOffsetRequest>,
+    ) -> Answer<v2::QueryOffsetResponse> {
+        Err(not_offered("QueryOffset"))
+    }
+}

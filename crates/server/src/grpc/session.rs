@@ -1,0 +1,352 @@
+//! Provides the register of clients: who is here, what it is, and the streams to reach it by.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use broker::clock::Clock;
+use grpc_api::v2::{ClientType, Code, Language, TelemetryCommand};
+use tokio::sync::mpsc;
+
+use super::limits::{SESSION_COMMANDS_MAX, SESSION_SILENCE_MS, SESSION_STREAMS_MAX};
+use super::status::Problem;
+use crate::connections::Connection;
+
+/// How often clients that are gone are looked for, in ms.
+const SWEEP_EVERY_MS: u64 = 10_000;
+
+/// What a client says of itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Profile {
+    pub(crate) kind: ClientType,
+    pub(crate) language: Language,
+    pub(crate) version: String,
+    /// Where it comes from, if that is known.
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) group: Option<String>,
+    pub(crate) topics: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Session {
+    profile: Profile,
+    since_ms: u64,
+    last_seen_ms: u64,
+    streams: Vec<(u64, mpsc::Sender<TelemetryCommand>)>,
+}
+
+impl Session {
+    fn new(profile: Profile, now_ms: u64) -> Self {
+        Self {
+            profile,
+            since_ms: now_ms,
+            last_seen_ms: now_ms,
+            streams: Vec::new(),
+        }
+    }
+
+    fn connection(&self, client_id: &str) -> Connection {
+        let profile = &self.profile;
+        Connection {
+            client_id: client_id.to_owned(),
+            remote: profile
+                .remote
+                .map_or_else(String::new, |remote| remote.to_string()),
+            protocol: "grpc",
+            role: profile.kind.as_str_name().to_lowercase().replace('_', " "),
+            library: format!("{} {}", profile.language.as_str_name(), profile.version)
+                .trim_end()
+                .to_owned(),
+            group: profile.group.clone(),
+            topics: profile.topics.clone(),
+            since_ms: self.since_ms,
+        }
+    }
+
+    fn is_here(&self, now_ms: u64) -> bool {
+        !self.streams.is_empty() || now_ms.saturating_sub(self.last_seen_ms) < SESSION_SILENCE_MS
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    by_id: HashMap<Arc<str>, Session>,
+    next_stream: u64,
+    next_sweep_ms: u64,
+    /// Where the last command to a producer went, so that the next goes to another.
+    turn: usize,
+}
+
+/// All clients, by id: one client may have several connections.
+///
+/// A std mutex: it is held for a look-up, never across an await.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    clock: Arc<dyn Clock>,
+    count_max: usize,
+    state: Mutex<State>,
+}
+
+/// A stream to a client. When it is dropped the client cannot be reached by it any more.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    sessions: Arc<Sessions>,
+    client_id: Arc<str>,
+    number: u64,
+    /// What the client is to be told.
+    pub(crate) commands: mpsc::Receiver<TelemetryCommand>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let now_ms = self.sessions.clock.now_ms();
+        let mut state = self.sessions.state();
+        if let Some(session) = state.by_id.get_mut(&self.client_id) {
+            session.streams.retain(|(number, _)| *number != self.number);
+            // It has the usual time to come back.
+            session.last_seen_ms = now_ms;
+        }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(clock: Arc<dyn Clock>, count_max: usize) -> Self {
+        Self {
+            clock,
+            count_max,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Every change is whole before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a client says of itself on a stream, a new one or one that is open.
+    pub(crate) fn introduce(
+        self: &Arc<Self>,
+        client_id: &Arc<str>,
+        profile: Profile,
+        stream: &mut Option<Stream>,
+    ) -> Result<(), Problem> {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.state();
+        self.make_room(&mut state, client_id, now_ms)?;
+        state.next_stream += 1;
+        let number = state.next_stream;
+        let session = state
+            .by_id
+            .entry(Arc::clone(client_id))
+            .or_insert_with(|| Session::new(Profile::default(), now_ms));
+        session.profile = profile;
+        session.last_seen_ms = now_ms;
+        let known = stream.as_ref().is_some_and(|stream| {
+            let streams = &session.streams;
+            streams.iter().any(|(number, _)| *number == stream.number)
+        });
+        if known {
+            return Ok(());
+        }
+        if session.streams.len() >= SESSION_STREAMS_MAX {
+            let words = format!(
+                "the client has {SESSION_STREAMS_MAX} streams open, which is the most allowed"
+            );
+            return Err(Problem::new(Code::TooManyRequests, words));
+        }
+        let (sender, commands) = mpsc::channel(SESSION_COMMANDS_MAX);
+        session.streams.push((number, sender));
+        let new = Stream {
+            sessions: Arc::clone(self),
+            client_id: Arc::clone(client_id),
+            number,
+            commands,
+        };
+        // What stood there is the stream of a client that ended its session; dropping it takes the same lock.
+        drop(state);
+        *stream = Some(new);
+        Ok(())
+    }
+
+    fn make_room(
+        &self,
+        state: &mut State,
+        client_id: &Arc<str>,
+        now_ms: u64,
+    ) -> Result<(), Problem> {
+        if now_ms >= state.next_sweep_ms {
+            state.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
+            state.by_id.retain(|_, session| session.is_here(now_ms));
+        }
+        if state.by_id.len() >= self.count_max && !state.by_id.contains_key(client_id) {
+            let words = format!("{} clients are connected; no more fit", self.count_max);
+            return Err(Problem::new(Code::TooManyRequests, words));
+        }
+        Ok(())
+    }
+
+    /// Notes that a client lives. One that is not known is known from now on by what it says here.
+    pub(crate) fn heartbeat(&self, client_id: &Arc<str>, profile: Profile) -> Result<(), Problem> {
+        let now_ms = self.clock.now_ms();
+        let mut state = self.state();
+        if let Some(session) = state.by_id.get_mut(client_id) {
+            session.last_seen_ms = now_ms;
+            return Ok(());
+        }
+        self.make_room(&mut state, client_id, now_ms)?;
+        state
+            .by_id
+            .insert(Arc::clone(client_id), Session::new(profile, now_ms));
+        Ok(())
+    }
+
+    /// Notes that a known client lives.
+    pub(crate) fn touch(&self, client_id: &str) {
+        let now_ms = self.clock.now_ms();
+        if let Some(session) = self.state().by_id.get_mut(client_id) {
+            session.last_seen_ms = now_ms;
+        }
+    }
+
+    /// Forgets a client that says it ends. Its streams end too.
+    pub(crate) fn end(&self, client_id: &str) {
+        self.state().by_id.remove(client_id);
+    }
+
+    /// Ends the streams of all clients.
+    pub(crate) fn end_all(&self) {
+        self.state().by_id.clear();
+    }
+
+    /// What a client is, if it is known.
+    pub(crate) fn kind(&self, client_id: &str) -> Option<(ClientType, Language)> {
+        let state = self.state();
+        let profile = &state.by_id.get(client_id)?.profile;
+        Some((profile.kind, profile.language))
+    }
+
+    /// Whether a client is known and has not fallen silent.
+    pub(crate) fn is_here(&self, client_id: &str) -> bool {
+        let now_ms = self.clock.now_ms();
+        let state = self.state();
+        let session = state.by_id.get(client_id);
+        session.is_some_and(|session| session.is_here(now_ms))
+    }
+
+    /// Hands a command to one producer of a topic that can be reached; tells whether there is one.
+    pub(crate) fn tell_producer(&self, topic: &str, command: TelemetryCommand) -> bool {
+        let mut state = self.state();
+        state.turn = state.turn.wrapping_add(1);
+        let senders: Vec<&mpsc::Sender<TelemetryCommand>> = state
+            .by_id
+            .values()
+            .filter(|session| session.profile.kind == ClientType::Producer)
+            .filter(|session| session.profile.topics.iter().any(|name| name == topic))
+            .flat_map(|session| session.streams.iter().map(|(_, sender)| sender))
+            .collect();
+        let first = state.turn.checked_rem(senders.len()).unwrap_or(0);
+        let (before, after) = senders.split_at(first);
+        let mut command = Some(command);
+        after.iter().chain(before).any(|sender| {
+            let Some(given) = command.take() else {
+                return false;
+            };
+            match sender.try_send(given) {
+                Ok(()) => true,
+                Err(
+                    mpsc::error::TrySendError::Full(back) | mpsc::error::TrySendError::Closed(back),
+                ) => {
+                    command = Some(back);
+                    false
+                }
+            }
+        })
+    }
+
+    /// Everybody who is here, sorted by id.
+    pub(crate) fn connections(&self) -> Vec<Connection> {
+        let now_ms = self.clock.now_ms();
+        let state = self.state();
+        let here = state.by_id.iter();
+        let here = here.filter(|(_, session)| session.is_here(now_ms));
+        let mut connections: Vec<Connection> = here
+            .map(|(client_id, session)| session.connection(client_id))
+            .collect();
+        connections.sort_unstable_by(|one, other| one.client_id.cmp(&other.client_id));
+        connections
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker::clock::ManualClock;
+
+    fn producer(topic: &str) -> Profile {
+        Profile {
+            kind: ClientType::Producer,
+            topics: vec![topic.to_owned()],
+            ..Profile::default()
+        }
+    }
+
+    #[test]
+    fn a_client_lives_by_its_stream_or_by_its_heartbeats() {
+        let clock = ManualClock::new(1_000);
+        let sessions = Arc::new(Sessions::new(Arc::new(clock.clone()), 10));
+        let id: Arc<str> = Arc::from("a");
+        let mut stream = None;
+        sessions.introduce(&id, producer("t"), &mut stream).unwrap();
+        clock.advance(10 * SESSION_SILENCE_MS);
+        assert!(sessions.is_here("a"), "its stream is open");
+        drop(stream);
+        clock.advance(SESSION_SILENCE_MS - 1);
+        assert!(sessions.is_here("a"), "it may come back");
+        sessions.heartbeat(&id, Profile::default()).unwrap();
+        clock.advance(SESSION_SILENCE_MS - 1);
+        assert!(sessions.is_here("a"));
+        clock.advance(1);
+        assert!(!sessions.is_here("a") && sessions.connections().is_empty());
+    }
+
+    #[test]
+    fn commands_reach_producers_of_the_topic_in_turn() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(0));
+        let sessions = Arc::new(Sessions::new(clock, 10));
+        let command = TelemetryCommand::default;
+        assert!(!sessions.tell_producer("t", command()));
+        let mut streams = Vec::new();
+        for (id, topic) in [("a", "t"), ("b", "t"), ("c", "other")] {
+            let mut stream = None;
+            let id = Arc::from(id);
+            sessions
+                .introduce(&id, producer(topic), &mut stream)
+                .unwrap();
+            streams.push(stream.unwrap());
+        }
+        for _ in 0..4 {
+            assert!(sessions.tell_producer("t", command()));
+        }
+        let told: Vec<usize> = streams.iter().map(|stream| stream.commands.len()).collect();
+        assert_eq!(told, [2, 2, 0]);
+        streams.remove(0);
+        assert!(sessions.tell_producer("t", command()));
+        assert_eq!(streams[0].commands.len(), 3);
+    }
+
+    #[test]
+    fn settings_sent_again_keep_the_stream() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(0));
+        let sessions = Arc::new(Sessions::new(clock, 1));
+        let id: Arc<str> = Arc::from("a");
+        let mut stream = None;
+        sessions.introduce(&id, producer("t"), &mut stream).unwrap();
+        sessions.introduce(&id, producer("u"), &mut stream).unwrap();
+        assert!(sessions.tell_producer("u", TelemetryCommand::default()));
+        assert_eq!(stream.as_ref().unwrap().commands.len(), 1);
+        let problem = sessions
+            .introduce(&Arc::from("b"), producer("t"), &mut None)
+            .unwrap_err();
+        assert_eq!(problem.code, Code::TooManyRequests);
+    }
+}

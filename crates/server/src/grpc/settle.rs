@@ -1,0 +1,170 @@
+//! Settles deliveries: acknowledgements, put-offs, dead letters.
+
+use std::time::Duration;
+
+use broker::ReceiptHandle;
+use grpc_api::v2::{
+    AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry,
+    ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, ClientType, Code,
+    ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse, Language,
+    Status,
+};
+
+use super::Shared;
+use super::convert::ms_of_duration;
+use super::limits::BATCH_MAX;
+use super::peer::{Dialect, Peer, group_name, topic_name};
+use super::status::{Problem, ok, summary};
+
+impl Shared {
+    /// Acknowledges deliveries; each has its own entry in the answer.
+    pub(crate) async fn ack(
+        &self,
+        peer: &Peer,
+        dialect: Dialect,
+        request: AckMessageRequest,
+    ) -> Result<AckMessageResponse, Problem> {
+        let topic = topic_name(request.topic.as_ref())?;
+        let group = group_name(request.group.as_ref())?;
+        peer.may_consume(topic, group)?;
+        let count = request.entries.len();
+        if !(1..=BATCH_MAX).contains(&count) {
+            let words = format!("the request has {count} entries; 1 to {BATCH_MAX} are allowed");
+            return Err(Problem::new(Code::BadRequest, words));
+        }
+        let mut handles = Vec::with_capacity(count);
+        let mut read = Vec::with_capacity(count);
+        for entry in &request.entries {
+            let handle = self.receipt(topic, group, &entry.receipt_handle).await;
+            read.push(handle.map(|handle| handles.push(handle)));
+        }
+        for handle in &handles {
+            self.renewals.forget(handle);
+        }
+        let mut settled = if handles.is_empty() {
+            Vec::new()
+        } else {
+            self.broker.ack(handles).await?
+        }
+        .into_iter();
+        let outcome = |read: Result<(), Problem>| {
+            read?;
+            // The broker answers as many as it was given.
+            match settled.next() {
+                Some(Err(error)) => Err(Problem::from(error)),
+                _ => Ok(()),
+            }
+        };
+        let outcomes: Vec<Result<(), Problem>> = read.into_iter().map(outcome).collect();
+        let entries: Vec<AckMessageResultEntry> = request
+            .entries
+            .into_iter()
+            .zip(outcomes)
+            .map(|(entry, outcome)| result_entry(entry, status_of(dialect, outcome)))
+            .collect();
+        let status = summary(entries.iter().filter_map(|entry| entry.status.as_ref()));
+        Ok(AckMessageResponse {
+            status: Some(status),
+            entries,
+        })
+    }
+
+    /// Keeps a delivery hidden, for a simple consumer; for a push consumer this says that it has failed, and it
+    /// comes again after the wait.
+    pub(crate) async fn change_invisible(
+        &self,
+        peer: &Peer,
+        request: ChangeInvisibleDurationRequest,
+    ) -> Result<ChangeInvisibleDurationResponse, Problem> {
+        let topic = topic_name(request.topic.as_ref())?;
+        let group = group_name(request.group.as_ref())?;
+        peer.may_consume(topic, group)?;
+        let duration = request.invisible_duration.unwrap_or_default();
+        let Some(wait_ms) = ms_of_duration(&duration) else {
+            return Err(Problem::new(
+                Code::IllegalInvisibleTime,
+                "the invisible duration is negative or out of range",
+            ));
+        };
+        let handle = self.receipt(topic, group, &request.receipt_handle).await?;
+        let wait = Duration::from_millis(wait_ms);
+        match self.sessions.kind(&peer.client_id) {
+            Some((ClientType::PushConsumer, language)) => {
+                self.renewals.forget(&handle);
+                // The Node.js client reads seconds as milliseconds, so its waits say nothing: the group's hold.
+                let wait = (language != Language::NodeJs).then_some(wait);
+                self.broker.retry_later(handle, wait).await?;
+            }
+            _ => self.broker.change_invisible(handle, wait).await?,
+        }
+        Ok(ChangeInvisibleDurationResponse {
+            status: Some(ok()),
+            // Clients overwrite theirs with this one.
+            receipt_handle: request.receipt_handle,
+        })
+    }
+
+    /// Makes a delivery a dead letter. Doing so twice is no error: clients repeat it until it works, and a
+    /// delivery that does not hold any more has been settled, or given to somebody else who will.
+    pub(crate) async fn dead_letter(
+        &self,
+        peer: &Peer,
+        request: ForwardMessageToDeadLetterQueueRequest,
+    ) -> Result<ForwardMessageToDeadLetterQueueResponse, Problem> {
+        let topic = topic_name(request.topic.as_ref())?;
+        let group = group_name(request.group.as_ref())?;
+        peer.may_consume(topic, group)?;
+        let handle = self.receipt(topic, group, &request.receipt_handle).await?;
+        self.renewals.forget(&handle);
+        match self.broker.dead_letter(handle).await {
+            Ok(()) | Err(broker::Error::Refused(broker::Refusal::Expired)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(ok()) })
+    }
+
+    /// Reads a receipt handle and holds it against the topic and group it is used for.
+    async fn receipt(
+        &self,
+        topic: &str,
+        group: &str,
+        text: &str,
+    ) -> Result<ReceiptHandle, Problem> {
+        let handle: ReceiptHandle = text.parse().map_err(|error: broker::HandleError| {
+            Problem::new(Code::InvalidReceiptHandle, error.to_string())
+        })?;
+        match self
+            .numbers_of(topic, group, (handle.topic, handle.group))
+            .await
+        {
+            Ok(true) => return Ok(handle),
+            Ok(false) => {}
+            // Clients try for ever what fails in any other way than by a handle that does not hold.
+            Err(problem)
+                if matches!(
+                    problem.code,
+                    Code::TopicNotFound | Code::ConsumerGroupNotFound
+                ) => {}
+            Err(problem) => return Err(problem),
+        }
+        Err(Problem::new(
+            Code::InvalidReceiptHandle,
+            "the receipt handle is of another topic or consumer group",
+        ))
+    }
+}
+
+fn status_of(dialect: Dialect, outcome: Result<(), Problem>) -> Status {
+    match outcome {
+        Ok(()) => ok(),
+        Err(problem) => dialect.status(problem),
+    }
+}
+
+fn result_entry(entry: AckMessageEntry, status: Status) -> AckMessageResultEntry {
+    AckMessageResultEntry {
+        message_id: entry.message_id,
+        receipt_handle: entry.receipt_handle,
+        status: Some(status),
+    }
+}
