@@ -69,6 +69,9 @@ pub(crate) struct ConfigArguments {
     /// Listen on this address
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Tell RocketMQ clients to come to this host and port
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
     /// Answer when data survives a power cut (fsync) or a crash of the process (os)
     #[arg(long, value_name = "LEVEL")]
     durability: Option<String>,
@@ -138,6 +141,7 @@ impl ConfigArguments {
         let own = [
             ("--data", "storage.data", data),
             ("--listen", "server.listen", self.listen.clone()),
+            ("--advertise", "grpc.advertise", self.advertise.clone()),
             (
                 "--durability",
                 "storage.durability",

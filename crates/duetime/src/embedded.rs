@@ -13,13 +13,14 @@ use orders::gateway::Gateways;
 use orders::gateway::simulator::{GATEWAY_NAME, HttpSink, Simulator, SimulatorConfig};
 use orders::http::{ApiSettings, ApiState, OperatorKey, install_metrics};
 use orders::{MerchantId, NewApiKey, NewGatewayAccount, Platform, Running, UnknownPolicy};
-use server::{LoopbackOnly, NoConnections};
+use server::LoopbackOnly;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Api};
 use crate::config::{Config, Durability, FlagValue, Sources, UnknownAnswer};
+use crate::door::{self, Door};
 
 /// File in the data folder the simulator's secrets are derived from.
 const SIMULATOR_SECRET_FILE: &str = "simulator.secret";
@@ -55,6 +56,7 @@ impl Setup {
             flag("server.listen", address.to_string()),
             // A demo runs beside a server that has the usual port.
             flag("http.listen", "127.0.0.1:0".to_owned()),
+            flag("grpc.listen", "127.0.0.1:0".to_owned()),
         ];
         let sources = Sources {
             file: None,
@@ -73,6 +75,56 @@ impl Setup {
     }
 }
 
+/// The ports that are listened on. One that is taken is found out before anything is opened or made.
+struct Ports {
+    orders: TcpListener,
+    broker: TcpListener,
+    clients: TcpListener,
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Self> {
+        let orders = TcpListener::bind(config.server.listen)
+            .await
+            .with_context(|| format!("listen on {}", config.server.listen))?;
+        Ok(Self {
+            orders,
+            broker: api::bind(config.http.listen).await?,
+            clients: door::bind(config.grpc.listen).await?,
+        })
+    }
+}
+
+/// Lets RocketMQ clients and users of the JSON API in, on these ports; both know the same accounts.
+fn open_doors(
+    config: &Config,
+    (clients, users): (TcpListener, TcpListener),
+    broker: &Broker,
+    figures: server::http::Figures,
+    stopped: &watch::Receiver<bool>,
+) -> Result<(Door, Api)> {
+    let accounts = door::accounts(config, broker.clock())?;
+    let stopping = ended(stopped.clone());
+    let door = door::open(config, clients, broker, accounts.clone(), stopping)?;
+    let settings = server::http::ApiSettings {
+        authenticate: match accounts {
+            Some(accounts) => accounts,
+            None => Arc::new(LoopbackOnly),
+        },
+        connections: Arc::new(door.front.clone()),
+        figures,
+    };
+    let drain = config.server.shutdown_time / 2;
+    let api = api::serve(
+        users,
+        broker.clone(),
+        settings,
+        ended(stopped.clone()),
+        drain,
+    )?;
+    Ok((door, api))
+}
+
 /// A platform, its broker and its HTTP API, running.
 pub(crate) struct Embedded {
     broker: Broker,
@@ -80,6 +132,8 @@ pub(crate) struct Embedded {
     address: SocketAddr,
     /// The JSON API of the broker.
     api: Api,
+    /// Where RocketMQ clients come in.
+    door: Door,
     /// The key of the merchant `default`, if this start made it.
     first_key: Option<NewApiKey>,
     /// Whether the simulator is on.
@@ -97,28 +151,18 @@ impl Embedded {
             first_account,
         } = setup;
         let figures = install_metrics()?;
-        // A port that is taken is found out before anything is opened or made.
-        let listener = TcpListener::bind(config.server.listen)
-            .await
-            .with_context(|| format!("listen on {}", config.server.listen))?;
-        let address = listener.local_addr().context("ask for the address")?;
-        let broker_listener = api::bind(config.http.listen).await?;
+        let ports = Ports::bind(&config).await?;
+        let address = ports.orders.local_addr().context("ask for the address")?;
         let folder = config.storage.data.join("broker");
         let broker = Broker::open_with_clock(&folder, broker_config(&config)?, Arc::clone(&clock))?;
         let (stop, stopped) = watch::channel(false);
         let drain = config.server.shutdown_time / 2;
-        let api_settings = server::http::ApiSettings {
-            authenticate: Arc::new(LoopbackOnly),
-            connections: Arc::new(NoConnections),
-            figures: figures.clone(),
-        };
-        let stopping = ended(stopped.clone());
-        let api = api::serve(
-            broker_listener,
-            broker.clone(),
-            api_settings,
-            stopping,
-            drain,
+        let (door, api) = open_doors(
+            &config,
+            (ports.clients, ports.broker),
+            &broker,
+            figures.clone(),
+            &stopped,
         )?;
         let gateways = Gateways::default();
         let messaging = Arc::new(EmbeddedMessaging::new(broker.clone()));
@@ -145,13 +189,19 @@ impl Embedded {
             simulator: simulator.clone(),
         };
         let state = ApiState::new(platform, clock, figures, settings);
-        let server = tokio::spawn(orders::http::run(listener, state, ended(stopped), drain));
+        let server = tokio::spawn(orders::http::run(
+            ports.orders,
+            state,
+            ended(stopped),
+            drain,
+        ));
         let simulator = simulator.is_some();
         Ok(Self {
             broker,
             running,
             address,
             api,
+            door,
             first_key,
             simulator,
             stop,
@@ -168,6 +218,11 @@ impl Embedded {
     /// Where the JSON API of the broker listens.
     pub(crate) fn broker_address(&self) -> SocketAddr {
         self.api.address
+    }
+
+    /// Where RocketMQ clients connect.
+    pub(crate) fn door(&self) -> SocketAddr {
+        self.door.address
     }
 
     /// The key of the merchant `default`, if this start made it; it is not shown again.
@@ -192,6 +247,7 @@ impl Embedded {
             running,
             server,
             api,
+            door,
             ..
         } = self;
         tokio::select! {
@@ -202,6 +258,7 @@ impl Embedded {
             () = running.broken() => "a task of the order platform has ended".to_owned(),
             _ = server => "the HTTP server has ended".to_owned(),
             _ = &mut api.served => "the HTTP server of the broker has ended".to_owned(),
+            _ = &mut door.served => "the gRPC server has ended".to_owned(),
         }
     }
 
@@ -215,6 +272,7 @@ impl Embedded {
         // A server that ended before has told why already.
         let _ = self.server.await;
         let _ = self.api.served.await;
+        let _ = self.door.served.await;
         self.running.stop().await;
         match self.broker.shutdown().await {
             Health::Failed(reason) => bail!("the broker's store failed: {reason}"),
@@ -312,7 +370,7 @@ fn signed_millis(duration: Duration) -> Result<i64> {
     i64::try_from(duration.as_millis()).context("a duration is too long")
 }
 
-fn broker_config(config: &Config) -> Result<BrokerConfig> {
+pub(crate) fn broker_config(config: &Config) -> Result<BrokerConfig> {
     let limits = &config.limits;
     let rules = &config.broker;
     let auto_topic = match &rules.auto_topic {

@@ -6,6 +6,7 @@ mod completions;
 mod config;
 mod demo;
 mod desk;
+mod door;
 mod embedded;
 mod logs;
 mod serve;

@@ -57,7 +57,7 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
     let mut text = format!("Duetime {}\n", env!("CARGO_PKG_VERSION"));
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {name:<16}{value}");
+        let _ = writeln!(text, "  {name:<18}{value}");
     };
     line(
         "order platform",
@@ -68,6 +68,14 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
         &format!(
             "http://{}   (duetime topic, timer, ...; API: /openapi.json, figures: /metrics)",
             embedded.broker_address()
+        ),
+    );
+    line(
+        "RocketMQ clients",
+        &format!(
+            "{}   (gRPC{})",
+            embedded.door(),
+            if config.grpc.tls { ", TLS or not" } else { "" }
         ),
     );
     line("data", &data.display().to_string());

@@ -12,6 +12,8 @@ pub(crate) enum Kind {
     Address,
     /// A file or folder.
     Path,
+    /// A text; empty means that there is none.
+    Text,
     /// A text that is never shown; empty means that there is none.
     Secret,
     /// `true` or `false`.
@@ -37,6 +39,7 @@ pub(crate) enum Kind {
 pub(crate) enum Value {
     Address(SocketAddr),
     Path(PathBuf),
+    Text(String),
     Secret(String),
     Switch(bool),
     Choice(&'static str),
@@ -100,6 +103,7 @@ impl Kind {
                 .map_err(|_| wrong("an IP address with a port")),
             Self::Path if text.is_empty() => Err("the path is empty".to_owned()),
             Self::Path => Ok(Value::Path(PathBuf::from(text))),
+            Self::Text => Ok(Value::Text(text.to_owned())),
             Self::Secret => Ok(Value::Secret(text.to_owned())),
             Self::Switch => text
                 .parse()
@@ -152,7 +156,7 @@ impl Kind {
         match self {
             Self::Address => "\"127.0.0.1:8080\"",
             Self::Path => "\"/var/lib/duetime\"",
-            Self::Secret => "a text in quotes",
+            Self::Text | Self::Secret => "a text in quotes",
             Self::Switch => "true or false",
             Self::Choice(_) => "one of its words in quotes",
             Self::Duration { .. } => "a number with a unit like \"30s\", \"15m\" or \"7d\"",
@@ -167,7 +171,7 @@ impl Kind {
         match self {
             Self::Address => "IP address and port".to_owned(),
             Self::Path => "path".to_owned(),
-            Self::Secret => "text".to_owned(),
+            Self::Text | Self::Secret => "text".to_owned(),
             Self::Switch => "`true` or `false`".to_owned(),
             Self::Choice(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
@@ -220,6 +224,7 @@ impl Value {
         match self {
             Self::Address(address) => quoted(&address.to_string()),
             Self::Path(path) => quoted(&path.to_string_lossy()),
+            Self::Text(text) => quoted(text),
             Self::Secret(secret) => quoted(if secret.is_empty() { "" } else { "(hidden)" }),
             Self::Switch(on) => on.to_string(),
             Self::Choice(word) => quoted(word),
@@ -241,6 +246,7 @@ impl Value {
         match self {
             Self::Address(address) => address.to_string().into(),
             Self::Path(path) => path.to_string_lossy().into(),
+            Self::Text(text) => text.as_str().into(),
             Self::Secret(secret) => if secret.is_empty() { "" } else { "(hidden)" }.into(),
             Self::Switch(on) => (*on).into(),
             Self::Choice(word) => (*word).into(),
@@ -297,6 +303,7 @@ mod tests {
         for (kind, written, expected) in [
             (Kind::Address, text("[::1]:8080"), Value::Address(address)),
             (Kind::Path, text("data"), Value::Path("data".into())),
+            (Kind::Text, text(""), Value::Text(String::new())),
             (Kind::Switch, Written::Switch(true), Value::Switch(true)),
             (Kind::Switch, word("false"), Value::Switch(false)),
             (

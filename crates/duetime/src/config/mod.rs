@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use server::grpc::HostPort;
+
 pub(crate) use self::pages::{example, reference};
 pub(crate) use self::source::FlagValue;
 pub(crate) use self::units::{format_duration, parse_duration_ms, parse_size_bytes};
@@ -54,6 +56,8 @@ pub(crate) struct Settings {
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) http: Http,
+    pub(crate) grpc: Grpc,
+    pub(crate) access: Access,
     pub(crate) log: Log,
     pub(crate) storage: Storage,
     pub(crate) broker: Broker,
@@ -74,6 +78,24 @@ pub(crate) struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Http {
     pub(crate) listen: SocketAddr,
+}
+
+/// The door for RocketMQ clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grpc {
+    pub(crate) listen: SocketAddr,
+    /// A host and a port.
+    pub(crate) advertise: Option<String>,
+    pub(crate) tls: bool,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+}
+
+/// Who may use the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) accounts: Option<PathBuf>,
+    pub(crate) open: bool,
 }
 
 /// What is logged.
@@ -192,6 +214,8 @@ impl Settings {
         let config = Config {
             server: self.server(),
             http: self.http(),
+            grpc: self.grpc(),
+            access: self.access(),
             log: self.log(),
             storage: self.storage(),
             broker: self.broker(),
@@ -218,6 +242,23 @@ impl Settings {
     fn http(&self) -> Http {
         Http {
             listen: self.address("http.listen"),
+        }
+    }
+
+    fn grpc(&self) -> Grpc {
+        Grpc {
+            listen: self.address("grpc.listen"),
+            advertise: self.text("grpc.advertise").map(str::to_owned),
+            tls: self.switch("grpc.tls"),
+            certificate: self.text("grpc.certificate").map(PathBuf::from),
+            key: self.text("grpc.key").map(PathBuf::from),
+        }
+    }
+
+    fn access(&self) -> Access {
+        Access {
+            accounts: self.text("access.accounts").map(PathBuf::from),
+            open: self.switch("access.open"),
         }
     }
 
@@ -322,6 +363,14 @@ impl Settings {
     }
 
     /// `None` if it is empty.
+    fn text(&self, path: &str) -> Option<&str> {
+        let Value::Text(text) = self.value(path) else {
+            wrong_kind(path)
+        };
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// `None` if it is empty.
     fn secret(&self, path: &str) -> Option<String> {
         let Value::Secret(text) = self.value(path) else {
             wrong_kind(path)
@@ -376,9 +425,28 @@ fn wrong_kind(path: &str) -> ! {
     unreachable!("the table gives {path} another kind than the configuration asks for")
 }
 
+/// Checks what is said of doors and who may come in by them.
+fn check_doors(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    let Config { grpc, access, .. } = config;
+    if let Some(Err(problem)) = grpc.advertise.as_ref().map(|text| text.parse::<HostPort>()) {
+        problems.push(format!("grpc.advertise: {problem}"));
+    }
+    if grpc.certificate.is_some() != grpc.key.is_some() {
+        problems.push("grpc.certificate and grpc.key are given both or neither".to_owned());
+    }
+    if !grpc.listen.ip().is_loopback() && access.accounts.is_none() && !access.open {
+        problems.push(format!(
+            "grpc.listen is {}, which other machines reach, and there are no accounts: name a file in access.accounts, or say access.open = true if everybody shall be let in",
+            grpc.listen
+        ));
+    }
+    problems
+}
+
 /// Checks the settings that must fit each other.
 fn check(config: &Config) -> Vec<String> {
-    let mut problems = Vec::new();
+    let mut problems = check_doors(config);
     let orders = &config.orders;
     let show = |duration: Duration| {
         format_duration(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))

@@ -36,6 +36,15 @@ operator_key = \"secret\"
 shutdown_time = \"3s\"
 [http]
 listen = \"127.0.0.3:9\"
+[grpc]
+listen = \"127.0.0.2:9\"
+advertise = \"a:1\"
+tls = false
+certificate = \"/c\"
+key = \"/k\"
+[access]
+accounts = \"/a\"
+open = true
 [log]
 format = \"json\"
 level = \"warn\"
@@ -101,6 +110,17 @@ fn every_setting_reaches_the_configuration() {
         },
         http: Http {
             listen: "127.0.0.3:9".parse().unwrap(),
+        },
+        grpc: Grpc {
+            listen: "127.0.0.2:9".parse().unwrap(),
+            advertise: Some("a:1".to_owned()),
+            tls: false,
+            certificate: Some("/c".into()),
+            key: Some("/k".into()),
+        },
+        access: Access {
+            accounts: Some("/a".into()),
+            open: true,
         },
         log: Log {
             format: LogFormat::Json,
@@ -184,6 +204,29 @@ fn settings_that_contradict_each_other_are_refused() {
         ),
     ] {
         assert_eq!(resolved(text).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn other_machines_are_let_in_on_purpose_only() {
+    let open = "[grpc]\nlisten = \"0.0.0.0:8081\"\n";
+    let problem = resolved(open).unwrap_err().to_string();
+    assert!(
+        problem.contains("access.accounts") && problem.contains("access.open"),
+        "{problem}"
+    );
+    for purpose in ["open = true", "accounts = \"accounts.toml\""] {
+        assert!(resolved(&format!("{open}[access]\n{purpose}\n")).is_ok());
+    }
+    for (text, words) in [
+        (
+            "[grpc]\nadvertise = \"nowhere\"\n",
+            "grpc.advertise: `nowhere`",
+        ),
+        ("[grpc]\nkey = \"k.pem\"\n", "both or neither"),
+    ] {
+        let problem = resolved(text).unwrap_err().to_string();
+        assert!(problem.contains(words), "{problem}");
     }
 }
 

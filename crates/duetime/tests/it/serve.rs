@@ -25,6 +25,7 @@ impl Server {
             .arg(folder.path().join("data"));
         for setting in [
             "http.listen=127.0.0.1:0",
+            "grpc.listen=127.0.0.1:0",
             "storage.free_space_reserve=64MiB",
         ] {
             command.args(["--set", setting]);
