@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use engine::{Engine, ReceiptHandle, Store, StoreError};
+use engine::{Alarm, Engine, ReceiptHandle, Store, StoreError};
 
 use crate::command::{Answer, Command, Poll};
 use crate::error::Error;
@@ -74,6 +74,7 @@ impl<S: Store> Core<S> {
     /// Tells how many commands were worked off. After an error the broker must not be used any more.
     pub fn step(&mut self, now_ms: u64) -> Result<usize, StoreError> {
         self.engine.tick(now_ms)?;
+        self.engine.take_alarms().iter().for_each(warn_of);
         if now_ms >= self.next_free_space_ms {
             self.next_free_space_ms = now_ms + FREE_SPACE_EVERY_MS;
             self.engine.refresh_free_bytes()?;
@@ -308,5 +309,25 @@ fn refused<T>(result: Result<T, engine::Error>) -> Result<Result<T, Error>, Stor
         Ok(value) => Ok(Ok(value)),
         Err(engine::Error::Store(error)) => Err(error),
         Err(error) => Ok(Err(Error::Refused(error))),
+    }
+}
+
+/// Tells an operator of a consumer group whose consumers have stopped coming.
+fn warn_of(alarm: &Alarm) {
+    let unseen_hours = alarm.unseen_ms / 3_600_000;
+    if alarm.lost {
+        tracing::warn!(
+            group = %alarm.group,
+            topic = %alarm.topic,
+            unseen_hours,
+            "data that a consumer group has not read was dropped: no consumer of it has come for too long"
+        );
+    } else {
+        tracing::warn!(
+            group = %alarm.group,
+            topic = %alarm.topic,
+            unseen_hours,
+            "a consumer group without consumers keeps data beyond its retention: start them, or delete the group"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::alarm::Alarm;
 use crate::catalog::{Catalog, TopicKind};
 use crate::limits::{FLOOR_AHEAD_MS, Limits};
 use crate::message::DelayLevels;
@@ -128,6 +129,10 @@ pub struct Engine<S> {
     pub(crate) head_bytes: usize,
     pub(crate) free_bytes: u64,
     pub(crate) next_upkeep_ms: u64,
+    /// Raised and not yet taken.
+    pub(crate) alarms: Vec<Alarm>,
+    /// When a group that holds data was last told of.
+    pub(crate) alarmed_ms: BTreeMap<GroupId, u64>,
     /// No transaction is to be asked about before this; `None`: the store has to be asked.
     pub(crate) next_check_ms: Option<u64>,
     /// Partitions nobody needs any more, with the epoch that must be durable before they are dropped.
@@ -173,6 +178,8 @@ impl<S: Store> Engine<S> {
             head_bytes: 0,
             free_bytes: u64::MAX,
             next_upkeep_ms: 0,
+            alarms: Vec::new(),
+            alarmed_ms: BTreeMap::new(),
             next_check_ms: None,
             let_go: BTreeMap::new(),
             stamp_ms: 0,

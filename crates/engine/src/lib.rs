@@ -8,6 +8,7 @@
 //! There is no I/O here, no async, and no clock: time comes in as `now_ms`. The `broker` crate joins the
 //! engine with a store and a clock.
 
+mod alarm;
 mod browse;
 mod catalog;
 mod change_catalog;
@@ -46,6 +47,7 @@ mod upkeep;
 mod wake;
 mod window;
 
+pub use alarm::Alarm;
 pub use browse::Browsed;
 pub use catalog::{DEAD_LETTER_PREFIX, GroupSpec, StartFrom, TopicKind, TopicSpec};
 pub use dead_letter::{

@@ -52,6 +52,7 @@ impl<S: Store> Engine<S> {
                 self.let_go_of(now_ms, partition)?;
             } else {
                 self.let_go.remove(&partition);
+                self.alarm_held(now_ms, partition);
             }
         }
         let next_identity_ms = self.forget_identities(now_ms)?;
@@ -91,7 +92,7 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         self.let_go.remove(&partition);
-        self.tallies.groups_given_up += self.given_up(now_ms, partition);
+        self.tallies.groups_given_up += self.alarm_lost(now_ms, partition);
         self.drop_partition(partition)
     }
 
@@ -106,22 +107,13 @@ impl<S: Store> Engine<S> {
             .all(|key| self.has_passed(*key, partition) || !self.is_alive(now_ms, key.0))
     }
 
-    /// How many groups that are not alive lose something with the partition.
-    fn given_up(&self, now_ms: u64, partition: PartitionId) -> u64 {
-        let lost = self
-            .subscriptions
-            .keys()
-            .filter(|key| !self.has_passed(**key, partition) && !self.is_alive(now_ms, key.0));
-        lost.count() as u64
-    }
-
-    fn is_alive(&self, now_ms: u64, group: GroupId) -> bool {
+    pub(crate) fn is_alive(&self, now_ms: u64, group: GroupId) -> bool {
         let group = self.catalog.groups.get(&group);
         let seen_ms = group.map_or(0, |group| group.last_seen_ms);
         now_ms.saturating_sub(seen_ms) < self.config.group_idle_ms
     }
 
-    fn has_passed(&self, key: SubscriptionKey, partition: PartitionId) -> bool {
+    pub(crate) fn has_passed(&self, key: SubscriptionKey, partition: PartitionId) -> bool {
         let holds = self
             .counts
             .get(&(partition, key.1))

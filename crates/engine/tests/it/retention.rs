@@ -284,6 +284,10 @@ fn a_group_unseen_for_too_long_holds_nothing() {
         = a#1
         at 82800000
         tick
+        alarms
+        = g held t after 22h
+        tick
+        alarms
         partitions
         = 0+1h
         at 90061000
@@ -292,6 +296,8 @@ fn a_group_unseen_for_too_long_holds_nothing() {
         tick
         partitions
         = none
+        alarms
+        = g lost t after 25h
         tallies
         = Tallies { missing_bodies: 0, repeats: 0, groups_given_up: 1, partitions_dropped: 1, dead_letters: 0, transactions_given_up: 0 }
         recv t g

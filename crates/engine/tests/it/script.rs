@@ -559,6 +559,15 @@ impl Session {
             }
             "rows" => format!("{}", engine.store().rows()),
             "tallies" => format!("{:?}", engine.tallies()),
+            "alarms" => {
+                let told = |alarm: engine::Alarm| {
+                    let what = if alarm.lost { "lost" } else { "held" };
+                    let hours = alarm.unseen_ms / 3_600_000;
+                    format!("{} {what} {} after {hours}h", alarm.group, alarm.topic)
+                };
+                let alarms: Vec<_> = engine.take_alarms().into_iter().map(told).collect();
+                alarms.join(", ")
+            }
             "topics" => engine.topics().join(" "),
             "groups" => engine.groups().join(" "),
             other => panic!("no such command: {other}"),
