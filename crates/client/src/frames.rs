@@ -1,0 +1,168 @@
+//! Cuts what arrives on a call into messages, and makes messages into what is sent.
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use prost::Message;
+
+use crate::error::Error;
+
+/// In front of each message: one byte that says whether it is packed, four bytes of length.
+const PREFIX_BYTES: usize = 5;
+/// Largest message that is taken, in bytes: what Apache RocketMQ sends at most.
+const MESSAGE_BYTES_MAX: usize = 130 * 1024 * 1024;
+
+/// A message with its prefix.
+pub(crate) fn frame(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    message
+        .encode(&mut frame)
+        .expect("there is room for as many bytes as the message said it has");
+    frame.freeze()
+}
+
+/// Bytes that have arrived and are not yet cut.
+///
+/// Messages that lie whole in one chunk, as most do, are cut out of it without a copy.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    /// What is left of the last chunk; empty as long as there is something in `partial`.
+    chunk: Bytes,
+    /// The start of a message that came in several chunks.
+    partial: BytesMut,
+}
+
+impl Inbox {
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        if self.partial.is_empty() && self.chunk.is_empty() {
+            self.chunk = chunk;
+        } else {
+            self.partial.extend_from_slice(&self.chunk);
+            self.chunk.clear();
+            self.partial.extend_from_slice(&chunk);
+        }
+    }
+
+    /// The next message, once it is whole.
+    pub(crate) fn take<M: Message + Default>(&mut self) -> Result<Option<M>, Error> {
+        let held: &[u8] = if self.partial.is_empty() {
+            &self.chunk
+        } else {
+            &self.partial
+        };
+        let Some(length) = whole(held)? else {
+            return Ok(None);
+        };
+        let mut bytes = if self.partial.is_empty() {
+            self.chunk.split_to(PREFIX_BYTES + length)
+        } else {
+            self.partial.split_to(PREFIX_BYTES + length).freeze()
+        };
+        bytes.advance(PREFIX_BYTES);
+        M::decode(bytes)
+            .map(Some)
+            .map_err(|error| Error::Malformed(error.to_string()))
+    }
+
+    /// Whether a message has begun that did not end.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunk.is_empty() && self.partial.is_empty()
+    }
+}
+
+/// The length of the first message, if all of it is there.
+fn whole(held: &[u8]) -> Result<Option<usize>, Error> {
+    let Some((&[packed, a, b, c, d], rest)) = held.split_first_chunk::<PREFIX_BYTES>() else {
+        return Ok(None);
+    };
+    if packed != 0 {
+        return Err(Error::Malformed(
+            "it is packed, which was not offered".to_owned(),
+        ));
+    }
+    let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+    if length > MESSAGE_BYTES_MAX {
+        return Err(Error::Malformed(format!("it has {length} bytes")));
+    }
+    Ok((rest.len() >= length).then_some(length))
+}
+
+/// Undoes the escapes of a `grpc-message`.
+pub(crate) fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let escaped = match (first, behind.split_first_chunk::<2>()) {
+            (b'%', Some((digits, behind))) => std::str::from_utf8(digits)
+                .ok()
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+                .map(|byte| (byte, behind)),
+            _ => None,
+        };
+        let (byte, behind) = escaped.unwrap_or((first, behind));
+        bytes.push(byte);
+        rest = behind;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grpc_api::v2::Status;
+
+    fn status(message: &str) -> Status {
+        Status {
+            code: 20_000,
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn messages_are_cut_wherever_the_chunks_end() {
+        let sent = [
+            status("a"),
+            status(""),
+            status(&"long".repeat(50)),
+            status("b"),
+        ];
+        let stream: Vec<u8> = sent.iter().flat_map(frame).collect();
+        for size in 1..=stream.len() {
+            let mut inbox = Inbox::default();
+            let mut cut = Vec::new();
+            for chunk in stream.chunks(size) {
+                inbox.push(Bytes::copy_from_slice(chunk));
+                while let Some(message) = inbox.take::<Status>().unwrap() {
+                    cut.push(message);
+                }
+            }
+            assert_eq!(cut, sent, "in chunks of {size}");
+            assert!(inbox.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for bytes in [
+            &[1, 0, 0, 0, 0][..],
+            &[0, 255, 255, 255, 255],
+            &[0, 0, 0, 0, 1, 7],
+        ] {
+            let mut inbox = Inbox::default();
+            inbox.push(Bytes::copy_from_slice(bytes));
+            assert!(inbox.take::<Status>().is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("a%20b%", "a b%"),
+            ("%C3%A9%zz", "\u{e9}%zz"),
+        ] {
+            assert_eq!(unescape(text), expected);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Makes the headers every call carries: who the client is, and the signature of its account.
+
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, TE, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
+use sha1::Sha1;
+
+use crate::clock;
+use crate::config::{Config, Credentials};
+use crate::error::Error;
+
+/// The version of the protocol's clients that this one keeps up with; proxies treat older ones differently.
+pub(crate) const CLIENT_VERSION: &str = "5.1.0";
+
+const DATE_TIME: HeaderName = HeaderName::from_static("x-mq-date-time");
+
+/// The headers of one client.
+#[derive(Debug)]
+pub(crate) struct Headers {
+    fixed: HeaderMap,
+    credentials: Option<Credentials>,
+    /// The headers of the second they were last signed in: signing is dear, and the date has no finer unit.
+    signed: Mutex<(u64, HeaderMap)>,
+}
+
+impl Headers {
+    pub(crate) fn new(config: &Config, client_id: &str) -> Result<Self, Error> {
+        let value = |text: &str| {
+            HeaderValue::from_str(text)
+                .map_err(|_| Error::Invalid(format!("{text:?} cannot stand in a header")))
+        };
+        let mut fixed = HeaderMap::new();
+        fixed.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fixed.insert(TE, HeaderValue::from_static("trailers"));
+        fixed.insert(USER_AGENT, HeaderValue::from_static("duetime-client"));
+        for (name, text) in [
+            ("x-mq-client-id", client_id),
+            ("x-mq-language", "RUST"),
+            ("x-mq-client-version", CLIENT_VERSION),
+            ("x-mq-protocol", "v2"),
+        ] {
+            fixed.insert(HeaderName::from_static(name), value(text)?);
+        }
+        if !config.namespace.is_empty() {
+            let name = HeaderName::from_static("x-mq-namespace");
+            fixed.insert(name, value(&config.namespace)?);
+        }
+        if let Some(credentials) = &config.credentials {
+            value(&credentials.access_key)?;
+        }
+        Ok(Self {
+            fixed,
+            credentials: config.credentials.clone(),
+            signed: Mutex::new((0, HeaderMap::new())),
+        })
+    }
+
+    /// For a call made now.
+    pub(crate) fn now(&self) -> HeaderMap {
+        self.at(clock::now().as_secs())
+    }
+
+    fn at(&self, second: u64) -> HeaderMap {
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        if signed.0 != second {
+            *signed = (second, self.sign(second));
+        }
+        signed.1.clone()
+    }
+
+    fn sign(&self, second: u64) -> HeaderMap {
+        let date_time = clock::date_time(second);
+        let mut headers = self.fixed.clone();
+        if let Some(credentials) = &self.credentials
+            && let Ok(value) = HeaderValue::from_str(&authorization(credentials, &date_time))
+        {
+            headers.insert(AUTHORIZATION, value);
+        }
+        if let Ok(value) = HeaderValue::from_str(&date_time) {
+            headers.insert(DATE_TIME, value);
+        }
+        headers
+    }
+}
+
+fn authorization(credentials: &Credentials, date_time: &str) -> String {
+    let mut mac = Hmac::<Sha1>::new_from_slice(credentials.secret_key.as_bytes())
+        .expect("a key of this kind may have any length");
+    mac.update(date_time.as_bytes());
+    let mut text = format!(
+        "MQv2-HMAC-SHA1 Credential={}, SignedHeaders=x-mq-date-time, Signature=",
+        credentials.access_key
+    );
+    for byte in mac.finalize().into_bytes() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02X}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_those_other_clients_make() {
+        let credentials = Credentials {
+            access_key: "AK".to_owned(),
+            secret_key: "SK".to_owned(),
+        };
+        let text = authorization(&credentials, "20261122T152808Z");
+        assert_eq!(
+            text,
+            "MQv2-HMAC-SHA1 Credential=AK, SignedHeaders=x-mq-date-time, \
+             Signature=B8966B27FA36A897632366E22492E35CE8BD5150"
+        );
+    }
+
+    #[test]
+    fn a_new_second_has_a_new_signature() {
+        let config = Config::new("a").unwrap().with_credentials("AK", "SK");
+        let headers = Headers::new(&config, "me").unwrap();
+        let (first, second) = (headers.at(1_000), headers.at(1_001));
+        assert_eq!(first, headers.at(1_000));
+        assert_ne!(first[AUTHORIZATION], second[AUTHORIZATION]);
+        assert_eq!(second[DATE_TIME], "19700101T001641Z");
+        let wrong = Config::new("a").unwrap().with_credentials("A\nK", "SK");
+        assert!(Headers::new(&wrong, "me").is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! Makes the names by which a client and its messages are told apart.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::clock;
+
+/// Where the protocol's clients begin to count seconds: 2021-01-01T00:00:00Z.
+const EPOCH_S: u64 = 1_609_459_200;
+
+/// Who a client is.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// The name of the machine.
+    pub(crate) host: String,
+    /// One of its own for every client, in every process.
+    pub(crate) client_id: String,
+    /// In front of every message id: the version of ids, six random bytes, two of the process's number.
+    prefix: String,
+    number: AtomicU32,
+}
+
+impl Identity {
+    pub(crate) fn new() -> Self {
+        let process = std::process::id();
+        let random = random();
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = match host.trim() {
+            "" => "localhost".to_owned(),
+            host => host.to_owned(),
+        };
+        Self {
+            client_id: format!("{host}@{process}@{random:x}"),
+            prefix: format!("01{:012X}{:04X}", random >> 16, process & 0xFFFF),
+            host,
+            number: AtomicU32::new(0),
+        }
+    }
+
+    /// The id of a new message, in the form all clients of the protocol use.
+    pub(crate) fn message_id(&self) -> String {
+        let second = clock::now().as_secs().saturating_sub(EPOCH_S) & 0xFFFF_FFFF;
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        format!("{}{second:08X}{number:08X}", self.prefix)
+    }
+
+    /// The name of one attempt to receive.
+    pub(crate) fn attempt_id(&self) -> String {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number:x}", self.prefix)
+    }
+}
+
+/// Bits nobody else has, from the seed the standard library draws for its maps.
+fn random() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u128(clock::now().as_nanos());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_the_form_of_the_protocol_and_differ() {
+        let (one, other) = (Identity::new(), Identity::new());
+        let ids = [one.message_id(), one.message_id(), other.message_id()];
+        for id in &ids {
+            assert_eq!(id.len(), 34);
+            assert!(id.starts_with("01"));
+            let is_digit = |digit: u8| digit.is_ascii_digit() || (b'A'..=b'F').contains(&digit);
+            assert!(id.bytes().all(is_digit), "{id}");
+        }
+        assert_ne!(ids[0], ids[1]);
+        assert_ne!(ids[0], ids[2]);
+        assert_ne!(one.client_id, other.client_id);
+    }
+}

@@ -1,0 +1,145 @@
+//! Provides TLS: whom to trust, and the connector that follows from it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::error::Error;
+
+/// Whether connections are encrypted, and which certificates are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tls {
+    /// Clear text.
+    Off,
+    /// Encrypted, with whatever certificate the server shows, as the official clients do by default. Nobody
+    /// can listen, but anybody in between can pretend to be the server.
+    TrustAny,
+    /// Encrypted, with a server whose certificate one of those in this PEM file vouches for: the server's own if it
+    /// is self-signed, or a list of authorities such as `/etc/ssl/certs/ca-certificates.crt`.
+    Roots(PathBuf),
+}
+
+/// Makes connections secure.
+#[derive(Clone)]
+pub(crate) struct Connector(pub(crate) TlsConnector);
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+/// What makes connections secure; `None` if they shall be clear text.
+pub(crate) fn connector(tls: &Tls) -> Result<Option<Connector>, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Invalid(format!("set up TLS: {error}")))?;
+    let mut config = match tls {
+        Tls::Off => return Ok(None),
+        Tls::TrustAny => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TrustAny(provider)))
+            .with_no_client_auth(),
+        Tls::Roots(path) => builder
+            .with_root_certificates(roots(path)?)
+            .with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Some(Connector(Arc::new(config).into())))
+}
+
+fn roots(path: &std::path::Path) -> Result<RootCertStore, Error> {
+    let wrong = |words: String| Error::Invalid(format!("read {}: {words}", path.display()));
+    let mut roots = RootCertStore::empty();
+    let certificates =
+        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("there is no certificate in it".to_owned()));
+    }
+    Ok(roots)
+}
+
+/// Takes every certificate; that the server holds its key is still proved.
+#[derive(Debug)]
+struct TrustAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, tokio_rustls::rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, tokio_rustls::rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, tokio_rustls::rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_that_cannot_be_used_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roots.pem");
+        assert!(connector(&Tls::Roots(path.clone())).is_err());
+        std::fs::write(&path, "nothing").unwrap();
+        let error = connector(&Tls::Roots(path)).err().unwrap();
+        assert!(error.to_string().contains("no certificate"), "{error}");
+        assert!(connector(&Tls::Off).unwrap().is_none());
+        assert!(connector(&Tls::TrustAny).unwrap().is_some());
+    }
+}
