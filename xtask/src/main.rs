@@ -1,4 +1,4 @@
-//! Provides the development commands: `cargo xtask ci` and `cargo xtask tidy`.
+//! Provides the development commands: `cargo xtask ci`, `cargo xtask tidy` and `cargo xtask interop`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -6,6 +6,7 @@
 )]
 
 mod ci;
+mod interop;
 mod tally;
 mod tidy;
 
@@ -17,6 +18,7 @@ The development commands of Duetime.
 
   cargo xtask ci [STEP...]   runs every check, or only the named steps
   cargo xtask ci --list      names the steps
+  cargo xtask interop [LANGUAGE...]   runs the official RocketMQ clients against a server
   cargo xtask tidy           checks what compiler and lints cannot: arrows, sizes, licences, dead files
 
 Exit codes: 0 all passed, 1 something failed, 2 wrong usage.
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             Ok(steps) => Ok(ci::run(&root(), &steps)),
             Err(message) => return wrong_usage(&message),
         },
+        ["interop", languages @ ..] => interop::run(&root(), languages),
         ["tidy"] => tidy::run(&root()),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

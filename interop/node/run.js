@@ -1,0 +1,279 @@
+// Runs the official Node.js client against a server; one line for each feature.
+'use strict';
+
+const { randomBytes } = require('node:crypto');
+const {
+  Producer, SimpleConsumer, PushConsumer, ConsumeResult, FilterExpression,
+} = require('rocketmq-client-nodejs');
+const { FilterType, TransactionResolution } = require('rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb');
+
+const { OPEN, FIFO, GUARDED } = process.env;
+const RUN = randomBytes(4).toString('hex');
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+const failed = [];
+
+const name = what => `node-${what}-${RUN}`;
+const now = () => Date.now();
+const sleep = ms => new Promise(done => setTimeout(done, ms));
+
+function check(condition, words) {
+  if (!condition) throw new Error(typeof words === 'string' ? words : JSON.stringify(words));
+}
+
+async function report(feature, run) {
+  const began = now();
+  try {
+    const detail = await run();
+    console.log(`${feature}\tok\t${detail} (${((now() - began) / 1000).toFixed(1)} s)`);
+  } catch (error) {
+    failed.push(feature);
+    console.log(`${feature}\tFAIL\t${error.name}: ${error.message}`);
+  }
+}
+
+async function sending(topic, options, work) {
+  const producer = new Producer({ endpoints: OPEN, topics: [ topic ], logger: quiet, ...options });
+  await producer.startup();
+  try {
+    return await work(producer);
+  } finally {
+    await producer.shutdown();
+  }
+}
+
+async function receiving(topic, options, work) {
+  const { filter = '*', ...rest } = options;
+  const consumer = new SimpleConsumer({
+    endpoints: OPEN, consumerGroup: `g-${topic}`, subscriptions: new Map([[ topic, filter ]]),
+    awaitDuration: 5000, logger: quiet, ...rest,
+  });
+  await consumer.startup();
+  try {
+    return await work(consumer);
+  } finally {
+    await consumer.shutdown();
+  }
+}
+
+async function take(consumer, count, { seconds = 15, ack = true } = {}) {
+  const taken = [];
+  const end = now() + seconds * 1000;
+  while (taken.length < count && now() < end) {
+    for (const got of await consumer.receive(16, 15000)) {
+      taken.push({ got, body: got.body.toString(), at: now() });
+      if (ack) await consumer.ack(got);
+    }
+  }
+  return taken;
+}
+
+const bodies = taken => taken.map(each => each.body);
+const message = (topic, body, more = {}) => ({ topic, body: Buffer.from(body), ...more });
+
+async function normal() {
+  const topic = name('normal');
+  await sending(topic, {}, producer => receiving(topic, {}, async consumer => {
+    for (let index = 0; index < 10; index++) {
+      const properties = new Map([[ 'index', String(index) ]]);
+      await producer.send(message(topic, `body ${index}`, { tag: 'tag', keys: [ `key-${index}` ], properties }));
+    }
+    const taken = await take(consumer, 10);
+    check(taken.length === 10, bodies(taken));
+    check(taken.every(({ got }) => got.tag === 'tag' && got.properties.get('index')), 'properties');
+    check((await take(consumer, 1, { seconds: 2 })).length === 0, 'an acknowledged message came again');
+  }));
+  return '10 sent, received with tag, key and property, acknowledged';
+}
+
+async function delay() {
+  const topic = name('delay');
+  return sending(topic, {}, producer => receiving(topic, {}, async consumer => {
+    const due = now() + 2500;
+    await producer.send(message(topic, 'late', { deliveryTimestamp: new Date(due) }));
+    const [{ at }] = await take(consumer, 1);
+    check(at >= due, `${due - at} ms early`);
+    return `${at - due} ms after its time`;
+  }));
+}
+
+async function fifo() {
+  const topic = name('fifo');
+  await sending(topic, { endpoints: FIFO }, producer => receiving(topic, { endpoints: FIFO }, async consumer => {
+    for (let index = 0; index < 6; index++) {
+      await producer.send(message(topic, String(index), { messageGroup: 'g' }));
+    }
+    const taken = bodies(await take(consumer, 6));
+    check(taken.join('') === '012345', taken);
+  }));
+  return '6 of one message group in order';
+}
+
+async function recall() {
+  const topic = name('recall');
+  await sending(topic, {}, producer => receiving(topic, {}, async consumer => {
+    const deliveryTimestamp = new Date(now() + 3000);
+    const kept = await producer.send(message(topic, 'kept', { deliveryTimestamp }));
+    const gone = await producer.send(message(topic, 'gone', { deliveryTimestamp }));
+    const recalled = await producer.recallMessage(topic, gone.recallHandle);
+    check(recalled.messageId === gone.messageId, recalled);
+    const taken = bodies(await take(consumer, 2, { seconds: 8 }));
+    check(taken.join() === 'kept', taken);
+    await refused(() => producer.recallMessage(topic, kept.recallHandle), /too late/);
+  }));
+  return 'recalled one is never delivered, a delivered one is too late';
+}
+
+async function redelivery() {
+  const topic = name('redelivery');
+  await sending(topic, {}, producer => receiving(topic, {}, async consumer => {
+    await producer.send(message(topic, 'x'));
+    const [{ got }] = await consumer.receive(1, 10000).then(list => list.map(got => ({ got })));
+    check(got.deliveryAttempt === 1, String(got.deliveryAttempt));
+    const began = now();
+    const [ second ] = await take(consumer, 1, { seconds: 20 });
+    check(second.got.deliveryAttempt === 2 && second.at - began >= 9500, second.at - began);
+  }));
+  return 'again after the invisible duration, attempt 2';
+}
+
+async function pushed(topic, endpoints, count, failFirst) {
+  const seen = [];
+  let done;
+  const all = new Promise(resolve => { done = resolve; });
+  const consumer = new PushConsumer({
+    endpoints, consumerGroup: `g-${topic}`, subscriptions: new Map([[ topic, '*' ]]), logger: quiet,
+    messageListener: {
+      async consume(got) {
+        seen.push([ got.body.toString(), got.deliveryAttempt ]);
+        if (seen.length >= count) done();
+        const fails = failFirst && got.deliveryAttempt === 1 && got.body.toString() === '0';
+        return fails ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+      },
+    },
+  });
+  await consumer.startup();
+  return { seen, all: () => Promise.race([ all, sleep(40000) ]), stop: () => consumer.shutdown() };
+}
+
+async function push() {
+  const topic = name('push');
+  await sending(topic, {}, async producer => {
+    const { seen, all, stop } = await pushed(topic, OPEN, 21, true);
+    for (let index = 0; index < 20; index++) await producer.send(message(topic, String(index)));
+    await all();
+    await stop();
+    check(seen.some(([ body, attempt ]) => body === '0' && attempt === 2), seen);
+  });
+  return '20 pushed, the one that failed again as attempt 2';
+}
+
+async function pushFifo() {
+  const topic = name('push-fifo');
+  await sending(topic, { endpoints: FIFO }, async producer => {
+    const { seen, all, stop } = await pushed(topic, FIFO, 6, false);
+    for (let index = 0; index < 6; index++) await producer.send(message(topic, String(index), { messageGroup: 'g' }));
+    await all();
+    await stop();
+    check(seen.map(([ body ]) => body).join('') === '012345', seen);
+  });
+  return '6 of one message group in order';
+}
+
+async function transaction() {
+  const topic = name('transaction');
+  const asked = [];
+  const checker = { async check(got) { asked.push(got.body.toString()); return TransactionResolution.COMMIT; } };
+  await sending(topic, { checker }, producer => receiving(topic, {}, async consumer => {
+    for (const body of [ 'commit', 'rollback', 'orphan' ]) {
+      const begun = producer.beginTransaction();
+      await producer.send(message(topic, body), begun);
+      if (body === 'commit') await begun.commit();
+      if (body === 'rollback') await begun.rollback();
+    }
+    const taken = bodies(await take(consumer, 2, { seconds: 30 })).sort();
+    check(taken.join() === 'commit,orphan' && asked.join() === 'orphan', [ taken, asked ]);
+  }));
+  return 'committed, rolled back, orphan committed when asked';
+}
+
+async function tagFilter() {
+  const topic = name('tags');
+  await sending(topic, {}, producer => receiving(topic, { filter: 'a || c' }, async consumer => {
+    for (const tag of [ 'a', 'b', 'c' ]) await producer.send(message(topic, tag, { tag }));
+    const taken = bodies(await take(consumer, 2, { seconds: 6 })).sort();
+    check(taken.join() === 'a,c', taken);
+  }));
+  return 'a || c';
+}
+
+async function sqlFilter() {
+  const topic = name('sql');
+  const filter = new FilterExpression('amount > 10 AND region IS NOT NULL', FilterType.SQL);
+  await sending(topic, {}, producer => receiving(topic, { filter }, async consumer => {
+    for (const [ amount, region ] of [[ 5, 'eu' ], [ 15, 'eu' ], [ 25, null ]]) {
+      const properties = new Map([[ 'amount', String(amount) ]]);
+      if (region) properties.set('region', region);
+      await producer.send(message(topic, String(amount), { properties }));
+    }
+    const taken = bodies(await take(consumer, 2, { seconds: 6 }));
+    check(taken.join() === '15', taken);
+  }));
+  return 'amount > 10 AND region IS NOT NULL';
+}
+
+async function refused(run, words) {
+  let seen;
+  try {
+    await run();
+  } catch (error) {
+    seen = error;
+  }
+  check(seen, 'it was not refused');
+  const text = `${seen.name}: ${seen.message}`;
+  check(words.test(text), text);
+  return text.slice(0, 100);
+}
+
+const sendOnce = (topic, sent, options = {}) => sending(topic, options, producer => producer.send(sent));
+
+const unknownTopic = () => {
+  const topic = `%unknown-${RUN}`;
+  return refused(() => sendOnce(topic, message(topic, 'x')), /does not exist|40402/);
+};
+const wrongType = () => {
+  const topic = name('wrong-type');
+  return refused(() => sendOnce(topic, message(topic, 'x'), { endpoints: FIFO }), /type|40014/i);
+};
+const tooLarge = () => {
+  const topic = name('large');
+  return refused(() => sendOnce(topic, message(topic, Buffer.alloc(4 * 1024 * 1024 + 1, 'x'))), /large|exceed|size/i);
+};
+async function credentials() {
+  const topic = name('credentials');
+  const account = accessSecret => ({ endpoints: GUARDED, sessionCredentials: { accessKey: 'interop', accessSecret } });
+  await sendOnce(topic, message(topic, 'x'), account('interop-secret'));
+  return refused(() => sendOnce(topic, message(topic, 'x'), account('wrong')), /40100|credentials/);
+}
+async function tls() {
+  const topic = name('tls');
+  await sendOnce(topic, message(topic, 'x'), { sslEnabled: true });
+  return "verified against the server's certificate";
+}
+
+async function main() {
+  for (const [ feature, run ] of [
+    [ 'normal', normal ], [ 'delay', delay ], [ 'fifo', fifo ], [ 'recall', recall ],
+    [ 'redelivery', redelivery ], [ 'push', push ], [ 'push fifo', pushFifo ], [ 'transaction', transaction ],
+    [ 'tag filter', tagFilter ], [ 'sql filter', sqlFilter ], [ 'unknown topic', unknownTopic ],
+    [ 'wrong type', wrongType ], [ 'oversized body', tooLarge ], [ 'credentials', credentials ], [ 'tls', tls ],
+  ]) {
+    await report(feature, run);
+  }
+  process.exit(failed.length ? 1 : 0);
+}
+
+process.on('uncaughtException', error => {
+  console.log(`client\tFAIL\tuncaught ${error.stack}`);
+  process.exit(1);
+});
+main();
