@@ -101,7 +101,8 @@ impl Messaging for Embedded {
     }
 }
 
-fn message(outgoing: Outgoing) -> NewMessage {
+/// What the platform publishes, as this broker stores it.
+pub fn message(outgoing: Outgoing) -> NewMessage {
     NewMessage {
         body: outgoing.body.into(),
         message_id: Some(outgoing.message_id),
@@ -164,7 +165,8 @@ impl Subscription for Member {
     }
 }
 
-fn incoming(delivered: Delivered) -> Incoming {
+/// What this broker delivers, as the platform sees it.
+pub fn incoming(delivered: Delivered) -> Incoming {
     let handle = Handle(delivered.handle.to_string());
     let message = Arc::unwrap_or_clone(delivered.message);
     Incoming {
@@ -176,7 +178,11 @@ fn incoming(delivered: Delivered) -> Incoming {
     }
 }
 
-fn parse(handle: &Handle) -> Result<ReceiptHandle, MessagingError> {
+/// The delivery that a handle names.
+///
+/// # Errors
+/// The handle was not made by this broker.
+pub fn parse(handle: &Handle) -> Result<ReceiptHandle, MessagingError> {
     handle
         .0
         .parse()
@@ -184,7 +190,7 @@ fn parse(handle: &Handle) -> Result<ReceiptHandle, MessagingError> {
 }
 
 /// What may work later, and what never will.
-fn told(error: &Error) -> MessagingError {
+pub fn told(error: &Error) -> MessagingError {
     match error {
         Error::Refused(Refusal::DiskReserve { .. } | Refusal::QuotaReached { .. })
         | Error::TooManyPollers { .. }

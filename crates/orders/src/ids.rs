@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -50,20 +49,18 @@ fn decode(suffix: &str) -> Option<Uuid> {
     Some(Uuid::from_u128(bits))
 }
 
-/// Counts the ids made by this process, so that those of one millisecond sort by age too.
-static MADE: AtomicU32 = AtomicU32::new(0);
-
 /// A fresh version 7 UUID stamped with `now_ms` (ms since the Unix epoch), above those made before it at that time.
 ///
 /// Behind the time come 26 bits of a counter, then 48 random ones. A list that goes on behind the last id seen
 /// would otherwise pass over a row that was made in the same millisecond a moment later.
 fn fresh(now_ms: i64) -> Uuid {
     let millis = u64::try_from(now_ms).unwrap_or(0);
-    let count = u128::from(MADE.fetch_add(1, Ordering::Relaxed));
+    let (count, random) = crate::chance::id_parts();
+    let count = u128::from(count);
     // The builder writes the version over the first 4 of these 80 bits and the variant over the 17th and 18th.
     let first = ((count >> 14) & 0xfff) << 64;
     let second = (count & 0x3fff) << 48;
-    let random = rand::random::<u128>() & 0xffff_ffff_ffff;
+    let random = random & 0xffff_ffff_ffff;
     let [_, _, _, _, _, _, tail @ ..] = (first | second | random).to_be_bytes();
     uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()
 }

@@ -1,6 +1,7 @@
 //! The order platform: orders, deadlines, payments, refunds, coupons, over SQL and delayed messages.
 
 mod audit;
+mod chance;
 mod closer;
 mod config;
 mod consumer;
@@ -28,6 +29,7 @@ mod product;
 mod refund;
 mod relay;
 mod start;
+pub mod step;
 mod sweeper;
 #[cfg(test)]
 mod tests;

@@ -143,7 +143,6 @@ impl Running {
     }
 
     /// Ends every task where it stands, as a crash would; what was not committed is gone.
-    #[cfg(test)]
     pub(crate) async fn crash(mut self) {
         self.workers.shutdown().await;
         for task in [self.relay.take(), self.writer.take()]

@@ -60,7 +60,7 @@ pub(crate) async fn fire(platform: &Platform, message: TimerMessage) -> Result<b
         row,
         step,
         after_ms,
-        jitter: rand::random_range(0.0..1.0),
+        jitter: crate::chance::part(),
     };
     platform
         .writer()

@@ -1,0 +1,101 @@
+//! Provides the platform's work one step at a time, for a simulator that decides what happens next and when.
+//!
+//! A platform opened with [`Running::open`](crate::Running::open) does nothing by itself but commit. These functions
+//! do what its tasks do, once each, through the same code.
+
+use crate::closer;
+use crate::consumer;
+use crate::error::Result;
+use crate::messaging::{Incoming, Messaging};
+use crate::outbox::Topic;
+use crate::platform::Platform;
+use crate::relay;
+use crate::start::{self, Running};
+use crate::timer::{TimerKind, TimerMessage};
+
+/// What one step of the relay came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relayed {
+    /// Rows of the outbox that it read.
+    pub rows: usize,
+    /// Rows that could not be published now.
+    pub failed: usize,
+}
+
+/// Makes every id and every drawn wait of this thread follow from the seed; API keys stay random.
+pub fn seed(seed: u64) {
+    crate::chance::seed(seed);
+}
+
+/// Publishes one batch of the outbox.
+pub async fn relay(platform: &Platform, messaging: &dyn Messaging) -> Result<Relayed> {
+    let pumped = relay::pump(platform, messaging).await?;
+    Ok(Relayed {
+        rows: pumped.rows,
+        failed: pumped.failed,
+    })
+}
+
+/// Answers one batch of delivered messages of a topic, as its consumer does; one result per message, in order.
+///
+/// An answered message is to be acknowledged; one that failed is to be handed back.
+pub async fn answer(platform: &Platform, topic: Topic, delivered: &[Incoming]) -> Vec<Result<()>> {
+    match topic {
+        Topic::Timers(kind @ (TimerKind::OrderDeadline | TimerKind::CouponExpiry)) => {
+            answer_batch(platform, kind, delivered).await
+        }
+        Topic::Timers(kind) => {
+            let mut results = Vec::with_capacity(delivered.len());
+            for incoming in delivered {
+                let result = match TimerMessage::parse(kind, &incoming.body) {
+                    Some(message) => closer::fire_one(platform, kind, message).await.map(drop),
+                    None => Ok(()),
+                };
+                results.push(result);
+            }
+            results
+        }
+        Topic::Events => {
+            let mut results = Vec::with_capacity(delivered.len());
+            for incoming in delivered {
+                let paid = consumer::paid_order(incoming).into_iter().collect();
+                results.push(consumer::decide(platform, paid).await);
+            }
+            results
+        }
+    }
+}
+
+async fn answer_batch(
+    platform: &Platform,
+    kind: TimerKind,
+    delivered: &[Incoming],
+) -> Vec<Result<()>> {
+    let read: Vec<Option<TimerMessage>> = delivered
+        .iter()
+        .map(|incoming| TimerMessage::parse(kind, &incoming.body))
+        .collect();
+    let messages = read.iter().flatten().copied().collect();
+    let mut failed = closer::fire_batch(platform, kind, messages).await;
+    read.iter()
+        .map(|message| {
+            let place = failed
+                .iter()
+                .position(|(failed, _)| Some(*failed) == *message);
+            match place {
+                Some(place) => Err(failed.swap_remove(place).1),
+                None => Ok(()),
+            }
+        })
+        .collect()
+}
+
+/// Lets the parked timers go that no pause holds any more.
+pub async fn release(platform: &Platform) -> Result<()> {
+    start::resume(platform).await
+}
+
+/// Ends every task of the platform where it stands, as a crash would; what was not committed is gone.
+pub async fn crash(running: Running) {
+    running.crash().await;
+}
