@@ -52,6 +52,10 @@ const STEPS: &[Step] = &[
         "kill",
         "run --quiet --package sim --locked -- kill --cycles 50",
     ),
+    Step::cargo(
+        "kill shop",
+        "run --quiet --package sim --locked -- kill-shop --cycles 15",
+    ),
     Step::cargo("release", "build --release --locked"),
     Step::cargo("demo", "run --release --locked -- demo").needs("release"),
     Step::cargo(

@@ -47,7 +47,7 @@ struct Shared {
 }
 
 /// Writes a line where the parent reads it; a line is a single write, so it arrives whole or not at all.
-fn tell(line: impl std::fmt::Display) {
+pub(crate) fn tell(line: impl std::fmt::Display) {
     let line = format!("{line}\n");
     let mut out = std::io::stdout().lock();
     // A parent that is gone wants to know nothing.

@@ -59,6 +59,11 @@ impl FaultStore {
         self.heals = true;
     }
 
+    /// Makes the store fail no more.
+    pub fn heal(&mut self) {
+        self.fail_at = None;
+    }
+
     /// Whether an operation has failed; a broker must stop then, even if the next one would work.
     pub fn has_failed(&self) -> bool {
         self.failed

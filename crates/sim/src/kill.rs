@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use broker::clock::{Clock, Stopwatch, SystemClock};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -37,18 +37,19 @@ pub struct Kills {
     pub deliveries: u64,
 }
 
-/// A child and what it says.
-struct Running {
+/// A child process and what it says.
+pub(crate) struct Offspring {
     child: Child,
     lines: Receiver<String>,
 }
 
-impl Running {
-    fn spawn(folder: &Path, cycle: u64, drains: bool) -> Result<Self> {
+impl Offspring {
+    /// Starts this program again, to do `what` in `folder`.
+    pub(crate) fn spawn(what: &str, folder: &Path, cycle: u64, drains: bool) -> Result<Self> {
         let program = std::env::current_exe().context("find this program")?;
         let mut command = Command::new(program);
         command
-            .arg("child")
+            .arg(what)
             .arg(folder)
             .arg("--cycle")
             .arg(cycle.to_string());
@@ -77,9 +78,69 @@ impl Running {
             })?;
         Ok(Self { child, lines })
     }
+
+    /// Lets the child live for a while, kills it, and hears all it has said; tells whether it was open.
+    ///
+    /// `lives` counts from the child's first sign of life, or from its start.
+    pub(crate) fn live(
+        mut self,
+        lives: Duration,
+        from_opening: bool,
+        mut hear: impl FnMut(&str) -> Result<()>,
+    ) -> Result<bool> {
+        let mut watch = Stopwatch::start();
+        let mut opened = false;
+        loop {
+            let opens = from_opening && !opened;
+            let limit = if opens { OPEN_MAX } else { lives };
+            let Some(left) = limit
+                .checked_sub(watch.elapsed())
+                .filter(|left| !left.is_zero())
+            else {
+                ensure!(!opens, "a child did not open within {OPEN_MAX:?}");
+                break;
+            };
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.trim_end() == READY => {
+                    opened = true;
+                    if from_opening {
+                        watch = Stopwatch::start();
+                    }
+                }
+                Ok(line) => hear(&line)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().context("wait for a child")?;
+                    bail!("a child ended by itself: {status}");
+                }
+            }
+        }
+        self.child.kill().context("kill a child")?;
+        while let Ok(line) = self.lines.recv() {
+            if line.trim_end() == READY {
+                opened = true;
+            } else {
+                hear(&line)?;
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Waits for a line; `None` if none comes in time, or none will come any more.
+    pub(crate) fn hear(&self, wait: Duration) -> Option<String> {
+        self.lines.recv_timeout(wait).ok()
+    }
+
+    /// Closes the child's input, which ends it, and checks how it ended.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        let status = self.child.wait().context("wait for the last child")?;
+        ensure!(status.success(), "the last child ended with {status}");
+        Ok(())
+    }
 }
 
-impl Drop for Running {
+impl Drop for Offspring {
     fn drop(&mut self) {
         // However the loop ends, no child outlives it.
         let _ = self.child.kill();
@@ -127,110 +188,43 @@ pub fn kill_loop(folder: &Path, cycles: u64, seed: u64) -> Result<Kills> {
     let mut kills = Kills::default();
     for cycle in 1..=cycles {
         let lives = Duration::from_micros(rng.random_range(0..700_000));
-        let opened = if rng.random_bool(0.15) {
-            // Even opening is a moment to die in.
-            live(
-                &mut judge,
-                Running::spawn(folder, cycle, false)?,
-                lives / 20,
-                false,
-            )?
-        } else {
-            live(
-                &mut judge,
-                Running::spawn(folder, cycle, false)?,
-                lives,
-                true,
-            )?
-        };
+        // Even opening is a moment to die in.
+        let from_opening = rng.random_bool(0.85);
+        let lives = if from_opening { lives } else { lives / 20 };
+        let child = Offspring::spawn("child", folder, cycle, false)?;
+        let opened = child.live(lives, from_opening, |line| judge.hear(line))?;
         judge.oracle.tell(Fact::Crashed)?;
         kills.kills += 1;
         kills.while_opening += u64::from(!opened);
     }
-    drain(&mut judge, Running::spawn(folder, cycles + 1, true)?)?;
+    drain(
+        &mut judge,
+        Offspring::spawn("child", folder, cycles + 1, true)?,
+    )?;
     kills.facts = judge.facts;
     kills.deliveries = judge.oracle.deliveries();
     Ok(kills)
 }
 
-/// Lets a child live for a while, kills it, and hears all it has said; tells whether its broker was open.
-fn live(
-    judge: &mut Judge,
-    mut running: Running,
-    lives: Duration,
-    from_opening: bool,
-) -> Result<bool> {
-    let mut watch = Stopwatch::start();
-    let mut opened = false;
-    loop {
-        let limit = if from_opening && !opened {
-            OPEN_MAX
-        } else {
-            lives
-        };
-        let Some(left) = limit
-            .checked_sub(watch.elapsed())
-            .filter(|left| !left.is_zero())
-        else {
-            if from_opening && !opened {
-                bail!("a child did not open its broker within {OPEN_MAX:?}");
-            }
-            break;
-        };
-        match running.lines.recv_timeout(left) {
-            Ok(line) => {
-                if !opened && line.trim_end() == READY {
-                    opened = true;
-                    if from_opening {
-                        watch = Stopwatch::start();
-                    }
-                }
-                judge.hear(&line)?;
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                let status = running.child.wait().context("wait for a child")?;
-                bail!("a child ended by itself: {status}");
-            }
-        }
-    }
-    running.child.kill().context("kill a child")?;
-    while let Ok(line) = running.lines.recv() {
-        opened |= line.trim_end() == READY;
-        judge.hear(&line)?;
-    }
-    Ok(opened)
-}
-
 /// Lets a child consume all that is left, and checks that it was all there is.
-fn drain(judge: &mut Judge, mut running: Running) -> Result<()> {
+fn drain(judge: &mut Judge, child: Offspring) -> Result<()> {
     let clock = SystemClock::start();
     let watch = Stopwatch::start();
     loop {
-        match running.lines.recv_timeout(QUIET) {
-            Ok(line) => judge.hear(&line)?,
-            Err(RecvTimeoutError::Timeout) => {
-                let passed = clock.now_ms() > judge.oracle.last_due_ms() + 1_000;
-                if passed && judge.oracle.finish().is_ok() {
-                    break;
-                }
+        if let Some(line) = child.hear(QUIET) {
+            judge.hear(&line)?;
+        } else {
+            let passed = clock.now_ms() > judge.oracle.last_due_ms() + 1_000;
+            if passed && judge.oracle.finish().is_ok() {
+                break;
             }
-            Err(RecvTimeoutError::Disconnected) => bail!("the last child ended by itself"),
         }
         if watch.elapsed() > DRAIN_MAX {
             judge.oracle.finish()?;
             bail!("the broker was not drained within {DRAIN_MAX:?}");
         }
     }
-    // Without an input the child shuts its broker down.
-    drop(running.child.stdin.take());
-    while let Ok(line) = running.lines.recv() {
-        judge.hear(&line)?;
-    }
-    let status = running.child.wait().context("wait for the last child")?;
-    if !status.success() {
-        bail!("the last child ended with {status}");
-    }
+    child.finish()?;
     judge.oracle.finish()?;
     Ok(())
 }

@@ -66,6 +66,11 @@ impl Clocks {
         self.wall_ahead_us += step_us;
     }
 
+    /// Somebody sets the wall clock to what the engine clock shows.
+    pub(crate) fn mend(&mut self) {
+        self.wall_ahead_us = self.engine_us() - self.boot_us;
+    }
+
     /// The process starts again: the engine clock begins where the wall stands, or where it had come before.
     pub(crate) fn restart(&mut self, last_stamp_ms: u64) {
         self.slew = Slew::new(self.reading());

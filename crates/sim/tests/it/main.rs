@@ -1,5 +1,7 @@
 //! Tests of the whole broker: seeds of the simulator, crash states one by one, and faults that must be found.
 
+mod shop;
+
 use sim::{Canary, Plan, crash_states, run_seed};
 
 #[test]
