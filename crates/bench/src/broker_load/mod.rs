@@ -130,6 +130,7 @@ pub(crate) async fn run_phase(
 ) -> anyhow::Result<Vec<crate::report::Figure>> {
     match name {
         "send" => send::run(folder, scale).await,
+        "keyed" => send::run_keyed(folder, scale).await,
         "restart" => restart::run(folder).await,
         "drain" => drain::run(folder, scale).await,
         "burst" => burst::run(folder, scale).await,
@@ -140,9 +141,10 @@ pub(crate) async fn run_phase(
 }
 
 /// The phases in their order; the first two share a folder.
-pub(crate) const PHASES: [(&str, &str); 6] = [
+pub(crate) const PHASES: [(&str, &str); 7] = [
     ("send", "fill"),
     ("restart", "fill"),
+    ("keyed", "keyed"),
     ("drain", "drain"),
     ("burst", "burst"),
     ("lateness", "lateness"),

@@ -18,15 +18,26 @@ const PRODUCERS: u64 = 64;
 const IN_FLIGHT: usize = 64;
 /// Due times are spread over this many ms.
 const SPREAD_MS: u64 = 2 * 86_400_000;
+/// The keyed phase sends this share of what the plain one does.
+const KEYED_SHARE: u64 = 5;
 /// How long the idle broker is watched.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// What lies on the disk beside a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// Nothing: the broker gives the id, which names the place.
+    Plain,
+    /// An index row for the id and one for the key.
+    Keyed,
+}
 
 pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figure>> {
     let subject = Subject::open(folder)?;
     subject.create_topic(TOPIC).await?;
     let before = Usage::now()?;
     let watch = Stopwatch::start();
-    send_all(&subject.broker, scale.messages).await?;
+    send_all(&subject.broker, scale.messages, Rows::Plain).await?;
     let seconds = watch.elapsed().as_secs_f64();
     let after = Usage::now()?;
     #[expect(
@@ -76,6 +87,22 @@ pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figur
     Ok(figures)
 }
 
+/// The same with an id that the producer chose and a key on every message: two index rows each.
+pub(crate) async fn run_keyed(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figure>> {
+    let subject = Subject::open(folder)?;
+    subject.create_topic(TOPIC).await?;
+    let count = scale.messages / KEYED_SHARE;
+    let watch = Stopwatch::start();
+    send_all(&subject.broker, count, Rows::Keyed).await?;
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a count of messages fits a double"
+    )]
+    let per_s = count as f64 / watch.elapsed().as_secs_f64();
+    let note = format!("{count} as before, each with an id of its producer and a key");
+    Ok(vec![Figure::new("send_keyed_per_s", per_s, "/s", note)])
+}
+
 /// Waits until a second passes in which the process does next to nothing.
 async fn settle() -> anyhow::Result<()> {
     for _ in 0..120 {
@@ -89,11 +116,11 @@ async fn settle() -> anyhow::Result<()> {
 }
 
 /// Sends `messages` messages, due at random over the next two days.
-pub(crate) async fn send_all(broker: &Broker, messages: u64) -> anyhow::Result<()> {
+pub(crate) async fn send_all(broker: &Broker, messages: u64, rows: Rows) -> anyhow::Result<()> {
     let mut producers = tokio::task::JoinSet::new();
     for number in 0..PRODUCERS {
         let count = messages / PRODUCERS + u64::from(number < messages % PRODUCERS);
-        producers.spawn(produce(broker.clone(), number, count));
+        producers.spawn(produce(broker.clone(), number, count, rows));
     }
     while let Some(done) = producers.join_next().await {
         done??;
@@ -101,22 +128,23 @@ pub(crate) async fn send_all(broker: &Broker, messages: u64) -> anyhow::Result<(
     Ok(())
 }
 
-async fn produce(broker: Broker, seed: u64, count: u64) -> anyhow::Result<()> {
+async fn produce(broker: Broker, seed: u64, count: u64, rows: Rows) -> anyhow::Result<()> {
     let topic: Arc<str> = Arc::from(TOPIC);
     let mut bodies = Bodies::new(seed);
     let mut under_way = VecDeque::with_capacity(IN_FLIGHT);
-    for _ in 0..count {
+    for nth in 0..count {
         if under_way.len() == IN_FLIGHT
             && let Some(oldest) = under_way.pop_front()
         {
             oldest.await?;
         }
         let delay_ms = bodies.below(SPREAD_MS);
-        under_way.push_back(
-            broker
-                .start_send(&topic, bodies.message(Delivery::After { delay_ms }))
-                .await?,
-        );
+        let mut message = bodies.message(Delivery::After { delay_ms });
+        if rows == Rows::Keyed {
+            message.message_id = Some(format!("{seed}-{nth}"));
+            message.keys = vec![format!("ord_{}", bodies.below(u64::MAX))];
+        }
+        under_way.push_back(broker.start_send(&topic, message).await?);
     }
     for sent in under_way {
         sent.await?;
