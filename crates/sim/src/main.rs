@@ -197,11 +197,12 @@ fn told(figures: Figures) -> String {
 
 fn told_of_shop(figures: ShopFigures) -> String {
     format!(
-        "{} steps, {} crashes of the platform, {} of the broker, {} deliveries, {} orders ({} paid, {} closed by \
+        "{} steps, {} crashes of the platform, {} of the broker, {} disks lost, {} deliveries, {} orders ({} paid, {} closed by \
          timeout, {} cancelled), {} payments to give back, {} coupons",
         figures.steps,
         figures.crashes,
         figures.falls,
+        figures.burns,
         figures.deliveries,
         figures.orders,
         figures.paid,

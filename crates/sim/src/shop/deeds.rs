@@ -39,7 +39,7 @@ impl Driver {
                 self.stage.host.machine().upset_wall();
                 Ok(())
             }
-            97 => Ok(self.stage.host.machine().fall()?),
+            97 => self.break_broker().await,
             98 => Ok(self.crash(false).await?),
             _ => Ok(self.crash(true).await?),
         }
@@ -54,6 +54,19 @@ impl Driver {
             self.stage.host.machine().rise(false)?;
         }
         Ok(())
+    }
+
+    /// The broker dies; rarely its disk does too, and an operator makes every timer anew from the database alone.
+    async fn break_broker(&mut self) -> Result<(), Stop> {
+        if self.rng.random_bool(0.8) {
+            return Ok(self.stage.host.machine().fall()?);
+        }
+        self.stage.host.machine().burn()?;
+        self.link.ledger().lose_all();
+        self.figures.burns += 1;
+        // The topics are made again by a start.
+        self.crash(true).await?;
+        self.rebuild().await
     }
 
     async fn order(&mut self) -> Result<(), Stop> {
@@ -76,6 +89,11 @@ impl Driver {
         let Some(product_id) = self.products.get(index).copied() else {
             return Ok(());
         };
+        let longest_ms = if self.rng.random_bool(0.5) {
+            60_000
+        } else {
+            1_800_000
+        };
         let new = NewOrder {
             merchant_order_no: format!("order-{}", self.figures.steps),
             buyer_id,
@@ -84,7 +102,7 @@ impl Driver {
                 quantity: self.rng.random_range(1..4),
             }],
             coupon_id,
-            deadline: Deadline::AfterMs(self.rng.random_range(1_000..60_000)),
+            deadline: Deadline::AfterMs(self.rng.random_range(1_000..longest_ms)),
         };
         let created = platform.create_order(&merchant, new, None).await;
         if let Some(created) = allowed("create an order", created)? {

@@ -177,14 +177,15 @@ impl Driver {
         let mut subscriptions = Vec::new();
         for topic in Topic::ALL {
             let name = topic.name(&self.config.prefix);
-            let kind = match topic {
-                Topic::Timers(_) => TopicKind::Delay,
-                Topic::Events => TopicKind::Fifo,
+            let (kind, reader) = match topic {
+                Topic::Timers(kind) => (TopicKind::Delay, kind.as_str()),
+                Topic::Events => (TopicKind::Fifo, "coupons"),
             };
+            let group = format!("{}-{reader}", self.config.prefix);
             self.link
                 .ensure_topic(&name, kind, self.config.queues)
                 .await?;
-            let subscription = self.link.subscribe(&name, "platform").await?;
+            let subscription = self.link.subscribe(&name, &group).await?;
             subscriptions.push((topic, subscription));
         }
         Ok(subscriptions)
@@ -365,6 +366,7 @@ impl Driver {
             }
             let Some(next_ms) = self.next_ms() else {
                 self.look(true).await?;
+                self.find_lost_events(&platform).await?;
                 return check_end(&self.stage, &platform).await;
             };
             let now_ms = self.stage.host.machine().now_ms();
@@ -373,6 +375,22 @@ impl Driver {
         }
         let next = self.link.ledger().next().cloned();
         broken("a run does not end", format!("{next:?} is awaited"))
+    }
+
+    /// Events that burned with a disk are found by the sweeper, and only they.
+    async fn find_lost_events(&mut self, platform: &Platform) -> Result<(), Violation> {
+        if self.figures.burns == 0 {
+            return Ok(());
+        }
+        let grace_ms = u64::try_from(self.config.sweep_grace_ms).unwrap_or(0);
+        self.stage.host.machine().pass(grace_ms + 1_000)?;
+        let swept = platform.sweep().await;
+        let swept = swept.or_else(|error| defect("sweep", &error))?;
+        if swept.timers > 0 {
+            return broken("the sweeper", format!("found timers: {swept:?}"));
+        }
+        while self.round().await? {}
+        Ok(())
     }
 
     /// When to look again, in ms; `None` if nothing has to come any more.

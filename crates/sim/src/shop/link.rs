@@ -33,12 +33,20 @@ pub(crate) struct Ledger {
     waiting: BTreeSet<(u64, String)>,
     /// Messages that were acknowledged, or may have been.
     done: BTreeSet<String>,
+    /// The messages of each message group, in the order in which they were first published.
+    lines: BTreeMap<String, Vec<String>>,
     pub(crate) deliveries: u64,
 }
 
 impl Ledger {
     fn published(&mut self, outgoing: &Outgoing) {
         let at_ms = outgoing.deliver_at_ms.unwrap_or(0);
+        if let Some(line) = &outgoing.message_group
+            && !self.asked.contains_key(&outgoing.message_id)
+        {
+            let line = self.lines.entry(line.clone()).or_default();
+            line.push(outgoing.message_id.clone());
+        }
         let asked = self
             .asked
             .entry(outgoing.message_id.clone())
@@ -53,6 +61,20 @@ impl Ledger {
     fn acknowledged(&mut self, message_id: &str) {
         self.waiting.retain(|(_, id)| id != message_id);
         self.done.insert(message_id.to_owned());
+    }
+
+    /// The broker's disk is lost, and with it every message that has not come.
+    pub(crate) fn lose_all(&mut self) {
+        for (_, id) in std::mem::take(&mut self.waiting) {
+            self.done.insert(id);
+        }
+    }
+
+    /// The message of its group that has to be done with first, if there is one.
+    fn overtaken(&self, message: &broker::Message) -> Option<&String> {
+        let line = self.lines.get(message.message_group.as_ref()?)?;
+        let before = line.iter().take_while(|id| **id != message.message_id);
+        before.into_iter().find(|id| !self.done.contains(*id))
     }
 
     /// When the next message may come that has to come, in ms, and its id.
@@ -184,7 +206,7 @@ impl Messaging for Link {
         group: &str,
     ) -> Result<Box<dyn Subscription>, MessagingError> {
         let spec = GroupSpec {
-            fifo: topic.ends_with("events"),
+            fifo: topic.ends_with("events") && self.stage.canary != Some(ShopCanary::Unordered),
             ..GroupSpec::new(group)
         };
         let asked = question(2, move |engine, now_ms| {
@@ -213,6 +235,10 @@ impl Member {
         let message = &delivered.message;
         let mut ledger = self.link.ledger();
         ledger.deliveries += 1;
+        if let Some(before) = ledger.overtaken(message) {
+            let what = format!("message {} came before {before}", message.message_id);
+            return Err(Violation { invariant: 5, what });
+        }
         let asked_ms = ledger.asked.get(&message.message_id).copied();
         let invariant = match asked_ms {
             Some(asked_ms) if asked_ms <= now_ms => return Ok(()),

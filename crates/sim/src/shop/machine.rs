@@ -148,6 +148,13 @@ impl Machine {
         Ok(())
     }
 
+    /// The broker dies, and its disk with it.
+    pub(crate) fn burn(&mut self) -> Result<(), Violation> {
+        self.fall()?;
+        self.disk = Some(FaultStore::default());
+        Ok(())
+    }
+
     /// Somebody sets the wall clock, up to an hour off.
     pub(crate) fn upset_wall(&mut self) {
         let far_us = if self.rng.random_bool(0.5) {

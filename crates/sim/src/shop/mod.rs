@@ -33,6 +33,8 @@ pub struct ShopFigures {
     pub crashes: u64,
     /// Crashes of the broker, failed disks included.
     pub falls: u64,
+    /// Disks lost for ever.
+    pub burns: u64,
     /// Deliveries to the platform.
     pub deliveries: u64,
     /// Orders made.
@@ -56,6 +58,7 @@ impl ShopFigures {
         self.turns += other.turns;
         self.crashes += other.crashes;
         self.falls += other.falls;
+        self.burns += other.burns;
         self.deliveries += other.deliveries;
         self.orders += other.orders;
         self.paid += other.paid;

@@ -17,6 +17,8 @@ pub enum ShopCanary {
     RefundForgotten,
     /// The gateway says of a payment that no money has come, and its callback is lost.
     MoneyForgotten,
+    /// The consumers of events join a group that keeps no order.
+    Unordered,
     /// A unit more lies on the shelf than was ever put there.
     StockGrows,
 }

@@ -19,6 +19,7 @@ fn a_few_shops_keep_every_invariant() {
     let all_happened = [
         sum.crashes,
         sum.falls,
+        sum.burns,
         sum.paid,
         sum.closed_by_timeout,
         sum.cancelled,
@@ -64,6 +65,11 @@ fn money_that_is_not_given_back_is_found() {
 #[test]
 fn money_that_nobody_heard_of_is_found() {
     is_found(ShopCanary::MoneyForgotten, &[9]);
+}
+
+#[test]
+fn events_out_of_order_are_found() {
+    is_found(ShopCanary::Unordered, &[5]);
 }
 
 #[test]
