@@ -1,6 +1,7 @@
 //! The `bench` command: loads Duetime, prints what it reached, and writes it as JSON.
 
 mod broker_load;
+mod grpc_load;
 mod orders_load;
 mod process;
 mod report;
@@ -27,6 +28,8 @@ enum Subject {
     Broker(Run),
     /// The order platform: orders made over HTTP, closed by their timers, and what each layer costs.
     Orders(Run),
+    /// `duetime serve` over gRPC: sends, deliveries, lateness, CPU time, memory, start.
+    Grpc(Run),
     /// One phase, in a process of its own; the phases of `broker` are run in this way.
     #[command(hide = true)]
     Phase {
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().subject {
         Subject::Broker(run) => bench(&run, &PHASES),
         Subject::Orders(run) => bench(&run, &orders_load::PHASES.map(|phase| (phase, phase))),
+        Subject::Grpc(run) => bench(&run, &grpc_load::PHASES.map(|phase| (phase, phase))),
         Subject::Phase {
             name,
             folder,
@@ -69,6 +73,8 @@ fn main() -> anyhow::Result<()> {
             let figures = runtime.block_on(async {
                 if orders_load::PHASES.contains(&name.as_str()) {
                     orders_load::run_phase(&name, &folder, orders_load::Scale::new(quick)).await
+                } else if grpc_load::PHASES.contains(&name.as_str()) {
+                    grpc_load::run_phase(&name, &folder, grpc_load::Scale::new(quick)).await
                 } else {
                     broker_load::run_phase(&name, &folder, Scale::new(quick)).await
                 }

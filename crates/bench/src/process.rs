@@ -1,4 +1,4 @@
-//! Reads what the operating system counted for this process: memory, CPU time, bytes written.
+//! Reads what the operating system counted for a process: memory, CPU time, bytes written.
 
 use anyhow::Context as _;
 
@@ -16,9 +16,14 @@ pub(crate) struct Usage {
 impl Usage {
     /// Of this process.
     pub(crate) fn now() -> anyhow::Result<Self> {
+        Self::of(std::process::id())
+    }
+
+    /// Of a process of the same user.
+    pub(crate) fn of(process: u32) -> anyhow::Result<Self> {
         let read = |name: &str| {
-            std::fs::read_to_string(format!("/proc/self/{name}"))
-                .with_context(|| format!("read /proc/self/{name}"))
+            std::fs::read_to_string(format!("/proc/{process}/{name}"))
+                .with_context(|| format!("read /proc/{process}/{name}"))
         };
         Ok(Self {
             cpu_us: cpu_us(&read("stat")?)?,
