@@ -7,7 +7,7 @@ const {
 } = require('rocketmq-client-nodejs');
 const { FilterType, TransactionResolution } = require('rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb');
 
-const { OPEN, FIFO, GUARDED } = process.env;
+const { OPEN, FIFO, STRICT, GUARDED, MORTAL, DEAD_GROUP, NORMAL_TOPIC } = process.env;
 const RUN = randomBytes(4).toString('hex');
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const failed = [];
@@ -136,18 +136,17 @@ async function redelivery() {
   return 'again after the invisible duration, attempt 2';
 }
 
-async function pushed(topic, endpoints, count, failFirst) {
+async function pushed(topic, endpoints, count, fails, consumerGroup = `g-${topic}`) {
   const seen = [];
   let done;
   const all = new Promise(resolve => { done = resolve; });
   const consumer = new PushConsumer({
-    endpoints, consumerGroup: `g-${topic}`, subscriptions: new Map([[ topic, '*' ]]), logger: quiet,
+    endpoints, consumerGroup, subscriptions: new Map([[ topic, '*' ]]), logger: quiet,
     messageListener: {
       async consume(got) {
         seen.push([ got.body.toString(), got.deliveryAttempt ]);
         if (seen.length >= count) done();
-        const fails = failFirst && got.deliveryAttempt === 1 && got.body.toString() === '0';
-        return fails ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+        return fails(got.body.toString(), got.deliveryAttempt) ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
       },
     },
   });
@@ -158,7 +157,7 @@ async function pushed(topic, endpoints, count, failFirst) {
 async function push() {
   const topic = name('push');
   await sending(topic, {}, async producer => {
-    const { seen, all, stop } = await pushed(topic, OPEN, 21, true);
+    const { seen, all, stop } = await pushed(topic, OPEN, 21, (body, attempt) => body === '0' && attempt === 1);
     for (let index = 0; index < 20; index++) await producer.send(message(topic, String(index)));
     await all();
     await stop();
@@ -170,13 +169,80 @@ async function push() {
 async function pushFifo() {
   const topic = name('push-fifo');
   await sending(topic, { endpoints: FIFO }, async producer => {
-    const { seen, all, stop } = await pushed(topic, FIFO, 6, false);
+    const { seen, all, stop } = await pushed(topic, FIFO, 6, () => false);
     for (let index = 0; index < 6; index++) await producer.send(message(topic, String(index), { messageGroup: 'g' }));
     await all();
     await stop();
     check(seen.map(([ body ]) => body).join('') === '012345', seen);
   });
   return '6 of one message group in order';
+}
+
+async function deadLetter() {
+  const topic = name('dead');
+  const letters = `%DLQ%${DEAD_GROUP}`;
+  await sending(topic, {}, async producer => {
+    const { seen, all, stop } = await pushed(topic, OPEN, 2, () => true, DEAD_GROUP);
+    await producer.send(message(topic, 'poison'));
+    await all();
+    await receiving(letters, { consumerGroup: `g-letters-${RUN}` }, async reader => {
+      const taken = bodies(await take(reader, 1, { seconds: 30 }));
+      check(taken.join() === 'poison', taken);
+    });
+    await stop();
+    check(seen.map(([ , attempt ]) => attempt).join() === '1,2', seen);
+  });
+  return `refused twice, then read from ${letters}`;
+}
+
+async function until(condition, seconds) {
+  for (const end = now() + seconds * 1000; !condition();) {
+    check(now() < end, `nothing in ${seconds} s`);
+    await sleep(20);
+  }
+}
+
+async function restart() {
+  const topic = name('restart');
+  const kept = [], wrong = [];
+  let stop = false;
+  async function send(producer) {
+    for (let index = 0; !stop; index++) {
+      try {
+        await producer.send(message(topic, String(index)));
+        kept.push(String(index));
+      } catch (error) {
+        wrong.push(error);
+        await sleep(100);
+      }
+    }
+  }
+  await sending(topic, { endpoints: MORTAL }, producer => receiving(topic, { endpoints: MORTAL }, async consumer => {
+    const sends = send(producer);
+    try {
+      await until(() => kept.length >= 100, 20);
+      console.log('!restart');
+      await new Promise(done => process.stdin.once('data', done));
+      const before = kept.length;
+      await until(() => kept.length >= before + 100, 60);
+    } finally {
+      stop = true;
+      await sends;
+    }
+    const missing = new Set(kept);
+    for (const end = now() + 60000; missing.size && now() < end;) {
+      try {
+        for (const got of await consumer.receive(16, 15000)) {
+          missing.delete(got.body.toString());
+          await consumer.ack(got);
+        }
+      } catch {
+        await sleep(100);
+      }
+    }
+    check(missing.size === 0, `${missing.size} of ${kept.length} are lost`);
+  }));
+  return `${kept.length} acknowledged around a kill, all received; ${wrong.length} sends failed`;
 }
 
 async function transaction() {
@@ -237,12 +303,12 @@ async function refused(run, words) {
 const sendOnce = (topic, sent, options = {}) => sending(topic, options, producer => producer.send(sent));
 
 const unknownTopic = () => {
-  const topic = `%unknown-${RUN}`;
-  return refused(() => sendOnce(topic, message(topic, 'x')), /does not exist|40402/);
+  const topic = name('unknown');
+  return refused(() => sendOnce(topic, message(topic, 'x'), { endpoints: STRICT }), /topic route/);
 };
 const wrongType = () => {
-  const topic = name('wrong-type');
-  return refused(() => sendOnce(topic, message(topic, 'x'), { endpoints: FIFO }), /type|40014/i);
+  const later = message(NORMAL_TOPIC, 'x', { deliveryTimestamp: new Date(now() + 60000) });
+  return refused(() => sendOnce(NORMAL_TOPIC, later, { endpoints: STRICT }), /type|40014/i);
 };
 const tooLarge = () => {
   const topic = name('large');
@@ -252,7 +318,7 @@ async function credentials() {
   const topic = name('credentials');
   const account = accessSecret => ({ endpoints: GUARDED, sessionCredentials: { accessKey: 'interop', accessSecret } });
   await sendOnce(topic, message(topic, 'x'), account('interop-secret'));
-  return refused(() => sendOnce(topic, message(topic, 'x'), account('wrong')), /40100|credentials/);
+  return refused(() => sendOnce(topic, message(topic, 'x'), account('wrong')), /topic route/);
 }
 async function tls() {
   const topic = name('tls');
@@ -261,14 +327,14 @@ async function tls() {
 }
 
 async function main() {
-  for (const [ feature, run ] of [
+  // All at once: a push consumer takes up to a long poll to end.
+  await Promise.all([
     [ 'normal', normal ], [ 'delay', delay ], [ 'fifo', fifo ], [ 'recall', recall ],
-    [ 'redelivery', redelivery ], [ 'push', push ], [ 'push fifo', pushFifo ], [ 'transaction', transaction ],
-    [ 'tag filter', tagFilter ], [ 'sql filter', sqlFilter ], [ 'unknown topic', unknownTopic ],
-    [ 'wrong type', wrongType ], [ 'oversized body', tooLarge ], [ 'credentials', credentials ], [ 'tls', tls ],
-  ]) {
-    await report(feature, run);
-  }
+    [ 'redelivery', redelivery ], [ 'dead letter', deadLetter ], [ 'push', push ], [ 'push fifo', pushFifo ],
+    [ 'transaction', transaction ], [ 'tag filter', tagFilter ], [ 'sql filter', sqlFilter ],
+    [ 'unknown topic', unknownTopic ], [ 'wrong type', wrongType ], [ 'oversized body', tooLarge ],
+    [ 'credentials', credentials ], [ 'tls', tls ], [ 'restart', restart ],
+  ].map(([ feature, run ]) => report(feature, run)));
   process.exit(failed.length ? 1 : 0);
 }
 

@@ -4,7 +4,7 @@ mod page;
 mod server;
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,7 +20,8 @@ name = "interop"
 secret = "interop-secret"
 administer = true
 "#;
-/// The line by which a client's program asks that its server is killed and started again.
+/// The line by which a client's program asks that its server is killed and started again; a line tells it when
+/// that is done.
 const RESTART: &str = "!restart";
 /// Made on the open server: a group that gives a message up after its second delivery.
 const DEAD_GROUP: &str = "g-dead";
@@ -69,7 +70,7 @@ const LANGUAGES: &[Language] = &[
             "npm ci --silent --prefix {}",
         ],
         run: "node {}/run.js",
-        trust: Some("NODE_EXTRA_CA_CERTS"),
+        trust: Some("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"),
     },
     Language {
         name: "go",
@@ -260,9 +261,11 @@ fn run_language(
     let mut command = command_of(language.run, &folder, &sources)?;
     servers.tell(&mut command, language.trust);
     let mut child = command
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("start `{}`", language.run))?;
+    let mut input = child.stdin.take().context("take the client's input")?;
     let output = child.stdout.take().context("take the client's output")?;
     let mut column = Column {
         language,
@@ -273,6 +276,7 @@ fn run_language(
         let line = String::from_utf8_lossy(&line);
         if line.trim() == RESTART {
             servers.mortal.restart()?;
+            writeln!(input, "restarted").context("tell the client of the restart")?;
         } else if let Some(Outcome {
             feature,
             verdict,

@@ -5,14 +5,23 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
+import java.util.function.Predicate;
 import org.apache.rocketmq.client.apis.ClientConfiguration;
 import org.apache.rocketmq.client.apis.ClientConfigurationBuilder;
+import org.apache.rocketmq.client.apis.ClientException;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.StaticSessionCredentialsProvider;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
@@ -35,9 +44,14 @@ public final class Main {
     private static final ClientServiceProvider PROVIDER = ClientServiceProvider.loadService();
     private static final String OPEN = System.getenv("OPEN");
     private static final String FIFO = System.getenv("FIFO");
+    private static final String STRICT = System.getenv("STRICT");
     private static final String GUARDED = System.getenv("GUARDED");
+    private static final String MORTAL = System.getenv("MORTAL");
+    private static final String DEAD_GROUP = System.getenv("DEAD_GROUP");
+    private static final String NORMAL_TOPIC = System.getenv("NORMAL_TOPIC");
     private static final String RUN = UUID.randomUUID().toString().substring(0, 8);
-    private static int failed;
+    private static final AtomicInteger FAILED = new AtomicInteger();
+    private static final ExecutorService EXECUTOR = Executors.newCachedThreadPool();
 
     private interface Work {
         String run() throws Exception;
@@ -50,15 +64,17 @@ public final class Main {
     private record Taken(MessageView message, String body, long atMs) {}
 
     private static void report(String feature, Work work) {
-        long began = System.currentTimeMillis();
-        try {
-            String detail = work.run();
-            double seconds = (System.currentTimeMillis() - began) / 1000.0;
-            System.out.printf("%s\tok\t%s (%.1f s)%n", feature, detail, seconds);
-        } catch (Throwable error) {
-            failed++;
-            System.out.printf("%s\tFAIL\t%s%n", feature, String.valueOf(error).replace('\n', ' '));
-        }
+        EXECUTOR.execute(() -> {
+            long began = System.currentTimeMillis();
+            try {
+                String detail = work.run();
+                double seconds = (System.currentTimeMillis() - began) / 1000.0;
+                System.out.printf("%s\tok\t%s (%.1f s)%n", feature, detail, seconds);
+            } catch (Throwable error) {
+                FAILED.incrementAndGet();
+                System.out.printf("%s\tFAIL\t%s%n", feature, String.valueOf(error).replace('\n', ' '));
+            }
+        });
     }
 
     private static String name(String what) {
@@ -99,9 +115,15 @@ public final class Main {
 
     private static void receiving(String endpoint, String topic, FilterExpression filter, With<SimpleConsumer> work)
         throws Exception {
+        receiving(endpoint, "g-" + topic, topic, filter, work);
+    }
+
+    private static void receiving(
+        String endpoint, String group, String topic, FilterExpression filter, With<SimpleConsumer> work)
+        throws Exception {
         try (SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder()
             .setClientConfiguration(configuration(endpoint, false, null))
-            .setConsumerGroup("g-" + topic)
+            .setConsumerGroup(group)
             .setAwaitDuration(Duration.ofSeconds(5))
             .setSubscriptionExpressions(Map.of(topic, filter))
             .build()) {
@@ -217,20 +239,21 @@ public final class Main {
         return "again after the changed invisible duration, attempt 2";
     }
 
-    private static List<String> pushed(String endpoint, String topic, int count, boolean failFirst, Work work)
+    /** Collects what a push consumer is given; those for which {@code fails} holds are not acknowledged. */
+    private static List<String> pushed(
+        String endpoint, String group, String topic, int count, Predicate<String> fails, Work work)
         throws Exception {
         List<String> seen = Collections.synchronizedList(new ArrayList<>());
         CountDownLatch done = new CountDownLatch(count);
         try (PushConsumer consumer = PROVIDER.newPushConsumerBuilder()
             .setClientConfiguration(configuration(endpoint, false, null))
-            .setConsumerGroup("g-" + topic)
+            .setConsumerGroup(group)
             .setSubscriptionExpressions(Map.of(topic, FilterExpression.SUB_ALL))
             .setMessageListener(message -> {
-                String body = text(message);
-                seen.add(body + "/" + message.getDeliveryAttempt());
+                String given = text(message) + "/" + message.getDeliveryAttempt();
+                seen.add(given);
                 done.countDown();
-                boolean fails = failFirst && body.equals("0") && message.getDeliveryAttempt() == 1;
-                return fails ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
+                return fails.test(given) ? ConsumeResult.FAILURE : ConsumeResult.SUCCESS;
             })
             .build()) {
             work.run();
@@ -242,7 +265,7 @@ public final class Main {
     private static String push() throws Exception {
         String topic = name("push");
         sending(OPEN, topic, null, producer -> {
-            List<String> seen = pushed(OPEN, topic, 21, true, () -> {
+            List<String> seen = pushed(OPEN, "g-" + topic, topic, 21, "0/1"::equals, () -> {
                 for (int index = 0; index < 20; index++) {
                     producer.send(message(topic, String.valueOf(index)));
                 }
@@ -256,7 +279,7 @@ public final class Main {
     private static String pushFifo() throws Exception {
         String topic = name("push-fifo");
         sending(FIFO, topic, null, producer -> {
-            List<String> seen = pushed(FIFO, topic, 6, false, () -> {
+            List<String> seen = pushed(FIFO, "g-" + topic, topic, 6, given -> false, () -> {
                 for (int index = 0; index < 6; index++) {
                     producer.send(message(topic, String.valueOf(index), builder -> builder.setMessageGroup("g")));
                 }
@@ -265,6 +288,89 @@ public final class Main {
             check(String.join(" ", seen).equals("0/1 1/1 2/1 3/1 4/1 5/1"), seen);
         });
         return "6 of one message group in order";
+    }
+
+    private static String deadLetter() throws Exception {
+        String topic = name("dead");
+        String letters = "%DLQ%" + DEAD_GROUP;
+        sending(OPEN, topic, null, producer -> {
+            List<String> seen = pushed(OPEN, DEAD_GROUP, topic, 2, given -> true, () -> {
+                producer.send(message(topic, "poison"));
+                List<String> all = new ArrayList<>();
+                long end = System.currentTimeMillis() + 30_000;
+                while (all.isEmpty()) {
+                    try {
+                        receiving(OPEN, "g-letters-" + RUN, letters, FilterExpression.SUB_ALL,
+                            reader -> all.addAll(bodies(take(reader, 1, 30, true))));
+                    } catch (IllegalStateException error) {
+                        // The topic is not there before its first letter.
+                        check(System.currentTimeMillis() < end, error);
+                        Thread.sleep(200);
+                    }
+                }
+                check(all.equals(List.of("poison")), all);
+                return "";
+            });
+            check(seen.equals(List.of("poison/1", "poison/2")), seen);
+        });
+        return "refused twice, then read from " + letters;
+    }
+
+    private static void until(BooleanSupplier condition, int seconds) throws Exception {
+        long end = System.currentTimeMillis() + seconds * 1000L;
+        while (!condition.getAsBoolean()) {
+            check(System.currentTimeMillis() < end, "nothing in " + seconds + " s");
+            Thread.sleep(20);
+        }
+    }
+
+    private static void send(
+        Producer producer, String topic, Set<String> kept, AtomicInteger wrong, AtomicBoolean stop) {
+        for (int index = 0; !stop.get(); index++) {
+            String body = String.valueOf(index);
+            try {
+                producer.send(message(topic, body));
+                kept.add(body);
+            } catch (Exception error) {
+                wrong.incrementAndGet();
+            }
+        }
+    }
+
+    /** Has the server killed under load: what it has acknowledged must be there afterwards. */
+    private static String restart() throws Exception {
+        String topic = name("restart");
+        Set<String> kept = Collections.synchronizedSet(new HashSet<>());
+        AtomicInteger wrong = new AtomicInteger();
+        sending(MORTAL, topic, null, producer -> receiving(MORTAL, topic, FilterExpression.SUB_ALL, consumer -> {
+            AtomicBoolean stop = new AtomicBoolean();
+            Thread sends = new Thread(() -> send(producer, topic, kept, wrong, stop));
+            sends.start();
+            try {
+                until(() -> kept.size() >= 100, 20);
+                System.out.println("!restart");
+                check(System.in.read() >= 0, "the server is not started again");
+                int before = kept.size();
+                until(() -> kept.size() >= before + 100, 60);
+            } finally {
+                stop.set(true);
+                sends.join();
+            }
+            Set<String> missing = new HashSet<>(kept);
+            long end = System.currentTimeMillis() + 60_000;
+            while (!missing.isEmpty() && System.currentTimeMillis() < end) {
+                try {
+                    for (MessageView message : consumer.receive(16, Duration.ofSeconds(15))) {
+                        missing.remove(text(message));
+                        consumer.ack(message);
+                    }
+                } catch (ClientException error) {
+                    Thread.sleep(100);
+                }
+            }
+            check(missing.isEmpty(), missing.size() + " of " + kept.size() + " are lost");
+        }));
+        return kept.size() + " acknowledged around a kill, all received; " + wrong + " sends failed";
     }
 
     private static String transaction() throws Exception {
@@ -354,24 +460,29 @@ public final class Main {
         return "the client's default";
     }
 
-    public static void main(String[] arguments) {
+    public static void main(String[] arguments) throws Exception {
         report("normal", Main::normal);
         report("delay", Main::delay);
         report("fifo", Main::fifo);
         report("recall", Main::recall);
         report("redelivery", Main::redelivery);
+        report("dead letter", Main::deadLetter);
         report("push", Main::push);
         report("push fifo", Main::pushFifo);
         report("transaction", Main::transaction);
         report("tag filter", Main::tagFilter);
         report("sql filter", Main::sqlFilter);
         report("unknown topic", () -> {
-            String topic = "%unknown-" + RUN;
-            return refused("does not exist,40402", () -> sendOnce(configuration(OPEN, false, null), topic, "x"));
+            String topic = name("unknown");
+            return refused("does not exist,40402", () -> sendOnce(configuration(STRICT, false, null), topic, "x"));
         });
         report("wrong type", () -> {
-            String topic = name("wrong-type");
-            return refused("type,40014", () -> sendOnce(configuration(FIFO, false, null), topic, "x"));
+            long later = System.currentTimeMillis() + 60_000;
+            return refused("type,40014", () -> {
+                sending(STRICT, NORMAL_TOPIC, null, producer ->
+                    producer.send(message(NORMAL_TOPIC, "x", builder -> builder.setDeliveryTimestamp(later))));
+                return "";
+            });
         });
         report("oversized body", () -> {
             String topic = name("large");
@@ -380,7 +491,11 @@ public final class Main {
         });
         report("credentials", Main::credentials);
         report("tls", Main::tls);
+        report("restart", Main::restart);
+        // All at once: a push consumer takes up to a long poll to end.
+        EXECUTOR.shutdown();
+        EXECUTOR.awaitTermination(5, TimeUnit.MINUTES);
         System.out.flush();
-        Runtime.getRuntime().halt(failed > 0 ? 1 : 0);
+        Runtime.getRuntime().halt(FAILED.get() > 0 ? 1 : 0);
     }
 }
