@@ -351,7 +351,9 @@ impl Driver {
         }
         self.resume_all().await?;
         let lease_ms = i64::try_from(INVISIBLE_MS).unwrap_or(i64::MAX);
-        let from_ms = self.now_ms() + lease_ms;
+        // The clock may have been past a deadline already, before a start on a wall that was set back.
+        let latest_ms = self.stage.host.machine().latest_ms();
+        let from_ms = i64::try_from(latest_ms).unwrap_or(i64::MAX) + lease_ms;
         self.look(true).await?;
         self.stage.scene().judge.calm(from_ms);
         // Every callback arrives in the end, once more if it has before.
