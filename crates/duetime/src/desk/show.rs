@@ -1,22 +1,21 @@
 //! Says things to people: aligned tables, local times, numbers one can read.
 
-use broker::clock::{Clock as _, SystemClock};
+use broker::clock::{Clock, SystemClock};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
 /// Where and when somebody looks at something.
 pub(super) struct Eye {
-    now_ms: i64,
+    clock: Box<dyn Clock>,
     zone: TimeZone,
 }
 
 impl Eye {
-    /// Looks from here, now.
+    /// Looks from here; a command that waits looks at the instant it prints.
     pub(super) fn of_this_machine() -> Self {
-        let now_ms = SystemClock::start().now_ms();
         Self {
-            now_ms: i64::try_from(now_ms).unwrap_or(i64::MAX),
+            clock: Box::new(SystemClock::start()),
             zone: TimeZone::system(),
         }
     }
@@ -38,7 +37,8 @@ impl Eye {
     }
 
     fn away(&self, timestamp: Timestamp) -> String {
-        let ahead_ms = timestamp.as_millisecond().saturating_sub(self.now_ms);
+        let now_ms = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX);
+        let ahead_ms = timestamp.as_millisecond().saturating_sub(now_ms);
         let span = span(ahead_ms.unsigned_abs());
         match ahead_ms {
             -999..=999 => "now".to_owned(),
@@ -205,13 +205,14 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use broker::clock::ManualClock;
     use serde_json::json;
 
     use super::*;
 
     fn eye() -> Eye {
         Eye {
-            now_ms: 1_795_510_800_000,
+            clock: Box::new(ManualClock::new(1_795_510_800_000)),
             zone: TimeZone::fixed(jiff::tz::offset(1)),
         }
     }
