@@ -1,8 +1,10 @@
 //! Runs the official Rust client against a server; one line for each feature.
 
+use std::collections::HashSet;
 use std::env;
 use std::error::Error;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -51,9 +53,13 @@ async fn producer(option: ClientOption, topic: &str) -> Result<Producer, Box<dyn
 }
 
 async fn consumer(endpoint_name: &str, topic: &str) -> Result<SimpleConsumer, Box<dyn Error>> {
+    member(endpoint_name, topic, format!("g-{topic}")).await
+}
+
+async fn member(endpoint_name: &str, topic: &str, group: String) -> Result<SimpleConsumer, Box<dyn Error>> {
     let mut settings = SimpleConsumerOption::default();
     settings.set_topics(vec![topic]);
-    settings.set_consumer_group(format!("g-{topic}"));
+    settings.set_consumer_group(group);
     let mut consumer = SimpleConsumer::new(settings, option(endpoint_name))?;
     consumer.start().await?;
     Ok(consumer)
@@ -131,6 +137,7 @@ async fn fifo() -> Told {
     Ok("6 of one message group in order".to_owned())
 }
 
+/// Only this client sends many messages in one request.
 async fn batch() -> Told {
     let topic = name("batch");
     let (sender, receiver) = (producer(option("OPEN"), &topic).await?, consumer("OPEN", &topic).await?);
@@ -153,6 +160,123 @@ async fn redelivery() -> Told {
     let (second, _) = taken.first().ok_or("nothing came again")?;
     check(second.delivery_attempt() == 2, second.delivery_attempt())?;
     Ok("again after the invisible duration, attempt 2".to_owned())
+}
+
+/// Never acknowledges a message: after the second delivery its group has given it up.
+async fn dead_letter() -> Told {
+    let topic = name("dead");
+    let group = endpoint("DEAD_GROUP");
+    let letters = format!("%DLQ%{group}");
+    let sender = producer(option("OPEN"), &topic).await?;
+    let receiver = member("OPEN", &topic, group).await?;
+    sender.send(MessageBuilder::builder().set_topic(&topic).set_body(b"poison".to_vec()).build()?).await?;
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut attempts = Vec::new();
+    while attempts.len() < 2 && Instant::now() < end {
+        let given = receiver.receive_with(&topic, &all(), 1, Duration::from_secs(2)).await?;
+        attempts.extend(given.iter().map(MessageView::delivery_attempt));
+    }
+    check(attempts == [1, 2], &attempts)?;
+    let again = receiver.receive_with(&topic, &all(), 1, Duration::from_secs(2)).await?;
+    check(again.is_empty(), "given again after the last attempt")?;
+    let reader = member("OPEN", &letters, name("letters")).await?;
+    let taken = take(&reader, &letters, &all(), 1, Duration::from_secs(30)).await?;
+    check(bodies(&taken) == ["poison"], bodies(&taken))?;
+    Ok(format!("given up after two deliveries, then read from {letters}"))
+}
+
+/// What a sender has got through, and how often it has not.
+#[derive(Default)]
+struct Load {
+    kept: Mutex<HashSet<String>>,
+    wrong: AtomicUsize,
+    stop: AtomicBool,
+}
+
+impl Load {
+    fn kept(&self) -> HashSet<String> {
+        self.kept.lock().map(|kept| kept.clone()).unwrap_or_default()
+    }
+
+    async fn send(&self, sender: &Producer, topic: &str) {
+        for index in 0.. {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let body = index.to_string();
+            let message = MessageBuilder::builder().set_topic(topic).set_body(body.clone().into_bytes()).build();
+            let sent = match message {
+                Ok(message) => sender.send(message).await.is_ok(),
+                Err(_) => false,
+            };
+            if sent {
+                if let Ok(mut kept) = self.kept.lock() {
+                    kept.insert(body);
+                }
+            } else {
+                self.wrong.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    async fn reaches(&self, count: usize) -> Result<(), Box<dyn Error>> {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.kept().len() < count {
+            check(Instant::now() < end, format!("{} of {count} in 60 s", self.kept().len()))?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Has the server killed and started again, and goes on for a while.
+    async fn survives_a_kill(&self) -> Result<(), Box<dyn Error>> {
+        self.reaches(100).await?;
+        println!("!restart");
+        let told = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
+        check(told > 0, "the server is not started again")?;
+        self.reaches(self.kept().len() + 100).await
+    }
+}
+
+/// Has the server killed under load: what it has acknowledged must be there afterwards.
+async fn restart() -> Told {
+    let topic = name("restart");
+    let (sender, receiver) = (producer(option("MORTAL"), &topic).await?, consumer("MORTAL", &topic).await?);
+    let load = Arc::new(Load::default());
+    let sends = {
+        let (load, topic) = (Arc::clone(&load), topic.clone());
+        tokio::spawn(async move { load.send(&sender, &topic).await })
+    };
+    let survived = load.survives_a_kill().await;
+    load.stop.store(true, Ordering::Relaxed);
+    sends.await?;
+    survived?;
+    let kept = load.kept();
+    let mut missing = kept.clone();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !missing.is_empty() && Instant::now() < end {
+        let Ok(given) = receiver.receive_with(&topic, &all(), 16, Duration::from_secs(15)).await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        for message in given {
+            missing.remove(String::from_utf8_lossy(message.body()).as_ref());
+            // A failed acknowledgement only makes the message come again.
+            let _ = receiver.ack(&message).await;
+        }
+    }
+    check(missing.is_empty(), format!("{} of {} are lost", missing.len(), kept.len()))?;
+    let wrong = load.wrong.load(Ordering::Relaxed);
+    Ok(format!("{} acknowledged around a kill, all received; {wrong} sends failed", kept.len()))
+}
+
+async fn wrong_type() -> Told {
+    let topic = endpoint("NORMAL_TOPIC");
+    let sender = producer(option("STRICT"), &topic).await?;
+    let later = i64::try_from(now().as_secs())? + 60;
+    sender.send(MessageBuilder::delay_message_builder(&topic, b"x".to_vec(), later).build()?).await?;
+    Ok(String::new())
 }
 
 async fn transaction() -> Told {
@@ -277,6 +401,7 @@ async fn main() {
     passed &= report("fifo", fifo()).await;
     passed &= report("batch", batch()).await;
     passed &= report("redelivery", redelivery()).await;
+    passed &= report("dead letter", dead_letter()).await;
     passed &= report("transaction", transaction()).await;
     passed &= report("tag filter", tag_filter()).await;
     passed &= report("sql filter", sql_filter()).await;
@@ -284,13 +409,10 @@ async fn main() {
         println!("{feature}\tnone\tthis client does not have it");
     }
     passed &= report("unknown topic", async {
-        refused(send_once(option("OPEN"), "%unknown", b"x".to_vec()).await, &["does not exist", "40402"])
+        refused(send_once(option("STRICT"), &name("unknown"), b"x".to_vec()).await, &["does not exist", "40402"])
     })
     .await;
-    passed &= report("wrong type", async {
-        refused(send_once(option("FIFO"), &name("wrong-type"), b"x".to_vec()).await, &["type", "40014", "FIFO"])
-    })
-    .await;
+    passed &= report("wrong type", async { refused(wrong_type().await, &["type", "40014", "NORMAL"]) }).await;
     passed &= report("oversized body", async {
         let body = vec![b'x'; 4 * 1024 * 1024 + 1];
         refused(send_once(option("OPEN"), &name("large"), body).await, &["large", "41301", "bytes"])
@@ -298,5 +420,6 @@ async fn main() {
     .await;
     passed &= report("credentials", credentials()).await;
     passed &= report("tls", tls()).await;
+    passed &= report("restart", restart()).await;
     std::process::exit(i32::from(!passed));
 }

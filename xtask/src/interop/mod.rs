@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -132,30 +133,38 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<bool> {
     let binary = build(root, &target, !flags.is_empty())?;
     let mut columns = Vec::new();
     let (mut passed, mut failed) = (0, 0);
-    for language in languages {
-        println!(
-            "\n==> {} ({} {})",
-            language.shown, language.package, language.version
-        );
-        let column = run_language(root, &target, &binary, language);
-        let column = column.with_context(|| format!("run the {} client", language.shown));
-        match column {
-            Ok(column) => {
-                let fails = column
-                    .verdicts
-                    .iter()
-                    .filter(|(_, verdict)| verdict == "FAIL");
-                let fails = fails.count();
-                failed += fails;
-                passed += column.verdicts.len() - fails;
-                columns.push(column);
+    std::thread::scope(|scope| {
+        // The next client is built while one mostly waits for messages.
+        let (installed, ready) = mpsc::channel();
+        let (root, target) = (root, &target);
+        scope.spawn(move || {
+            for language in languages {
+                let place = Place::of(root, target, language);
+                let done = install(language, &place);
+                // Nobody listens any more only if this process is about to end.
+                drop(installed.send((language, place, done)));
             }
-            Err(error) => {
-                failed += 1;
-                println!("{:<16} FAIL  {error:#}", "client");
+        });
+        for (language, place, done) in ready {
+            println!(
+                "\n==> {} ({} {})",
+                language.shown, language.package, language.version
+            );
+            match done.and_then(|()| run_language(&place, &binary, language)) {
+                Ok(column) => {
+                    let fails = column.verdicts.iter();
+                    let fails = fails.filter(|(_, verdict)| verdict == "FAIL").count();
+                    failed += fails;
+                    passed += column.verdicts.len() - fails;
+                    columns.push(column);
+                }
+                Err(error) => {
+                    failed += 1;
+                    println!("{:<16} FAIL  {error:#}", "client");
+                }
             }
         }
-    }
+    });
     if names.is_empty() && columns.len() == LANGUAGES.len() {
         let path = root.join("docs/compatibility.md");
         fs::write(&path, page::page(&columns))
@@ -247,22 +256,36 @@ impl Servers {
     }
 }
 
-/// Runs one language against servers of its own.
+/// Where a client's program lies, and what is installed for it.
+struct Place {
+    sources: PathBuf,
+    folder: PathBuf,
+}
+
+impl Place {
+    fn of(root: &Path, target: &Path, language: &Language) -> Self {
+        Self {
+            sources: root.join("interop").join(language.name),
+            folder: target.join("interop").join(language.name),
+        }
+    }
+}
+
+/// Runs one language against servers of its own. What the client says beside the outcomes goes to a file.
 fn run_language(
-    root: &Path,
-    target: &Path,
+    place: &Place,
     binary: &Path,
     language: &'static Language,
 ) -> Result<Column<'static>> {
-    let folder = target.join("interop").join(language.name);
-    let sources = root.join("interop").join(language.name);
-    install(language, &folder, &sources)?;
-    let mut servers = Servers::start(binary, &folder.join("data"))?;
-    let mut command = command_of(language.run, &folder, &sources)?;
+    let mut servers = Servers::start(binary, &place.folder.join("data"))?;
+    let log = place.folder.join("client.log");
+    let noise = fs::File::create(&log).with_context(|| format!("make {}", log.display()))?;
+    let mut command = command_of(language.run, place)?;
     servers.tell(&mut command, language.trust);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(noise)
         .spawn()
         .with_context(|| format!("start `{}`", language.run))?;
     let mut input = child.stdin.take().context("take the client's input")?;
@@ -295,18 +318,21 @@ fn run_language(
     let unsaid = column.unsaid();
     ensure!(
         unsaid.is_empty(),
-        "the client's program said nothing of {unsaid:?}"
+        "the client's program ended with {status} and said nothing of {unsaid:?}; see {}",
+        log.display()
     );
     let fails = column.verdicts.iter().any(|(_, verdict)| verdict == "FAIL");
     ensure!(
         fails || status.success(),
-        "the client's program ended with {status}"
+        "the client's program ended with {status}; see {}",
+        log.display()
     );
     Ok(column)
 }
 
 /// Brings the client here.
-fn install(language: &Language, folder: &Path, sources: &Path) -> Result<()> {
+fn install(language: &Language, place: &Place) -> Result<()> {
+    let Place { sources, folder } = place;
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let manifest = sources.join(language.manifest);
     let asked =
@@ -317,7 +343,7 @@ fn install(language: &Language, folder: &Path, sources: &Path) -> Result<()> {
         manifest.display()
     );
     for line in language.install {
-        let status = command_of(line, folder, sources)?
+        let status = command_of(line, place)?
             .status()
             .with_context(|| format!("start `{line}`"))?;
         ensure!(status.success(), "`{line}` failed");
@@ -326,13 +352,16 @@ fn install(language: &Language, folder: &Path, sources: &Path) -> Result<()> {
 }
 
 /// A command of the table, its words parted by blanks.
-fn command_of(line: &str, folder: &Path, sources: &Path) -> Result<Command> {
-    let folder = folder.to_str().context("the folder's name is no UTF-8")?;
+fn command_of(line: &str, place: &Place) -> Result<Command> {
+    let folder = place
+        .folder
+        .to_str()
+        .context("the folder's name is no UTF-8")?;
     let mut words = line
         .split_whitespace()
         .map(|word| word.replace("{}", folder));
     let mut command = Command::new(words.next().context("the command is empty")?);
-    command.args(words).current_dir(sources);
+    command.args(words).current_dir(&place.sources);
     Ok(command)
 }
 
@@ -384,7 +413,11 @@ mod tests {
 
     #[test]
     fn commands_name_their_folder() {
-        let command = command_of("run {}/a:{}/b", Path::new("/f"), Path::new("/s")).unwrap();
+        let place = Place {
+            sources: "/s".into(),
+            folder: "/f".into(),
+        };
+        let command = command_of("run {}/a:{}/b", &place).unwrap();
         let arguments: Vec<_> = command.get_args().collect();
         assert_eq!(arguments, ["/f/a:/f/b"]);
     }
