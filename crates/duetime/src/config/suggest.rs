@@ -6,8 +6,11 @@ pub(crate) fn closest<'a>(
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
     // A third of the letters may be wrong: more would suggest names that have nothing to do with the word.
-    let distance_max = std::cmp::max(1, word.chars().count() / 3);
+    let letters = word.chars().count();
+    let distance_max = std::cmp::max(1, letters / 3);
     candidates
+        // So many letters are put in or taken out at least.
+        .filter(|candidate| candidate.len().abs_diff(letters) <= distance_max)
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= distance_max)
         .min_by_key(|(distance, _)| *distance)

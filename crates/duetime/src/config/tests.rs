@@ -287,3 +287,40 @@ fn printed_settings_read_back_and_hide_secrets() {
     assert_eq!(json["limits"]["batch"], 1_024);
     assert_eq!(json["server"]["operator_key"], "(hidden)");
 }
+
+#[test]
+fn files_and_variables_of_any_content_are_read_or_refused() {
+    let target = fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "config")
+        .seed(EVERYTHING)
+        .seed(example())
+        .tokens(&[
+            "[[",
+            "]]",
+            "\"\"\"",
+            "= {",
+            "inf",
+            "0x",
+            "1979-05-27T07:32:00Z",
+            "\\u0000",
+            "99999999999 GiB",
+            "-5s",
+            "[server]",
+            "listen",
+        ])
+        .heap_bytes(2 << 20)
+        .runs(400);
+    target.check(|input| {
+        let text = String::from_utf8_lossy(input);
+        let _ = resolved(&text);
+        let variable = |line: &str| {
+            let (name, value) = line.split_once('=')?;
+            let name = format!("DUETIME_{}", name.trim().to_uppercase());
+            Some((name, value.trim().to_owned()))
+        };
+        let sources = Sources {
+            environment: text.lines().filter_map(variable).take(4).collect(),
+            ..Sources::default()
+        };
+        let _ = load(&sources).and_then(|settings| settings.resolve());
+    });
+}

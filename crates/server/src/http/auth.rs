@@ -195,4 +195,19 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn headers_of_any_content_are_read_or_refused() {
+        let target = fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "authorization");
+        let target = target
+            .seed("Basic YW5uOnM6MQ==")
+            .seed("bearer abc")
+            .tokens(&["Basic ", "Bearer ", "====", "Og=="]);
+        target.check(|input| {
+            if let Ok(text) = std::str::from_utf8(input) {
+                let _ = Given::read(text);
+                let _ = is_this_machine(text);
+            }
+        });
+    }
 }
