@@ -152,15 +152,19 @@ fn read(file: &Path) -> Result<Vec<Arc<Grants>>, AccountsError> {
         )));
     }
     let text = std::fs::read_to_string(file).map_err(fail)?;
+    parse(&text).map_err(invalid)
+}
+
+fn parse(text: &str) -> Result<Vec<Arc<Grants>>, String> {
     // The message names line and column; the line itself may hold a secret.
-    let written: Written = toml::from_str(&text).map_err(|error| {
+    let written: Written = toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(0, |span| {
             let before = text.get(..span.start).unwrap_or_default();
             before.matches('\n').count() + 1
         });
-        invalid(format!("line {line}: {}", error.message()))
+        format!("line {line}: {}", error.message())
     })?;
-    checked(written.account).map_err(invalid)
+    checked(written.account)
 }
 
 fn checked(written: Vec<WrittenAccount>) -> Result<Vec<Arc<Grants>>, String> {
@@ -419,5 +423,29 @@ mod tests {
         rig.clock.advance(2_000);
         assert!(enter(&accounts, Credentials::Token("new-secret-here")).is_ok());
         assert!(enter(&accounts, Credentials::Token("another-secret")).is_err());
+    }
+
+    #[test]
+    fn files_of_any_content_are_read_or_refused() {
+        let target = fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "accounts");
+        let target = target
+            .seed(TEXT)
+            .tokens(&[
+                "[[account]]",
+                "[account]",
+                "administer = ",
+                "\"\"\"",
+                "= [\"*\"]",
+            ])
+            .heap_bytes(1 << 20)
+            .runs(3_000);
+        target.check(|input| {
+            let text = String::from_utf8_lossy(input);
+            if let Ok(accounts) = parse(&text) {
+                for account in accounts {
+                    account.may(Action::Publish { topic: "orders" });
+                }
+            }
+        });
     }
 }

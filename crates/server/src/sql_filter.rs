@@ -489,4 +489,41 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn expressions_of_any_text_are_understood_or_refused() {
+        let target = fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "sql-filter");
+        let target = target
+            .seed("amount BETWEEN 1 AND 2.5 OR (region IN ('eu', 'us') AND NOT vip IS NULL)")
+            .seed("TAGS NOT CONTAINS 'x' AND -amount >= +1e3 AND date STARTSWITH '2'")
+            .tokens(&[
+                " AND ",
+                " OR ",
+                " NOT ",
+                " IS NULL",
+                " BETWEEN ",
+                " IN (",
+                " CONTAINS ",
+                "((((((((",
+                "))))",
+                "''",
+                "--",
+                "/*",
+                "1e309",
+                "9223372036854775808",
+                "-",
+                "CASE WHEN ",
+                "\"",
+            ])
+            .runs(10_000)
+            // The parser's tree takes some 400 bytes for each of an expression, whose length is limited.
+            .heap_bytes(2 << 20);
+        let message = message();
+        target.check(|input| {
+            let text = String::from_utf8_lossy(input);
+            if let Ok(filter) = SqlFilter::parse(&text) {
+                filter.passes(&message);
+            }
+        });
+    }
 }

@@ -8,6 +8,8 @@ mod body;
 mod check;
 mod convert;
 mod filters;
+#[cfg(test)]
+mod hostile;
 mod limits;
 mod listen;
 mod names;

@@ -215,6 +215,12 @@ pub(crate) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
     read_timeout(text(metadata, TIMEOUT)?)
 }
 
+/// Reads a text as each of the headers that have a form of their own.
+#[cfg(test)]
+pub(super) fn read_any(text: &str) {
+    let _ = (Authorization::read(text), read_timeout(text));
+}
+
 /// At most eight digits and a unit.
 fn read_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -15,7 +15,7 @@ pub(crate) fn recall_handle(handle: &MessageHandle, message_id: &str) -> String 
     format!("{handle}.{message_id}")
 }
 
-fn parts_of(text: &str) -> Result<(MessageHandle, &str), Problem> {
+pub(super) fn parts_of(text: &str) -> Result<(MessageHandle, &str), Problem> {
     let (handle, message_id) = text.split_once('.').unwrap_or((text, ""));
     match handle.parse() {
         Ok(handle) => Ok((handle, message_id)),
