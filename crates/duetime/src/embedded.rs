@@ -13,7 +13,7 @@ use orders::gateway::Gateways;
 use orders::gateway::simulator::{GATEWAY_NAME, HttpSink, Simulator, SimulatorConfig};
 use orders::http::{ApiSettings, ApiState, OperatorKey, install_metrics};
 use orders::{MerchantId, NewApiKey, NewGatewayAccount, Platform, Running, UnknownPolicy};
-use server::LoopbackOnly;
+use server::{Everybody, LoopbackOnly};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -109,7 +109,10 @@ fn open_doors(
     let settings = server::http::ApiSettings {
         authenticate: match accounts {
             Some(accounts) => accounts,
-            None => Arc::new(LoopbackOnly),
+            // A page that a browser shows on this machine is no user of it, so there it stays closed to others.
+            None if config.http.listen.ip().is_loopback() => Arc::new(LoopbackOnly),
+            // The configuration was refused unless this is meant.
+            None => Arc::new(Everybody),
         },
         connections: Arc::new(door.front.clone()),
         figures,

@@ -94,6 +94,34 @@ pub trait Authenticate: std::fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoopbackOnly;
 
+/// No accounts, on purpose: everybody who reaches the server may do everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Everybody;
+
+/// Whoever it is.
+#[derive(Debug)]
+struct Anybody;
+
+impl Account for Anybody {
+    fn name(&self) -> &'static str {
+        "anybody"
+    }
+
+    fn may(&self, _: Action<'_>) -> bool {
+        true
+    }
+}
+
+impl Authenticate for Everybody {
+    fn authenticate(&self, caller: &Caller<'_>) -> Result<Arc<dyn Account>, Refused> {
+        match caller.credentials {
+            // There is no account that any credentials could be of.
+            Some(_) => Err(Refused::Wrong),
+            None => Ok(Arc::new(Anybody)),
+        }
+    }
+}
+
 /// Somebody on this machine.
 #[derive(Debug)]
 struct Local;
@@ -137,6 +165,18 @@ mod tests {
             let result = LoopbackOnly.authenticate(&caller(local, credentials));
             assert_eq!(result.unwrap_err(), refused);
         }
+    }
+
+    #[test]
+    fn everybody_gets_in_where_that_is_meant() {
+        let mut caller = Caller {
+            credentials: None,
+            local: false,
+        };
+        let account = Everybody.authenticate(&caller).unwrap();
+        assert!(account.may(Action::Administer));
+        caller.credentials = Some(Credentials::Token("t"));
+        assert_eq!(Everybody.authenticate(&caller).unwrap_err(), Refused::Wrong);
     }
 
     #[test]

@@ -11,7 +11,9 @@ mod reload;
 mod sql_filter;
 mod tls;
 
-pub use access::{Account, Action, Authenticate, Caller, Credentials, LoopbackOnly, Refused};
+pub use access::{
+    Account, Action, Authenticate, Caller, Credentials, Everybody, LoopbackOnly, Refused,
+};
 pub use accounts::{Accounts, AccountsError};
 /// The crate the front ends stand in front of, so that whoever starts them names the same one.
 pub use broker;

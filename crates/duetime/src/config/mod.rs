@@ -428,18 +428,21 @@ fn wrong_kind(path: &str) -> ! {
 /// Checks what is said of doors and who may come in by them.
 fn check_doors(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
-    let Config { grpc, access, .. } = config;
+    let Config {
+        grpc, http, access, ..
+    } = config;
     if let Some(Err(problem)) = grpc.advertise.as_ref().map(|text| text.parse::<HostPort>()) {
         problems.push(format!("grpc.advertise: {problem}"));
     }
     if grpc.certificate.is_some() != grpc.key.is_some() {
         problems.push("grpc.certificate and grpc.key are given both or neither".to_owned());
     }
-    if !grpc.listen.ip().is_loopback() && access.accounts.is_none() && !access.open {
-        problems.push(format!(
-            "grpc.listen is {}, which other machines reach, and there are no accounts: name a file in access.accounts, or say access.open = true if everybody shall be let in",
-            grpc.listen
-        ));
+    for (key, listen) in [("grpc.listen", grpc.listen), ("http.listen", http.listen)] {
+        if !listen.ip().is_loopback() && access.accounts.is_none() && !access.open {
+            problems.push(format!(
+                "{key} is {listen}, which other machines reach, and there are no accounts: name a file in access.accounts, or say access.open = true if everybody shall be let in"
+            ));
+        }
     }
     problems
 }

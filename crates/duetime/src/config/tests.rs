@@ -209,14 +209,18 @@ fn settings_that_contradict_each_other_are_refused() {
 
 #[test]
 fn other_machines_are_let_in_on_purpose_only() {
-    let open = "[grpc]\nlisten = \"0.0.0.0:8081\"\n";
-    let problem = resolved(open).unwrap_err().to_string();
-    assert!(
-        problem.contains("access.accounts") && problem.contains("access.open"),
-        "{problem}"
-    );
-    for purpose in ["open = true", "accounts = \"accounts.toml\""] {
-        assert!(resolved(&format!("{open}[access]\n{purpose}\n")).is_ok());
+    for section in ["grpc", "http"] {
+        let open = format!("[{section}]\nlisten = \"0.0.0.0:8081\"\n");
+        let problem = resolved(&open).unwrap_err().to_string();
+        let begins = format!("{section}.listen is 0.0.0.0:8081, which other machines reach");
+        assert!(problem.starts_with(&begins), "{problem}");
+        assert!(
+            problem.contains("access.accounts") && problem.contains("access.open"),
+            "{problem}"
+        );
+        for purpose in ["open = true", "accounts = \"accounts.toml\""] {
+            assert!(resolved(&format!("{open}[access]\n{purpose}\n")).is_ok());
+        }
     }
     for (text, words) in [
         (

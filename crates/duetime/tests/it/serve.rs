@@ -1,6 +1,8 @@
 //! Tests of `duetime serve` from outside: what it prints is where it listens, and the commands work on it.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -18,7 +20,11 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_with(tempfile::tempdir().unwrap(), &[])
+    }
+
+    /// A server with more settings; its files lie in `folder`.
+    fn start_with(folder: TempDir, settings: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_duetime"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
@@ -27,7 +33,10 @@ impl Server {
             "http.listen=127.0.0.1:0",
             "grpc.listen=127.0.0.1:0",
             "storage.free_space_reserve=64MiB",
-        ] {
+        ]
+        .iter()
+        .chain(settings)
+        {
             command.args(["--set", setting]);
         }
         let mut process = command
@@ -107,5 +116,79 @@ fn the_commands_work_on_a_server_and_it_stops_in_good_order() {
     );
     let said = run_at(&url, "topic delete duetime-refunds --dry-run", "");
     assert!(said.err.contains("THE ORDER PLATFORM"), "{said:?}");
+    assert_eq!(server.stop(), 0);
+}
+
+const ACCOUNTS: &str = r#"
+[[account]]
+name = "shop"
+secret = "secret-of-shop"
+publish = ["orders"]
+consume = ["orders"]
+groups = ["closer"]
+
+[[account]]
+name = "operator"
+secret = "secret-of-operator"
+administer = true
+"#;
+
+#[test]
+fn with_accounts_everybody_does_what_theirs_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("accounts.toml");
+    fs::write(&file, ACCOUNTS).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let server = Server::start_with(folder, &["access.accounts=accounts.toml"]);
+    let url = server.url("broker");
+    for (words, code, told) in [
+        (
+            "topic list",
+            1,
+            "credentials are needed; give an account's with --account",
+        ),
+        (
+            "topic list --token secret-of-nobody",
+            1,
+            "the credentials are wrong",
+        ),
+        (
+            "topic create orders --account shop:secret-of-shop",
+            1,
+            "account \"shop\" may not administer",
+        ),
+        (
+            "topic create orders --token secret-of-operator",
+            0,
+            "topic orders is there",
+        ),
+        (
+            "timer set orders k 1h --account shop:secret-of-shop",
+            0,
+            "k  created",
+        ),
+        (
+            "timer set other k 1h --account shop:secret-of-shop",
+            1,
+            "may not send to topic \"other\"",
+        ),
+        (
+            "message receive orders other --account shop:secret-of-shop",
+            1,
+            "as group \"other\"",
+        ),
+        (
+            "group clients --account operator:secret-of-operator",
+            0,
+            "nothing found",
+        ),
+    ] {
+        let said = run_at(&url, words, "");
+        assert_eq!(said.code, code, "{words}: {said:?}");
+        assert!(
+            said.out.contains(told) || said.err.contains(told),
+            "{words}: {said:?}"
+        );
+    }
     assert_eq!(server.stop(), 0);
 }
