@@ -5,6 +5,7 @@
 mod access;
 mod accounts;
 mod connections;
+mod figures;
 pub mod grpc;
 pub mod http;
 mod reload;

@@ -7,6 +7,7 @@ mod attempts;
 mod body;
 mod check;
 mod convert;
+pub(crate) mod figures;
 mod filters;
 #[cfg(test)]
 mod hostile;
@@ -132,6 +133,7 @@ impl Shared {
 impl Grpc {
     /// A front end of `broker`, not yet listening.
     pub fn new(broker: Broker, config: GrpcConfig, access: Access) -> Self {
+        figures::describe();
         let clock = Arc::clone(broker.clock());
         let (unsent, unsent_taker) = mpsc::unbounded_channel();
         let store_host = config

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use grpc_api::v2::messaging_service_server::MessagingService;
-use grpc_api::v2::{self, TelemetryCommand};
+use grpc_api::v2::{self, Code, TelemetryCommand};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Shared;
 use super::peer::{Dialect, Peer, deadline};
 use super::receive::Deliveries;
 use super::route::{no_lite, not_offered};
 use super::status::Problem;
 use super::telemetry::{self, Commands};
+use super::{Shared, figures};
 
 /// The service of one front end.
 #[derive(Clone, Debug)]
@@ -28,10 +28,14 @@ impl Service {
 
 /// Tells what became of a call: its answer, or an answer that holds the status of the problem.
 fn told<T>(
-    dialect: Dialect,
+    (method, dialect): (&'static str, Dialect),
     outcome: Result<T, Problem>,
     with_status: impl FnOnce(Option<v2::Status>) -> T,
 ) -> Response<T> {
+    let code = outcome
+        .as_ref()
+        .map_or_else(|problem| problem.code, |_| Code::Ok);
+    figures::request(method, code);
     let answer = outcome.unwrap_or_else(|problem| with_status(Some(dialect.status(problem))));
     Response::new(answer)
 }
@@ -51,9 +55,11 @@ impl MessagingService for Service {
             Ok(_) => self.0.query_route(request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| v2::QueryRouteResponse {
-            status,
-            ..Default::default()
+        Ok(told(("QueryRoute", dialect), outcome, |status| {
+            v2::QueryRouteResponse {
+                status,
+                ..Default::default()
+            }
         }))
     }
 
@@ -65,8 +71,8 @@ impl MessagingService for Service {
         let outcome = self
             .peer(&request)
             .and_then(|peer| self.0.heartbeat(&peer, request.get_ref()));
-        Ok(told(dialect, outcome, |status| v2::HeartbeatResponse {
-            status,
+        Ok(told(("Heartbeat", dialect), outcome, |status| {
+            v2::HeartbeatResponse { status }
         }))
     }
 
@@ -79,9 +85,11 @@ impl MessagingService for Service {
             Ok(peer) => self.0.send(&peer, dialect, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| v2::SendMessageResponse {
-            status,
-            ..Default::default()
+        Ok(told(("SendMessage", dialect), outcome, |status| {
+            v2::SendMessageResponse {
+                status,
+                ..Default::default()
+            }
         }))
     }
 
@@ -94,7 +102,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.query_assignment(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| {
+        Ok(told(("QueryAssignment", dialect), outcome, |status| {
             v2::QueryAssignmentResponse {
                 status,
                 ..Default::default()
@@ -112,7 +120,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.receive(&peer, deadline, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| {
+        Ok(told(("ReceiveMessage", dialect), outcome, |status| {
             Deliveries::of_status(status.unwrap_or_default())
         }))
     }
@@ -126,9 +134,11 @@ impl MessagingService for Service {
             Ok(peer) => self.0.ack(&peer, dialect, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| v2::AckMessageResponse {
-            status,
-            ..Default::default()
+        Ok(told(("AckMessage", dialect), outcome, |status| {
+            v2::AckMessageResponse {
+                status,
+                ..Default::default()
+            }
         }))
     }
 
@@ -141,9 +151,11 @@ impl MessagingService for Service {
             Ok(peer) => self.0.dead_letter(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| {
-            v2::ForwardMessageToDeadLetterQueueResponse { status }
-        }))
+        Ok(told(
+            ("ForwardMessageToDeadLetterQueue", dialect),
+            outcome,
+            |status| v2::ForwardMessageToDeadLetterQueueResponse { status },
+        ))
     }
 
     async fn end_transaction(
@@ -155,7 +167,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.end_transaction(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| {
+        Ok(told(("EndTransaction", dialect), outcome, |status| {
             v2::EndTransactionResponse { status }
         }))
     }
@@ -183,9 +195,11 @@ impl MessagingService for Service {
             Ok(peer) => self.0.end_client(&peer).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| {
-            v2::NotifyClientTerminationResponse { status }
-        }))
+        Ok(told(
+            ("NotifyClientTermination", dialect),
+            outcome,
+            |status| v2::NotifyClientTerminationResponse { status },
+        ))
     }
 
     async fn change_invisible_duration(
@@ -199,12 +213,14 @@ impl MessagingService for Service {
             Ok(peer) => self.0.change_invisible(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| {
-            v2::ChangeInvisibleDurationResponse {
+        Ok(told(
+            ("ChangeInvisibleDuration", dialect),
+            outcome,
+            |status| v2::ChangeInvisibleDurationResponse {
                 status,
                 receipt_handle,
-            }
-        }))
+            },
+        ))
     }
 
     async fn recall_message(
@@ -216,9 +232,11 @@ impl MessagingService for Service {
             Ok(peer) => self.0.recall(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(dialect, outcome, |status| v2::RecallMessageResponse {
-            status,
-            ..Default::default()
+        Ok(told(("RecallMessage", dialect), outcome, |status| {
+            v2::RecallMessageResponse {
+                status,
+                ..Default::default()
+            }
         }))
     }
 
@@ -227,9 +245,11 @@ impl MessagingService for Service {
         request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Answer<v2::SyncLiteSubscriptionResponse> {
         let dialect = Dialect::of(request.metadata());
-        Ok(told(dialect, Err(no_lite()), |status| {
-            v2::SyncLiteSubscriptionResponse { status }
-        }))
+        Ok(told(
+            ("SyncLiteSubscription", dialect),
+            Err(no_lite()),
+            |status| v2::SyncLiteSubscriptionResponse { status },
+        ))
     }
 
     async fn pull_message(

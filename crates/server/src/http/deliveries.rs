@@ -12,10 +12,10 @@ use super::ApiState;
 use super::auth::Known;
 use super::content::MessageBody;
 use super::extract::{Names, OptionalJson, StrictJson};
-use super::figures;
 use super::limits::{RECEIPTS_MAX, RECEIVE_MAX, WAIT_MS_MAX};
 use super::problem::{Problem, Problems};
 use super::time::{Clocks, Span};
+use crate::figures;
 
 /// What a consumer asks for; an empty body asks for one message without waiting.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -179,6 +179,7 @@ pub(super) async fn receive(
     };
     let delivered = wait_for_messages(&state, request, body.wait_for.duration()).await?;
     let clocks = state.clocks();
+    figures::lateness(figures::Door::Http, clocks.now_ms, &delivered);
     let items = delivered.iter().map(|delivery| shown(delivery, clocks));
     Ok(Json(ReceivedBody {
         items: items.collect(),
@@ -201,9 +202,6 @@ async fn wait_for_messages(
 
 fn shown(delivered: &Delivered, clocks: Clocks) -> DeliveryBody {
     let message = &delivered.message;
-    if delivered.attempt == 1 {
-        figures::lateness(clocks.now_ms.saturating_sub(message.place.due_ms));
-    }
     let handle = MessageHandle {
         topic: delivered.handle.topic,
         queue: delivered.queue,

@@ -20,7 +20,6 @@ const DURATION_BUCKETS_S: [f64; 16] = [
 
 const REQUESTS: &str = "duetime_broker_http_requests_total";
 const REQUEST_DURATION: &str = "duetime_broker_http_request_duration_seconds";
-const LATENESS: &str = "duetime_broker_http_delivery_lateness_seconds";
 
 /// Another library of the process collects its figures already.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -53,11 +52,7 @@ pub(super) fn describe() {
         unit,
         "How long requests took, long polls with their wait, by method and route"
     );
-    metrics::describe_histogram!(
-        LATENESS,
-        unit,
-        "How long after their due time messages went out for the first time, over HTTP"
-    );
+    crate::figures::describe();
 }
 
 /// Counts an answered request.
@@ -74,11 +69,6 @@ pub(super) fn request(method: &Method, route: String, status: StatusCode, took_m
         .increment(1);
     let duration = std::time::Duration::from_millis(took_ms);
     metrics::histogram!(REQUEST_DURATION, "method" => method, "route" => route).record(duration);
-}
-
-/// Records how late a message went out.
-pub(super) fn lateness(late_ms: u64) {
-    metrics::histogram!(LATENESS).record(std::time::Duration::from_millis(late_ms));
 }
 
 /// The figures of this process, in Prometheus' text format.

@@ -6,6 +6,7 @@
     reason = "a test may panic; clippy allows it in test functions only, not in what they share; fields of the protocol are optional"
 )]
 
+mod counting;
 mod delivering;
 mod hostile;
 mod rig;

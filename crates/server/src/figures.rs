@@ -1,0 +1,39 @@
+//! Counts what all front ends have in common: how late messages go out.
+
+use std::time::Duration;
+
+use broker::Delivered;
+
+const LATENESS: &str = "duetime_broker_delivery_lateness_seconds";
+
+/// By which front end a message goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Grpc,
+    Http,
+}
+
+/// Says what the figures mean.
+pub(crate) fn describe() {
+    metrics::describe_histogram!(
+        LATENESS,
+        metrics::Unit::Seconds,
+        "How long after their due time messages went out for the first time, by protocol"
+    );
+}
+
+/// Records how late messages go out at `now_ms` of the engine clock; deliveries after the first do not count.
+pub(crate) fn lateness(door: Door, now_ms: u64, delivered: &[Delivered]) {
+    let mut first = delivered.iter().filter(|one| one.attempt == 1).peekable();
+    if first.peek().is_none() {
+        return;
+    }
+    let histogram = match door {
+        Door::Grpc => metrics::histogram!(LATENESS, "protocol" => "grpc"),
+        Door::Http => metrics::histogram!(LATENESS, "protocol" => "http"),
+    };
+    for one in first {
+        let late_ms = now_ms.saturating_sub(one.message.place.due_ms);
+        histogram.record(Duration::from_millis(late_ms));
+    }
+}
