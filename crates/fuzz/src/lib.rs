@@ -3,7 +3,8 @@
 //! A [`Target`] lies beside the decoder it tries, in the tests of that crate, so that it reaches what is private. It is an
 //! ordinary test: the same inputs on every run, on the stable compiler. For a long search, run the test
 //! with other ones: `FUZZ_SEED=7 FUZZ_RUNS=5000000 cargo test -p engine hostile`. Input that makes a decoder panic, or take more memory
-//! than its length justifies, is written into the corpus, where it stays with the mending of the defect.
+//! than its length justifies, is written into the corpus, where it stays with the mending of the defect. A stack that overflows ends the
+//! process before that: with `FUZZ_TRACE=FILE` each input is written to that file before it is tried.
 
 mod mutate;
 
@@ -128,6 +129,9 @@ impl Target {
     }
 
     fn try_one(&self, input: &[u8], decode: &mut impl FnMut(&[u8])) {
+        if let Some(trace) = std::env::var_os("FUZZ_TRACE") {
+            fs::write(trace, input).expect("FUZZ_TRACE names a file that can be written");
+        }
         if let Err(fault) = self.run(input, decode) {
             let file = self.keep(&fault.input);
             panic!(

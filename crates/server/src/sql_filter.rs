@@ -143,6 +143,12 @@ impl Dialect for Words {
         precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
         let (negated, word) = infix_ahead(parser)?;
+        // The left side is copied, and a copy of one that goes as deep as it is long would overflow the stack.
+        if !matches!(left, Expr::Identifier(_)) {
+            return Some(parser_fails(&format!(
+                "a property is expected before {word}"
+            )));
+        }
         for _ in 0..=usize::from(negated) {
             parser.next_token();
         }
@@ -495,6 +501,10 @@ mod tests {
         let target = fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "sql-filter");
         let target = target
             .seed("amount BETWEEN 1 AND 2.5 OR (region IN ('eu', 'us') AND NOT vip IS NULL)")
+            .seed(format!("a{}", " NOT CONTAINS 'x'".repeat(200)))
+            .seed(format!("f(a{})", "=b".repeat(2_000)))
+            .seed(format!("a{}", " OR b AND c".repeat(370)))
+            .seed(format!("a{}", " IS NULL".repeat(500)))
             .seed("TAGS NOT CONTAINS 'x' AND -amount >= +1e3 AND date STARTSWITH '2'")
             .tokens(&[
                 " AND ",
