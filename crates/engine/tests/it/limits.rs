@@ -328,24 +328,24 @@ fn fields_of_a_message_have_limits() {
         ),
         (
             NewMessage {
-                properties: vec![(text(1), text(127)); 128],
+                properties: vec![(text(1), text(127)); 136],
                 ..good()
             },
             "stored",
         ),
         (
             NewMessage {
-                properties: vec![(text(1), text(128)); 128],
+                properties: vec![(text(1), text(128)); 136],
                 ..good()
             },
-            "properties in bytes is 16512; the most allowed is 16384",
+            "properties in bytes is 17544; the most allowed is 17408",
         ),
         (
             NewMessage {
-                properties: vec![(text(1), text(1)); 129],
+                properties: vec![(text(1), text(1)); 137],
                 ..good()
             },
-            "properties is 129; the most allowed is 128",
+            "properties is 137; the most allowed is 136",
         ),
         (
             NewMessage {
