@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".apache.rocketmq.v2.Message.body")
         // How a connection is made is the business of whoever uses this crate.
         .build_transport(false)
+        .codec_path("crate::codec::SmallBuffers")
         .compile_fds(files)?;
     Ok(())
 }

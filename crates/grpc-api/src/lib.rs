@@ -13,6 +13,8 @@
 //! assert_eq!((status.code, status.code()), (40402, Code::TopicNotFound));
 //! ```
 
+mod codec;
+
 pub use prost_types::{Duration, Timestamp};
 
 /// The package `apache.rocketmq.v2`.
