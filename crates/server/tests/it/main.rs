@@ -8,6 +8,7 @@
 
 mod counting;
 mod delivering;
+mod flooding;
 mod hostile;
 mod rig;
 mod routing;

@@ -44,6 +44,11 @@ pub(crate) struct Rig {
     _folder: tempfile::TempDir,
 }
 
+fn connect(address: SocketAddr) -> Client {
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    MessagingServiceClient::new(channel.connect_lazy())
+}
+
 /// What a rig is built with.
 #[derive(Default)]
 pub(crate) struct Plan {
@@ -78,8 +83,7 @@ impl Rig {
         let running = tokio::spawn(grpc.clone().run(listener, plan.tls, async {
             drop(stopped.await);
         }));
-        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let client = MessagingServiceClient::new(channel.connect_lazy());
+        let client = connect(address);
         Self {
             clock,
             broker,
@@ -90,6 +94,11 @@ impl Rig {
             running,
             _folder: folder,
         }
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) fn connect(&self) -> Client {
+        connect(self.address)
     }
 
     /// Moves the clock to an instant, and lets the broker know on its disk that it has come so far.

@@ -1,0 +1,159 @@
+//! Tests of clients that take more than their share of connections, calls and answers.
+
+use broker::TopicKind;
+use grpc_api::v2::HeartbeatRequest;
+use server::grpc::{GrpcConfig, GrpcLimits};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::rig::{Plan, Rig, code, from, message, simple};
+
+async fn with(change: impl FnOnce(&mut GrpcLimits)) -> Rig {
+    let mut limits = GrpcLimits::default();
+    change(&mut limits);
+    Rig::with(Plan {
+        config: GrpcConfig {
+            limits,
+            ..GrpcConfig::default()
+        },
+        ..Plan::default()
+    })
+    .await
+}
+
+async fn still_serves(rig: &Rig) {
+    let request = from("c", HeartbeatRequest::default());
+    let answer = rig.client.clone().heartbeat(request).await;
+    assert_eq!(code(answer.unwrap().into_inner().status.as_ref()), 20000);
+}
+
+fn heartbeat(rig: &Rig) -> http::Request<()> {
+    http::Request::post(format!(
+        "http://{}/apache.rocketmq.v2.MessagingService/Heartbeat",
+        rig.address
+    ))
+    .header("content-type", "application/grpc")
+    .body(())
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_has_no_more_calls_than_it_may() {
+    let rig = with(|limits| limits.streams_max = 4).await;
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    // As many as it likes: this client does not heed what the server has said.
+    let (client, connection) = h2::client::Builder::new()
+        .initial_max_send_streams(100)
+        .handshake::<_, bytes::Bytes>(stream)
+        .await
+        .unwrap();
+    let mut client = client.ready().await.unwrap();
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        calls.push(client.send_request(heartbeat(&rig), false).unwrap());
+    }
+    tokio::spawn(async move { drop(connection.await) });
+    let mut refused = 0;
+    // The first four stay open: nothing ends them but their time.
+    for (answer, _) in calls.split_off(4) {
+        let error = answer.await.unwrap_err();
+        refused += u32::from(error.reason() == Some(h2::Reason::REFUSED_STREAM));
+    }
+    assert_eq!(refused, 16);
+    still_serves(&rig).await;
+    drop((client, calls));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn who_breaks_off_call_after_call_is_hung_up_on() {
+    let rig = Rig::start().await;
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // `:method: POST`, `:scheme: http`, `:path: /`, each one byte, in a call that is broken off at once.
+    for call in 0..10_000_u32 {
+        let id = (2 * call + 1).to_be_bytes();
+        bytes.extend([0, 0, 3, 1, 4]);
+        bytes.extend(id);
+        bytes.extend([0x83, 0x86, 0x84]);
+        bytes.extend([0, 0, 4, 3, 0]);
+        bytes.extend(id);
+        bytes.extend([0, 0, 0, 8]);
+    }
+    // The other end hangs up before all is written.
+    let (mut reading, mut writing) = stream.split();
+    let mut said = Vec::new();
+    let (_, _) = tokio::join!(writing.write_all(&bytes), reading.read_to_end(&mut said));
+    // A GOAWAY frame with the reason ENHANCE_YOUR_CALM.
+    assert!(
+        said.windows(4).any(|window| window == [0, 0, 0, 11]),
+        "{said:?}"
+    );
+    still_serves(&rig).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn further_connections_wait_until_one_leaves() {
+    let rig = with(|limits| limits.connections_max = 1).await;
+    let first = TcpStream::connect(rig.address).await.unwrap();
+    // The second one's handshake is done by the kernel, but nobody answers it.
+    let mut second = TcpStream::connect(rig.address).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    second.write_all(preface).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut byte = [0];
+    let unread = second.try_read(&mut byte).unwrap_err();
+    assert_eq!(unread.kind(), std::io::ErrorKind::WouldBlock);
+    drop(first);
+    // Settings, now that there is a place.
+    second.read_exact(&mut byte).await.unwrap();
+    drop(second);
+    still_serves(&rig).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn consumers_that_do_not_read_hold_a_bounded_amount() {
+    let rig = with(|limits| limits.answers_bytes_max = 8 * 1024 * 1024).await;
+    rig.topic("t", TopicKind::Normal).await;
+    for index in 0..40 {
+        let mut large = message("t", &index.to_string());
+        large.body = vec![7; 1024 * 1024].into();
+        rig.send(large).await;
+    }
+    rig.advance(1).await;
+    // Each answer is more than the way to the consumer can take up.
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut request = simple("t", "g");
+        request.batch_size = 16;
+        // A connection of its own: what is unread on one keeps back all that comes after it there.
+        let mut client = rig.connect();
+        let call = client.receive_message(from("idler", request));
+        let mut answer = call.await.unwrap().into_inner();
+        let first = answer.message().await.unwrap().unwrap();
+        match first.content {
+            Some(grpc_api::v2::receive_message_response::Content::Status(status))
+                if status.code != 20000 =>
+            {
+                break status.code;
+            }
+            _ => held.push(answer),
+        }
+    };
+    assert_eq!(refused, 42900);
+    assert!(held.len() <= 2, "{} answers are held", held.len());
+    drop(held);
+    // Others are served again as soon as they have gone.
+    let served = async {
+        while rig.poll(simple("t", "h")).await.0.code != 20000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(30);
+    tokio::time::timeout(patience, served).await.unwrap();
+    rig.stop().await;
+}
