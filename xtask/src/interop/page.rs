@@ -24,7 +24,7 @@ pub(super) const FEATURES: &[(&str, &str)] = &[
     ("dead letter", "after the last attempt to `%DLQ%<group>`"),
     ("push", "a push consumer, its retry after a failure"),
     ("push fifo", "a push consumer in order"),
-    ("tag filter", "`a || c`"),
+    ("tag filter", "one tag or another"),
     ("sql filter", "SQL92 over properties"),
     (
         "tls",
