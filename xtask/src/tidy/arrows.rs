@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("server", &["broker", "wire", "grpc-api", "fuzz"]),
     ("client", &["grpc-api"]),
-    ("orders", &["broker", "client"]),
+    ("orders", &["broker", "client", "fuzz"]),
     ("console", &[]),
     ("sim", &["engine", "storage", "broker", "orders"]),
     ("bench", &["broker", "client", "orders"]),

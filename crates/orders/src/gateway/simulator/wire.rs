@@ -125,4 +125,15 @@ mod tests {
             Err(CallbackError::Body(_))
         ));
     }
+
+    #[test]
+    fn callbacks_of_any_content_are_read_or_refused() {
+        let target = fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "callback")
+            .seed(r#"{"type":"attempt.paid","attempt_id":"a","transaction_id":"t","amount":5,"currency":"EUR","at_ms":1}"#)
+            .seed(r#"{"type":"refund.succeeded","refund_id":"r","at_ms":9223372036854775807}"#)
+            .tokens(&["attempt.closed", "null", "1e99", "[[[[", "\\ud800", "-1"]);
+        target.check(|input| {
+            let _ = Body::read("evt_1", input);
+        });
+    }
 }

@@ -2,6 +2,7 @@
 
 mod docs;
 mod envelope;
+mod hostile;
 mod money;
 mod port;
 mod resources;
