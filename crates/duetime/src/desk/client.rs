@@ -211,7 +211,7 @@ impl Client {
             return failed(format!("the broker at {base} did not answer in time"));
         }
         failed(format!(
-            "the connection to the broker at {base} broke: {error}"
+            "the connection to {base} broke; if that is not the broker's HTTP API, `duetime serve` prints where it is (http.listen)"
         ))
     }
 }

@@ -1,5 +1,8 @@
 //! Tests of `duetime topic`, `group`, `message`, `timer`, `dlq` and `completions`.
 
+use std::io::Write as _;
+use std::net::TcpListener;
+
 use broker::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
@@ -418,6 +421,21 @@ fn what_cannot_work_is_told_with_what_to_do() {
         said.err.contains(
             "no broker's HTTP API answers at http://127.0.0.1:9/; is `duetime serve` running?"
         ),
+        "{said:?}"
+    );
+    // A server that speaks something else, as the door of RocketMQ clients does.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", other.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        stream.write_all(b"\0\0\x12\x04\0\0\0\0\0").unwrap();
+    });
+    let said = run_at(&url, "topic list", "");
+    answering.join().unwrap();
+    assert_eq!(said.code, 1);
+    assert!(
+        said.err
+            .contains("`duetime serve` prints where it is (http.listen)"),
         "{said:?}"
     );
     let said = run_at("127.0.0.1:8082", "topic list", "");
