@@ -195,6 +195,32 @@ mod tests {
     }
 
     #[test]
+    fn long_help_shows_examples_that_can_be_typed() {
+        let mut command = Cli::command();
+        command.build();
+        for name in ["topic", "group", "message", "timer", "dlq"] {
+            let subcommand = command.find_subcommand_mut(name).unwrap();
+            let help = subcommand.render_long_help().to_string();
+            let examples: Vec<_> = help
+                .lines()
+                .filter_map(|line| line.strip_prefix("  duetime "))
+                .collect();
+            assert!(examples.len() >= 3, "{help}");
+            for example in examples {
+                // What is said about it stands behind a gap, what the shell does behind a sign of its own.
+                let typed = example.split("  ").next().unwrap();
+                let typed = typed.split(['<', '|']).next().unwrap().replace('"', "");
+                let words = typed.split_whitespace().map(str::to_owned);
+                // Words of a quoted text count as one only in a shell.
+                let words = words.filter(|word| !["order", "42"].contains(&word.as_str()));
+                let parsed =
+                    Cli::try_parse_from(std::iter::once("duetime".to_owned()).chain(words));
+                assert!(parsed.is_ok(), "{example}: {parsed:?}");
+            }
+        }
+    }
+
+    #[test]
     fn own_flags_win_over_set_and_all_of_them_are_settings() {
         let arguments = parse(&[
             "duetime",

@@ -12,6 +12,11 @@ use crate::Failure;
 
 /// Consumer groups
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+    \x20 duetime group create closer --attempts 3 --backoff 10s,30s,5m\n\
+    \x20 duetime group show closer\n\
+    \x20 duetime group reset closer reminders --to 2026-11-24T09:00:00+01:00 --dry-run\n\
+    \x20 duetime group clients                     who is connected")]
 pub(crate) struct GroupArguments {
     #[command(flatten)]
     access: Access,

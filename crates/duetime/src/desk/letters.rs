@@ -10,6 +10,10 @@ use crate::{Failure, tell};
 
 /// Dead letters: messages whose deliveries are used up
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+    \x20 duetime dlq list closer --tag paid\n\
+    \x20 duetime dlq replay closer --key order-42 --yes\n\
+    \x20 duetime dlq purge closer --all --dry-run")]
 pub(crate) struct LetterArguments {
     #[command(flatten)]
     access: Access,

@@ -14,6 +14,13 @@ use crate::Failure;
 
 /// Messages
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+    \x20 duetime message send reminders hello --in 30m --id m-1 --key order-42\n\
+    \x20 duetime message send reminders - --at 2026-11-24T10:00:00Z < body.json\n\
+    \x20 duetime message find reminders order-42\n\
+    \x20 duetime message move reminders m-1 --in 2h\n\
+    \x20 duetime message recall reminders m-1      cancelled, too late or unknown\n\
+    \x20 duetime message receive reminders closer --wait 1m --ack")]
 pub(crate) struct MessageArguments {
     #[command(flatten)]
     access: Access,

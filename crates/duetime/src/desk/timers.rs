@@ -13,6 +13,11 @@ use crate::Failure;
 
 /// Keyed timers: at most one message waits under a key
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+    \x20 duetime timer set reminders order-42 30m \"close order 42\"\n\
+    \x20 duetime timer set reminders order-42 45m  moves it, and keeps what it brings\n\
+    \x20 duetime timer show reminders order-42\n\
+    \x20 duetime timer cancel reminders order-42   cancelled, too late or unknown")]
 pub(crate) struct TimerArguments {
     #[command(flatten)]
     access: Access,

@@ -14,6 +14,11 @@ use crate::config::parse_size_bytes;
 
 /// Topics
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = "Examples:\n\
+    \x20 duetime topic create reminders --kind mixed --quota 4GiB\n\
+    \x20 duetime topic show reminders              how far each group has come\n\
+    \x20 duetime topic future reminders --step 10m --steps 12\n\
+    \x20 duetime topic list --json | jq .name")]
 pub(crate) struct TopicArguments {
     #[command(flatten)]
     access: Access,
