@@ -96,6 +96,8 @@ pub(crate) fn unescape(text: &str) -> String {
         let escaped = match (first, behind.split_first_chunk::<2>()) {
             (b'%', Some((digits, behind))) => std::str::from_utf8(digits)
                 .ok()
+                // A sign would be read as well.
+                .filter(|digits| !digits.starts_with('+'))
                 .and_then(|digits| u8::from_str_radix(digits, 16).ok())
                 .map(|byte| (byte, behind)),
             _ => None,
@@ -110,7 +112,7 @@ pub(crate) fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use grpc_api::v2::Status;
+    use grpc_api::v2::{ReceiveMessageResponse, Status};
 
     fn status(message: &str) -> Status {
         Status {
@@ -161,8 +163,32 @@ mod tests {
             ("plain", "plain"),
             ("a%20b%", "a b%"),
             ("%C3%A9%zz", "\u{e9}%zz"),
+            ("%+f", "%+f"),
         ] {
             assert_eq!(unescape(text), expected);
         }
+    }
+
+    #[test]
+    fn answers_of_any_content_are_cut_or_refused() {
+        let stream: Vec<u8> = [status("a"), status("long")]
+            .iter()
+            .flat_map(frame)
+            .collect();
+        let target = fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "answer")
+            .seed([vec![3], stream].concat())
+            .tokens(&["\0\0\0\0\0", "\0\x08", "%C3%A9"]);
+        target.check(|input| {
+            // The first byte says in how large chunks the others come.
+            let (size, bytes) = input.split_first().unwrap_or((&0, &[]));
+            let mut inbox = Inbox::default();
+            for chunk in bytes.chunks(usize::from(*size) + 1) {
+                inbox.push(Bytes::copy_from_slice(chunk));
+                while let Ok(Some(_)) = inbox.take::<ReceiveMessageResponse>() {}
+            }
+            let text = String::from_utf8_lossy(bytes);
+            unescape(&text);
+            let _ = text.parse::<crate::config::HostPort>();
+        });
     }
 }

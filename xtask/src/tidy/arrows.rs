@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("grpc-api", &[]),
     ("wire", &[]),
     ("server", &["broker", "wire", "grpc-api", "fuzz"]),
-    ("client", &["grpc-api"]),
+    ("client", &["grpc-api", "fuzz"]),
     ("orders", &["broker", "client", "fuzz"]),
     ("console", &[]),
     ("sim", &["engine", "storage", "broker", "orders"]),
