@@ -8,6 +8,7 @@ use client::Producer;
 
 use super::server::Server;
 use super::{Scale, config, double, receive, send};
+use crate::process::Usage;
 use crate::report::Figure;
 
 /// Calls under way, and the topics they use: what is sent waits, what is received was filled in before.
@@ -28,6 +29,8 @@ struct Level {
     /// CPU time of the server, of one message sent, and of one received and acknowledged.
     send_cpu_us: f64,
     receive_ack_cpu_us: f64,
+    /// CPU time of this process, of one message sent.
+    client_send_cpu_us: f64,
 }
 
 pub(super) async fn run(folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
@@ -64,10 +67,10 @@ async fn run_level(
     scale: Scale,
     (in_flight, sent, due): (u64, &'static str, &'static str),
 ) -> Result<Level> {
-    let before = server.usage()?;
+    let (before, own_before) = (server.usage()?, Usage::now()?);
     let time = Duration::from_secs(scale.seconds);
     let load = send::steadily(producer, sent, in_flight, time).await?;
-    let after = server.usage()?;
+    let (after, own_after) = (server.usage()?, Usage::now()?);
     let messages = double(load.messages);
     let ms = |quantile: f64| double(load.latency.value_at_quantile(quantile)) / 1_000.0;
     send::fill(producer, due, scale.messages, |message, _| {
@@ -87,6 +90,7 @@ async fn run_level(
         send_p99_ms: ms(0.99),
         receive_ack_per_s: received / seconds,
         send_cpu_us: (after.cpu_us - before.cpu_us) / messages,
+        client_send_cpu_us: (own_after.cpu_us - own_before.cpu_us) / messages,
         receive_ack_cpu_us: (drained.cpu_us - filled.cpu_us) / received,
     })
 }
@@ -122,6 +126,12 @@ impl Level {
                     "of the server alone: send {:.1}, receive and ack {:.1}",
                     self.send_cpu_us, self.receive_ack_cpu_us
                 ),
+            ),
+            figure(
+                "client_cpu_us_per_send",
+                self.client_send_cpu_us,
+                "us",
+                "of the client's process, load generator included",
             ),
         ]
     }
