@@ -48,6 +48,17 @@ struct Language {
 
 const LANGUAGES: &[Language] = &[
     Language {
+        name: "client",
+        shown: "Duetime's own",
+        package: "client",
+        version: "crates/client",
+        manifest: "Cargo.toml",
+        // Beside what the workspace has built already.
+        install: &["cargo build --quiet --locked --target-dir {}/../.."],
+        run: "{}/../../debug/interop-client",
+        trust: None,
+    },
+    Language {
         name: "python",
         shown: "Python",
         package: "rocketmq-python-client",
@@ -248,6 +259,7 @@ impl Servers {
             .env("STRICT", &self.strict.address)
             .env("GUARDED", &self.guarded.address)
             .env("MORTAL", &self.mortal.address)
+            .env("CERTIFICATE", &self.certificate)
             .env("DEAD_GROUP", DEAD_GROUP)
             .env("NORMAL_TOPIC", NORMAL_TOPIC);
         if let Some(variable) = trust {
@@ -408,7 +420,7 @@ mod tests {
         };
         assert_eq!(names(&["go", "python"]).unwrap(), ["python", "go"]);
         assert_eq!(names(&[]).unwrap().len(), LANGUAGES.len());
-        assert!(names(&["cobol"]).unwrap_err().contains("there are python"));
+        assert!(names(&["cobol"]).unwrap_err().contains("there are client"));
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Column<'_> {
 /// The page, without anything that differs from run to run.
 pub(super) fn page(columns: &[Column<'_>]) -> String {
     let mut page = String::from(
-        "# Compatibility\n\nWritten by `cargo xtask interop`, which runs these unmodified clients against `duetime serve`. \
+        "# Compatibility\n\nWritten by `cargo xtask interop`, which runs these clients, unmodified, against `duetime serve`. \
          \"yes\": it was seen to work. \"-\": the client\ndoes not have it.\n\n",
     );
     // Writing to a string cannot fail.
