@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -24,6 +25,8 @@ administer = true
 /// The line by which a client's program asks that its server is killed and started again; a line tells it when
 /// that is done.
 const RESTART: &str = "!restart";
+/// How long a client's program may say nothing: twice what the slowest feature takes.
+const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Made on the open server: a group that gives a message up after its second delivery.
 const DEAD_GROUP: &str = "g-dead";
 /// Made on the strict server, which makes no topic by itself.
@@ -306,9 +309,23 @@ fn run_language(
         language,
         verdicts: Vec::new(),
     };
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("read the client's output")?;
-        let line = String::from_utf8_lossy(&line);
+    let (heard, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            // Nobody listens any more only once the client was given up.
+            drop(heard.send(String::from_utf8_lossy(&line).into_owned()));
+        }
+    });
+    loop {
+        let line = match lines.recv_timeout(SILENCE_MAX) {
+            Ok(line) => line,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                drop(child.kill());
+                println!("  | silent for {SILENCE_MAX:?}: given up");
+                break;
+            }
+        };
         if line.trim() == RESTART {
             servers.mortal.restart()?;
             writeln!(input, "restarted").context("tell the client of the restart")?;

@@ -342,34 +342,42 @@ public final class Main {
         String topic = name("restart");
         Set<String> kept = Collections.synchronizedSet(new HashSet<>());
         AtomicInteger wrong = new AtomicInteger();
-        sending(MORTAL, topic, null, producer -> receiving(MORTAL, topic, FilterExpression.SUB_ALL, consumer -> {
-            AtomicBoolean stop = new AtomicBoolean();
-            Thread sends = new Thread(() -> send(producer, topic, kept, wrong, stop));
-            sends.start();
+        // Not closed: after a stream has broken this client may wait for ever for its own channel to end.
+        ClientConfiguration configuration = configuration(MORTAL, false, null);
+        Producer producer =
+            PROVIDER.newProducerBuilder().setClientConfiguration(configuration).setTopics(topic).build();
+        SimpleConsumer consumer = PROVIDER.newSimpleConsumerBuilder()
+            .setClientConfiguration(configuration)
+            .setConsumerGroup("g-" + topic)
+            .setAwaitDuration(Duration.ofSeconds(5))
+            .setSubscriptionExpressions(Map.of(topic, FilterExpression.SUB_ALL))
+            .build();
+        AtomicBoolean stop = new AtomicBoolean();
+        Thread sends = new Thread(() -> send(producer, topic, kept, wrong, stop));
+        sends.start();
+        try {
+            until(() -> kept.size() >= 100, 20);
+            System.out.println("!restart");
+            check(System.in.read() >= 0, "the server is not started again");
+            int before = kept.size();
+            until(() -> kept.size() >= before + 100, 60);
+        } finally {
+            stop.set(true);
+            sends.join();
+        }
+        Set<String> missing = new HashSet<>(kept);
+        long end = System.currentTimeMillis() + 60_000;
+        while (!missing.isEmpty() && System.currentTimeMillis() < end) {
             try {
-                until(() -> kept.size() >= 100, 20);
-                System.out.println("!restart");
-                check(System.in.read() >= 0, "the server is not started again");
-                int before = kept.size();
-                until(() -> kept.size() >= before + 100, 60);
-            } finally {
-                stop.set(true);
-                sends.join();
-            }
-            Set<String> missing = new HashSet<>(kept);
-            long end = System.currentTimeMillis() + 60_000;
-            while (!missing.isEmpty() && System.currentTimeMillis() < end) {
-                try {
-                    for (MessageView message : consumer.receive(16, Duration.ofSeconds(15))) {
-                        missing.remove(text(message));
-                        consumer.ack(message);
-                    }
-                } catch (ClientException error) {
-                    Thread.sleep(100);
+                for (MessageView message : consumer.receive(16, Duration.ofSeconds(15))) {
+                    missing.remove(text(message));
+                    consumer.ack(message);
                 }
+            } catch (ClientException error) {
+                Thread.sleep(100);
             }
-            check(missing.isEmpty(), missing.size() + " of " + kept.size() + " are lost");
-        }));
+        }
+        check(missing.isEmpty(), missing.size() + " of " + kept.size() + " are lost");
         return kept.size() + " acknowledged around a kill, all received; " + wrong + " sends failed";
     }
 
