@@ -52,7 +52,7 @@ impl<S: Store> Engine<S> {
     pub fn send(&mut self, now_ms: u64, topic: &str, message: &NewMessage) -> Result<Sent, Error> {
         let now_ms = self.stamp(now_ms);
         self.check_fields(message)?;
-        self.asked_due_ms(now_ms, message.delivery)?;
+        let due_ms = self.asked_due_ms(now_ms, message.delivery)?;
         let topic_id = self.topic_for_send(topic)?;
         self.check_kind(topic_id, message)?;
         let limits = &self.config.limits;
@@ -67,7 +67,6 @@ impl<S: Store> Engine<S> {
                 ..first
             });
         }
-        let asked_ms = self.asked_due_ms(now_ms, message.delivery)?;
         self.check_room(topic_id)?;
         let queue = self.queue_for(topic_id, message.message_group.as_deref());
         let place = self.append_new(
@@ -75,7 +74,7 @@ impl<S: Store> Engine<S> {
             Target {
                 topic: topic_id,
                 queue,
-                due_ms: asked_ms,
+                due_ms,
             },
             message,
         );
