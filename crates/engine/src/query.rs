@@ -127,7 +127,6 @@ impl<S: Store> Engine<S> {
     pub fn group_stats(&self, now_ms: u64, topic: &str, group: &str) -> Result<GroupStats, Error> {
         let topic_id = self.catalog.topic_id(topic)?;
         let group_id = self.catalog.group_id(group)?;
-        let waiting = self.count_ahead(topic_id, now_ms)?;
         let not_found = || Error::GroupNotFound {
             group: group.to_owned(),
         };
@@ -147,7 +146,7 @@ impl<S: Store> Engine<S> {
         };
         let stored = self.stored_count(topic_id);
         let Some(subscription) = self.subscriptions.get(&(group_id, topic_id)) else {
-            answer.ready = stored.saturating_sub(waiting);
+            answer.ready = stored.saturating_sub(self.count_ahead(topic_id, now_ms)?);
             return Ok(answer);
         };
         answer.in_flight = subscription.in_flight as u64;
@@ -178,6 +177,7 @@ impl<S: Store> Engine<S> {
                 .appended
                 .saturating_sub(topic.totals.removed)
                 .saturating_sub(passed);
+            let waiting = self.count_ahead(topic_id, now_ms)?;
             answer.ready = std::cmp::min(unread, stored).saturating_sub(waiting);
             let is_due = |due_ms: u64| due_ms <= now_ms;
             let some_due = |(progress, window): (&Progress, &Window<Arc<Message>>)| {
