@@ -1,6 +1,6 @@
 //! Tells of consumer groups that hold data back or have lost some, because none of their consumers comes.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, SubscriptionKey};
 use crate::place::{HOUR_MS, PartitionId};
 use crate::record::{GroupId, TopicId};
 use crate::store::Store;
@@ -32,13 +32,10 @@ impl<S: Store> Engine<S> {
 
     /// Alarms about the groups that hold a partition which is past retention.
     pub(crate) fn alarm_held(&mut self, now_ms: u64, partition: PartitionId) {
-        let holders: Vec<_> = self
-            .subscriptions
-            .keys()
-            .filter(|key| !self.has_passed(**key, partition) && self.is_alive(now_ms, key.0))
-            .copied()
-            .collect();
-        for (group, topic) in holders {
+        for (group, topic) in self.unread(partition) {
+            if !self.is_alive(now_ms, group) {
+                continue;
+            }
             let unseen_ms = self.unseen_ms(now_ms, group);
             let told_ms = self.alarmed_ms.get(&group).copied();
             let is_new = told_ms.is_none_or(|told_ms| now_ms >= told_ms + ALARM_EVERY_MS);
@@ -51,17 +48,23 @@ impl<S: Store> Engine<S> {
 
     /// Alarms about groups that lose unread data with a partition; tells how many.
     pub(crate) fn alarm_lost(&mut self, now_ms: u64, partition: PartitionId) -> u64 {
-        let losers: Vec<_> = self
-            .subscriptions
-            .keys()
-            .filter(|key| !self.has_passed(**key, partition) && !self.is_alive(now_ms, key.0))
-            .copied()
-            .collect();
-        for (group, topic) in &losers {
-            let unseen_ms = self.unseen_ms(now_ms, *group);
-            self.raise(*group, *topic, unseen_ms, true);
+        let mut losers = 0;
+        for (group, topic) in self.unread(partition) {
+            if self.is_alive(now_ms, group) {
+                continue;
+            }
+            let unseen_ms = self.unseen_ms(now_ms, group);
+            self.raise(group, topic, unseen_ms, true);
+            losers += 1;
         }
-        losers.len() as u64
+        losers
+    }
+
+    /// Subscriptions that have not read all of a partition.
+    fn unread(&self, partition: PartitionId) -> Vec<SubscriptionKey> {
+        let keys = self.subscriptions.keys().copied();
+        keys.filter(|key| !self.has_passed(*key, partition))
+            .collect()
     }
 
     fn raise(&mut self, group: GroupId, topic: TopicId, unseen_ms: u64, lost: bool) {
