@@ -213,6 +213,9 @@ impl<S: Store> Engine<S> {
         let Some(half) = self.half(handle)? else {
             return self.earlier_outcome(handle, commit);
         };
+        if !self.catalog.topics.contains_key(&handle.topic) {
+            return Err(Error::TransactionNotFound);
+        }
         let outcome = if commit {
             let target = Target {
                 topic: handle.topic,
@@ -268,7 +271,10 @@ impl<S: Store> Engine<S> {
                 .map(|topic| topic.spec.name.clone());
             let half = self.half(&transaction)?;
             let (Some(half), Some(topic)) = (half, name) else {
-                self.stage.batch.remove(Space::Meta, &key);
+                // The topic was deleted: nobody is asked, and the half message goes after it.
+                let batch = &mut self.stage.batch;
+                batch.remove(Space::Meta, &key);
+                batch.remove(Space::Meta, &half_key(transaction.topic, sequence));
                 continue;
             };
             let checks = half.checks + 1;
@@ -577,6 +583,24 @@ mod tests {
                 .end_transaction(now_ms, &prepared.transaction, true)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn half_messages_go_with_their_topic() {
+        let mut engine = engine();
+        let open = engine.prepare(0, "t", &message(0), None).unwrap();
+        sync(&mut engine, 0);
+        engine.delete_topic("t").unwrap();
+        sync(&mut engine, 0);
+        let late = engine.end_transaction(1, &open.transaction, true);
+        assert!(matches!(late, Err(Error::TransactionNotFound)), "{late:?}");
+        assert!(engine.take_checks(6_000, 10).unwrap().is_empty());
+        engine.apply(6_000).unwrap();
+        let (topic, sequence) = (open.transaction.topic, open.transaction.sequence);
+        let left = engine.store.get(Space::Meta, &half_key(topic, sequence));
+        assert_eq!(left.unwrap(), None);
+        assert_eq!(engine.next_check_ms().unwrap(), None);
+        assert_eq!(engine.store.partitions(), [], "the commit wrote nothing");
     }
 
     #[test]
