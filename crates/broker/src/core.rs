@@ -280,24 +280,22 @@ impl<S: Store> Core<S> {
 
     /// Answers polls that have waited long enough with nothing.
     fn end_polls(&mut self, now_ms: u64) {
-        while let Some(((end_ms, pair), _)) = self.ends.first_key_value() {
-            if *end_ms > now_ms {
-                break;
-            }
-            let pair = pair.clone();
+        // Each round takes an end away, so that none can stand in the way of those behind it.
+        while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= now_ms) {
+            let ((_, pair), _) = end.remove_entry();
             let Some(polls) = self.parked.get_mut(&pair) else {
-                break;
+                continue;
             };
             let (ended, left): (VecDeque<_>, VecDeque<_>) =
                 polls.drain(..).partition(|(end_ms, _)| *end_ms <= now_ms);
             *polls = left;
+            if polls.is_empty() {
+                self.parked.remove(&pair);
+                self.engine.unwatch(&pair.0, &pair.1);
+            }
             for (end_ms, poll) in ended {
                 self.forget_end(end_ms, &pair);
                 drop(poll.reply.send(Ok(Vec::new())));
-            }
-            if self.parked.get(&pair).is_some_and(VecDeque::is_empty) {
-                self.parked.remove(&pair);
-                self.engine.unwatch(&pair.0, &pair.1);
             }
         }
     }
@@ -329,5 +327,40 @@ fn warn_of(alarm: &Alarm) {
             unseen_hours,
             "a consumer group without consumers keeps data beyond its retention: start them, or delete the group"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{Config, MemoryStore, ReceiveRequest, TagFilter, TopicKind, TopicSpec};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn an_end_without_a_poll_keeps_no_other_poll_waiting() {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        engine
+            .create_topic(TopicSpec::new("t", TopicKind::Delay))
+            .unwrap();
+        let mut core = Core::new(engine);
+        let (reply, mut answer) = oneshot::channel();
+        core.push(Command::Receive(Poll {
+            lane: 1,
+            request: ReceiveRequest {
+                topic: "t".into(),
+                group: "g".into(),
+                messages_max: 1,
+                invisible_ms: 1_000,
+                filter: TagFilter::All,
+            },
+            wait_ms: 500,
+            reply,
+        }));
+        core.step(1_000).unwrap();
+        core.ends.insert((1_200, ("gone".into(), "g".into())), 1);
+        core.step(1_500).unwrap();
+        assert!(answer.try_recv().unwrap().unwrap().is_empty());
+        assert!(core.ends.is_empty() && core.parked_count == 0);
     }
 }
