@@ -1,7 +1,6 @@
 //! Answers timer messages: closes due orders in batches, expires coupons, and hands the rest to the gateways.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -51,41 +50,22 @@ impl Fired {
 
 /// Answers a batch of timers of one of the kinds that need no gateway, in one transaction.
 ///
-/// A batch that fails is split until the message that is to blame stands alone; the messages that could not be
-/// answered are given back with the error.
+/// The messages that could not be answered are given back with the error.
 pub(crate) async fn fire_batch(
     platform: &Platform,
     kind: TimerKind,
     messages: Vec<TimerMessage>,
 ) -> Vec<(TimerMessage, Error)> {
-    let mut failed = Vec::new();
-    let mut batches = vec![messages];
-    while let Some(batch) = batches.pop() {
-        let shared = Arc::new(batch);
-        let input = (kind, Arc::clone(&shared));
-        let outcome = platform
-            .writer()
-            .run(input, |tx, (kind, messages)| {
-                Box::pin(fire_in(tx, *kind, messages))
-            })
-            .await;
-        match outcome {
-            Ok(fired) => {
-                fired.count(kind);
-            }
-            Err(error) => match shared.as_slice() {
-                [] => {}
-                [alone] => failed.push((*alone, error)),
-                several => {
-                    tracing::warn!(%error, messages = several.len(), "split a batch of timers");
-                    let (left, right) = several.split_at(several.len() / 2);
-                    batches.push(left.to_vec());
-                    batches.push(right.to_vec());
-                }
-            },
-        }
+    let split = platform
+        .writer()
+        .run_split(kind, messages, |tx, (kind, messages)| {
+            Box::pin(fire_in(tx, *kind, messages))
+        })
+        .await;
+    for fired in split.done {
+        fired.count(kind);
     }
-    failed
+    split.failed
 }
 
 /// Answers a timer of one of the kinds that ask a gateway.

@@ -3,18 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::closer;
-use crate::coupon::award::award;
-use crate::db::Tx;
-use crate::error::Result;
-use crate::ids::OrderId;
+use crate::answer;
+use crate::error::Error;
 use crate::messaging::{Handle, Incoming, MessagingError, Subscription};
+use crate::outbox::Topic;
 use crate::platform::Platform;
-use crate::timer::{TimerKind, TimerMessage};
+use crate::timer::TimerKind;
 
 /// How long one receive waits for a message.
 const WAIT: Duration = Duration::from_secs(20);
@@ -56,25 +53,16 @@ impl Consumer {
         }
     }
 
-    /// Answers timers that need no gateway, a batch in one transaction.
-    pub(crate) async fn run_batches(mut self, kind: TimerKind) {
+    /// Answers messages that need no gateway, a batch in one transaction.
+    pub(crate) async fn run_batches(mut self, topic: Topic) {
         let max = self.platform.config().close_batch;
         while let Some(received) = self.next(max).await {
-            let messages: Vec<TimerMessage> = received
-                .iter()
-                .filter_map(|incoming| parse(kind, incoming))
-                .collect();
-            let failed = closer::fire_batch(&self.platform, kind, messages).await;
+            let answered = answer::answer(&self.platform, topic, &received).await;
             let mut done = Vec::with_capacity(received.len());
-            for incoming in &received {
-                let message = parse(kind, incoming);
-                let failure = failed.iter().find(|(failed, _)| Some(*failed) == message);
-                match failure {
-                    None => done.push(incoming.handle.clone()),
-                    Some((_, error)) => {
-                        tracing::error!(%error, message = %incoming.message_id, "answer a timer");
-                        retry_later(self.subscription.as_ref(), &incoming.handle).await;
-                    }
+            for (incoming, answered) in received.iter().zip(answered) {
+                match answered {
+                    Ok(()) => done.push(incoming.handle.clone()),
+                    Err(error) => hand_back(self.subscription.as_ref(), incoming, &error).await,
                 }
             }
             ack(self.subscription.as_ref(), &done).await;
@@ -99,7 +87,7 @@ impl Consumer {
                 let platform = self.platform.clone();
                 let subscription = Arc::clone(&self.subscription);
                 calls.spawn(async move {
-                    answer_one(&platform, subscription.as_ref(), kind, &incoming).await;
+                    answer_call(&platform, subscription.as_ref(), kind, &incoming).await;
                     drop(place);
                 });
             }
@@ -111,95 +99,24 @@ impl Consumer {
             warn_of_panic(joined);
         }
     }
-
-    /// Decides the coupons of paid orders.
-    pub(crate) async fn run_awards(mut self) {
-        let max = self.platform.config().close_batch;
-        while let Some(received) = self.next(max).await {
-            let paid: Vec<OrderId> = received.iter().filter_map(paid_order).collect();
-            let decided = if paid.is_empty() {
-                Ok(())
-            } else {
-                decide(&self.platform, paid).await
-            };
-            match decided {
-                Ok(()) => {
-                    let handles: Vec<Handle> = received
-                        .into_iter()
-                        .map(|incoming| incoming.handle)
-                        .collect();
-                    ack(self.subscription.as_ref(), &handles).await;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "decide coupons");
-                    for incoming in &received {
-                        retry_later(self.subscription.as_ref(), &incoming.handle).await;
-                    }
-                }
-            }
-        }
-    }
 }
 
-/// A message of the wrong form is dropped: it will never be of the right one.
-fn parse(kind: TimerKind, incoming: &Incoming) -> Option<TimerMessage> {
-    let message = TimerMessage::parse(kind, &incoming.body);
-    if message.is_none() {
-        tracing::warn!(message = %incoming.message_id, "drop a message that is no timer");
-    }
-    message
-}
-
-async fn answer_one(
+async fn answer_call(
     platform: &Platform,
     subscription: &dyn Subscription,
     kind: TimerKind,
     incoming: &Incoming,
 ) {
-    let answered = match parse(kind, incoming) {
-        Some(message) => closer::fire_one(platform, kind, message).await.map(drop),
-        None => Ok(()),
-    };
-    match answered {
+    match answer::answer_one(platform, kind, incoming).await {
         Ok(()) => ack(subscription, std::slice::from_ref(&incoming.handle)).await,
-        Err(error) => {
-            tracing::error!(%error, message = %incoming.message_id, "answer a timer");
-            retry_later(subscription, &incoming.handle).await;
-        }
+        Err(error) => hand_back(subscription, incoming, &error).await,
     }
 }
 
 fn warn_of_panic(joined: std::result::Result<(), JoinError>) {
     if let Err(error) = joined {
-        tracing::error!(%error, "answer a timer");
+        tracing::error!(%error, "answer a message");
     }
-}
-
-#[derive(Deserialize)]
-struct PaidEvent {
-    #[serde(rename = "type")]
-    kind: String,
-    subject: String,
-}
-
-pub(crate) fn paid_order(incoming: &Incoming) -> Option<OrderId> {
-    let event: PaidEvent = serde_json::from_slice(&incoming.body).ok()?;
-    (event.kind == "order.paid").then(|| event.subject.parse().ok())?
-}
-
-/// Decides the coupons of these orders in one transaction.
-pub(crate) async fn decide(platform: &Platform, paid: Vec<OrderId>) -> Result<()> {
-    platform
-        .writer()
-        .run(paid, |tx, paid| Box::pin(decide_in(tx, paid)))
-        .await
-}
-
-async fn decide_in(tx: &mut Tx, paid: &[OrderId]) -> Result<()> {
-    for order_id in paid {
-        award(tx, *order_id).await?;
-    }
-    Ok(())
 }
 
 /// A failed acknowledgement costs a redelivery, which changes nothing.
@@ -210,8 +127,11 @@ async fn ack(subscription: &dyn Subscription, handles: &[Handle]) {
     warn_of("acknowledge messages", subscription.ack(handles).await);
 }
 
-async fn retry_later(subscription: &dyn Subscription, handle: &Handle) {
-    let retried = subscription.retry_later(handle, RETRY_AFTER).await;
+async fn hand_back(subscription: &dyn Subscription, incoming: &Incoming, error: &Error) {
+    tracing::error!(%error, message = %incoming.message_id, "answer a message");
+    let retried = subscription
+        .retry_later(&incoming.handle, RETRY_AFTER)
+        .await;
     warn_of("hand a message back", retried);
 }
 

@@ -1,5 +1,6 @@
 //! The order platform: orders, deadlines, payments, refunds, coupons, over SQL and delayed messages.
 
+mod answer;
 mod audit;
 mod chance;
 mod closer;

@@ -74,17 +74,18 @@ impl Running {
             messaging.ensure_topic(&name, kind, config.queues).await?;
         }
         for kind in TimerKind::ALL {
-            let topic = Topic::Timers(kind).name(&config.prefix);
+            let topic = Topic::Timers(kind);
+            let name = topic.name(&config.prefix);
             let group = format!("{}-{}", config.prefix, kind.as_str());
             let consumers = match kind {
                 TimerKind::OrderDeadline => config.closers,
                 _ => 1,
             };
             for _ in 0..consumers {
-                let consumer = self.consumer(&messaging, &topic, &group).await?;
+                let consumer = self.consumer(&messaging, &name, &group).await?;
                 match kind {
                     TimerKind::OrderDeadline | TimerKind::CouponExpiry => {
-                        self.workers.spawn(consumer.run_batches(kind));
+                        self.workers.spawn(consumer.run_batches(topic));
                     }
                     TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {
                         self.workers.spawn(consumer.run_calls(kind));
@@ -95,7 +96,7 @@ impl Running {
         let topic = Topic::Events.name(&config.prefix);
         let group = format!("{}-coupons", config.prefix);
         let consumer = self.consumer(&messaging, &topic, &group).await?;
-        self.workers.spawn(consumer.run_awards());
+        self.workers.spawn(consumer.run_batches(Topic::Events));
 
         let platform = self.platform.clone();
         let stop = self.stop_workers.subscribe();

@@ -3,15 +3,13 @@
 //! A platform opened with [`Running::open`](crate::Running::open) does nothing by itself but commit. These functions
 //! do what its tasks do, once each, through the same code.
 
-use crate::closer;
-use crate::consumer;
+use crate::answer;
 use crate::error::Result;
 use crate::messaging::{Incoming, Messaging};
 use crate::outbox::Topic;
 use crate::platform::Platform;
 use crate::relay;
 use crate::start::{self, Running};
-use crate::timer::{TimerKind, TimerMessage};
 
 /// What one step of the relay came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,54 +38,7 @@ pub async fn relay(platform: &Platform, messaging: &dyn Messaging) -> Result<Rel
 ///
 /// An answered message is to be acknowledged; one that failed is to be handed back.
 pub async fn answer(platform: &Platform, topic: Topic, delivered: &[Incoming]) -> Vec<Result<()>> {
-    match topic {
-        Topic::Timers(kind @ (TimerKind::OrderDeadline | TimerKind::CouponExpiry)) => {
-            answer_batch(platform, kind, delivered).await
-        }
-        Topic::Timers(kind) => {
-            let mut results = Vec::with_capacity(delivered.len());
-            for incoming in delivered {
-                let result = match TimerMessage::parse(kind, &incoming.body) {
-                    Some(message) => closer::fire_one(platform, kind, message).await.map(drop),
-                    None => Ok(()),
-                };
-                results.push(result);
-            }
-            results
-        }
-        Topic::Events => {
-            let mut results = Vec::with_capacity(delivered.len());
-            for incoming in delivered {
-                let paid = consumer::paid_order(incoming).into_iter().collect();
-                results.push(consumer::decide(platform, paid).await);
-            }
-            results
-        }
-    }
-}
-
-async fn answer_batch(
-    platform: &Platform,
-    kind: TimerKind,
-    delivered: &[Incoming],
-) -> Vec<Result<()>> {
-    let read: Vec<Option<TimerMessage>> = delivered
-        .iter()
-        .map(|incoming| TimerMessage::parse(kind, &incoming.body))
-        .collect();
-    let messages = read.iter().flatten().copied().collect();
-    let mut failed = closer::fire_batch(platform, kind, messages).await;
-    read.iter()
-        .map(|message| {
-            let place = failed
-                .iter()
-                .position(|(failed, _)| Some(*failed) == *message);
-            match place {
-                Some(place) => Err(failed.swap_remove(place).1),
-                None => Ok(()),
-            }
-        })
-        .collect()
+    answer::answer(platform, topic, delivered).await
 }
 
 /// Lets the parked timers go that no pause holds any more.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteRow;
 use tokio::sync::watch;
 
-use crate::consumer;
+use crate::coupon::award;
 use crate::db::{Tx, column};
 use crate::error::Result;
 use crate::facts::Fact;
@@ -165,7 +165,9 @@ async fn sweep_coupons(platform: &Platform, before_ms: i64) -> Result<usize> {
         .map(|row| column(row, "order_id"))
         .collect::<Result<_>>()?;
     let count = ids.len();
-    consumer::decide(platform, ids).await?;
+    if let Some((_, error)) = award::decide(platform, ids).await.pop() {
+        return Err(error);
+    }
     let kind = "coupon_due";
     Fact::Swept { kind, count }.record();
     Ok(count)

@@ -4,9 +4,10 @@ use crate::audit::Actor;
 use crate::config::DAY_MS;
 use crate::coupon::{Change, Coupon, coupon_columns, from_row, tell};
 use crate::db::{Tx, column};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{CouponId, CouponRuleId, OrderId};
 use crate::order::OrderState;
+use crate::platform::Platform;
 use crate::timer::{self, NewTimer, TimerKind};
 
 /// What came of a decision.
@@ -18,6 +19,21 @@ pub(crate) enum Awarded {
     Nothing,
     /// It was decided before.
     Before,
+}
+
+/// Decides the coupons of these orders, in one transaction if none of them fails; gives back those that do.
+pub(crate) async fn decide(platform: &Platform, paid: Vec<OrderId>) -> Vec<(OrderId, Error)> {
+    let split = platform
+        .writer()
+        .run_split((), paid, |tx, ((), paid)| Box::pin(decide_in(tx, paid)));
+    split.await.failed
+}
+
+async fn decide_in(tx: &mut Tx, paid: &[OrderId]) -> Result<()> {
+    for order_id in paid {
+        award(tx, *order_id).await?;
+    }
+    Ok(())
 }
 
 /// Decides the coupon of a paid order: the largest amount of the rules that fit.

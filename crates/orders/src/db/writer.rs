@@ -35,6 +35,14 @@ pub(super) struct Limits {
     pub(super) group_max: usize,
 }
 
+/// What came of items that were worked on together.
+pub(crate) struct Split<I, T> {
+    /// What each transaction came to.
+    pub(crate) done: Vec<T>,
+    /// The items that could not be worked on.
+    pub(crate) failed: Vec<(I, Error)>,
+}
+
 /// A cheap handle to the writer.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
@@ -81,6 +89,43 @@ impl Writer {
         let queued = self.requests.send(request).await;
         queued.map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Runs the operation on all items in one transaction, each time with the same context.
+    ///
+    /// A batch that fails is split until the item that is to blame stands alone.
+    pub(crate) async fn run_split<C, I, T>(
+        &self,
+        context: C,
+        items: Vec<I>,
+        operation: Operation<(C, Arc<Vec<I>>), T>,
+    ) -> Split<I, T>
+    where
+        C: Copy + Send + Sync + 'static,
+        I: Copy + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let mut split = Split {
+            done: Vec::new(),
+            failed: Vec::new(),
+        };
+        let mut batches = vec![items];
+        batches.retain(|batch| !batch.is_empty());
+        while let Some(batch) = batches.pop() {
+            let batch = Arc::new(batch);
+            let input = (context, Arc::clone(&batch));
+            match (self.run(input, operation).await, batch.as_slice()) {
+                (Ok(done), _) => split.done.push(done),
+                (Err(error), [alone]) => split.failed.push((*alone, error)),
+                (Err(error), several) => {
+                    tracing::warn!(%error, items = several.len(), "split a batch");
+                    let (left, right) = several.split_at(several.len() / 2);
+                    batches.push(left.to_vec());
+                    batches.push(right.to_vec());
+                }
+            }
+        }
+        split
     }
 
     /// Takes no more requests; those that wait are still carried out.

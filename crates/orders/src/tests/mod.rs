@@ -1,5 +1,6 @@
 //! Tests of the platform as a whole, on a real database file and a clock moved by hand.
 
+mod batches;
 mod broker;
 mod coupons;
 mod flows;

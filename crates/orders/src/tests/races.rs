@@ -18,10 +18,9 @@ use crate::relay;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::shop::{Shop, answer};
 use crate::tests::till::{Till, TillFaults};
-use crate::timer::{TimerKind, TimerMessage};
 use crate::{
     CloseReason, CouponState, Error, NewAttempt, NewCouponRule, NewRefund, Order, OrderState,
-    Product, Swept, consumer,
+    Product, Swept,
 };
 
 /// How many seeds each of the two tests tries.
@@ -317,28 +316,9 @@ impl Race {
     fn deliver(&mut self) {
         let (platform, broker) = (self.shop.platform().clone(), self.shop.broker.clone());
         let max = self.random.random_range(1..4);
-        let choice = self.random.random_range(0..=TimerKind::ALL.len());
-        let Some(kind) = TimerKind::ALL.get(choice).copied() else {
-            let topic = Topic::Events.name("duetime");
-            self.spawn(async move {
-                let incoming = broker.take(&topic, "platform", max);
-                let paid = incoming.iter().filter_map(consumer::paid_order).collect();
-                consumer::decide(&platform, paid).await.unwrap();
-                let handles: Vec<_> = incoming.into_iter().map(|each| each.handle).collect();
-                broker.settle(&topic, "platform", &handles);
-            });
-            return;
-        };
-        let topic = Topic::Timers(kind).name("duetime");
+        let topic = Topic::ALL[self.random.random_range(0..Topic::ALL.len())];
         self.spawn(async move {
-            let incoming = broker.take(&topic, "platform", max);
-            let messages: Vec<TimerMessage> = incoming
-                .iter()
-                .map(|each| TimerMessage::parse(kind, &each.body).unwrap())
-                .collect();
-            answer(&platform, kind, messages).await;
-            let handles: Vec<_> = incoming.into_iter().map(|each| each.handle).collect();
-            broker.settle(&topic, "platform", &handles);
+            answer(&platform, &broker, topic, max).await;
         });
     }
 

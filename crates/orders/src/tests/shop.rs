@@ -7,16 +7,14 @@ use http::HeaderMap;
 use sqlx::Row;
 use tempfile::TempDir;
 
-use crate::closer;
-use crate::consumer;
 use crate::gateway::{Gateways, Paid};
 use crate::messaging::Handle;
 use crate::outbox::Topic;
 use crate::relay;
+use crate::step;
 use crate::tests::broker::TestBroker;
 use crate::tests::gate::Gates;
 use crate::tests::till::Till;
-use crate::timer::{TimerKind, TimerMessage};
 use crate::{
     Attempt, Config, Deadline, Durability, GatewayAccountId, MerchantId, NewAttempt,
     NewGatewayAccount, NewLine, NewOrder, NewProduct, Order, OrderId, Platform, Product, ProductId,
@@ -218,35 +216,12 @@ impl Shop {
         {}
     }
 
-    /// The topics of timers with the groups that consume them.
-    fn timer_topics() -> Vec<(TimerKind, String)> {
-        let topics = TimerKind::ALL.into_iter();
-        topics
-            .map(|kind| (kind, Topic::Timers(kind).name("duetime")))
-            .collect()
-    }
-
     /// Answers every message that can be delivered now; answers how many there were.
     pub(crate) async fn answer_messages(&self) -> usize {
         let mut count = 0;
-        for (kind, topic) in Self::timer_topics() {
-            let incoming = self.broker.take(&topic, "platform", 512);
-            count += incoming.len();
-            let handles: Vec<Handle> = incoming.iter().map(|each| each.handle.clone()).collect();
-            let messages: Vec<TimerMessage> = incoming
-                .iter()
-                .map(|each| TimerMessage::parse(kind, &each.body).unwrap())
-                .collect();
-            answer(self.platform(), kind, messages).await;
-            self.broker.settle(&topic, "platform", &handles);
+        for topic in Topic::ALL {
+            count += answer(self.platform(), &self.broker, topic, 512).await;
         }
-        let topic = Topic::Events.name("duetime");
-        let incoming = self.broker.take(&topic, "platform", 512);
-        count += incoming.len();
-        let paid = incoming.iter().filter_map(consumer::paid_order).collect();
-        consumer::decide(self.platform(), paid).await.unwrap();
-        let handles: Vec<Handle> = incoming.into_iter().map(|each| each.handle).collect();
-        self.broker.settle(&topic, "platform", &handles);
         count
     }
 
@@ -276,29 +251,29 @@ impl Shop {
 
     /// When the next message can be delivered, in ms since the Unix epoch.
     pub(crate) fn next_message_ms(&self) -> Option<u64> {
-        let mut topics: Vec<String> = Self::timer_topics()
+        Topic::ALL
             .into_iter()
-            .map(|(_, topic)| topic)
-            .collect();
-        topics.push(Topic::Events.name("duetime"));
-        topics
-            .iter()
-            .filter_map(|topic| self.broker.next_visible_ms(topic, "platform"))
+            .filter_map(|topic| {
+                let name = topic.name("duetime");
+                self.broker.next_visible_ms(&name, "platform")
+            })
             .min()
     }
 }
 
-/// Answers timer messages as the consumers do.
-pub(crate) async fn answer(platform: &Platform, kind: TimerKind, messages: Vec<TimerMessage>) {
-    match kind {
-        TimerKind::OrderDeadline | TimerKind::CouponExpiry => {
-            let failed = closer::fire_batch(platform, kind, messages).await;
-            assert!(failed.is_empty(), "{failed:?}");
-        }
-        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {
-            for message in messages {
-                closer::fire_one(platform, kind, message).await.unwrap();
-            }
-        }
+/// Takes at most `max` messages of the topic and answers them as the consumers do; answers how many there were.
+pub(crate) async fn answer(
+    platform: &Platform,
+    broker: &TestBroker,
+    topic: Topic,
+    max: usize,
+) -> usize {
+    let name = topic.name("duetime");
+    let incoming = broker.take(&name, "platform", max);
+    for answered in step::answer(platform, topic, &incoming).await {
+        answered.unwrap();
     }
+    let handles: Vec<Handle> = incoming.into_iter().map(|each| each.handle).collect();
+    broker.settle(&name, "platform", &handles);
+    handles.len()
 }
