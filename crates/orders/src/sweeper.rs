@@ -61,33 +61,20 @@ impl Platform {
     /// Looks for what should have happened long ago and sees to it.
     pub async fn sweep(&self) -> Result<Swept> {
         let before_ms = self.now_ms() - self.config().sweep_grace_ms;
-        let mut swept = Swept::default();
-        loop {
-            let missing = self
-                .writer()
-                .run(before_ms, |tx, before_ms| {
+        let writer = self.writer();
+        Ok(Swept {
+            missing: writer
+                .run_until_none(before_ms, |tx, before_ms| {
                     Box::pin(sweep_missing(tx, *before_ms))
                 })
-                .await?;
-            swept.missing += missing;
-            if missing == 0 {
-                break;
-            }
-        }
-        loop {
-            let found = self
-                .writer()
-                .run(before_ms, |tx, before_ms| {
+                .await?,
+            timers: writer
+                .run_until_none(before_ms, |tx, before_ms| {
                     Box::pin(sweep_timers(tx, *before_ms))
                 })
-                .await?;
-            swept.timers += found;
-            if found == 0 {
-                break;
-            }
-        }
-        swept.coupons = sweep_coupons(self, before_ms).await?;
-        Ok(swept)
+                .await?,
+            coupons: sweep_coupons(self, before_ms).await?,
+        })
     }
 }
 
@@ -180,26 +167,20 @@ async fn prune(platform: &Platform) -> Result<()> {
         events_ms: config.keep_events_ms,
         idempotency_ms: config.keep_idempotency_ms,
     };
-    let keep = std::sync::Arc::new(keep);
-    loop {
-        let pruned = platform
-            .writer()
-            .run(std::sync::Arc::clone(&keep), |tx, keep| {
-                Box::pin(prune_some(tx, keep))
-            })
-            .await?;
-        if pruned == 0 {
-            return Ok(());
-        }
-    }
+    platform
+        .writer()
+        .run_until_none(keep, |tx, keep| Box::pin(prune_some(tx, *keep)))
+        .await?;
+    Ok(())
 }
 
+#[derive(Clone, Copy)]
 struct Keep {
     events_ms: i64,
     idempotency_ms: i64,
 }
 
-async fn prune_some(tx: &mut Tx, keep: &Keep) -> Result<u64> {
+async fn prune_some(tx: &mut Tx, keep: Keep) -> Result<usize> {
     let now_ms = tx.now_ms();
     // Events that our own coupons have not recorded are kept whatever their age.
     let events = sqlx::query(
@@ -220,5 +201,6 @@ async fn prune_some(tx: &mut Tx, keep: &Keep) -> Result<u64> {
     .bind(now_ms - keep.idempotency_ms)
     .execute(tx.conn())
     .await?;
-    Ok(events.rows_affected() + keys.rows_affected())
+    let rows = events.rows_affected() + keys.rows_affected();
+    Ok(usize::try_from(rows).unwrap_or(usize::MAX))
 }

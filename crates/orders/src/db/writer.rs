@@ -128,6 +128,25 @@ impl Writer {
         split
     }
 
+    /// Runs the operation until it finds nothing any more; tells how much it found in all.
+    pub(crate) async fn run_until_none<I>(
+        &self,
+        input: I,
+        operation: Operation<I, usize>,
+    ) -> Result<usize>
+    where
+        I: Copy + Send + Sync + 'static,
+    {
+        let mut total = 0;
+        loop {
+            let found = self.run(input, operation).await?;
+            if found == 0 {
+                return Ok(total);
+            }
+            total += found;
+        }
+    }
+
     /// Takes no more requests; those that wait are still carried out.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
