@@ -117,46 +117,48 @@ async fn insert(tx: &mut Tx, payment: &Payment) -> Result<bool> {
 
 /// Pays the order if it is still open; answers what the payment is.
 async fn accept(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
-    // One conditional update; which of the two states it left is told by the reason that only CLOSING has.
+    // In the order in which an order goes through them, so that none slips past between the two.
+    for from in [OrderState::Pending, OrderState::Closing] {
+        let Some(order) = pay(tx, payment, from).await? else {
+            continue;
+        };
+        consume(tx, &order, from).await?;
+        tx.record(Fact::Paid);
+        tx.audit(NewAudit {
+            subject: order.id.to_string(),
+            merchant_id: order.merchant_id.clone(),
+            entity: order.id.to_string(),
+            actor: Actor::Gateway,
+            action: "pay",
+            from: Some(from.as_str()),
+            to: Some(order.state.as_str()),
+            detail: Some(payment.id.to_string()),
+        });
+        emit(tx, "order.paid", &order);
+        return Ok(PaymentKind::Accepted);
+    }
+    lost(tx, payment).await
+}
+
+/// Takes the order from a state to PAID; answers it if this call did.
+async fn pay(tx: &mut Tx, payment: &Payment, from: OrderState) -> Result<Option<Order>> {
     let row = sqlx::query(concat!(
-        "update orders set state = ?, version = version + 1, paid_ms = ?, payment_id = ?
-         where id = ? and state in (?, ?) returning ",
+        "update orders set state = ?, version = version + 1, paid_ms = ?, payment_id = ?, close_reason = null
+         where id = ? and state = ? returning ",
         order_columns!()
     ))
     .bind(OrderState::Paid.stored())
     .bind(tx.now_ms())
     .bind(payment.id)
     .bind(payment.order_id)
-    .bind(OrderState::Pending.stored())
-    .bind(OrderState::Closing.stored())
+    .bind(from.stored())
     .fetch_optional(tx.conn())
     .await?;
-    let Some(row) = row else {
-        return lost(tx, payment).await;
-    };
-    let order = order::from_row(&row)?;
-    consume(tx, &order).await?;
-    tx.record(Fact::Paid);
-    let from = match order.close_reason {
-        Some(_) => OrderState::Closing,
-        None => OrderState::Pending,
-    };
-    tx.audit(NewAudit {
-        subject: order.id.to_string(),
-        merchant_id: order.merchant_id.clone(),
-        entity: order.id.to_string(),
-        actor: Actor::Gateway,
-        action: "pay",
-        from: Some(from.as_str()),
-        to: Some(order.state.as_str()),
-        detail: Some(payment.id.to_string()),
-    });
-    emit(tx, "order.paid", &order);
-    Ok(PaymentKind::Accepted)
+    row.as_ref().map(order::from_row).transpose()
 }
 
 /// Makes what the order, just paid, held its own.
-async fn consume(tx: &mut Tx, order: &Order) -> Result<()> {
+async fn consume(tx: &mut Tx, order: &Order, from: OrderState) -> Result<()> {
     sqlx::query("update hold set state = ? where order_id = ? and state = ?")
         .bind(HoldState::Consumed.stored())
         .bind(order.id)
@@ -165,7 +167,7 @@ async fn consume(tx: &mut Tx, order: &Order) -> Result<()> {
         .await?;
     coupon::use_held(tx, order).await?;
     timer::disarm(tx, TimerKind::OrderDeadline, [order.id.uuid()]).await?;
-    if order.close_reason.is_some() {
+    if from == OrderState::Closing {
         timer::disarm(tx, TimerKind::OrderClosing, [order.id.uuid()]).await?;
     }
     let now_ms = tx.now_ms();

@@ -6,8 +6,8 @@ use crate::tests::coupons::{coupons, rule};
 use crate::tests::shop::Shop;
 use crate::tests::till::TillFaults;
 use crate::{
-    AttemptState, CouponState, Error, NewRefund, Order, OrderState, PauseScope, PauseState,
-    PaymentKind, RefundCause, RefundState, Swept, UnknownPolicy,
+    AttemptState, CloseReason, CouponState, Error, NewRefund, Order, OrderState, PauseScope,
+    PauseState, PaymentKind, RefundCause, RefundState, Swept, UnknownPolicy,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -211,6 +211,38 @@ async fn double_and_wrong_money_is_refunded_and_the_order_left_as_it_was() {
     let paid = shop.read(order.id).await;
     assert_eq!(paid.state, OrderState::Paid);
     assert_eq!(shop.till.refunded(), 499 + 500 + 500);
+    nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn an_order_paid_while_closing_forgets_why_it_was_to_close() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    let attempt = shop.attempt(&order).await.id.to_string();
+    let money = shop.till.pay(&attempt, None, false).unwrap();
+    shop.till.set_faults(TillFaults {
+        loses_call: 1.0,
+        ..TillFaults::default()
+    });
+    shop.run_for(11_000).await;
+    let closing = shop.read(order.id).await;
+    assert_eq!(closing.state, OrderState::Closing);
+    assert_eq!(closing.close_reason, Some(CloseReason::Timeout));
+    shop.till.set_faults(TillFaults::default());
+    shop.report(&attempt, &money).await;
+    let paid = shop.read(order.id).await;
+    assert_eq!((paid.state, paid.close_reason), (OrderState::Paid, None));
+    let trail = shop.platform().order_audit(&shop.merchant, order.id).await;
+    let steps: Vec<_> = trail
+        .unwrap()
+        .into_iter()
+        .filter(|entry| entry.action == "pay" || entry.action == "close")
+        .map(|entry| (entry.from_state, entry.to_state))
+        .collect();
+    let step = |from: &str, to: &str| (Some(from.to_owned()), Some(to.to_owned()));
+    assert_eq!(steps, [step("pending", "closing"), step("closing", "paid")]);
+    shop.run_for(60_000).await;
     nothing_waits(&shop).await;
 }
 

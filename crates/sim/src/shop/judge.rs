@@ -158,6 +158,9 @@ impl Judge {
         })?;
         known.deadline_ms = order.deadline_ms;
         match order.close_reason {
+            Some(reason) if state == OrderState::Paid => ensure(false, 9, || {
+                format!("order {id} is paid and closed by {}", reason.as_str())
+            }),
             Some(CloseReason::Timeout) if state == OrderState::Closed => {
                 let closed_ms = order.closed_ms.unwrap_or(0);
                 let in_time = closed_ms >= order.deadline_ms && latest_ms >= order.deadline_ms;
