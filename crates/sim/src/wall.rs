@@ -74,8 +74,13 @@ impl Clocks {
     /// The process starts again: the engine clock begins where the wall stands, or where it had come before.
     pub(crate) fn restart(&mut self, last_stamp_ms: u64) {
         self.slew = Slew::new(self.reading());
-        let last_us = last_stamp_ms.saturating_mul(1_000);
+        self.resume_at(last_stamp_ms);
+    }
+
+    /// The engine clock goes on from `at_ms` if it stands before it.
+    pub(crate) fn resume_at(&mut self, at_ms: u64) {
+        let target_us = at_ms.saturating_mul(1_000);
         self.slew
-            .resume_at(i64::try_from(last_us).unwrap_or(i64::MAX));
+            .resume_at(i64::try_from(target_us).unwrap_or(i64::MAX));
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Config, Durability};
 use crate::error::Result;
+use crate::now_ms;
 
 pub(crate) use rows::{column, hex_json, hex_key};
 pub(crate) use tx::Tx;
@@ -28,6 +29,8 @@ const CACHE_KIB: &str = "-32768";
 const CHECKPOINT_PAGES: &str = "8000";
 /// How long a connection waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A clock that is behind by more than this was set, in ms.
+const BEHIND_MS_MAX: i64 = 1_000;
 /// Prepared statements kept per connection: all that the platform has.
 const STATEMENTS: usize = 512;
 
@@ -70,6 +73,7 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
 
     let mut connection = SqliteConnection::connect_with(&options).await?;
     sqlx::migrate!("./migrations").run(&mut connection).await?;
+    resume_clock(&mut connection, clock.as_ref()).await?;
 
     let readers = SqlitePoolOptions::new()
         .max_connections(config.readers)
@@ -88,4 +92,25 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
         task,
         outbox_written,
     })
+}
+
+/// Lets the clock go on from where it stood when something was last recorded here.
+///
+/// The broker in this process sees to it too, but its folder may be lost, or end a moment earlier: then a wall clock
+/// that was set back would make deadlines lie ahead again that have been reached.
+async fn resume_clock(connection: &mut SqliteConnection, clock: &dyn Clock) -> Result<()> {
+    let row = sqlx::query("select at_ms from audit order by seq desc limit 1")
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    let last_ms: i64 = column(&row, "at_ms")?;
+    let behind_ms = last_ms - now_ms(clock);
+    if behind_ms > BEHIND_MS_MAX {
+        tracing::warn!(
+            behind_ms,
+            "the clock stood before the last entry of the audit trail and goes on from there"
+        );
+    }
+    clock.resume_at(u64::try_from(last_ms).unwrap_or(0));
+    Ok(())
 }

@@ -1,13 +1,15 @@
 //! Whole stories of orders: deadlines, payments, refunds, coupons, pauses, lost brokers.
 
+use broker::clock::ManualClock;
+
 use crate::gateway::Money;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::coupons::{coupons, rule};
-use crate::tests::shop::Shop;
+use crate::tests::shop::{START_MS, Shop};
 use crate::tests::till::TillFaults;
 use crate::{
-    AttemptState, CloseReason, CouponState, Error, NewRefund, Order, OrderState, PauseScope,
-    PauseState, PaymentKind, RefundCause, RefundState, Swept, UnknownPolicy,
+    AttemptState, CloseReason, CouponState, Error, NewAttempt, NewRefund, Order, OrderState,
+    PauseScope, PauseState, PaymentKind, RefundCause, RefundState, Swept, UnknownPolicy,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -244,6 +246,27 @@ async fn an_order_paid_while_closing_forgets_why_it_was_to_close() {
     assert_eq!(steps, [step("pending", "closing"), step("closing", "paid")]);
     shop.run_for(60_000).await;
     nothing_waits(&shop).await;
+}
+
+#[tokio::test]
+async fn a_clock_set_back_makes_no_reached_deadline_lie_ahead_again() {
+    let mut shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    // Its timer is not answered yet when the process stops, but something later is recorded.
+    shop.clock.advance(10_500);
+    shop.order("A-2", &tea, 1).await;
+    let recorded_ms = shop.now_ms();
+    // The wall is set back between two runs, and no broker is there to say how far the first had come.
+    shop.clock = ManualClock::new(START_MS - HOUR_MS);
+    let shop = shop.reopen().await;
+    assert_eq!(shop.platform().now_ms(), recorded_ms);
+    let new = NewAttempt { account_id: None };
+    let late = shop
+        .platform()
+        .start_payment(&shop.merchant, order.id, new, None);
+    let late = late.await.unwrap_err();
+    assert!(matches!(late, Error::DeadlineReached { .. }), "{late}");
 }
 
 #[tokio::test]

@@ -366,7 +366,9 @@ impl Clock for Host {
         self.machine().now_ms()
     }
 
-    fn resume_at(&self, _: u64) {}
+    fn resume_at(&self, at_ms: u64) {
+        self.machine().clocks.resume_at(at_ms);
+    }
 
     fn sleep_until(&self, _: u64) -> Sleep<'_> {
         // No task of the platform runs by itself here, so nobody sleeps.
