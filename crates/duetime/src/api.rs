@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use server::Tls;
 use server::http::{ApiSettings, ApiState};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -25,16 +25,16 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
         .with_context(|| format!("listen on {address} (http.listen)"))
 }
 
-/// Serves the API of `broker` on `listener` until `stop` ends; requests under way get up to `drain` then.
+/// Serves the API of `broker` on `listener` until `stop` ends, with TLS beside clear text if there is any.
 pub(crate) fn serve(
     listener: TcpListener,
     broker: broker::Broker,
     settings: ApiSettings,
+    tls: Option<Tls>,
     stop: impl Future<Output = ()> + Send + 'static,
-    drain: Duration,
 ) -> Result<Api> {
     let address = listener.local_addr().context("ask for the address")?;
     let state = ApiState::new(broker, settings);
-    let served = tokio::spawn(server::http::run(listener, state, stop, drain));
+    let served = tokio::spawn(server::http::run(listener, state, tls, stop));
     Ok(Api { address, served })
 }

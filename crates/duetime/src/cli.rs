@@ -105,6 +105,14 @@ fn parse_assignment(text: &str) -> Result<(String, String), String> {
 }
 
 impl ConfigArguments {
+    /// What holds without flags: the file that the environment names or that lies here, and the environment.
+    pub(crate) fn of_surroundings() -> Self {
+        Self {
+            config: std::env::var_os("DUETIME_CONFIG").map(PathBuf::from),
+            ..Self::default()
+        }
+    }
+
     /// Reads the configuration file and puts the sources together.
     pub(crate) fn sources(&self) -> Result<Sources> {
         let variable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {

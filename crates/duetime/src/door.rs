@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use broker::Broker;
 use broker::clock::Clock;
 use server::grpc::{Access, Grpc, GrpcConfig, GrpcLimits, HostPort};
-use server::{Accounts, Certificate, Tls};
+use server::{Accounts, CERTIFICATE_FILE, Certificate, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -44,36 +44,64 @@ pub(crate) fn accounts(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option
     accounts.context("read the accounts (access.accounts)")
 }
 
-/// Opens the door of `broker` on `listener`, to everybody or to those who have accounts; it closes when `stop` ends.
+/// What to call this server in its certificate, and where to send clients: as the configuration says.
+fn advertised(config: &Config) -> Result<Option<HostPort>> {
+    let advertise = config.grpc.advertise.as_ref();
+    let parsed = advertise.map(|text| text.parse()).transpose();
+    parsed.map_err(anyhow::Error::msg)
+}
+
+/// What encrypts on the broker's ports, unless that is off.
+pub(crate) fn tls(config: &Config) -> Result<Option<Tls>> {
+    if !config.tls.on {
+        return Ok(None);
+    }
+    let mut names: Vec<String> = advertised(config)?
+        .into_iter()
+        .map(|place| place.host)
+        .collect();
+    // The certificate names the loopback interface anyway, and nobody calls "everywhere".
+    let addresses = [config.grpc.listen.ip(), config.http.listen.ip()].into_iter();
+    let addresses = addresses.filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
+    names.extend(addresses.map(|ip| ip.to_string()));
+    let certificate = certificate(config, names);
+    let tls = Tls::open(&certificate).context("set up TLS (tls.certificate, tls.key)")?;
+    Ok(Some(tls))
+}
+
+/// Where the certificate lies with which the broker's ports encrypt.
+pub(crate) fn certificate_file(config: &Config) -> PathBuf {
+    match &config.tls.certificate {
+        Some(file) => file.clone(),
+        None => config.storage.data.join(TLS_FOLDER).join(CERTIFICATE_FILE),
+    }
+}
+
+/// Who may come in by the door, and how.
+pub(crate) struct Rules {
+    /// Those who have accounts; `None`: everybody.
+    pub(crate) accounts: Option<Arc<Accounts>>,
+    /// What encrypts, if anything does.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// Opens the door of `broker` on `listener`; it closes when `stop` ends.
 pub(crate) fn open(
     config: &Config,
     listener: TcpListener,
     broker: &Broker,
-    accounts: Option<Arc<Accounts>>,
+    rules: Rules,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Door> {
     let address = listener.local_addr().context("ask for the address")?;
-    let advertise: Option<HostPort> = config
-        .grpc
-        .advertise
-        .as_ref()
-        .map(|text| text.parse())
-        .transpose()
-        .map_err(anyhow::Error::msg)?;
-    let access = match accounts {
+    let access = match rules.accounts {
         Some(accounts) => Access::Accounts(accounts),
         None => Access::Open,
-    };
-    let tls = if config.grpc.tls {
-        let names = advertise.iter().map(|place| place.host.clone()).collect();
-        Some(Tls::open(&certificate(config, names))?)
-    } else {
-        None
     };
     let settings = broker_config(config)?.engine;
     let front = GrpcConfig {
         listen: address,
-        advertise,
+        advertise: advertised(config)?,
         body_bytes_max: settings.limits.body_bytes_max,
         auto_topic: settings.auto_topic,
         auto_group: settings.auto_group,
@@ -83,7 +111,7 @@ pub(crate) fn open(
         },
     };
     let front = Grpc::new(broker.clone(), front, access);
-    let served = tokio::spawn(front.clone().run(listener, tls, stop));
+    let served = tokio::spawn(front.clone().run(listener, rules.tls, stop));
     Ok(Door {
         address,
         front,
@@ -92,13 +120,13 @@ pub(crate) fn open(
 }
 
 fn certificate(config: &Config, names: Vec<String>) -> Certificate {
-    match (&config.grpc.certificate, &config.grpc.key) {
+    match (&config.tls.certificate, &config.tls.key) {
         (Some(certificate), Some(key)) => Certificate::Files {
             certificate: certificate.clone(),
             key: key.clone(),
         },
         _ => Certificate::SelfSigned {
-            folder: Path::new(&config.storage.data).join(TLS_FOLDER),
+            folder: config.storage.data.join(TLS_FOLDER),
             names,
         },
     }

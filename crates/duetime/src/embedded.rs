@@ -13,6 +13,7 @@ use orders::gateway::Gateways;
 use orders::gateway::simulator::{GATEWAY_NAME, HttpSink, Simulator, SimulatorConfig};
 use orders::http::{ApiSettings, ApiState, OperatorKey, install_metrics};
 use orders::{MerchantId, NewApiKey, NewGatewayAccount, Platform, Running, UnknownPolicy};
+use server::http::HttpLimits;
 use server::{Everybody, LoopbackOnly};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -86,7 +87,7 @@ impl Ports {
     async fn bind(config: &Config) -> Result<Self> {
         let orders = TcpListener::bind(config.server.listen)
             .await
-            .with_context(|| format!("listen on {}", config.server.listen))?;
+            .with_context(|| format!("listen on {} (server.listen)", config.server.listen))?;
         Ok(Self {
             orders,
             broker: api::bind(config.http.listen).await?,
@@ -104,8 +105,12 @@ fn open_doors(
     stopped: &watch::Receiver<bool>,
 ) -> Result<(Door, Api)> {
     let accounts = door::accounts(config, broker.clock())?;
-    let stopping = ended(stopped.clone());
-    let door = door::open(config, clients, broker, accounts.clone(), stopping)?;
+    let tls = door::tls(config)?;
+    let rules = door::Rules {
+        accounts: accounts.clone(),
+        tls: tls.clone(),
+    };
+    let door = door::open(config, clients, broker, rules, ended(stopped.clone()))?;
     let settings = server::http::ApiSettings {
         authenticate: match accounts {
             Some(accounts) => accounts,
@@ -116,15 +121,13 @@ fn open_doors(
         },
         connections: Arc::new(door.front.clone()),
         figures,
+        limits: HttpLimits {
+            drain: config.server.shutdown_time / 2,
+            ..HttpLimits::default()
+        },
     };
-    let drain = config.server.shutdown_time / 2;
-    let api = api::serve(
-        users,
-        broker.clone(),
-        settings,
-        ended(stopped.clone()),
-        drain,
-    )?;
+    let stopping = ended(stopped.clone());
+    let api = api::serve(users, broker.clone(), settings, tls, stopping)?;
     Ok((door, api))
 }
 

@@ -66,8 +66,9 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
     line(
         "broker",
         &format!(
-            "http://{}   (duetime topic, timer, ...; API: /openapi.json, figures: /metrics)",
-            embedded.broker_address()
+            "http://{}   (duetime topic, timer, ...; API: /openapi.json, figures: /metrics{})",
+            embedded.broker_address(),
+            if config.tls.on { "; https too" } else { "" }
         ),
     );
     line(
@@ -75,7 +76,7 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
         &format!(
             "{}   (gRPC{})",
             embedded.door(),
-            if config.grpc.tls { ", TLS or not" } else { "" }
+            if config.tls.on { ", TLS or not" } else { "" }
         ),
     );
     line("data", &data.display().to_string());

@@ -14,10 +14,14 @@ use tokio_rustls::rustls::{self, ServerConfig};
 
 use crate::reload::Reloaded;
 
-/// The only protocol spoken inside TLS.
+const HTTP_1: &[u8] = b"http/1.1";
 const HTTP_2: &[u8] = b"h2";
-const CERTIFICATE_FILE: &str = "certificate.pem";
+/// The certificate that the server makes for itself, in its folder.
+pub const CERTIFICATE_FILE: &str = "certificate.pem";
 const KEY_FILE: &str = "key.pem";
+/// Permissions of what only its owner may read, and of what everybody is shown anyway.
+const PRIVATE: u32 = 0o600;
+const PUBLIC: u32 = 0o644;
 
 /// Where the certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,10 +71,26 @@ pub enum TlsError {
     Use(#[from] rustls::Error),
 }
 
-/// TLS with the certificate of now.
-#[derive(Debug)]
+/// What a front end speaks inside TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// HTTP/2 and nothing else.
+    Http2,
+    /// HTTP/2, or HTTP/1.1 with those who know no better.
+    Http,
+}
+
+/// TLS with the certificate of now. Clones are the same, so that several front ends read the files only once.
+#[derive(Clone, Debug)]
 pub struct Tls {
-    config: Reloaded<ServerConfig, TlsError>,
+    configs: Arc<Reloaded<Configs, TlsError>>,
+}
+
+/// One certificate, for each thing that is spoken.
+#[derive(Debug)]
+struct Configs {
+    http_2: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
 }
 
 impl Tls {
@@ -81,17 +101,21 @@ impl Tls {
             Certificate::SelfSigned { folder, names } => make_once(folder, names)?,
         };
         Ok(Self {
-            config: Reloaded::open(files, read_config)?,
+            configs: Arc::new(Reloaded::open(files, read_configs)?),
         })
     }
 
     /// What accepts a connection, with the certificate as it is now.
-    pub(crate) fn acceptor(&self, now_ms: u64) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.current(now_ms))
+    pub(crate) fn acceptor(&self, spoken: Spoken, now_ms: u64) -> TlsAcceptor {
+        let configs = self.configs.current(now_ms);
+        TlsAcceptor::from(Arc::clone(match spoken {
+            Spoken::Http2 => &configs.http_2,
+            Spoken::Http => &configs.http,
+        }))
     }
 }
 
-fn read_config(files: &[PathBuf]) -> Result<ServerConfig, TlsError> {
+fn read_configs(files: &[PathBuf]) -> Result<Configs, TlsError> {
     let [certificate, key] = files else {
         return Err(TlsError::Use(rustls::Error::NoCertificatesPresented));
     };
@@ -103,12 +127,17 @@ fn read_config(files: &[PathBuf]) -> Result<ServerConfig, TlsError> {
         .and_then(Iterator::collect)
         .map_err(fail(certificate))?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(fail(key))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut http_2 = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, secret)?;
-    config.alpn_protocols = vec![HTTP_2.to_vec()];
-    Ok(config)
+    let mut http = http_2.clone();
+    http_2.alpn_protocols = vec![HTTP_2.to_vec()];
+    http.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
+    Ok(Configs {
+        http_2: Arc::new(http_2),
+        http: Arc::new(http),
+    })
 }
 
 /// Makes certificate and key if one of them is missing.
@@ -128,8 +157,8 @@ fn make_once(folder: &Path, names: &[String]) -> Result<Vec<PathBuf>, TlsError> 
     let key = rcgen::KeyPair::generate()?;
     let certificate = parameters.self_signed(&key)?;
     let written = fs::create_dir_all(folder)
-        .and_then(|()| write_private(&folder.join(KEY_FILE), &key.serialize_pem()))
-        .and_then(|()| write_private(&folder.join(CERTIFICATE_FILE), &certificate.pem()));
+        .and_then(|()| write(&folder.join(KEY_FILE), &key.serialize_pem(), PRIVATE))
+        .and_then(|()| write(&folder.join(CERTIFICATE_FILE), &certificate.pem(), PUBLIC));
     match written {
         Ok(()) => Ok(files),
         Err(source) => Err(TlsError::Write {
@@ -139,11 +168,11 @@ fn make_once(folder: &Path, names: &[String]) -> Result<Vec<PathBuf>, TlsError> 
     }
 }
 
-/// Writes a file that only its owner may read, whole or not at all.
-fn write_private(file: &Path, text: &str) -> io::Result<()> {
+/// Writes a file with these permissions, whole or not at all.
+fn write(file: &Path, text: &str, mode: u32) -> io::Result<()> {
     let unfinished = file.with_extension("new");
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create(true).truncate(true).mode(mode);
     let mut opened = options.open(&unfinished)?;
     opened.write_all(text.as_bytes())?;
     opened.sync_all()?;

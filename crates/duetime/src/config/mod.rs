@@ -1,5 +1,6 @@
 //! Defines the configuration: every source is read, checked once, and becomes one [`Config`] passed by value.
 
+mod check;
 mod keys;
 mod kind;
 mod pages;
@@ -12,15 +13,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use server::grpc::HostPort;
-
 pub(crate) use self::pages::{example, reference};
 pub(crate) use self::source::FlagValue;
 pub(crate) use self::units::{format_duration, parse_duration_ms, parse_size_bytes};
 
 use self::kind::Value;
 use self::source::{Setting, combine, read_environment, read_file, read_flags};
-use self::units::format_size;
 
 /// Everything that settings are read from, the weakest first.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +55,7 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) http: Http,
     pub(crate) grpc: Grpc,
+    pub(crate) tls: Encryption,
     pub(crate) access: Access,
     pub(crate) log: Log,
     pub(crate) storage: Storage,
@@ -86,7 +85,12 @@ pub(crate) struct Grpc {
     pub(crate) listen: SocketAddr,
     /// A host and a port.
     pub(crate) advertise: Option<String>,
-    pub(crate) tls: bool,
+}
+
+/// Encryption on the ports of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encryption {
+    pub(crate) on: bool,
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
 }
@@ -215,6 +219,7 @@ impl Settings {
             server: self.server(),
             http: self.http(),
             grpc: self.grpc(),
+            tls: self.tls(),
             access: self.access(),
             log: self.log(),
             storage: self.storage(),
@@ -222,7 +227,7 @@ impl Settings {
             limits: self.limits(),
             orders: self.orders(),
         };
-        let problems = check(&config);
+        let problems = check::check(&config);
         if problems.is_empty() {
             Ok(config)
         } else {
@@ -249,9 +254,14 @@ impl Settings {
         Grpc {
             listen: self.address("grpc.listen"),
             advertise: self.text("grpc.advertise").map(str::to_owned),
-            tls: self.switch("grpc.tls"),
-            certificate: self.text("grpc.certificate").map(PathBuf::from),
-            key: self.text("grpc.key").map(PathBuf::from),
+        }
+    }
+
+    fn tls(&self) -> Encryption {
+        Encryption {
+            on: self.switch("tls.on"),
+            certificate: self.text("tls.certificate").map(PathBuf::from),
+            key: self.text("tls.key").map(PathBuf::from),
         }
     }
 
@@ -423,67 +433,6 @@ impl Settings {
 
 fn wrong_kind(path: &str) -> ! {
     unreachable!("the table gives {path} another kind than the configuration asks for")
-}
-
-/// Checks what is said of doors and who may come in by them.
-fn check_doors(config: &Config) -> Vec<String> {
-    let mut problems = Vec::new();
-    let Config {
-        grpc, http, access, ..
-    } = config;
-    if let Some(Err(problem)) = grpc.advertise.as_ref().map(|text| text.parse::<HostPort>()) {
-        problems.push(format!("grpc.advertise: {problem}"));
-    }
-    if grpc.certificate.is_some() != grpc.key.is_some() {
-        problems.push("grpc.certificate and grpc.key are given both or neither".to_owned());
-    }
-    for (key, listen) in [("grpc.listen", grpc.listen), ("http.listen", http.listen)] {
-        if !listen.ip().is_loopback() && access.accounts.is_none() && !access.open {
-            problems.push(format!(
-                "{key} is {listen}, which other machines reach, and there are no accounts: name a file in access.accounts, or say access.open = true if everybody shall be let in"
-            ));
-        }
-    }
-    problems
-}
-
-/// Checks the settings that must fit each other.
-fn check(config: &Config) -> Vec<String> {
-    let mut problems = check_doors(config);
-    let orders = &config.orders;
-    let show = |duration: Duration| {
-        format_duration(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    };
-    if orders.deadline_min > orders.deadline_max {
-        problems.push(format!(
-            "orders.deadline_min is {}, above orders.deadline_max, which is {}",
-            show(orders.deadline_min),
-            show(orders.deadline_max)
-        ));
-    } else if !(orders.deadline_min..=orders.deadline_max).contains(&orders.deadline_default) {
-        problems.push(format!(
-            "orders.deadline_default is {}, outside of {} to {} (orders.deadline_min, orders.deadline_max)",
-            show(orders.deadline_default),
-            show(orders.deadline_min),
-            show(orders.deadline_max)
-        ));
-    }
-    // The broker holds the timer of every order, so it must take the farthest one.
-    if orders.deadline_max > config.limits.delay {
-        problems.push(format!(
-            "orders.deadline_max is {}, above limits.delay, which is {}",
-            show(orders.deadline_max),
-            show(config.limits.delay)
-        ));
-    }
-    if config.limits.body_bytes > config.limits.queue_heads_bytes {
-        problems.push(format!(
-            "limits.body is {}, above limits.queue_heads, which is {}",
-            format_size(config.limits.body_bytes),
-            format_size(config.limits.queue_heads_bytes)
-        ));
-    }
-    problems
 }
 
 #[cfg(test)]

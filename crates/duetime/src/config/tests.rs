@@ -39,7 +39,8 @@ listen = \"127.0.0.3:9\"
 [grpc]
 listen = \"127.0.0.2:9\"
 advertise = \"a:1\"
-tls = false
+[tls]
+on = false
 certificate = \"/c\"
 key = \"/k\"
 [access]
@@ -114,7 +115,9 @@ fn every_setting_reaches_the_configuration() {
         grpc: Grpc {
             listen: "127.0.0.2:9".parse().unwrap(),
             advertise: Some("a:1".to_owned()),
-            tls: false,
+        },
+        tls: Encryption {
+            on: false,
             certificate: Some("/c".into()),
             key: Some("/k".into()),
         },
@@ -227,7 +230,7 @@ fn other_machines_are_let_in_on_purpose_only() {
             "[grpc]\nadvertise = \"nowhere\"\n",
             "grpc.advertise: `nowhere`",
         ),
-        ("[grpc]\nkey = \"k.pem\"\n", "both or neither"),
+        ("[tls]\nkey = \"k.pem\"\n", "both or neither"),
     ] {
         let problem = resolved(text).unwrap_err().to_string();
         assert!(problem.contains(words), "{problem}");

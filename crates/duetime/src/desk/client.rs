@@ -1,30 +1,36 @@
 //! Provides calls of the broker's JSON API.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
+use tokio_rustls::rustls::RootCertStore;
 
+use super::line::{self, Fault, Line};
 use super::{Access, List, failed, usage};
-use crate::Failure;
+use crate::cli::ConfigArguments;
+use crate::door::certificate_file;
+use crate::{Failure, config};
 
-/// How long to wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for a connection, and again for the TLS handshake.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call may take; a long poll takes a minute at the most.
-const CALL_TIMEOUT: Duration = Duration::from_secs(100);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(100);
 /// Rows asked for at a time.
 const PAGE_ROWS: usize = 200;
 
 /// A client of one broker.
 pub(super) struct Client {
-    http: reqwest::Client,
+    line: Line,
     base: Url,
-    credentials: Option<Credentials>,
-}
-
-enum Credentials {
-    Password { name: String, secret: String },
-    Token(String),
+    authorization: Option<HeaderValue>,
 }
 
 /// A path of the API with its query, put together safely.
@@ -64,35 +70,21 @@ impl Client {
         let server = &access.server;
         let base = Url::parse(server)
             .ok()
-            .filter(|url| url.scheme() == "http" && url.has_host())
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| {
                 usage(format!(
                     "--server {server:?} is no address as http://127.0.0.1:8082 is one"
                 ))
             })?;
-        let credentials = match (&access.account, &access.token) {
-            (Some(account), _) => {
-                let (name, secret) = account.split_once(':').ok_or_else(|| {
-                    usage("--account is a name and a secret: NAME:SECRET".to_owned())
-                })?;
-                Some(Credentials::Password {
-                    name: name.to_owned(),
-                    secret: secret.to_owned(),
-                })
-            }
-            (None, Some(token)) => Some(Credentials::Token(token.clone())),
-            (None, None) => None,
-        };
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|error| Failure::Work(error.into()))?;
+        let trusted = (base.scheme() == "https").then(|| trusted(access, &base));
+        let host = base.host_str().unwrap_or_default();
+        let port = base.port_or_known_default().unwrap_or_default();
+        let line = Line::new(host, port, trusted.transpose()?)
+            .map_err(|error| failed(format!("set up TLS: {error}")))?;
         Ok(Self {
-            http,
+            line,
+            authorization: authorization(access)?,
             base,
-            credentials,
         })
     }
 
@@ -103,38 +95,57 @@ impl Client {
         place: &Place,
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
-        let mut request = self.http.request(method, self.url(place)?);
-        request = match &self.credentials {
-            Some(Credentials::Password { name, secret }) => request.basic_auth(name, Some(secret)),
-            Some(Credentials::Token(token)) => request.bearer_auth(token),
-            None => request,
-        };
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
-        let text = response
-            .text()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        let value = match text.as_str() {
-            "" => Value::Null,
-            text => serde_json::from_str(text).map_err(|_| {
+        let request = self.request(method, &self.url(place)?, body)?;
+        let answered = self.line.exchange(request).await;
+        let (status, text) = answered.map_err(|fault| self.fault(&fault))?;
+        let value = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&text).map_err(|_| {
                 failed(format!(
                     "{} is no broker's HTTP API: it answered {status}",
                     self.base
                 ))
-            })?,
+            })?
         };
         if status.is_success() {
             Ok(Answer::Done(value))
         } else {
             Ok(Answer::Refused(status, value))
         }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<&Value>,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
+        let target = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        let host = url.host_str().unwrap_or_default();
+        let host = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(HOST, host);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let bytes = match body {
+            Some(body) => {
+                request = request.header(CONTENT_TYPE, "application/json");
+                Bytes::from(body.to_string())
+            }
+            None => Bytes::new(),
+        };
+        let request = request.body(Full::new(bytes));
+        request.map_err(|error| usage(format!("--server {}: {error}", self.base)))
     }
 
     /// Calls; a refusal is a failure.
@@ -200,20 +211,83 @@ impl Client {
         Ok(url)
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    fn fault(&self, fault: &Fault) -> Failure {
         let base = &self.base;
-        if error.is_connect() {
-            return failed(format!(
+        failed(match fault {
+            Fault::Unreachable => format!(
                 "no broker's HTTP API answers at {base}; is `duetime serve` running? --server or DUETIME_URL names another"
-            ));
-        }
-        if error.is_timeout() {
-            return failed(format!("the broker at {base} did not answer in time"));
-        }
-        failed(format!(
-            "the connection to {base} broke; if that is not the broker's HTTP API, `duetime serve` prints where it is (http.listen)"
-        ))
+            ),
+            Fault::Untrusted(error) => format!(
+                "the certificate of {base} is not trusted: {error}; --ca or DUETIME_CA names a file with one to trust, tls/certificate.pem in the server's data folder for instance"
+            ),
+            Fault::NoTls => {
+                format!("{base} does not speak TLS; `duetime serve` does unless tls.on is false")
+            }
+            Fault::Late => format!("the broker at {base} did not answer in time"),
+            Fault::Broken => format!(
+                "the connection to {base} broke; if that is not the broker's HTTP API, `duetime serve` prints where it is (http.listen)"
+            ),
+        })
     }
+}
+
+/// What to send along, so that the broker knows who calls.
+fn authorization(access: &Access) -> Result<Option<HeaderValue>, Failure> {
+    let text = match (&access.account, &access.token) {
+        (Some(account), _) if account.contains(':') => {
+            format!("Basic {}", STANDARD.encode(account))
+        }
+        (Some(_), _) => {
+            let words = "--account is a name and a secret: NAME:SECRET";
+            return Err(usage(words.to_owned()));
+        }
+        (None, Some(token)) => format!("Bearer {token}"),
+        (None, None) => return Ok(None),
+    };
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|_| usage("--token holds characters that no token has".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// The certificates that are trusted: those named; or the public ones, and on this machine the one that the
+/// configuration gives its server.
+fn trusted(access: &Access, base: &Url) -> Result<RootCertStore, Failure> {
+    let files: Vec<PathBuf> = match &access.ca {
+        Some(file) => vec![file.clone()],
+        None if is_this_machine(base) => own_certificate()?
+            .into_iter()
+            .chain(line::public())
+            .collect(),
+        None => line::public().into_iter().collect(),
+    };
+    if files.is_empty() {
+        return Err(usage(format!(
+            "nothing says which certificate of {base} to trust; --ca or DUETIME_CA names a file with one, tls/certificate.pem in the server's data folder for instance"
+        )));
+    }
+    line::trusted(&files).map_err(|(file, words)| {
+        usage(format!(
+            "read the certificates in {}: {words}",
+            file.display()
+        ))
+    })
+}
+
+/// The certificate of the server that the configuration found here describes, if it has run.
+fn own_certificate() -> Result<Option<PathBuf>, Failure> {
+    let sources = ConfigArguments::of_surroundings()
+        .sources()
+        .map_err(Failure::Usage)?;
+    let config = config::load(&sources).and_then(|settings| settings.resolve());
+    let config = config.map_err(|problems| crate::usage(&problems))?;
+    Ok(Some(certificate_file(&config)).filter(|file| file.exists()))
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Where credentials come from.

@@ -6,6 +6,7 @@
 mod client;
 mod groups;
 mod letters;
+mod line;
 mod messages;
 mod show;
 mod timers;
@@ -13,6 +14,7 @@ mod topics;
 mod when;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value;
@@ -71,6 +73,16 @@ pub(crate) struct Access {
     )]
     #[arg(hide_env_values = true, conflicts_with = "account")]
     token: Option<String>,
+    /// Trust the certificates in this PEM file
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Broker",
+        value_name = "FILE",
+        env = "DUETIME_CA"
+    )]
+    #[arg(hide_env_values = true)]
+    ca: Option<PathBuf>,
     /// Print JSON, one object a line
     #[arg(long, global = true, help_heading = "Broker")]
     json: bool,

@@ -1,22 +1,19 @@
 //! Provides a broker with its HTTP API on a free port, and runs the program against it.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use broker::{Broker, BrokerConfig};
 use serde_json::Value;
-use server::http::{ApiSettings, ApiState, install_figures};
+use server::http::{ApiSettings, ApiState, HttpLimits, install_figures};
 use server::{LoopbackOnly, NoConnections};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-
-/// How long requests under way get at the end.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// A running broker.
 pub(crate) struct Rig {
@@ -44,6 +41,7 @@ impl Rig {
             authenticate: Arc::new(LoopbackOnly),
             connections: Arc::new(NoConnections),
             figures: install_figures().unwrap(),
+            limits: HttpLimits::default(),
         };
         let state = ApiState::new(broker.clone(), settings);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -53,7 +51,7 @@ impl Rig {
             // An error means that the rig is gone: time to end too.
             let _ = stopped.await;
         };
-        let serving = runtime.spawn(server::http::run(listener, state, shutdown, DRAIN));
+        let serving = runtime.spawn(server::http::run(listener, state, None, shutdown));
         Self {
             url,
             runtime,
@@ -116,9 +114,15 @@ impl Drop for Rig {
 
 /// Runs the program against the API at `url`.
 pub(crate) fn run_at(url: &str, words: &str, input: &str) -> Said {
+    run_in(Path::new("."), url, words, input)
+}
+
+/// Runs the program in a folder.
+pub(crate) fn run_in(folder: &Path, url: &str, words: &str, input: &str) -> Said {
     let mut child = Command::new(env!("CARGO_BIN_EXE_duetime"))
         .args(words.split_whitespace())
         .env_clear()
+        .current_dir(folder)
         .env("TZ", "UTC")
         .env("DUETIME_URL", url)
         .stdin(Stdio::piped())

@@ -6,16 +6,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use server::{Certificate, Tls};
 use tempfile::TempDir;
 
-use crate::rig::run_at;
+use crate::rig::{run_at, run_in};
 
 /// A server in a process of its own, on free ports.
 struct Server {
     process: Child,
     /// What it printed when it was ready.
     welcome: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -60,7 +61,7 @@ impl Server {
         Self {
             process,
             welcome,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -190,5 +191,59 @@ fn with_accounts_everybody_does_what_theirs_allows() {
             "{words}: {said:?}"
         );
     }
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn the_commands_speak_tls_and_trust_what_they_should() {
+    let server = Server::start();
+    let url = server.url("broker").replace("http://", "https://");
+    let folder = server.folder.path();
+    // On the server's machine, where its configuration says where its certificate lies.
+    let said = run_in(folder, &url, "topic create reminders", "");
+    assert_eq!(said.code, 0, "{said:?}");
+    let by_name = url.replace("127.0.0.1", "localhost");
+    let said = run_in(folder, &by_name, "topic list", "");
+    assert!(said.out.contains("reminders"), "{said:?}");
+    // Elsewhere it has to be named.
+    let other = tempfile::tempdir().unwrap();
+    let certificate = folder.join("data/tls/certificate.pem");
+    let words = format!("topic list --ca {}", certificate.display());
+    let said = run_in(other.path(), &url, &words, "");
+    assert!(said.out.contains("reminders"), "{said:?}");
+    let authority = other.path().join("authority.pem");
+    Tls::open(&Certificate::SelfSigned {
+        folder: other.path().to_owned(),
+        names: Vec::new(),
+    })
+    .unwrap();
+    fs::rename(other.path().join("certificate.pem"), &authority).unwrap();
+    let said = run_in(other.path(), &url, "topic list --ca authority.pem", "");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("is not trusted") && said.err.contains("--ca"),
+        "{said:?}"
+    );
+    let said = run_in(other.path(), &url, "topic list --ca nowhere.pem", "");
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.err.contains("nowhere.pem"), "{said:?}");
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn a_server_without_tls_is_told_from_one_whose_certificate_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder, &["tls.on=false"]);
+    assert!(!server.welcome.contains("TLS"), "{}", server.welcome);
+    let url = server.url("broker").replace("http://", "https://");
+    let other = tempfile::tempdir().unwrap();
+    Tls::open(&Certificate::SelfSigned {
+        folder: other.path().to_owned(),
+        names: Vec::new(),
+    })
+    .unwrap();
+    let said = run_in(other.path(), &url, "topic list --ca certificate.pem", "");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("does not speak TLS"), "{said:?}");
     assert_eq!(server.stop(), 0);
 }

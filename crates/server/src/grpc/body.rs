@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -119,73 +119,6 @@ impl Body for RequestBody {
     }
 }
 
-/// What one connection does, to tell when it has been idle.
-#[derive(Debug, Default)]
-pub(crate) struct Activity {
-    calls: AtomicUsize,
-    begun: AtomicU64,
-}
-
-impl Activity {
-    /// Notes a call for as long as what this returns is kept.
-    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
-    }
-
-    /// How many calls were ever begun, if none is under way.
-    pub(crate) fn at_rest(&self) -> Option<u64> {
-        (self.calls.load(Ordering::Relaxed) == 0).then(|| self.begun.load(Ordering::Relaxed))
-    }
-}
-
-/// A call of a connection.
-#[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Activity>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The body of an answer; its call is under way until it has been written.
-#[derive(Debug)]
-pub(crate) struct AnswerBody {
-    inner: tonic::body::Body,
-    _under_way: UnderWay,
-}
-
-impl AnswerBody {
-    pub(crate) fn new(inner: tonic::body::Body, under_way: UnderWay) -> Self {
-        Self {
-            inner,
-            _under_way: under_way,
-        }
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = tonic::Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,15 +134,5 @@ mod tests {
         second.overdraw(5);
         drop(first);
         assert!(budget.has_room() && second.grow(95) && !second.grow(1));
-    }
-
-    #[test]
-    fn a_connection_rests_when_its_calls_have_ended() {
-        let activity = Arc::new(Activity::default());
-        assert_eq!(activity.at_rest(), Some(0));
-        let call = activity.begin();
-        assert_eq!(activity.at_rest(), None);
-        drop(call);
-        assert_eq!(activity.at_rest(), Some(1));
     }
 }

@@ -45,10 +45,12 @@ pub use self::route::HostPort;
 use self::attempts::Attempts;
 use self::body::Budget;
 use self::filters::Filters;
+use self::listen::Front;
 use self::names::Names;
 use self::renew::Renewals;
 use self::session::Sessions;
 use crate::connections::{Connection, Connections};
+use crate::listen::{Bounds, Entrance};
 use crate::tls::Tls;
 
 /// How the front end is set up.
@@ -182,7 +184,14 @@ impl Grpc {
         if let Some(unsent) = taker {
             chores.spawn(Arc::clone(&shared).return_unsent(unsent));
         }
-        let mut connections = {
+        let entrance = Entrance {
+            front: Front(Arc::clone(&shared)),
+            bounds: Bounds::from(&shared.config.limits),
+            tls,
+            clock: Arc::clone(shared.clock()),
+            stopping: shared.stop.subscribe(),
+        };
+        let connections = {
             let broker = shared.broker.clone();
             let stop = async {
                 tokio::select! {
@@ -190,18 +199,12 @@ impl Grpc {
                     _ = broker.ended() => {}
                 }
             };
-            listen::accept(&shared, &listener, tls.as_ref(), stop).await
+            entrance.accept(&listener, stop).await
         };
         drop(listener);
         shared.stop.send_replace(true);
         shared.sessions.end_all();
-        let drained = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(shared.config.limits.drain, drained)
-            .await
-            .is_err()
-        {
-            tracing::warn!("stop with calls of gRPC clients still under way");
-        }
+        entrance.drain(connections).await;
         // Chores end by themselves when told to stop.
         while chores.join_next().await.is_some() {}
     }

@@ -1,6 +1,7 @@
 //! Provides what surrounds every request: its id, a place among the requests under way, a time limit, figures.
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -9,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use uuid::Uuid;
 
 use super::ApiState;
-use super::limits::{REQUEST_ID_BYTES_MAX, REQUEST_TIMEOUT};
+use super::limits::REQUEST_ID_BYTES_MAX;
 use super::problem::{Cause, Problem, ProblemKind};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,9 +33,12 @@ pub(super) async fn envelope(
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());
     let mut response = match state.admission().request() {
-        Ok(_place) => tokio::time::timeout(REQUEST_TIMEOUT, next.run(request))
-            .await
-            .unwrap_or_else(|_| timed_out()),
+        Ok(_place) => {
+            let limit = state.settings().limits.request;
+            tokio::time::timeout(limit, next.run(request))
+                .await
+                .unwrap_or_else(|_| timed_out(limit))
+        }
         Err(problem) => problem.into_response(),
     };
     if let Some(Cause(cause)) = response.extensions().get() {
@@ -60,9 +64,8 @@ fn request_id(request: &Request) -> HeaderValue {
     })
 }
 
-fn timed_out() -> Response {
-    let seconds = REQUEST_TIMEOUT.as_secs();
-    let detail = format!("the request was not done within {seconds} s");
+fn timed_out(limit: Duration) -> Response {
+    let detail = format!("the request was not done within {limit:?}");
     Problem::new(ProblemKind::TimedOut, detail)
         .retry_after(1)
         .into_response()

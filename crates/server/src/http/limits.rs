@@ -1,6 +1,45 @@
-//! Lists the limits of the JSON API in one place.
+//! Defines every limit of the JSON API: chosen ones as [`HttpLimits`], fixed ones as constants.
 
 use std::time::Duration;
+
+/// The limits an operator may choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Most connections; further ones wait to be accepted.
+    pub connections_max: usize,
+    /// Most calls of one HTTP/2 connection at a time.
+    pub streams_max: u32,
+    /// Most headers of one HTTP/1.1 request.
+    pub headers_max: usize,
+    /// Most bytes of the headers of one request; 8 KiB at least.
+    pub header_bytes_max: usize,
+    /// How long a new connection may take to say what it speaks, and again for the TLS handshake.
+    pub handshake: Duration,
+    /// How long the headers of a request may take.
+    pub headers: Duration,
+    /// A connection without a request under way is closed after this.
+    pub idle: Duration,
+    /// How long a request may take, its body included, before it is answered with an error.
+    pub request: Duration,
+    /// How long requests under way may go on after the front end was told to stop.
+    pub drain: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4_096,
+            streams_max: 256,
+            headers_max: 64,
+            header_bytes_max: 32 * 1024,
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(30),
+            idle: Duration::from_mins(1),
+            request: REQUEST_TIMEOUT,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
 
 /// Largest body of a request that carries messages, in bytes: a message of 4 MiB as base64, and its frame.
 pub(super) const MESSAGE_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -8,22 +47,14 @@ pub(super) const MESSAGE_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of bodies that may be in memory at a time, of all requests together.
 pub(super) const BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Most headers of a request.
-pub(super) const HEADERS_MAX: usize = 64;
 /// Longest id of a request, in bytes.
 pub(super) const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Most requests under way at a time, long polls among them.
 pub(super) const REQUESTS_MAX: usize = 4_096;
-/// Most open connections.
-pub(super) const CONNECTIONS_MAX: usize = 4_096;
-/// Most streams of one HTTP/2 connection at a time.
-pub(super) const STREAMS_MAX: u32 = 256;
-/// How long a connection may take to send the headers of a request, or be idle before it.
-pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait of a long poll, in ms.
 pub(super) const WAIT_MS_MAX: u64 = 60_000;
-/// How long a request may take before it is answered with an error.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a request may take before it is answered with an error, if nobody says otherwise.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 /// Most rows of one page of a list.
 pub(super) const PAGE_ROWS_MAX: usize = 200;
 /// Rows of a page if the caller does not say.

@@ -43,8 +43,11 @@ use self::admission::Admission;
 use self::time::Clocks;
 use crate::access::Authenticate;
 use crate::connections::Connections;
+use crate::listen::{Bounds, Entrance};
+use crate::tls::Tls;
 
 pub use self::figures::{FiguresTaken, install_figures};
+pub use self::limits::HttpLimits;
 pub use self::openapi::openapi_document;
 pub use metrics_exporter_prometheus::PrometheusHandle as Figures;
 
@@ -60,6 +63,8 @@ pub struct ApiSettings {
     pub connections: Arc<dyn Connections>,
     /// The figures this process collects; [`install_figures`] makes them if nothing else does.
     pub figures: Figures,
+    /// Bounds.
+    pub limits: HttpLimits,
 }
 
 /// What the handlers work with; clones are the same.
@@ -132,12 +137,12 @@ pub fn app(state: ApiState) -> Router {
 }
 
 /// Serves the API on `listener` until `shutdown` ends. Long polls end then with what they have; other requests
-/// under way get up to `drain` to end.
+/// under way get a while to end. With `tls` both clear text and TLS are spoken, told apart by the first byte.
 pub async fn run(
     listener: TcpListener,
     state: ApiState,
+    tls: Option<Tls>,
     shutdown: impl Future<Output = ()>,
-    drain: Duration,
 ) {
     let figures = state.settings().figures.clone();
     // Durations collect in memory until somebody reads the figures, or this does.
@@ -148,10 +153,17 @@ pub async fn run(
             figures.run_upkeep();
         }
     });
-    let stop = async {
-        shutdown.await;
-        state.shared.stopping.send_replace(true);
+    let limits = &state.settings().limits;
+    let entrance = Entrance {
+        front: serve::Front::new(limits, app(state.clone())),
+        bounds: Bounds::from(limits),
+        tls,
+        clock: Arc::clone(state.broker().clock()),
+        stopping: state.shared.stopping.subscribe(),
     };
-    serve::serve(listener, app(state.clone()), stop, drain).await;
+    let connections = entrance.accept(&listener, shutdown).await;
+    drop(listener);
+    state.shared.stopping.send_replace(true);
+    entrance.drain(connections).await;
     upkeep.abort();
 }

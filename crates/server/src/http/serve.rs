@@ -1,11 +1,8 @@
-//! Provides the server: accepts connections, limits them, and lets requests under way end when told to stop.
+//! Speaks HTTP/1.1 and HTTP/2 on accepted connections, and bounds what each of them may hold.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -15,98 +12,88 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower::ServiceExt as _;
 
-use super::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT, HEADERS_MAX, STREAMS_MAX};
+use super::limits::HttpLimits;
+use crate::listen::{Activity, AnswerBody, Bounds, Failure, Speak, UnderWay};
+use crate::tls::Spoken;
 
-/// How long to wait before accepting again when the process has no file handle left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Serves `router` on `listener` until `shutdown` ends, then waits up to `drain` for the requests under way.
-pub(super) async fn serve(
-    listener: TcpListener,
+/// The JSON API, as those who connect see it.
+#[derive(Clone)]
+pub(super) struct Front {
+    builder: Arc<Builder<TokioExecutor>>,
     router: Router,
-    shutdown: impl Future<Output = ()>,
-    drain: Duration,
-) {
-    let mut shutdown = std::pin::pin!(shutdown);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let connections = GracefulShutdown::new();
-    let builder = connection_builder();
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        match accepted {
-            Ok((stream, peer, place)) => {
-                let router = router.clone();
-                let service = service_fn(move |request| answer(router.clone(), request, peer));
-                let connection = builder
-                    .serve_connection(TokioIo::new(stream), service)
-                    .into_owned();
-                let connection = connections.watch(connection);
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%peer, %error, "serve a connection");
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+}
+
+impl Front {
+    pub(super) fn new(limits: &HttpLimits, router: Router) -> Self {
+        Self {
+            builder: Arc::new(builder(limits)),
+            router,
         }
-    }
-    drop(listener);
-    let drained = tokio::time::timeout(drain, connections.shutdown()).await;
-    if drained.is_err() {
-        tracing::warn!(?drain, "stop with requests still under way");
     }
 }
 
-fn connection_builder() -> Builder<TokioExecutor> {
+impl Speak for Front {
+    const NAME: &'static str = "HTTP";
+    const SPOKEN: Spoken = Spoken::Http;
+
+    fn connection<I>(
+        &self,
+        io: TokioIo<I>,
+        peer: SocketAddr,
+        activity: Arc<Activity>,
+    ) -> impl GracefulConnection<Error: Into<Failure>> + Send
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let router = self.router.clone();
+        let service =
+            service_fn(move |request| answer(router.clone(), request, peer, activity.begin()));
+        self.builder.serve_connection(io, service)
+    }
+}
+
+impl From<&HttpLimits> for Bounds {
+    fn from(limits: &HttpLimits) -> Self {
+        Self {
+            connections_max: limits.connections_max,
+            handshake: limits.handshake,
+            idle: limits.idle,
+            drain: limits.drain,
+        }
+    }
+}
+
+fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         // A connection that sends its headers drop by drop is closed.
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(HEADERS_MAX);
+        .header_read_timeout(limits.headers)
+        .max_headers(limits.headers_max)
+        // Headers have to fit in here; bodies pass through it.
+        .max_buf_size(limits.header_bytes_max);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(HEADER_TIMEOUT)
-        .max_concurrent_streams(STREAMS_MAX);
+        .keep_alive_interval(limits.headers)
+        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.streams_max);
     builder
-}
-
-/// Accepts one connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    // Answers are small and written whole: waiting to fill a packet only delays them. It fails for a peer that
-    // has gone already, which serving the connection will find out.
-    let _ = stream.set_nodelay(true);
-    Ok((stream, peer, place))
 }
 
 async fn answer(
     router: Router,
     request: Request<Incoming>,
     peer: SocketAddr,
-) -> Result<http::Response<Body>, Infallible> {
+    under_way: UnderWay,
+) -> Result<http::Response<AnswerBody<Body>>, Infallible> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
-    router.oneshot(request).await
+    let answered = router.oneshot(request).await;
+    answered.map(|answer| answer.map(|body| AnswerBody::new(body, under_way)))
 }

@@ -1,28 +1,129 @@
-//! Checks the API over a real port: a request under way is answered before the server stops, and a long poll ends.
+//! Checks the API over a real port: how it stops, TLS beside clear text, and peers that mean harm.
 
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Api;
-use crate::http::run;
+use crate::http::{HttpLimits, run};
+use crate::tls::CERTIFICATE_FILE;
+use crate::{Certificate, LoopbackOnly, NoConnections, Tls};
 
-/// How long requests under way get when the server is told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
+/// So short that a test may wait for its end.
+const MOMENT: Duration = Duration::from_millis(50);
+const GET: &str = "GET /v1/topics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+/// Sets a limit.
+type Change = fn(&mut HttpLimits);
+
+/// An API on a port of its own.
+struct Port {
+    api: Api,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Port {
+    async fn open(change: impl FnOnce(&mut HttpLimits), tls: Option<Tls>) -> Self {
+        let mut limits = HttpLimits::default();
+        change(&mut limits);
+        let api = Api::start_within(limits, Arc::new(LoopbackOnly), Arc::new(NoConnections));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async { stopped.await.unwrap() };
+        let serving = tokio::spawn(run(listener, api.state.clone(), tls, shutdown));
+        Self {
+            api,
+            address,
+            stop,
+            serving,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Connects inside TLS, trusting one certificate, and offers to speak these protocols.
+    async fn secure(
+        &self,
+        trusted: &Path,
+        protocols: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(trusted).unwrap())
+            .unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, self.connect().await).await
+    }
+
+    /// Writes bytes, and gives back all that is said until the other end hangs up.
+    async fn until_hung_up(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        // The other end may hang up before all is written.
+        drop(stream.write_all(bytes).await);
+        let mut said = Vec::new();
+        drop(stream.read_to_end(&mut said).await);
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    async fn still_serves(&self) {
+        let said = self.until_hung_up(GET.as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+    }
+
+    async fn close(self) {
+        self.stop.send(()).unwrap();
+        self.serving.await.unwrap();
+    }
+}
+
+/// A certificate of its own in `folder`, and TLS with it.
+fn self_signed(folder: &Path) -> Tls {
+    Tls::open(&Certificate::SelfSigned {
+        folder: folder.to_owned(),
+        names: Vec::new(),
+    })
+    .unwrap()
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    // Some ends hang up without the good-bye that TLS asks for.
+    drop(stream.read_to_end(&mut said).await);
+    String::from_utf8_lossy(&said).into_owned()
+}
 
 #[tokio::test]
 async fn a_stop_ends_long_polls_and_lets_other_requests_finish() {
-    let api = Api::with_topic().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let shutdown = async { stopped.await.unwrap() };
-    let serving = tokio::spawn(run(listener, api.state.clone(), shutdown, DRAIN));
-
-    let mut poll = TcpStream::connect(address).await.unwrap();
+    let port = Port::open(|_| (), None).await;
+    let topic = json!({ "name": "orders", "kind": "mixed" });
+    port.api.post("/v1/topics", topic).await.ok();
+    let mut poll = port.connect().await;
     let body = json!({ "wait_for": "60s" }).to_string();
     let path = "/v1/topics/orders/groups/closer/receive";
     poll.write_all(request(path, &body, "").as_bytes())
@@ -30,11 +131,11 @@ async fn a_stop_ends_long_polls_and_lets_other_requests_finish() {
         .unwrap();
     poll.write_all(body.as_bytes()).await.unwrap();
     // The group comes into being with the poll, so the poll is under way once the group is there.
-    while api.broker.groups().await.unwrap().is_empty() {
+    while port.api.broker.groups().await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
 
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut stream = port.connect().await;
     let body = json!({ "name": "made" }).to_string();
     let head = request("/v1/topics", &body, "expect: 100-continue\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -43,7 +144,7 @@ async fn a_stop_ends_long_polls_and_lets_other_requests_finish() {
     stream.read_exact(&mut interim).await.unwrap();
     assert!(interim.starts_with(b"HTTP/1.1 100 Continue"));
 
-    stop.send(()).unwrap();
+    port.stop.send(()).unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -51,7 +152,7 @@ async fn a_stop_ends_long_polls_and_lets_other_requests_finish() {
     let mut answer = String::new();
     poll.read_to_string(&mut answer).await.unwrap();
     assert!(answer.ends_with("{\"items\":[]}"), "{answer}");
-    serving.await.unwrap();
+    port.serving.await.unwrap();
 }
 
 fn request(path: &str, body: &str, more: &str) -> String {
@@ -59,4 +160,167 @@ fn request(path: &str, body: &str, more: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{more}content-length: {length}\r\n\r\n"
     )
+}
+
+#[tokio::test]
+async fn clear_text_and_tls_share_the_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = Port::open(|_| (), Some(self_signed(folder.path()))).await;
+    let trusted = folder.path().join(CERTIFICATE_FILE);
+    port.still_serves().await;
+    for protocols in [&[][..], &[b"http/1.1".as_slice()]] {
+        let stream = port.secure(&trusted, protocols).await.unwrap();
+        let said = ask(stream).await;
+        assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+    }
+    let stream = port.secure(&trusted, &[b"h2", b"http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let driven = tokio::spawn(connection);
+    let request = http::Request::get("https://localhost/v1/topics");
+    let (answer, _) = client
+        .send_request(request.body(()).unwrap(), true)
+        .unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    driven.abort();
+    // Nobody is spoken to who knows none of it.
+    assert!(port.secure(&trusted, &[b"smtp"]).await.is_err());
+    port.close().await;
+}
+
+#[tokio::test]
+async fn a_new_certificate_holds_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let used = folder.path().join("used");
+    let port = Port::open(|_| (), Some(self_signed(&used))).await;
+    let fresh = folder.path().join("fresh");
+    self_signed(&fresh);
+    let trusted = fresh.join(CERTIFICATE_FILE);
+    assert!(port.secure(&trusted, &[]).await.is_err());
+    for file in std::fs::read_dir(&fresh).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), used.join(file.file_name())).unwrap();
+    }
+    port.api.clock.advance_to(super::rig::START_MS + 5_000);
+    assert!(port.secure(&trusted, &[]).await.is_ok());
+    port.close().await;
+}
+
+#[tokio::test]
+async fn garbage_ends_its_own_connection_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = Port::open(|_| (), Some(self_signed(folder.path()))).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for bytes in [
+        b"\r\n\r\n\r\n\r\nhello\r\n\r\n".as_slice(),
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /v1/topics HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/topics HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        &[0x16, 0x03, 0x01, 0x00, 0x05, 1, 2, 3, 4, 5],
+        &[0x16; 64],
+        &[0; 64],
+        &[preface.as_slice(), &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]].concat(),
+        &[
+            preface.as_slice(),
+            &[0, 0, 5, 4, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5],
+        ]
+        .concat(),
+    ] {
+        let said = port.until_hung_up(bytes).await;
+        assert!(!said.contains(" 200 ") && !said.contains(" 500 "), "{said}");
+    }
+    port.still_serves().await;
+    port.close().await;
+}
+
+#[tokio::test]
+async fn slow_peers_are_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = self_signed(folder.path());
+    let settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let body_to_come = request("/v1/topics", "0123456789", "");
+    let cases: [(Change, &[u8], &str); 6] = [
+        (|limits| limits.handshake = MOMENT, b"", ""),
+        (|limits| limits.handshake = MOMENT, &[0x16, 0x03, 0x01], ""),
+        (
+            |limits| limits.headers = MOMENT,
+            b"GET /v1/topics HTTP/1.1\r\nhos",
+            "",
+        ),
+        (|limits| limits.idle = MOMENT, b"PRI * HTTP/2.0\r\n", ""),
+        (
+            |limits| (limits.idle, limits.handshake) = (MOMENT, MOMENT),
+            settings,
+            "",
+        ),
+        (
+            |limits| limits.request = MOMENT,
+            body_to_come.as_bytes(),
+            "within 50ms",
+        ),
+    ];
+    for (change, bytes, told) in cases {
+        let port = Port::open(change, Some(tls.clone())).await;
+        let said = port.until_hung_up(bytes).await;
+        assert!(said.contains(told) && !said.contains(" 200 "), "{said}");
+        port.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_while_it_is_used_and_no_longer() {
+    let port = Port::open(|limits| limits.idle = Duration::from_secs(1), None).await;
+    let kept = GET.replace("connection: close\r\n", "");
+    let said = port.until_hung_up(kept.as_bytes()).await;
+    assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+    port.close().await;
+}
+
+#[tokio::test]
+async fn headers_beyond_the_limits_are_refused() {
+    let port = Port::open(|limits| limits.header_bytes_max = 8 * 1_024, None).await;
+    let many = "x: y\r\n".repeat(100);
+    let long = format!("x: {}\r\n", "y".repeat(20_000));
+    for more in [many.as_str(), long.as_str()] {
+        let said = port
+            .until_hung_up(request("/v1/topics", "{}", more).as_bytes())
+            .await;
+        assert!(said.starts_with("HTTP/1.1 431 "), "{said}");
+    }
+    let stream = port.connect().await;
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let driven = tokio::spawn(connection);
+    let request = http::Request::get("http://localhost/v1/topics").header("x", "y".repeat(12_000));
+    let (answer, _) = client
+        .send_request(request.body(()).unwrap(), true)
+        .unwrap();
+    assert_eq!(answer.await.unwrap().status(), 431);
+    driven.abort();
+    port.still_serves().await;
+    port.close().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let port = Port::open(|limits| limits.connections_max = 2, None).await;
+    // Served, so that both hold a place.
+    let mut places = Vec::new();
+    for _ in 0..2 {
+        let mut stream = port.connect().await;
+        let kept = GET.replace("connection: close\r\n", "");
+        stream.write_all(kept.as_bytes()).await.unwrap();
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        places.push(stream);
+    }
+    let mut waiting = port.connect().await;
+    waiting.write_all(GET.as_bytes()).await.unwrap();
+    let mut first = [0; 15];
+    let answered = tokio::time::timeout(MOMENT, waiting.read_exact(&mut first)).await;
+    assert!(answered.is_err(), "it was served beyond the limit");
+    drop(places.pop());
+    waiting.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    port.close().await;
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::http::{ApiSettings, ApiState, app, install_figures};
+use crate::http::{ApiSettings, ApiState, HttpLimits, app, install_figures};
 use crate::{Authenticate, Connections, LoopbackOnly, NoConnections};
 
 /// 2026-11-24T09:00:00Z.
@@ -55,6 +55,15 @@ impl Api {
         authenticate: Arc<dyn Authenticate>,
         connections: Arc<dyn Connections>,
     ) -> Self {
+        Self::start_within(HttpLimits::default(), authenticate, connections)
+    }
+
+    /// An API with other limits.
+    pub(super) fn start_within(
+        limits: HttpLimits,
+        authenticate: Arc<dyn Authenticate>,
+        connections: Arc<dyn Connections>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
         let shared = Arc::new(clock.clone());
@@ -64,6 +73,7 @@ impl Api {
             authenticate,
             connections,
             figures: install_figures().unwrap(),
+            limits,
         };
         let state = ApiState::new(broker.clone(), settings);
         Self {
