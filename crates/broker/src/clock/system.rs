@@ -98,13 +98,14 @@ impl Stopwatch {
     /// Starts measuring.
     pub fn start() -> Self {
         Self {
-            start_us: read().boot_us,
+            start_us: micros(ClockId::Boottime),
         }
     }
 
     /// How long it has been since the start.
     pub fn elapsed(&self) -> Duration {
-        Duration::from_micros(u64::try_from(read().boot_us - self.start_us).unwrap_or(0))
+        let passed_us = micros(ClockId::Boottime) - self.start_us;
+        Duration::from_micros(u64::try_from(passed_us).unwrap_or(0))
     }
 }
 

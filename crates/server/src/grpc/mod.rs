@@ -44,6 +44,7 @@ pub use self::route::HostPort;
 
 use self::attempts::Attempts;
 use self::body::Budget;
+use self::figures::Figures;
 use self::filters::Filters;
 use self::listen::Front;
 use self::names::Names;
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) attempts: Attempts,
     pub(crate) names: Names,
     pub(crate) filters: Filters,
+    pub(crate) figures: Figures,
     /// Bytes of requests that are being read or worked on.
     pub(crate) requests: Arc<Budget>,
     /// Bytes of messages on their way to consumers.
@@ -149,6 +151,7 @@ impl Grpc {
                 attempts: Attempts::default(),
                 names: Names::default(),
                 filters: Filters::default(),
+                figures: Figures::new(),
                 requests: Budget::new(config.limits.requests_bytes_max),
                 answers: Budget::new(config.limits.answers_bytes_max),
                 store_host,

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use broker::clock::Stopwatch;
 use futures_util::stream;
 use grpc_api::v2::messaging_service_server::MessagingService;
 use grpc_api::v2::{self, Code, TelemetryCommand};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::Shared;
+use super::figures::Figures;
 use super::peer::{Dialect, Peer, deadline};
 use super::receive::Deliveries;
 use super::route::{no_lite, not_offered};
 use super::status::Problem;
 use super::telemetry::{self, Commands};
-use super::{Shared, figures};
 
 /// The service of one front end.
 #[derive(Clone, Debug)]
@@ -24,20 +26,41 @@ impl Service {
     fn peer<T>(&self, request: &Request<T>) -> Result<Peer, Problem> {
         Peer::of(request, &self.0.access)
     }
+
+    fn begin<T>(&self, method: &'static str, request: &Request<T>) -> Call<'_> {
+        Call {
+            figures: &self.0.figures,
+            method,
+            dialect: Dialect::of(request.metadata()),
+            since: Stopwatch::start(),
+        }
+    }
 }
 
-/// Tells what became of a call: its answer, or an answer that holds the status of the problem.
-fn told<T>(
-    (method, dialect): (&'static str, Dialect),
-    outcome: Result<T, Problem>,
-    with_status: impl FnOnce(Option<v2::Status>) -> T,
-) -> Response<T> {
-    let code = outcome
-        .as_ref()
-        .map_or_else(|problem| problem.code, |_| Code::Ok);
-    figures::request(method, code);
-    let answer = outcome.unwrap_or_else(|problem| with_status(Some(dialect.status(problem))));
-    Response::new(answer)
+/// A call that is being answered.
+struct Call<'a> {
+    figures: &'a Figures,
+    method: &'static str,
+    dialect: Dialect,
+    since: Stopwatch,
+}
+
+impl Call<'_> {
+    /// Tells what became of a call: its answer, or an answer that holds the status of the problem.
+    #[expect(clippy::unnecessary_wraps, reason = "the service's calls end with it")]
+    fn told<T>(
+        self,
+        outcome: Result<T, Problem>,
+        with_status: impl FnOnce(Option<v2::Status>) -> T,
+    ) -> Answer<T> {
+        let code = outcome
+            .as_ref()
+            .map_or_else(|problem| problem.code, |_| Code::Ok);
+        self.figures
+            .request(self.method, code, self.since.elapsed());
+        let told = |problem| with_status(Some(self.dialect.status(problem)));
+        Ok(Response::new(outcome.unwrap_or_else(told)))
+    }
 }
 
 #[tonic::async_trait]
@@ -50,126 +73,112 @@ impl MessagingService for Service {
         &self,
         request: Request<v2::QueryRouteRequest>,
     ) -> Answer<v2::QueryRouteResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("QueryRoute", &request);
         let outcome = match self.peer(&request) {
             Ok(_) => self.0.query_route(request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(("QueryRoute", dialect), outcome, |status| {
-            v2::QueryRouteResponse {
-                status,
-                ..Default::default()
-            }
-        }))
+        call.told(outcome, |status| v2::QueryRouteResponse {
+            status,
+            ..Default::default()
+        })
     }
 
     async fn heartbeat(
         &self,
         request: Request<v2::HeartbeatRequest>,
     ) -> Answer<v2::HeartbeatResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("Heartbeat", &request);
         let outcome = self
             .peer(&request)
             .and_then(|peer| self.0.heartbeat(&peer, request.get_ref()));
-        Ok(told(("Heartbeat", dialect), outcome, |status| {
-            v2::HeartbeatResponse { status }
-        }))
+        call.told(outcome, |status| v2::HeartbeatResponse { status })
     }
 
     async fn send_message(
         &self,
         request: Request<v2::SendMessageRequest>,
     ) -> Answer<v2::SendMessageResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("SendMessage", &request);
         let outcome = match self.peer(&request) {
-            Ok(peer) => self.0.send(&peer, dialect, request.into_inner()).await,
+            Ok(peer) => self.0.send(&peer, call.dialect, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(("SendMessage", dialect), outcome, |status| {
-            v2::SendMessageResponse {
-                status,
-                ..Default::default()
-            }
-        }))
+        call.told(outcome, |status| v2::SendMessageResponse {
+            status,
+            ..Default::default()
+        })
     }
 
     async fn query_assignment(
         &self,
         request: Request<v2::QueryAssignmentRequest>,
     ) -> Answer<v2::QueryAssignmentResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("QueryAssignment", &request);
         let outcome = match self.peer(&request) {
             Ok(peer) => self.0.query_assignment(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(("QueryAssignment", dialect), outcome, |status| {
-            v2::QueryAssignmentResponse {
-                status,
-                ..Default::default()
-            }
-        }))
+        call.told(outcome, |status| v2::QueryAssignmentResponse {
+            status,
+            ..Default::default()
+        })
     }
 
     async fn receive_message(
         &self,
         request: Request<v2::ReceiveMessageRequest>,
     ) -> Answer<Deliveries> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("ReceiveMessage", &request);
         let deadline = deadline(request.metadata());
         let outcome = match self.peer(&request) {
             Ok(peer) => self.0.receive(&peer, deadline, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(("ReceiveMessage", dialect), outcome, |status| {
+        call.told(outcome, |status| {
             Deliveries::of_status(status.unwrap_or_default())
-        }))
+        })
     }
 
     async fn ack_message(
         &self,
         request: Request<v2::AckMessageRequest>,
     ) -> Answer<v2::AckMessageResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("AckMessage", &request);
         let outcome = match self.peer(&request) {
-            Ok(peer) => self.0.ack(&peer, dialect, request.into_inner()).await,
+            Ok(peer) => self.0.ack(&peer, call.dialect, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(("AckMessage", dialect), outcome, |status| {
-            v2::AckMessageResponse {
-                status,
-                ..Default::default()
-            }
-        }))
+        call.told(outcome, |status| v2::AckMessageResponse {
+            status,
+            ..Default::default()
+        })
     }
 
     async fn forward_message_to_dead_letter_queue(
         &self,
         request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
     ) -> Answer<v2::ForwardMessageToDeadLetterQueueResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("ForwardMessageToDeadLetterQueue", &request);
         let outcome = match self.peer(&request) {
             Ok(peer) => self.0.dead_letter(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(
-            ("ForwardMessageToDeadLetterQueue", dialect),
-            outcome,
-            |status| v2::ForwardMessageToDeadLetterQueueResponse { status },
-        ))
+        call.told(outcome, |status| {
+            v2::ForwardMessageToDeadLetterQueueResponse { status }
+        })
     }
 
     async fn end_transaction(
         &self,
         request: Request<v2::EndTransactionRequest>,
     ) -> Answer<v2::EndTransactionResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("EndTransaction", &request);
         let outcome = match self.peer(&request) {
             Ok(peer) => self.0.end_transaction(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(("EndTransaction", dialect), outcome, |status| {
-            v2::EndTransactionResponse { status }
-        }))
+        call.told(outcome, |status| v2::EndTransactionResponse { status })
     }
 
     async fn telemetry(
@@ -190,66 +199,56 @@ impl MessagingService for Service {
         &self,
         request: Request<v2::NotifyClientTerminationRequest>,
     ) -> Answer<v2::NotifyClientTerminationResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("NotifyClientTermination", &request);
         let outcome = match self.peer(&request) {
             Ok(peer) => self.0.end_client(&peer).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(
-            ("NotifyClientTermination", dialect),
-            outcome,
-            |status| v2::NotifyClientTerminationResponse { status },
-        ))
+        call.told(outcome, |status| v2::NotifyClientTerminationResponse {
+            status,
+        })
     }
 
     async fn change_invisible_duration(
         &self,
         request: Request<v2::ChangeInvisibleDurationRequest>,
     ) -> Answer<v2::ChangeInvisibleDurationResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("ChangeInvisibleDuration", &request);
         // Clients overwrite their handle with the one they get, even by none.
         let receipt_handle = request.get_ref().receipt_handle.clone();
         let outcome = match self.peer(&request) {
             Ok(peer) => self.0.change_invisible(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(
-            ("ChangeInvisibleDuration", dialect),
-            outcome,
-            |status| v2::ChangeInvisibleDurationResponse {
-                status,
-                receipt_handle,
-            },
-        ))
+        call.told(outcome, |status| v2::ChangeInvisibleDurationResponse {
+            status,
+            receipt_handle,
+        })
     }
 
     async fn recall_message(
         &self,
         request: Request<v2::RecallMessageRequest>,
     ) -> Answer<v2::RecallMessageResponse> {
-        let dialect = Dialect::of(request.metadata());
+        let call = self.begin("RecallMessage", &request);
         let outcome = match self.peer(&request) {
             Ok(peer) => self.0.recall(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        Ok(told(("RecallMessage", dialect), outcome, |status| {
-            v2::RecallMessageResponse {
-                status,
-                ..Default::default()
-            }
-        }))
+        call.told(outcome, |status| v2::RecallMessageResponse {
+            status,
+            ..Default::default()
+        })
     }
 
     async fn sync_lite_subscription(
         &self,
         request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Answer<v2::SyncLiteSubscriptionResponse> {
-        let dialect = Dialect::of(request.metadata());
-        Ok(told(
-            ("SyncLiteSubscription", dialect),
-            Err(no_lite()),
-            |status| v2::SyncLiteSubscriptionResponse { status },
-        ))
+        let call = self.begin("SyncLiteSubscription", &request);
+        call.told(Err(no_lite()), |status| v2::SyncLiteSubscriptionResponse {
+            status,
+        })
     }
 
     async fn pull_message(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use broker::clock::Stopwatch;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use uuid::Uuid;
 
@@ -23,15 +24,12 @@ pub(super) async fn envelope(
     request: Request,
     next: Next,
 ) -> Response {
-    let clock = state.broker().clock();
-    let started_ms = clock.now_ms();
+    let since = Stopwatch::start();
     let request_id = request_id(&request);
     let method = request.method().clone();
     // The route and not the path, so that the figures have few labels.
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let mut response = match state.admission().request() {
         Ok(_place) => {
             let limit = state.settings().limits.request;
@@ -47,8 +45,8 @@ pub(super) async fn envelope(
         tracing::error!(request_id = id, %method, route, status, cause, "answer a request");
     }
     response.headers_mut().insert(REQUEST_ID, request_id);
-    let took_ms = clock.now_ms().saturating_sub(started_ms);
-    super::figures::request(&method, route, response.status(), took_ms);
+    let requests = &state.shared.requests;
+    requests.note(&method, route, response.status(), since.elapsed());
     response
 }
 

@@ -1,11 +1,14 @@
 //! Provides the figures as Prometheus text, and counts what happens in this front end.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
+use metrics::{Counter, Histogram, Label};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::ApiState;
@@ -19,7 +22,7 @@ const DURATION_BUCKETS_S: [f64; 16] = [
 ];
 
 const REQUESTS: &str = "duetime_broker_http_requests_total";
-const REQUEST_DURATION: &str = "duetime_broker_http_request_duration_seconds";
+const DURATION: &str = "duetime_broker_http_request_duration_seconds";
 
 /// Another library of the process collects its figures already.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -48,27 +51,73 @@ pub(super) fn describe() {
     let unit = metrics::Unit::Seconds;
     metrics::describe_counter!(REQUESTS, "Requests answered, by method, route and status");
     metrics::describe_histogram!(
-        REQUEST_DURATION,
+        DURATION,
         unit,
-        "How long requests took, long polls with their wait, by method and route"
+        "How long requests took, long polls with their wait, by method, route and status"
     );
     crate::figures::describe();
 }
 
-/// Counts an answered request.
-pub(super) fn request(method: &Method, route: String, status: StatusCode, took_ms: u64) {
-    let method = match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        _ => "other",
-    };
-    let status = status.as_u16().to_string();
-    metrics::counter!(REQUESTS, "method" => method, "route" => route.clone(), "status" => status)
-        .increment(1);
-    let duration = std::time::Duration::from_millis(took_ms);
-    metrics::histogram!(REQUEST_DURATION, "method" => method, "route" => route).record(duration);
+/// The figures of the requests: each is looked up in the process's collection when it is first needed and kept, so
+/// that a request costs no allocation.
+///
+/// A std lock: held for a look-up, never across an await. There are as few entries as there are routes and statuses.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    known: RwLock<HashMap<(&'static str, StatusCode), ByRoute>>,
+}
+
+type ByRoute = HashMap<Box<str>, Outcome>;
+
+/// Requests of one method and route that ended with one status.
+#[derive(Debug)]
+struct Outcome {
+    requests: Counter,
+    duration: Histogram,
+}
+
+impl Outcome {
+    fn of(method: &'static str, route: &str, status: StatusCode) -> Self {
+        let labels = [
+            Label::new("method", method),
+            Label::new("route", route.to_owned()),
+            Label::new("status", status.as_str().to_owned()),
+        ];
+        Self {
+            requests: metrics::counter!(REQUESTS, labels.iter()),
+            duration: metrics::histogram!(DURATION, labels.iter()),
+        }
+    }
+
+    fn note(&self, took: Duration) {
+        self.requests.increment(1);
+        self.duration.record(took);
+    }
+}
+
+impl Requests {
+    /// Notes an answered request.
+    pub(super) fn note(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
+        let method = match *method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            _ => "other",
+        };
+        let key = (method, status);
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = known.get(&key).and_then(|routes| routes.get(route)) {
+            return outcome.note(took);
+        }
+        drop(known);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let routes = known.entry(key).or_default();
+        let outcome = routes.entry(route.into());
+        outcome
+            .or_insert_with(|| Outcome::of(method, route, status))
+            .note(took);
+    }
 }
 
 /// The figures of this process, in Prometheus' text format.

@@ -40,6 +40,7 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::admission::Admission;
+use self::figures::Requests;
 use self::time::Clocks;
 use crate::access::Authenticate;
 use crate::connections::Connections;
@@ -77,6 +78,7 @@ struct Shared {
     broker: Broker,
     settings: ApiSettings,
     admission: Admission,
+    requests: Requests,
     /// Whether the server is to stop: long polls end then.
     stopping: watch::Sender<bool>,
 }
@@ -89,6 +91,7 @@ impl ApiState {
             broker,
             settings,
             admission: Admission::default(),
+            requests: Requests::default(),
             stopping: watch::Sender::new(false),
         };
         Self {

@@ -19,6 +19,8 @@ async fn calls_and_lateness_are_counted() {
         "duetime_broker_grpc_requests_total{method=\"SendMessage\",code=\"OK\"} ",
         "duetime_broker_grpc_requests_total{method=\"ReceiveMessage\",code=\"TOPIC_NOT_FOUND\"} ",
         "duetime_broker_grpc_requests_total{method=\"ReceiveMessage\",code=\"OK\"} ",
+        "duetime_broker_grpc_request_duration_seconds_count{method=\"SendMessage\",code=\"OK\"} ",
+        "duetime_broker_grpc_request_duration_seconds_bucket{method=\"SendMessage\",code=\"OK\",le=\"+Inf\"} ",
         "duetime_broker_delivery_lateness_seconds_count{protocol=\"grpc\"} ",
     ] {
         assert!(text.contains(line), "{line} in {text}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -485,7 +486,12 @@ async fn figures() -> String {
         .await
         .ok();
     // What the other front end counts stands on the same page; a test of its own sees it do so.
-    crate::grpc::figures::request("SendMessage", grpc_api::v2::Code::Ok);
+    let counted = crate::grpc::figures::Figures::new();
+    counted.request(
+        "SendMessage",
+        grpc_api::v2::Code::Ok,
+        Duration::from_millis(3),
+    );
     let reply = api.call(Call::new(Method::GET, "/metrics")).await;
     assert!(
         reply.headers["content-type"]
@@ -513,7 +519,12 @@ async fn figures_tell_what_the_broker_knows() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
-    assert!(text.contains("route=\"/v1/topics/{topic}/messages\""));
+    for name in ["requests_total", "request_duration_seconds_count"] {
+        let line = format!(
+            "duetime_broker_http_{name}{{method=\"POST\",route=\"/v1/topics/{{topic}}/messages\",status=\"201\"}} "
+        );
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
     // Every figure is announced once, with one type.
     let mut names = BTreeSet::new();
     for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
