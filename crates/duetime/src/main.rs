@@ -37,8 +37,22 @@ fn main() -> ExitCode {
         Err(Failure::Usage(error)) => (error, ExitCode::from(WRONG_USAGE)),
         Err(Failure::Work(error)) => (error, ExitCode::FAILURE),
     };
-    tell(&format!("error: {error:#}"));
+    tell(&format!("error: {}", words(&error)));
     code
+}
+
+/// What went wrong and why; a cause that was told already is not told again.
+fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn run(command: Command) -> Result<(), Failure> {
@@ -107,4 +121,18 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
 fn tell(text: &str) {
     // Nobody is left to be told if standard error is gone.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let inner = anyhow::anyhow!("no such file");
+        let error = inner
+            .context("cannot read a: no such file")
+            .context("start");
+        assert_eq!(words(&error), "start: cannot read a: no such file");
+    }
 }

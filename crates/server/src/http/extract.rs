@@ -158,10 +158,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T>
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(value)) => Ok(Self(value)),
-            Err(rejection) => {
-                let detail = format!("the query string is not allowed: {}", rejection.body_text());
-                Err(Problem::new(ProblemKind::Invalid, detail))
-            }
+            Err(rejection) => Err(wrong_query(&rejection.body_text())),
+        }
+    }
+}
+
+/// Says what is wrong with a query string, and with which of its parameters.
+fn wrong_query(words: &str) -> Problem {
+    let words = words.trim_start_matches("Failed to deserialize query string: ");
+    match words.split_once(": ") {
+        Some((name, why)) if !name.contains(' ') => {
+            let detail = format!("the parameter `{name}` is not allowed so: {why}");
+            Problem::new(ProblemKind::Invalid, detail).with("parameter", name)
+        }
+        _ => {
+            let detail = format!("the query string is not allowed: {words}");
+            Problem::new(ProblemKind::Invalid, detail)
         }
     }
 }

@@ -9,6 +9,17 @@ const RETRY_AFTER_S: u32 = 1;
 /// How long to wait when there is no room, in s.
 const ROOM_RETRY_AFTER_S: u32 = 30;
 
+/// Fields that are measured in bytes.
+const IN_BYTES: [&str; 7] = [
+    "topic name",
+    "consumer group name",
+    "body",
+    "message_id",
+    "tag",
+    "message_group",
+    "key",
+];
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let detail = error.to_string();
@@ -39,12 +50,13 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
             found,
             limit,
         } => {
-            let detail = match field.strip_suffix(" in ms") {
-                Some(what) => {
-                    let (found, limit) = (about(found), about(limit));
-                    format!("the {what} is {found}; the longest allowed is {limit}")
-                }
-                None => detail,
+            let detail = if let Some(what) = field.strip_suffix(" in ms") {
+                let (found, limit) = (about(found), about(limit));
+                format!("the {what} is {found}; the longest allowed is {limit}")
+            } else if IN_BYTES.contains(&field) {
+                format!("{field} has {found} bytes; the most allowed is {limit}")
+            } else {
+                detail
             };
             let problem = Problem::new(ProblemKind::OverLimit, detail)
                 .with("found", found)
@@ -126,7 +138,7 @@ mod tests {
         assert_eq!(body["type"], "/problems/over_limit");
         assert_eq!((&body["found"], &body["limit"]), (&200.into(), &128.into()));
         assert_eq!(body["pointer"], "/tag");
-        assert_eq!(body["detail"], "tag is 200; the most allowed is 128");
+        assert_eq!(body["detail"], "tag has 200 bytes; the most allowed is 128");
         let refusal = Refusal::OverLimit {
             field: "delay in ms",
             found: 45_000 * 86_400_000,

@@ -74,8 +74,14 @@ async fn a_query_is_read_strictly() {
         let reply = api.get(&format!("/v1/topics?{query}")).await;
         reply.problem("invalid");
     }
-    let reply = api.get("/v1/topics?limit=201").await;
-    assert_eq!(reply.problem("invalid")["parameter"], "limit");
+    for (query, parameter) in [
+        ("limit=201", "limit"),
+        ("limit=many", "limit"),
+        ("a=b", "a"),
+    ] {
+        let reply = api.get(&format!("/v1/topics?{query}")).await;
+        assert_eq!(reply.problem("invalid")["parameter"], parameter);
+    }
     let reply = api.get("/v1/topics/orders/messages?cursor=abc").await;
     assert_eq!(reply.problem("invalid")["parameter"], "cursor");
     let reply = api
