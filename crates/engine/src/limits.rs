@@ -33,6 +33,9 @@ pub const INVISIBLE_MS_MAX: u64 = 12 * 3_600_000;
 pub const FLOOR_AHEAD_MS: u64 = 200;
 /// Acknowledged places a queue's progress may hold beyond its position before it parks the lease in front.
 pub const ACKED_AHEAD_MAX: usize = 4_096;
+/// Bytes after which one receive brings no more messages: what one answer holds in memory is bounded by this and one
+/// message.
+pub const RECEIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Messages one read of the store fetches at the most.
 pub const READ_MESSAGES_MAX: usize = 512;
 /// Bytes after which one read of the store stops.

@@ -7,7 +7,7 @@ use crate::catalog::{GroupSpec, StartFrom};
 use crate::engine::{Engine, SubscriptionKey};
 use crate::error::{Error, within};
 use crate::handle::ReceiptHandle;
-use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX};
+use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX, RECEIVE_BYTES_MAX};
 use crate::message::{Delivered, Message, TagFilter};
 use crate::place::Place;
 use crate::store::{Store, StoreError};
@@ -35,6 +35,24 @@ pub(crate) struct Take<'a> {
     pub(crate) filter: &'a TagFilter,
     pub(crate) until_ms: u64,
     pub(crate) messages_max: usize,
+}
+
+/// What a receive has gathered so far.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    messages: Vec<Delivered>,
+    bytes: usize,
+}
+
+impl Gathered {
+    pub(crate) fn push(&mut self, delivery: Delivered) {
+        self.bytes += delivery.message.weight();
+        self.messages.push(delivery);
+    }
+
+    fn is_enough(&self, take: Take<'_>) -> bool {
+        self.messages.len() >= take.messages_max || self.bytes >= RECEIVE_BYTES_MAX
+    }
 }
 
 impl<S: Store> Engine<S> {
@@ -70,7 +88,7 @@ impl<S: Store> Engine<S> {
             until_ms,
             messages_max: request.messages_max,
         };
-        let mut delivered = Vec::new();
+        let mut delivered = Gathered::default();
         self.take_retries(take, &mut delivered)?;
         let fifo = self
             .catalog
@@ -78,7 +96,7 @@ impl<S: Store> Engine<S> {
             .get(&key.0)
             .is_some_and(|group| group.spec.fifo);
         for queue in self.queues_in_turn(key) {
-            if self.is_satisfied(take, delivered.len()) {
+            if self.is_satisfied(take, &delivered) {
                 break;
             }
             if fifo {
@@ -88,6 +106,7 @@ impl<S: Store> Engine<S> {
             }
         }
         self.refresh_check(key);
+        let delivered = delivered.messages;
         self.traffic.delivered += delivered.len() as u64;
         if delivered.is_empty() {
             self.ask_for_floor(now_ms, key);
@@ -107,12 +126,12 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    pub(crate) fn is_satisfied(&self, take: Take<'_>, taken: usize) -> bool {
+    pub(crate) fn is_satisfied(&self, take: Take<'_>, taken: &Gathered) -> bool {
         let in_flight = self
             .subscriptions
             .get(&take.key)
             .map_or(0, |subscription| subscription.in_flight);
-        taken >= take.messages_max || in_flight >= self.config.limits.in_flight_max
+        taken.is_enough(take) || in_flight >= self.config.limits.in_flight_max
     }
 
     /// Finds the subscription a request names, made on first use.
@@ -189,10 +208,10 @@ impl<S: Store> Engine<S> {
         &mut self,
         take: Take<'_>,
         queue: u16,
-        delivered: &mut Vec<Delivered>,
+        delivered: &mut Gathered,
     ) -> Result<(), Error> {
-        while !self.is_satisfied(take, delivered.len()) {
-            let wanted = take.messages_max - delivered.len();
+        while !self.is_satisfied(take, delivered) {
+            let wanted = take.messages_max - delivered.messages.len();
             let Some(message) = self.next_due(take.key, queue, wanted)? else {
                 break;
             };
@@ -240,7 +259,7 @@ impl<S: Store> Engine<S> {
         &mut self,
         take: Take<'_>,
         queue: u16,
-        delivered: &mut Vec<Delivered>,
+        delivered: &mut Gathered,
     ) -> Result<(), Error> {
         self.fill_fifo(take, queue)?;
         let shown_ms = self.frontier.shown_ms();
@@ -257,7 +276,7 @@ impl<S: Store> Engine<S> {
         };
         let mut blocked = HashSet::new();
         for slot in &mut progress.slots {
-            if delivered.len() >= take.messages_max || *in_flight >= in_flight_max {
+            if delivered.is_enough(take) || *in_flight >= in_flight_max {
                 break;
             }
             let Some(message) = slot

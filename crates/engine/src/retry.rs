@@ -5,9 +5,8 @@ use std::sync::Arc;
 use crate::engine::{Engine, SubscriptionKey};
 use crate::error::Error;
 use crate::limits::READ_MESSAGES_MAX;
-use crate::message::Delivered;
 use crate::place::Place;
-use crate::receive::{Take, deliver};
+use crate::receive::{Gathered, Take, deliver};
 use crate::record::{open, place_of_key, retry_key, retry_span};
 use crate::store::{Space, Store, StoreError};
 use crate::subscription::{RetryLease, RetryRow, Subscription};
@@ -16,9 +15,9 @@ impl<S: Store> Engine<S> {
     pub(crate) fn take_retries(
         &mut self,
         take: Take<'_>,
-        delivered: &mut Vec<Delivered>,
+        delivered: &mut Gathered,
     ) -> Result<(), Error> {
-        while !self.is_satisfied(take, delivered.len()) {
+        while !self.is_satisfied(take, delivered) {
             let Some((place, row)) = self.next_retry(take.key)? else {
                 break;
             };

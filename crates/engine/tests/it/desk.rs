@@ -481,3 +481,29 @@ fn groups_and_topics_know_each_other_once_they_have_met() {
     let traffic = desk.engine.traffic();
     assert_eq!((traffic.sent, traffic.delivered, traffic.acked), (1, 2, 0));
 }
+
+#[test]
+fn one_receive_brings_a_bounded_number_of_bytes() {
+    let mut desk = Desk::new();
+    let body = "x".repeat(4 << 20);
+    for _ in 0..9 {
+        desk.send(&body, Delivery::Now);
+    }
+    desk.at(1_000);
+    let request = ReceiveRequest {
+        topic: "t".to_owned(),
+        group: "g".to_owned(),
+        messages_max: 32,
+        invisible_ms: 1_000,
+        filter: TagFilter::All,
+    };
+    let mut counts = Vec::new();
+    while counts.iter().sum::<usize>() < 9 {
+        let delivered = desk.engine.receive(desk.now_ms, &request).unwrap();
+        counts.push(delivered.len());
+        desk.settle();
+    }
+    // The first may find that the disk has to know of the instant before anything of it is shown.
+    counts.retain(|count| *count > 0);
+    assert_eq!(counts, [4, 4, 1]);
+}
