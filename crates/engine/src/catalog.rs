@@ -63,6 +63,13 @@ impl TopicKind {
     }
 }
 
+/// Tells settings that have another value than was asked for.
+fn told(settings: &[(&str, String, String)]) -> String {
+    let differing = settings.iter().filter(|(_, has, asked)| has != asked);
+    let words = differing.map(|(name, has, asked)| format!("{name} is {has}, not {asked}"));
+    words.collect::<Vec<_>>().join("; ")
+}
+
 /// What a topic is created with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -105,6 +112,24 @@ impl TopicSpec {
             });
         }
         within("queues", usize::from(self.queues), usize::from(QUEUES_MAX))
+    }
+
+    /// What is another in `asked`, for a person; nothing if they are the same.
+    pub(crate) fn differences(&self, asked: &Self) -> String {
+        let quota = |spec: &Self| match spec.quota_bytes {
+            Some(bytes) => bytes.to_string(),
+            None => "none".to_owned(),
+        };
+        told(&[
+            ("kind", self.kind.to_string(), asked.kind.to_string()),
+            ("queues", self.queues.to_string(), asked.queues.to_string()),
+            (
+                "indexed",
+                self.indexed.to_string(),
+                asked.indexed.to_string(),
+            ),
+            ("quota in bytes", quota(self), quota(asked)),
+        ])
     }
 
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
@@ -200,6 +225,28 @@ impl GroupSpec {
             });
         }
         within("backoff_ms", self.backoff_ms.len(), BACKOFF_STEPS_MAX)
+    }
+
+    /// What is another in `asked`, for a person; nothing if they are the same.
+    pub(crate) fn differences(&self, asked: &Self) -> String {
+        told(&[
+            ("fifo", self.fifo.to_string(), asked.fifo.to_string()),
+            (
+                "attempts_max",
+                self.attempts_max.to_string(),
+                asked.attempts_max.to_string(),
+            ),
+            (
+                "backoff in ms",
+                format!("{:?}", self.backoff_ms),
+                format!("{:?}", asked.backoff_ms),
+            ),
+            (
+                "start",
+                format!("{:?}", self.start_from),
+                format!("{:?}", asked.start_from),
+            ),
+        ])
     }
 
     pub(crate) fn encode(&self, last_seen_ms: u64, buffer: &mut Vec<u8>) {

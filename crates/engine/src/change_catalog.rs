@@ -12,18 +12,15 @@ impl<S: Store> Engine<S> {
     pub fn create_topic(&mut self, spec: TopicSpec) -> Result<TopicId, Error> {
         spec.check()?;
         if let Some(id) = self.catalog.find_topic(&spec.name) {
-            let same = self
-                .catalog
-                .topics
-                .get(&id)
-                .is_some_and(|topic| topic.spec == spec);
-            return if same {
-                Ok(id)
-            } else {
-                Err(Error::Exists {
+            let known = self.catalog.topics.get(&id);
+            let differs = known.map(|topic| topic.spec.differences(&spec));
+            return match differs {
+                Some(differs) if !differs.is_empty() => Err(Error::Exists {
                     what: "topic",
                     name: spec.name,
-                })
+                    differs,
+                }),
+                _ => Ok(id),
             };
         }
         within(
@@ -48,18 +45,15 @@ impl<S: Store> Engine<S> {
     pub fn create_group(&mut self, now_ms: u64, spec: GroupSpec) -> Result<GroupId, Error> {
         spec.check()?;
         if let Some(id) = self.catalog.find_group(&spec.name) {
-            let same = self
-                .catalog
-                .groups
-                .get(&id)
-                .is_some_and(|group| group.spec == spec);
-            return if same {
-                Ok(id)
-            } else {
-                Err(Error::Exists {
+            let known = self.catalog.groups.get(&id);
+            let differs = known.map(|group| group.spec.differences(&spec));
+            return match differs {
+                Some(differs) if !differs.is_empty() => Err(Error::Exists {
                     what: "consumer group",
                     name: spec.name,
-                })
+                    differs,
+                }),
+                _ => Ok(id),
             };
         }
         within(

@@ -21,12 +21,14 @@ pub enum Error {
         group: String,
     },
     /// A topic or group of that name exists with other settings.
-    #[error("{what} {name:?} exists already with other settings")]
+    #[error("{what} {name:?} exists already with other settings: {differs}")]
     Exists {
         /// `topic` or `consumer group`.
         what: &'static str,
         /// Its name.
         name: String,
+        /// What is another than was asked for.
+        differs: String,
     },
     /// The topic does not hold messages of this kind.
     #[error(

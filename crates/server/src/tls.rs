@@ -55,6 +55,14 @@ pub enum TlsError {
         /// Why.
         source: pem::Error,
     },
+    /// A file is PEM or nothing at all, and does not hold what it should.
+    #[error("there is no {what} in {}", file.display())]
+    Empty {
+        /// The file.
+        file: PathBuf,
+        /// `certificate` or `key`.
+        what: &'static str,
+    },
     /// A file could not be written.
     #[error("cannot write {}: {source}", file.display())]
     Write {
@@ -119,14 +127,20 @@ fn read_configs(files: &[PathBuf]) -> Result<Configs, TlsError> {
     let [certificate, key] = files else {
         return Err(TlsError::Use(rustls::Error::NoCertificatesPresented));
     };
-    let fail = |file: &PathBuf| {
+    let fail = |file: &PathBuf, what: &'static str| {
         let file = file.clone();
-        |source| TlsError::Read { file, source }
+        move |source| match source {
+            pem::Error::NoItemsFound => TlsError::Empty { file, what },
+            source => TlsError::Read { file, source },
+        }
     };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
-        .map_err(fail(certificate))?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(fail(key))?;
+        .map_err(fail(certificate, "certificate"))?;
+    if chain.is_empty() {
+        return Err(fail(certificate, "certificate")(pem::Error::NoItemsFound));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(fail(key, "key"))?;
     let mut http_2 = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -211,6 +225,7 @@ mod tests {
         let error = Tls::open(&source).unwrap_err();
         assert!(error.to_string().contains("c.pem"), "{error}");
         fs::write(&certificate, "nonsense").unwrap();
-        assert!(Tls::open(&source).is_err());
+        let error = Tls::open(&source).unwrap_err().to_string();
+        assert!(error.starts_with("there is no certificate in "), "{error}");
     }
 }

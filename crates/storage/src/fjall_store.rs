@@ -148,7 +148,7 @@ impl FjallStore {
     /// Opens the store in `folder`, or makes a new one there.
     pub fn open(folder: &Path, config: StoreConfig) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io {
-            action: "create it",
+            action: "make files",
             path: folder.to_owned(),
             source,
         };

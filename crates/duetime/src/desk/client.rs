@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
-use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::{self, RootCertStore};
 
 use super::line::{self, Fault, Line};
 use super::{Access, List, failed, usage};
@@ -217,6 +217,9 @@ impl Client {
             Fault::Unreachable => format!(
                 "no broker's HTTP API answers at {base}; is `duetime serve` running? --server or DUETIME_URL names another"
             ),
+            Fault::Untrusted(error) if is_of_name(error) => format!(
+                "the certificate of {base} is not trusted: {error}; reach the server by a name in it, or give it one with this name (tls.certificate, grpc.advertise)"
+            ),
             Fault::Untrusted(error) => format!(
                 "the certificate of {base} is not trusted: {error}; --ca or DUETIME_CA names a file with one to trust, tls/certificate.pem in the server's data folder for instance"
             ),
@@ -229,6 +232,15 @@ impl Client {
             ),
         })
     }
+}
+
+/// Whether a certificate is good, but not for the name by which its server was reached.
+fn is_of_name(error: &rustls::Error) -> bool {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })
+    )
 }
 
 /// What to send along, so that the broker knows who calls.

@@ -110,7 +110,7 @@ fn numbers_of_topics_and_groups_have_a_limit() {
         topic a delay
         topic a delay
         topic a normal
-        = refused: topic 'a' exists already with other settings
+        = refused: topic 'a' exists already with other settings: kind is DELAY, not NORMAL
         topic b delay
         = refused: topics is 2; the most allowed is 1
         topic b/c delay
@@ -122,7 +122,7 @@ fn numbers_of_topics_and_groups_have_a_limit() {
         group g
         group g
         group g fifo
-        = refused: consumer group 'g' exists already with other settings
+        = refused: consumer group 'g' exists already with other settings: fifo is false, not true
         group h
         = refused: consumer groups is 2; the most allowed is 1
         group h attempts=0
