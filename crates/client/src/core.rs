@@ -17,7 +17,7 @@ use crate::config::{Config, HostPort, addresses, endpoints};
 use crate::error::{Error, check};
 use crate::headers::{CLIENT_VERSION, Headers};
 use crate::identity::Identity;
-use crate::line::{Line, Procedure};
+use crate::line::{Line, Procedure, Terms};
 use crate::route::{Queue, Route};
 use crate::rules::Rules;
 use crate::tls::{self, Connector};
@@ -164,8 +164,19 @@ impl Core {
     }
 
     /// The headers of a call made now, and how long it may take.
-    pub(crate) fn terms(&self) -> (http::HeaderMap, Duration) {
+    pub(crate) fn terms(&self) -> Terms {
         (self.headers.now(), self.request_timeout())
+    }
+
+    /// The same for a call that the server may leave unanswered for some time.
+    pub(crate) fn terms_of_waiting(&self, wait: Duration) -> Terms {
+        let limit = self.request_timeout() + wait;
+        (self.headers.now_within(limit), limit)
+    }
+
+    /// The headers of a call that goes on until one side ends it.
+    pub(crate) fn lasting_headers(&self) -> Arc<http::HeaderMap> {
+        self.headers.now_lasting()
     }
 
     /// Runs a task until this client is stopped, or it ends by itself.

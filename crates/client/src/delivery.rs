@@ -56,10 +56,9 @@ pub(crate) async fn receive(
         long_polling_timeout: Some(clock::duration(poll.wait)),
         attempt_id: poll.attempt_id,
     };
-    let (headers, limit) = core.terms();
     let answers: Vec<ReceiveMessageResponse> = queue
         .line
-        .call_many(RECEIVE, (headers, limit + poll.wait), &request)
+        .call_many(RECEIVE, core.terms_of_waiting(poll.wait), &request)
         .await?;
     let mut received = Vec::with_capacity(answers.len());
     let mut refused = None;

@@ -1,7 +1,8 @@
 //! Makes the headers every call carries: who the client is, and the signature of its account.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, TE, USER_AGENT};
@@ -16,6 +17,10 @@ use crate::error::Error;
 pub(crate) const CLIENT_VERSION: &str = "5.1.0";
 
 const DATE_TIME: HeaderName = HeaderName::from_static("x-mq-date-time");
+/// How long the caller waits for the answer.
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The most a timeout can say in one unit: eight digits.
+const TIMEOUT_MS_MAX: u128 = 99_999_999;
 
 /// The headers of one client.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub(crate) struct Headers {
     fixed: HeaderMap,
     credentials: Option<Credentials>,
     /// The headers of the second they were last signed in: signing is dear, and the date has no finer unit.
-    signed: Mutex<(u64, HeaderMap)>,
+    signed: Mutex<(u64, Arc<HeaderMap>)>,
 }
 
 impl Headers {
@@ -33,6 +38,7 @@ impl Headers {
                 .map_err(|_| Error::Invalid(format!("{text:?} cannot stand in a header")))
         };
         let mut fixed = HeaderMap::new();
+        fixed.insert(TIMEOUT, timeout(config.request_timeout));
         fixed.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         fixed.insert(TE, HeaderValue::from_static("trailers"));
         fixed.insert(USER_AGENT, HeaderValue::from_static("duetime-client"));
@@ -54,21 +60,35 @@ impl Headers {
         Ok(Self {
             fixed,
             credentials: config.credentials.clone(),
-            signed: Mutex::new((0, HeaderMap::new())),
+            signed: Mutex::new((0, Arc::default())),
         })
     }
 
-    /// For a call made now.
-    pub(crate) fn now(&self) -> HeaderMap {
+    /// For a call made now that takes no longer than a request may.
+    pub(crate) fn now(&self) -> Arc<HeaderMap> {
         self.at(clock::now().as_secs())
     }
 
-    fn at(&self, second: u64) -> HeaderMap {
+    /// For a call made now that may take so long.
+    pub(crate) fn now_within(&self, limit: Duration) -> Arc<HeaderMap> {
+        let mut headers = HeaderMap::clone(&self.now());
+        headers.insert(TIMEOUT, timeout(limit));
+        Arc::new(headers)
+    }
+
+    /// For a call that goes on until one side ends it.
+    pub(crate) fn now_lasting(&self) -> Arc<HeaderMap> {
+        let mut headers = HeaderMap::clone(&self.now());
+        headers.remove(TIMEOUT);
+        Arc::new(headers)
+    }
+
+    fn at(&self, second: u64) -> Arc<HeaderMap> {
         let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
         if signed.0 != second {
-            *signed = (second, self.sign(second));
+            *signed = (second, Arc::new(self.sign(second)));
         }
-        signed.1.clone()
+        Arc::clone(&signed.1)
     }
 
     fn sign(&self, second: u64) -> HeaderMap {
@@ -84,6 +104,13 @@ impl Headers {
         }
         headers
     }
+}
+
+/// In ms, at most eight digits of them.
+fn timeout(limit: Duration) -> HeaderValue {
+    let limit_ms = std::cmp::min(limit.as_millis(), TIMEOUT_MS_MAX);
+    HeaderValue::from_str(&format!("{limit_ms}m"))
+        .expect("digits and a letter may stand in a header")
 }
 
 fn authorization(credentials: &Credentials, date_time: &str) -> String {
@@ -129,5 +156,16 @@ mod tests {
         assert_eq!(second[DATE_TIME], "19700101T001641Z");
         let wrong = Config::new("a").unwrap().with_credentials("A\nK", "SK");
         assert!(Headers::new(&wrong, "me").is_err());
+    }
+    #[test]
+    fn limits_are_told_in_ms() {
+        let mut config = Config::new("a").unwrap();
+        config.request_timeout = Duration::from_secs(3);
+        let headers = Headers::new(&config, "me").unwrap();
+        assert_eq!(headers.now()[TIMEOUT], "3000m");
+        let limit = Duration::from_millis(23_001);
+        assert_eq!(headers.now_within(limit)[TIMEOUT], "23001m");
+        assert_eq!(headers.now_within(Duration::MAX)[TIMEOUT], "99999999m");
+        assert!(!headers.now_lasting().contains_key(TIMEOUT));
     }
 }

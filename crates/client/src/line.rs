@@ -37,6 +37,9 @@ const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// The same for the whole connection.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
+/// The headers of a call, and how long it may take.
+pub(crate) type Terms = (Arc<HeaderMap>, Duration);
+
 /// One procedure of the service.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Procedure(pub(crate) &'static str);
@@ -101,12 +104,12 @@ impl Line {
     pub(crate) async fn call<A: Message + Default>(
         self: &Arc<Self>,
         procedure: Procedure,
-        (headers, limit): (HeaderMap, Duration),
+        (headers, limit): Terms,
         request: &impl Message,
     ) -> Result<A, Error> {
         let call = async {
             let (mut answers, _) = self
-                .begin(procedure, with_limit(headers, limit), Some(frame(request)))
+                .begin(procedure, &headers, Some(frame(request)))
                 .await?;
             let answer = answers.next().await?;
             let answer = answer.ok_or_else(|| Error::Malformed("there is no answer".to_owned()))?;
@@ -123,12 +126,12 @@ impl Line {
     pub(crate) async fn call_many<A: Message + Default>(
         self: &Arc<Self>,
         procedure: Procedure,
-        (headers, limit): (HeaderMap, Duration),
+        (headers, limit): Terms,
         request: &impl Message,
     ) -> Result<Vec<A>, Error> {
         let call = async {
             let (mut answers, _) = self
-                .begin(procedure, with_limit(headers, limit), Some(frame(request)))
+                .begin(procedure, &headers, Some(frame(request)))
                 .await?;
             let mut all = Vec::new();
             while let Some(answer) = answers.next().await? {
@@ -145,7 +148,7 @@ impl Line {
     pub(crate) async fn converse<A: Message + Default>(
         self: &Arc<Self>,
         procedure: Procedure,
-        headers: HeaderMap,
+        headers: &HeaderMap,
     ) -> Result<(Answers<A>, Speech), Error> {
         let (answers, speech) = self.begin(procedure, headers, None).await?;
         Ok((answers, Speech(speech)))
@@ -155,12 +158,12 @@ impl Line {
     async fn begin<A: Message + Default>(
         self: &Arc<Self>,
         procedure: Procedure,
-        headers: HeaderMap,
+        headers: &HeaderMap,
         whole: Option<Bytes>,
     ) -> Result<(Answers<A>, SendStream<Bytes>), Error> {
         let live = self.live().await?;
         let number = live.number;
-        let opened = self.open(live, procedure, headers.clone()).await;
+        let opened = self.open(live, procedure, headers).await;
         let (response, mut stream) = if let Ok(opened) = opened {
             opened
         } else {
@@ -183,7 +186,7 @@ impl Line {
         &self,
         live: Live,
         procedure: Procedure,
-        headers: HeaderMap,
+        headers: &HeaderMap,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), Error> {
         let scheme = if self.secure.is_some() {
             Scheme::HTTPS
@@ -199,7 +202,7 @@ impl Line {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
+        *request.headers_mut() = headers.clone();
         let mut calls = live.calls.ready().await?;
         Ok(calls.send_request(request, false)?)
     }
@@ -335,15 +338,6 @@ fn wait_after(rounds: u32) -> Duration {
     std::cmp::min(doubled, DIAL_WAIT_MAX)
 }
 
-/// Lets the server know how long its answer is waited for, in ms, at most eight digits of them.
-fn with_limit(mut headers: HeaderMap, limit: Duration) -> HeaderMap {
-    let limit_ms = std::cmp::min(limit.as_millis(), 99_999_999);
-    if let Ok(value) = HeaderValue::from_str(&format!("{limit_ms}m")) {
-        headers.insert("grpc-timeout", value);
-    }
-    headers
-}
-
 /// What a client says on a call that goes on.
 #[derive(Debug)]
 pub(crate) struct Speech(SendStream<Bytes>);
@@ -461,12 +455,6 @@ mod tests {
         ]));
         assert!(matches!(error, Err(Error::Call { status: 14, message }) if message == "a b"));
         assert!(well(&HeaderMap::new()).is_err());
-    }
-
-    #[test]
-    fn limits_are_told_in_ms() {
-        let headers = with_limit(HeaderMap::new(), Duration::from_secs(3));
-        assert_eq!(headers["grpc-timeout"], "3000m");
     }
 
     #[tokio::test]

@@ -37,9 +37,8 @@ pub(crate) async fn attend(core: Arc<Core>, line: Arc<Line>) {
 
 /// One stream, until it ends.
 async fn talk(core: &Core, line: &Arc<Line>) -> Result<(), Error> {
-    let (headers, _) = core.terms();
     let (mut commands, mut speech) = line
-        .converse::<TelemetryCommand>(TELEMETRY, headers)
+        .converse::<TelemetryCommand>(TELEMETRY, &core.lasting_headers())
         .await?;
     let mut every = tokio::time::interval(SETTINGS_EVERY);
     loop {
