@@ -116,7 +116,7 @@ pub(crate) const KEYS: &[Key] = &[
         "Whether it is meant that a broker without accounts listens to other machines."),
     key("log.format", Kind::Choice(&["auto", "text", "json"]), "auto",
         "How a log line looks; `auto` is text on a terminal and JSON otherwise."),
-    key("log.level", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info",
+    key("log.level", Kind::Choice(&["error", "warn", "info", "debug"]), "info",
         "The least important lines that are printed. `warn` means look today, `error` means look now."),
     key("storage.data", Kind::Path, "data",
         "The data folder; one process uses it at a time. It holds the broker's store and the order database.")

@@ -450,7 +450,7 @@ mod tests {
         assert_eq!(
             combine(vec![file, environment, flags]).unwrap_err(),
             [
-                "log.level (duetime.toml line 2): \"loud\" is not one of error, warn, info, debug, trace",
+                "log.level (duetime.toml line 2): \"loud\" is not one of error, warn, info, debug",
                 "unknown key \"orders.deadline_mx\" in --set; did you mean \"orders.deadline_max\"?",
             ]
         );
