@@ -14,6 +14,10 @@ use broker_load::{PHASES, Scale};
 use clap::{Parser, Subcommand};
 use report::Figure;
 
+/// Small pieces that one thread takes and another gives back are what a load is made of.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Duetime on this machine.
 #[derive(Parser)]
 #[command(name = "bench")]

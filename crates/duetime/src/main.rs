@@ -20,6 +20,13 @@ use crate::cli::{Cli, Command, ConfigArguments, PrintArguments};
 use crate::config::{Config, Settings};
 use crate::desk::Errand;
 
+/// A message is allocated on the thread that reads it and freed on the one that wrote it to the disk: the allocator of
+/// the C library pays for that with locks and with merging of what is freed. Tests count what decoders allocate, by an
+/// allocator of their own.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit code of wrong usage, which clap uses too: a restart would not help.
 const WRONG_USAGE: u8 = 2;
 
