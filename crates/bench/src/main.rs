@@ -70,8 +70,10 @@ fn main() -> anyhow::Result<()> {
             folder,
             quick,
         } => {
+            // A client that only sends needs less than a core; two threads would wait for each other's locks.
+            let of_client = grpc_load::PHASES.contains(&name.as_str());
             let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
+                .worker_threads(if of_client { 1 } else { 2 })
                 .enable_all()
                 .build()?;
             let figures = runtime.block_on(async {

@@ -15,11 +15,18 @@ use crate::logs;
 /// Runs until the process is told to stop, or something fails that it cannot do without.
 pub(crate) fn run(config: &Config) -> Result<()> {
     logs::start(config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    runtime()?.block_on(serve(config))
+}
+
+/// What serves connections: a thread for each core but one, which the broker's writer keeps busy whenever the others
+/// are. More threads than that only take the cores from each other.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::cmp::max(cores.saturating_sub(1), 1))
         .enable_all()
         .build()
-        .context("start the runtime")?;
-    runtime.block_on(serve(config))
+        .context("start the runtime")
 }
 
 async fn serve(config: &Config) -> Result<()> {
