@@ -20,7 +20,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
 
 /// What serves connections: a thread for each core but one, which the broker's writer keeps busy whenever the others
 /// are. More threads than that only take the cores from each other.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+fn runtime() -> Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::cmp::max(cores.saturating_sub(1), 1))
