@@ -56,6 +56,8 @@ pub(crate) struct Driver {
     config: Config,
     running: Option<Running>,
     subscriptions: Vec<(Topic, Box<dyn Subscription>)>,
+    /// Whether the broker refused something that the relay would try again soon.
+    refused: bool,
 }
 
 impl Driver {
@@ -89,6 +91,7 @@ impl Driver {
             config,
             running: None,
             subscriptions: Vec::new(),
+            refused: false,
         }
     }
 
@@ -276,11 +279,14 @@ impl Driver {
     }
 
     /// Publishes what waits in the outbox; tells how many rows were published.
-    pub(crate) async fn relay(&self) -> Result<usize, Stop> {
+    pub(crate) async fn relay(&mut self) -> Result<usize, Stop> {
         let platform = self.platform()?;
         let relayed = self.live(step::relay(&platform, &self.link)).await?;
         match relayed {
-            Ok(relayed) => Ok(relayed.rows - std::cmp::min(relayed.failed, relayed.rows)),
+            Ok(relayed) => {
+                self.refused = relayed.failed > 0;
+                Ok(relayed.rows - std::cmp::min(relayed.failed, relayed.rows))
+            }
             Err(error) => Ok(defect("relay", &error)?),
         }
     }
@@ -399,10 +405,12 @@ impl Driver {
     fn next_ms(&self) -> Option<u64> {
         let now_ms = self.stage.host.machine().now_ms();
         let ledger = self.link.ledger();
-        let (first_ms, _) = ledger.next()?;
         let later_ms = ledger.next_after_ms(now_ms);
         // What should be here already is in the hands of somebody who died.
-        let again_ms = (*first_ms <= now_ms).then_some(now_ms + 1_000);
+        let is_late = ledger
+            .next()
+            .is_some_and(|(first_ms, _)| *first_ms <= now_ms);
+        let again_ms = (is_late || self.refused).then_some(now_ms + 1_000);
         [later_ms, again_ms].into_iter().flatten().min()
     }
 
