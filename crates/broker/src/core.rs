@@ -310,23 +310,46 @@ fn refused<T>(result: Result<T, engine::Error>) -> Result<Result<T, Error>, Stor
     }
 }
 
-/// Tells an operator of a consumer group whose consumers have stopped coming.
+/// Tells an operator.
 fn warn_of(alarm: &Alarm) {
-    let unseen_hours = alarm.unseen_ms / 3_600_000;
-    if alarm.lost {
-        tracing::warn!(
-            group = %alarm.group,
-            topic = %alarm.topic,
-            unseen_hours,
-            "data that a consumer group has not read was dropped: no consumer of it has come for too long"
-        );
-    } else {
-        tracing::warn!(
-            group = %alarm.group,
-            topic = %alarm.topic,
-            unseen_hours,
-            "a consumer group without consumers keeps data beyond its retention: start them, or delete the group"
-        );
+    match alarm {
+        Alarm::Unseen {
+            group,
+            topic,
+            unseen_ms,
+            lost,
+        } => {
+            let unseen_hours = unseen_ms / 3_600_000;
+            if *lost {
+                tracing::warn!(
+                    %group,
+                    %topic,
+                    unseen_hours,
+                    "data that a consumer group has not read was dropped: no consumer of it has come for too long"
+                );
+            } else {
+                tracing::warn!(
+                    %group,
+                    %topic,
+                    unseen_hours,
+                    "a consumer group without consumers keeps data beyond its retention: start them, or delete the group"
+                );
+            }
+        }
+        Alarm::Damaged {
+            topic,
+            queue,
+            due_ms,
+            sequence,
+            error,
+        } => tracing::error!(
+            %topic,
+            queue,
+            due_ms,
+            sequence,
+            %error,
+            "a message is damaged on the disk and is not delivered: send it again, and look at the disk and the memory"
+        ),
     }
 }
 

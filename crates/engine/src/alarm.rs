@@ -1,4 +1,5 @@
-//! Tells of consumer groups that hold data back or have lost some, because none of their consumers comes.
+//! Tells of what an operator has to know: consumer groups that hold data back or have lost some, because none of
+//! their consumers comes, and damaged messages.
 
 use crate::engine::{Engine, SubscriptionKey};
 use crate::place::{HOUR_MS, PartitionId};
@@ -10,18 +11,34 @@ const AT_WORK_MS: u64 = HOUR_MS;
 /// The least time between two alarms about a group that still holds data, in ms.
 const ALARM_EVERY_MS: u64 = 24 * HOUR_MS;
 
-/// A consumer group unseen for long, and what that means for a topic's data.
+/// Something an operator has to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alarm {
-    /// The consumer group.
-    pub group: String,
-    /// The topic.
-    pub topic: String,
-    /// How long no consumer of the group has come, in ms.
-    pub unseen_ms: u64,
-    /// Whether data that the group has not read is gone now. If not, the group still keeps data on the disk that is
-    /// past its retention.
-    pub lost: bool,
+pub enum Alarm {
+    /// A consumer group is unseen for long, and that means something for a topic's data.
+    Unseen {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// How long no consumer of the group has come, in ms.
+        unseen_ms: u64,
+        /// Whether data that the group has not read is gone now. If not, the group still keeps data on the disk that
+        /// is past its retention.
+        lost: bool,
+    },
+    /// The row of a message is damaged: the message is not delivered, those behind it are.
+    Damaged {
+        /// The topic.
+        topic: String,
+        /// The message queue.
+        queue: u16,
+        /// When the message is due, in ms of the engine clock.
+        due_ms: u64,
+        /// Its sequence.
+        sequence: u64,
+        /// Where the row lies and what is wrong with it.
+        error: String,
+    },
 }
 
 impl<S: Store> Engine<S> {
@@ -71,7 +88,7 @@ impl<S: Store> Engine<S> {
         let group = self.catalog.groups.get(&group);
         let topic = self.catalog.topics.get(&topic);
         if let (Some(group), Some(topic)) = (group, topic) {
-            self.alarms.push(Alarm {
+            self.alarms.push(Alarm::Unseen {
                 group: group.spec.name.clone(),
                 topic: topic.spec.name.clone(),
                 unseen_ms,

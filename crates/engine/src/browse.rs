@@ -50,6 +50,9 @@ impl<S: Store> Engine<S> {
                 messages_max,
             };
             let stretch = read(&self.store, &partitions, range)?;
+            for (place, error) in stretch.damaged {
+                self.set_aside((id, queue, place), error)?;
+            }
             let last = stretch.messages.last().map(|message| message.place);
             if let Some(last) = last.filter(|_| !stretch.complete) {
                 end = Some(end.map_or(last, |end| std::cmp::min(end, last)));

@@ -73,7 +73,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), StoreError> {
         match self.find_message(key.1, queue, place)? {
             Some(message) => self.bury_message(now_ms, key, &message, attempts),
-            None => self.note_missing(key.1),
+            None => self.note_missing((key.1, queue, place)),
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::alarm::Alarm;
 use crate::catalog::{Catalog, TopicKind};
+use crate::damage::Spot;
 use crate::limits::{FLOOR_AHEAD_MS, Limits};
 use crate::message::DelayLevels;
 use crate::place::PartitionId;
@@ -59,6 +60,8 @@ impl Default for Config {
 pub struct Tallies {
     /// Retries whose message was not found: always a defect.
     pub missing_bodies: u64,
+    /// Messages whose row on the disk is damaged; they are passed over.
+    pub damaged_messages: u64,
     /// Repeated sends that were recognised.
     pub repeats: u64,
     /// Groups whose data was let go because they had been unseen for too long.
@@ -129,6 +132,8 @@ pub struct Engine<S> {
     pub(crate) head_bytes: usize,
     pub(crate) free_bytes: u64,
     pub(crate) next_upkeep_ms: u64,
+    /// Messages whose row was found damaged.
+    pub(crate) damaged: BTreeSet<Spot>,
     /// Raised and not yet taken.
     pub(crate) alarms: Vec<Alarm>,
     /// When a group that holds data was last told of.
@@ -178,6 +183,7 @@ impl<S: Store> Engine<S> {
             head_bytes: 0,
             free_bytes: u64::MAX,
             next_upkeep_ms: 0,
+            damaged: BTreeSet::new(),
             alarms: Vec::new(),
             alarmed_ms: BTreeMap::new(),
             next_check_ms: None,

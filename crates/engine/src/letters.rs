@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::DEAD_LETTER_PREFIX;
+use crate::damage::Spot;
 use crate::dead_letter::DEAD_LETTER_TOPIC_PROPERTY;
 use crate::engine::{Engine, SubscriptionKey};
 use crate::error::Error;
@@ -114,9 +115,9 @@ impl<S: Store> Engine<S> {
         self.wake_after_end(key);
     }
 
-    /// Counts a retry whose message is not there: a defect, unless it was a dead letter somebody removed.
-    pub(crate) fn note_missing(&mut self, topic: TopicId) {
-        if self.group_of_letters(topic).is_err() {
+    /// Counts a retry whose message is not there: a defect, unless it is damaged or was a dead letter somebody removed.
+    pub(crate) fn note_missing(&mut self, spot: Spot) {
+        if !self.damaged.contains(&spot) && self.group_of_letters(spot.0).is_err() {
             self.tallies.missing_bodies += 1;
         }
     }

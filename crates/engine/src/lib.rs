@@ -13,6 +13,7 @@ mod browse;
 mod catalog;
 mod change_catalog;
 mod codec;
+mod damage;
 mod dead_letter;
 mod engine;
 mod error;

@@ -41,6 +41,9 @@ pub const READ_MESSAGES_MAX: usize = 512;
 /// Bytes after which one read of the store stops.
 pub const READ_BYTES_MAX: usize = 1024 * 1024;
 
+/// Damaged messages that are passed over; with more of them the store counts as failed.
+pub const DAMAGED_MAX: usize = 64;
+
 const _: () = assert!(READ_MESSAGES_MAX <= ACKED_AHEAD_MAX);
 
 /// The limits an operator may choose.

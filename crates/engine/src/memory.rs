@@ -6,7 +6,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::handle::MessageHandle;
 use crate::place::PartitionId;
+use crate::record::timeline_key;
 use crate::store::{Batch, ChangeRef, Rows, Space, Store, StoreError};
 
 /// A [`Store`] of ordered maps; it forgets everything when it is dropped.
@@ -20,6 +22,25 @@ impl MemoryStore {
     /// Sets how many bytes the disk pretends to have free; unlimited at first.
     pub fn set_free_bytes(&mut self, free_bytes: u64) {
         self.free_bytes = Some(free_bytes);
+    }
+
+    /// Flips a bit in the row of a message, as a bad disk would; tells whether there is such a row.
+    pub fn damage(&mut self, handle: &MessageHandle) -> bool {
+        let key = timeline_key(handle.topic, handle.queue, handle.place);
+        let space = Space::Partition(handle.place.partition());
+        let row = self
+            .spaces
+            .get_mut(&space)
+            .and_then(|rows| rows.get_mut(key.as_slice()));
+        let Some(row) = row else {
+            return false;
+        };
+        let mut value = row.to_vec();
+        if let Some(last) = value.last_mut() {
+            *last ^= 1;
+        }
+        *row = value.into();
+        true
     }
 
     /// Number of rows in all spaces.

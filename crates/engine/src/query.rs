@@ -35,6 +35,8 @@ pub struct TopicStats {
     pub appended: u64,
     /// Messages ever taken out by a recall or a reschedule.
     pub removed: u64,
+    /// Messages on disk that were found damaged since the start; they are not delivered.
+    pub damaged: u64,
 }
 
 /// What is known of a consumer group on one topic.
@@ -120,6 +122,7 @@ impl<S: Store> Engine<S> {
             bytes: state.totals.bytes,
             appended: state.totals.appended,
             removed: state.totals.removed,
+            damaged: self.damaged_of(id).count() as u64,
         })
     }
 
@@ -178,7 +181,10 @@ impl<S: Store> Engine<S> {
                 .saturating_sub(topic.totals.removed)
                 .saturating_sub(passed);
             let waiting = self.count_ahead(topic_id, now_ms)?;
-            answer.ready = std::cmp::min(unread, stored).saturating_sub(waiting);
+            let damaged = self.damaged_of(topic_id);
+            let damaged = damaged.filter(|place| place.due_ms <= now_ms).count();
+            let left = std::cmp::min(unread, stored).saturating_sub(waiting);
+            answer.ready = left.saturating_sub(damaged as u64);
             let is_due = |due_ms: u64| due_ms <= now_ms;
             let some_due = |(progress, window): (&Progress, &Window<Arc<Message>>)| {
                 let next = window.behind(progress.cursor).next();

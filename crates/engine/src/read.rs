@@ -116,6 +116,9 @@ impl<S: Store> Engine<S> {
             messages_max: READ_MESSAGES_MAX,
         };
         let stretch = read(&self.store, &partitions, range)?;
+        for (place, error) in stretch.damaged {
+            self.set_aside((key.1, queue, place), error)?;
+        }
         let shown = self.shown_place();
         let removed = &self.stage.removed;
         let last_read = stretch.messages.last().map(|message| message.place);
@@ -188,17 +191,18 @@ impl<S: Store> Engine<S> {
         Ok(Some(message))
     }
 
-    /// Reads one message from where it stands.
+    /// Reads one message from where it stands; nothing if it is not there or damaged.
     pub(crate) fn find_message(
-        &self,
+        &mut self,
         topic: u32,
         queue: u16,
         place: Place,
     ) -> Result<Option<Message>, StoreError> {
         let key = timeline_key(topic, queue, place);
-        let value = self.store.get(Space::Partition(place.partition()), &key)?;
-        value
-            .map(|value| open_message(queue, place, &key, &value))
-            .transpose()
+        let Some(value) = self.store.get(Space::Partition(place.partition()), &key)? else {
+            return Ok(None);
+        };
+        let read = open_message(queue, place, &key, &value);
+        self.unless_damaged((topic, queue, place), read)
     }
 }

@@ -173,6 +173,9 @@ impl<S: Store> Engine<S> {
                 message: Box::new(message),
                 row_bytes,
             },
+            None if self.damaged.contains(&(handle.topic, handle.queue, place)) => {
+                Whereabouts::Unknown
+            }
             // Only a recall takes a message away before it is due.
             None if place.due_ms > shown_ms => Whereabouts::Cancelled,
             None => Whereabouts::Unknown,
@@ -180,7 +183,7 @@ impl<S: Store> Engine<S> {
     }
 
     pub(crate) fn row_at(
-        &self,
+        &mut self,
         handle: &MessageHandle,
         place: Place,
     ) -> Result<Option<(Message, u64)>, Error> {
@@ -188,11 +191,11 @@ impl<S: Store> Engine<S> {
         let Some(value) = self.store.get(Space::Partition(place.partition()), &key)? else {
             return Ok(None);
         };
-        let message = open_message(handle.queue, place, &key, &value)?;
-        if message.identity != handle.identity {
-            return Ok(None);
-        }
-        Ok(Some((message, (key.len() + value.len()) as u64)))
+        let read = open_message(handle.queue, place, &key, &value);
+        let message = self.unless_damaged((handle.topic, handle.queue, place), read)?;
+        Ok(message
+            .filter(|message| message.identity == handle.identity)
+            .map(|message| (message, (key.len() + value.len()) as u64)))
     }
 
     /// Where a message that was rescheduled stands now.

@@ -32,7 +32,7 @@ impl<S: Store> Engine<S> {
             };
             subscription.retry_cursor = place;
             let Some(message) = message else {
-                self.note_missing(take.key.1);
+                self.note_missing((take.key.1, row.queue, row.place));
                 self.remove_retry(take.key, place, &row);
                 continue;
             };

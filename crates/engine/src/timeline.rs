@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 
-use crate::limits::READ_BYTES_MAX;
+use crate::limits::{DAMAGED_MAX, READ_BYTES_MAX};
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
 use crate::record::{TopicId, open_message, place_of_key, timeline_span};
@@ -15,6 +15,8 @@ use crate::store::{Rows, Space, Store, StoreError};
 pub(crate) struct Stretch {
     /// Messages in order.
     pub(crate) messages: Vec<Message>,
+    /// Those among and behind them whose rows are damaged; they count for no limit.
+    pub(crate) damaged: Vec<(Place, StoreError)>,
     /// Whether nothing lies behind the last one.
     pub(crate) complete: bool,
 }
@@ -69,6 +71,7 @@ pub(crate) fn read<S: Store>(
     let mut sources: Vec<Source<'_>> = Vec::new();
     let mut heads = BinaryHeap::new();
     let mut messages = Vec::new();
+    let mut damaged = Vec::new();
     let mut bytes = 0;
     loop {
         let head_ms = heads
@@ -95,12 +98,14 @@ pub(crate) fn read<S: Store>(
         let Some(Reverse((place, index))) = heads.pop() else {
             return Ok(Stretch {
                 messages,
+                damaged,
                 complete: true,
             });
         };
         if messages.len() >= range.messages_max || bytes >= READ_BYTES_MAX {
             return Ok(Stretch {
                 messages,
+                damaged,
                 complete: false,
             });
         }
@@ -108,8 +113,16 @@ pub(crate) fn read<S: Store>(
             continue;
         };
         if let Some((key, value)) = source.row.take() {
-            bytes += value.len();
-            messages.push(open_message(range.queue, place, &key, &value)?);
+            match open_message(range.queue, place, &key, &value) {
+                Ok(message) => {
+                    bytes += value.len();
+                    messages.push(message);
+                }
+                Err(error @ StoreError::Damaged { .. }) if damaged.len() <= DAMAGED_MAX => {
+                    damaged.push((place, error));
+                }
+                Err(error) => return Err(error),
+            }
         }
         if let Some(next) = source.advance()? {
             heads.push(Reverse((next, index)));

@@ -148,8 +148,8 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             let rows = self.store.scan(Space::Partition(partition), &from, &to)?;
-            for row in rows.take(ROWS_MAX) {
-                let (row_key, _) = row?;
+            let rows: Vec<_> = rows.take(ROWS_MAX).collect::<Result<_, _>>()?;
+            for (row_key, _) in rows {
                 let place = place_of_index_key(&row_key, partition.level);
                 let found = self.timer_at(topic, key, place)?;
                 if found.is_some() {
@@ -190,7 +190,7 @@ impl<S: Store> Engine<S> {
 
     /// The message at a place if it is the timer of this key.
     fn timer_at(
-        &self,
+        &mut self,
         topic: TopicId,
         key: &str,
         place: Option<(Place, u16)>,

@@ -151,6 +151,7 @@ impl<S: Store> Engine<S> {
     fn drop_partition(&mut self, partition: PartitionId) -> Result<(), StoreError> {
         self.store.drop_partition(partition)?;
         self.partitions.remove(&partition);
+        self.forget_damaged(partition);
         self.pins.remove(&partition);
         self.stage.pins.remove(&partition);
         self.stage.batch.remove(Space::Meta, &pins_key(partition));
@@ -220,7 +221,7 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             let Some(message) = self.find_message(key.1, row.queue, row.place)? else {
-                self.note_missing(key.1);
+                self.note_missing((key.1, row.queue, row.place));
                 let leased = |sub: &Subscription| sub.retry_leases.contains_key(&retry);
                 if !self.subscriptions.get(&key).is_some_and(leased) {
                     self.remove_retry(key, retry, &row);

@@ -3,12 +3,12 @@
 //! The fault model: a batch is applied whole or not at all, and what survives a crash is a prefix of the
 //! batches, at least as long as the last sync that was reported. The batch at which the store failed may
 //! survive as well. Dropping a partition is not ordered with batches: it may survive where an earlier batch
-//! does not, and be undone where a later one survives.
+//! does not, and be undone where a later one survives. A bit of a message's row may flip at any time.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use engine::{Batch, MemoryStore, PartitionId, Rows, Space, Store, StoreError};
+use engine::{Batch, MemoryStore, MessageHandle, PartitionId, Rows, Space, Store, StoreError};
 
 /// A change that is not known to be durable.
 #[derive(Clone, Debug)]
@@ -78,6 +78,12 @@ impl FaultStore {
     pub fn pending_drops(&self) -> usize {
         let is_drop = |pending: &&Pending| matches!(pending, Pending::Drop(_));
         self.pending.iter().filter(is_drop).count()
+    }
+
+    /// Flips a bit in the row of a message; tells whether readers see such a row.
+    pub fn damage(&mut self, handle: &MessageHandle) -> bool {
+        self.durable.damage(handle);
+        self.seen.damage(handle)
     }
 
     /// How many bytes the disk pretends to have free.

@@ -39,6 +39,8 @@ pub struct Figures {
     pub undurable_drops: usize,
     /// Partitions dropped since the last start.
     pub dropped: u64,
+    /// Messages whose rows were damaged.
+    pub damaged: u64,
 }
 
 impl Figures {
@@ -50,6 +52,7 @@ impl Figures {
         self.deliveries += other.deliveries;
         self.operations += other.operations;
         self.dropped += other.dropped;
+        self.damaged += other.damaged;
     }
 }
 
@@ -166,6 +169,10 @@ impl World {
             if missing > 0 {
                 return defect("bodies of retries are missing", missing);
             }
+            let found = core.engine().tallies().damaged_messages;
+            if found > self.figures.damaged {
+                return defect("messages are damaged that nobody damaged", found);
+            }
         }
         Ok(self.figures)
     }
@@ -199,6 +206,9 @@ impl World {
             self.full_until_us = 0;
             self.free_bytes(ROOMY);
         }
+        if self.chance(faults.rot) {
+            self.rot();
+        }
         if self.chance(faults.wall) {
             let far = if self.rng.random_bool(0.5) {
                 3_600_000_000
@@ -209,6 +219,18 @@ impl World {
             self.clocks.set_wall(step_us);
         }
         Ok(())
+    }
+
+    /// Flips a bit of a message that lies on the disk.
+    fn rot(&mut self) {
+        let number = self.rng.random_range(0..self.next_number);
+        let handle = self.oracle.handle_of(number);
+        if let (Some(handle), Some(core)) = (handle, &mut self.core)
+            && core.engine_mut().store_mut().damage(&handle)
+        {
+            self.figures.damaged += 1;
+            self.oracle.damaged(number);
+        }
     }
 
     pub(crate) fn push(&mut self, command: broker::Command<FaultStore>) {

@@ -5,6 +5,7 @@
     reason = "a test that panics has told what it found"
 )]
 
+mod damage;
 mod delivery;
 mod desk;
 mod fifo;

@@ -194,7 +194,7 @@ fn a_retry_is_copied_when_it_alone_holds_a_partition() {
         group-stats t g
         = ready 0, in flight 0, retrying 0, dead 1, acked +1
         tallies
-        = Tallies { missing_bodies: 0, repeats: 0, groups_given_up: 0, partitions_dropped: 0, dead_letters: 1, transactions_given_up: 0 }
+        = Tallies { missing_bodies: 0, damaged_messages: 0, repeats: 0, groups_given_up: 0, partitions_dropped: 0, dead_letters: 1, transactions_given_up: 0 }
         ",
     );
 }
@@ -299,7 +299,7 @@ fn a_group_unseen_for_too_long_holds_nothing() {
         alarms
         = g lost t after 25h
         tallies
-        = Tallies { missing_bodies: 0, repeats: 0, groups_given_up: 1, partitions_dropped: 1, dead_letters: 0, transactions_given_up: 0 }
+        = Tallies { missing_bodies: 0, damaged_messages: 0, repeats: 0, groups_given_up: 1, partitions_dropped: 1, dead_letters: 0, transactions_given_up: 0 }
         recv t g
         = a#2 b#1
         ",

@@ -121,7 +121,7 @@ fn a_lease_that_runs_out_is_a_failure() {
         group-stats t g
         = ready 0, in flight 0, retrying 0, dead 1, acked +1
         tallies
-        = Tallies { missing_bodies: 0, repeats: 0, groups_given_up: 0, partitions_dropped: 0, dead_letters: 1, transactions_given_up: 0 }
+        = Tallies { missing_bodies: 0, damaged_messages: 0, repeats: 0, groups_given_up: 0, partitions_dropped: 0, dead_letters: 1, transactions_given_up: 0 }
         ",
     );
 }

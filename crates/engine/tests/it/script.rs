@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engine::{
-    Config, Delivered, Delivery, Engine, Error, GroupSpec, MemoryStore, MessageHandle, NewMessage,
-    ReceiptHandle, ReceiveRequest, Reschedule, StartFrom, TagFilter, TopicKind, TopicSpec,
+    Alarm, Config, Delivered, Delivery, Engine, Error, GroupSpec, MemoryStore, MessageHandle,
+    NewMessage, ReceiptHandle, ReceiveRequest, Reschedule, StartFrom, TagFilter, TopicKind,
+    TopicSpec,
 };
 
 /// Where the clock of every script starts: the beginning of an hour, so that partitions are easy to see.
@@ -186,6 +187,7 @@ impl Session {
                 self.drive(&words)
             }
             "crash" | "restart" | "free" => self.restart(&words),
+            "rot" => self.rot(&words),
             _ => self.ask(&words),
         };
         if automatic && !self.manual {
@@ -451,13 +453,27 @@ impl Session {
         String::new()
     }
 
+    /// `rot NAME...`: damages the rows of messages; what memory holds of them is forgotten by a restart.
+    fn rot(&mut self, words: &Words<'_>) -> String {
+        for &name in &words.plain[1..] {
+            let handle = self.messages[name];
+            assert!(self.engine().store_mut().damage(&handle), "{name}");
+        }
+        self.durable = self.engine().store().clone();
+        String::new()
+    }
+
     fn ask(&mut self, words: &Words<'_>) -> String {
         let now_ms = self.now_ms;
         let engine = self.engine.as_mut().unwrap();
         match words.at(0) {
             "stats" => told(engine.topic_stats(now_ms, words.at(1)).map(|stats| {
+                let damaged = match stats.damaged {
+                    0 => String::new(),
+                    count => format!(", damaged {count}"),
+                };
                 format!(
-                    "waiting {} of {}, {} bytes, appended {}, removed {}",
+                    "waiting {} of {}, {} bytes, appended {}, removed {}{damaged}",
                     stats.waiting, stats.messages, stats.bytes, stats.appended, stats.removed
                 )
             })),
@@ -560,10 +576,20 @@ impl Session {
             "rows" => format!("{}", engine.store().rows()),
             "tallies" => format!("{:?}", engine.tallies()),
             "alarms" => {
-                let told = |alarm: engine::Alarm| {
-                    let what = if alarm.lost { "lost" } else { "held" };
-                    let hours = alarm.unseen_ms / 3_600_000;
-                    format!("{} {what} {} after {hours}h", alarm.group, alarm.topic)
+                let told = |alarm| match alarm {
+                    Alarm::Unseen {
+                        group,
+                        topic,
+                        unseen_ms,
+                        lost,
+                    } => {
+                        let what = if lost { "lost" } else { "held" };
+                        let hours = unseen_ms / 3_600_000;
+                        format!("{group} {what} {topic} after {hours}h")
+                    }
+                    Alarm::Damaged { topic, due_ms, .. } => {
+                        format!("damaged in {topic}, due {}", instant(due_ms))
+                    }
                 };
                 let alarms: Vec<_> = engine.take_alarms().into_iter().map(told).collect();
                 alarms.join(", ")

@@ -41,6 +41,9 @@ impl Oracle {
             .map(|seen| seen.deliveries > 0 || seen.dead)
             .collect();
         self.forget(number);
+        if self.story(number)?.damaged {
+            return Ok(());
+        }
         for (group, _) in come.iter().enumerate().filter(|(_, come)| !**come) {
             self.awaited
                 .entry((group, topic))
@@ -150,6 +153,9 @@ impl Oracle {
             && let Some(index) = story.possible.iter().rposition(|one| *one == asked)
         {
             story.possible.remove(index);
+        }
+        if story.damaged {
+            return Ok(());
         }
         let due_before = |limit_ms: u64| move |one: &Possible| matches!(one, Possible::At { due_ms, .. } if *due_ms <= limit_ms);
         let nowhere = |one: &Possible| matches!(one, Possible::Absent | Possible::Cancelled);

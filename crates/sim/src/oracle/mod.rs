@@ -119,6 +119,14 @@ impl Oracle {
         (place.due_ms <= now_ms).then_some(*number)
     }
 
+    /// The disk has damaged a message: it may come or not, and nobody may be told that it was cancelled or moved.
+    pub fn damaged(&mut self, number: u64) {
+        self.forget(number);
+        if let Some(story) = self.stories.get_mut(&number) {
+            story.damaged = true;
+        }
+    }
+
     /// Takes in a fact.
     pub fn tell(&mut self, fact: Fact) -> Result<(), Violation> {
         match fact {
@@ -176,6 +184,7 @@ impl Oracle {
             possible: vec![Possible::Absent, Possible::not_before(asked_ms)],
             asked: None,
             handle: None,
+            damaged: false,
             groups: vec![InGroup::default(); self.rules.fifo.len()],
             awaited: None,
         };
@@ -206,7 +215,7 @@ impl Oracle {
 
     /// With everything drained: what surely exists has come to every group.
     pub fn finish(&self) -> Result<(), Violation> {
-        for (number, story) in &self.stories {
+        for (number, story) in self.stories.iter().filter(|(_, story)| !story.damaged) {
             let sure = story
                 .possible
                 .iter()

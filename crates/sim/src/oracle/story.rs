@@ -53,6 +53,8 @@ pub(super) struct Story {
     /// A recall or reschedule that was begun and not answered added these.
     pub(super) asked: Option<Possible>,
     pub(super) handle: Option<MessageHandle>,
+    /// Its row may be damaged: then it need not come any more.
+    pub(super) damaged: bool,
     pub(super) groups: Vec<InGroup>,
     /// Where it is noted among the awaited.
     pub(super) awaited: Option<Place>,

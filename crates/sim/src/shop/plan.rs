@@ -87,6 +87,7 @@ impl ShopPlan {
             write: rate(rng, 4),
             full: rate(rng, 5),
             wall: rate(rng, 10),
+            rot: 0,
         };
         let mut odds = |most: f64| rng.random_range(0.0..most);
         let till = TillFaults {
