@@ -13,16 +13,7 @@ use crate::platform::Platform;
 impl Platform {
     /// The coupon.
     pub async fn coupon(&self, merchant_id: &MerchantId, id: CouponId) -> Result<Coupon> {
-        let row = sqlx::query(concat!(
-            "select ",
-            coupon_columns!(),
-            " from coupon where id = ? and merchant_id = ?"
-        ))
-        .bind(id)
-        .bind(merchant_id.as_str())
-        .fetch_optional(self.readers())
-        .await?;
-        from_row(&row.ok_or_else(|| Error::not_found("coupon", &id))?)
+        find(self.readers(), merchant_id, id).await
     }
 
     /// Up to `limit` coupons of a buyer in the order of their age, those after `after`.
@@ -85,7 +76,7 @@ async fn give(
     .fetch_optional(tx.conn())
     .await?;
     let Some(row) = row else {
-        let coupon = find(tx, merchant_id, id).await?;
+        let coupon = find(tx.conn(), merchant_id, id).await?;
         let reason = not_free_reason(&coupon);
         return Err(Error::CouponUnusable { id, reason });
     };

@@ -9,6 +9,7 @@ mod give;
 mod rule;
 
 use serde::{Deserialize, Serialize};
+use sqlx::SqliteExecutor;
 use sqlx::sqlite::SqliteRow;
 
 use crate::audit::{Actor, NewAudit};
@@ -202,7 +203,7 @@ pub(crate) async fn hold(tx: &mut Tx, id: CouponId, order: &Order) -> Result<i64
 }
 
 async fn hold_refusal(tx: &mut Tx, id: CouponId, order: &Order) -> Result<Error> {
-    let coupon = find(tx, &order.merchant_id, id).await?;
+    let coupon = find(tx.conn(), &order.merchant_id, id).await?;
     let reason = if coupon.buyer_id != order.buyer_id {
         "it belongs to another buyer"
     } else if coupon.currency != order.currency {
@@ -223,7 +224,11 @@ fn not_free_reason(coupon: &Coupon) -> &'static str {
     }
 }
 
-async fn find(tx: &mut Tx, merchant_id: &MerchantId, id: CouponId) -> Result<Coupon> {
+async fn find(
+    connection: impl SqliteExecutor<'_>,
+    merchant_id: &MerchantId,
+    id: CouponId,
+) -> Result<Coupon> {
     let row = sqlx::query(concat!(
         "select ",
         coupon_columns!(),
@@ -231,7 +236,7 @@ async fn find(tx: &mut Tx, merchant_id: &MerchantId, id: CouponId) -> Result<Cou
     ))
     .bind(id)
     .bind(merchant_id.as_str())
-    .fetch_optional(tx.conn())
+    .fetch_optional(connection)
     .await?;
     from_row(&row.ok_or_else(|| Error::not_found("coupon", &id))?)
 }

@@ -3,9 +3,8 @@
 use crate::audit::{Actor, NewAudit};
 use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::facts::lost_race;
 use crate::ids::{MerchantId, OrderId};
-use crate::order::{Order, OrderState, query};
+use crate::order::{self, Order, OrderState, query};
 use crate::platform::Platform;
 use crate::timer::{self, NewTimer, TimerKind};
 
@@ -83,20 +82,8 @@ async fn extend(tx: &mut Tx, input: &Input) -> Result<Order> {
 
 /// Why the guard matched nothing.
 fn refusal(order: &Order, input: &Input, now_ms: i64) -> Error {
-    if order.state != OrderState::Pending {
-        lost_race("extend", order.state.as_str());
-        return Error::OrderState {
-            id: order.id,
-            state: order.state,
-            wanted: "extended",
-        };
-    }
-    if order.deadline_ms <= now_ms {
-        lost_race("extend", "deadline");
-        return Error::DeadlineReached {
-            id: order.id,
-            deadline_ms: order.deadline_ms,
-        };
+    if let Some(error) = order::not_open(order, now_ms, ["extend", "extended"]) {
+        return error;
     }
     if input.deadline_ms <= order.deadline_ms {
         return Error::invalid(

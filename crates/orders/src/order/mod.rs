@@ -13,6 +13,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::db::column;
 use crate::error::{Error, Result};
+use crate::facts::lost_race;
 use crate::ids::{CouponId, MerchantId, OrderId, PaymentId, ProductId};
 use crate::money::Currency;
 use crate::product::currency;
@@ -203,6 +204,25 @@ macro_rules! order_columns {
     };
 }
 pub(crate) use order_columns;
+
+/// Why nothing that needs a pending order ahead of its deadline can be done to this one, if so; the lost race is
+/// counted. The names are those of the transition and of what was wanted.
+pub(crate) fn not_open(
+    order: &Order,
+    now_ms: i64,
+    [transition, wanted]: [&'static str; 2],
+) -> Option<Error> {
+    let (id, state, deadline_ms) = (order.id, order.state, order.deadline_ms);
+    if state != OrderState::Pending {
+        lost_race(transition, state.as_str());
+        return Some(Error::OrderState { id, state, wanted });
+    }
+    if deadline_ms <= now_ms {
+        lost_race(transition, "deadline");
+        return Some(Error::DeadlineReached { id, deadline_ms });
+    }
+    None
+}
 
 /// Reads a row of `order_columns!()`; the lines are left out.
 pub(crate) fn from_row(row: &SqliteRow) -> Result<Order> {

@@ -3,7 +3,6 @@
 use crate::audit::{Actor, NewAudit};
 use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::facts::lost_race;
 use crate::gateway::{Capabilities, CreateOutcome, CreateRequest, Money};
 use crate::idempotency::{Answered, Idempotency, Keyed};
 use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId};
@@ -197,20 +196,8 @@ fn expiry(order: &Order, capabilities: &Capabilities, now_ms: i64) -> Result<i64
 }
 
 fn refusal(order: &Order, now_ms: i64) -> Error {
-    if order.state != OrderState::Pending {
-        lost_race("attempt", order.state.as_str());
-        return Error::OrderState {
-            id: order.id,
-            state: order.state,
-            wanted: "paid",
-        };
-    }
-    if order.deadline_ms <= now_ms {
-        lost_race("attempt", "deadline");
-        return Error::DeadlineReached {
-            id: order.id,
-            deadline_ms: order.deadline_ms,
-        };
+    if let Some(error) = order::not_open(order, now_ms, ["attempt", "paid"]) {
+        return error;
     }
     Error::invalid(
         "",
