@@ -164,6 +164,7 @@ async fn show(desk: &Desk, topic: &str) -> Result<(), Failure> {
             ("waiting", count(found.get("waiting"))),
             ("on disk", count(found.get("messages"))),
             ("bytes", size(found.get("bytes"))),
+            ("damaged", count(found.get("damaged"))),
         ]);
         if !groups.items.is_empty() {
             shown.push('\n');

@@ -22,7 +22,7 @@ struct Whole {
 type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// What has been counted since the start.
-const COUNTERS: [Figure<Whole>; 14] = [
+const COUNTERS: [Figure<Whole>; 15] = [
     (
         "duetime_broker_sent_messages_total",
         "Messages stored",
@@ -77,6 +77,11 @@ const COUNTERS: [Figure<Whole>; 14] = [
         "duetime_broker_missing_bodies_total",
         "Retries whose message was not found: always a defect",
         |whole| whole.tallies.missing_bodies,
+    ),
+    (
+        "duetime_broker_damaged_messages_total",
+        "Messages that are damaged on the disk and not delivered",
+        |whole| whole.tallies.damaged_messages,
     ),
     (
         "duetime_broker_groups_given_up_total",

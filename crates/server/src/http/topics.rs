@@ -116,6 +116,9 @@ pub(super) struct TopicBody {
     messages: u64,
     /// Bytes they take.
     bytes: u64,
+    /// Messages whose row was found damaged since the start: they are not delivered. Absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<u64>,
 }
 
 impl From<TopicStats> for TopicBody {
@@ -129,6 +132,7 @@ impl From<TopicStats> for TopicBody {
             waiting: stats.waiting,
             messages: stats.messages,
             bytes: stats.bytes,
+            damaged: Some(stats.damaged).filter(|count| *count > 0),
         }
     }
 }
