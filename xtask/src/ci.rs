@@ -63,6 +63,7 @@ const STEPS: &[Step] = &[
         "run --quiet --package xtask --locked -- interop --release",
     )
     .needs("release"),
+    Step::cargo("peers", "run --quiet --package xtask --locked -- peers"),
 ];
 
 impl Step {

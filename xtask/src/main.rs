@@ -1,4 +1,4 @@
-//! Provides the development commands: `cargo xtask ci`, `cargo xtask tidy` and `cargo xtask interop`.
+//! Provides the development commands: `cargo xtask ci`, `tidy`, `interop` and `peers`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,6 +7,7 @@
 
 mod ci;
 mod interop;
+mod peers;
 mod tally;
 mod tidy;
 
@@ -19,6 +20,7 @@ The development commands of Duetime.
   cargo xtask ci [STEP...]   runs every check, or only the named steps
   cargo xtask ci --list      names the steps
   cargo xtask interop [LANGUAGE...]   runs the official RocketMQ clients against a server
+  cargo xtask peers          runs Duetime's own client against Apache RocketMQ
   cargo xtask tidy           checks what compiler and lints cannot: arrows, sizes, licences, dead files
 
 Exit codes: 0 all passed, 1 something failed, 2 wrong usage.
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
             Err(message) => return wrong_usage(&message),
         },
         ["interop", languages @ ..] => interop::run(&root(), languages),
+        ["peers"] => peers::run(&root()),
         ["tidy"] => tidy::run(&root()),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -1,19 +1,19 @@
 //! Provides `cargo xtask interop`: the official clients of other projects, run against real servers.
 
-mod page;
+pub(crate) mod page;
+pub(crate) mod program;
 mod server;
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::page::Column;
+use self::page::{Column, Verdicts};
+use self::program::{Place, command_of, install, try_features};
 use self::server::Server;
 
 /// The account of the guarded server.
@@ -22,45 +22,43 @@ name = "interop"
 secret = "interop-secret"
 administer = true
 "#;
-/// The line by which a client's program asks that its server is killed and started again; a line tells it when
-/// that is done.
-const RESTART: &str = "!restart";
-/// How long a client's program may say nothing: twice what the slowest feature takes.
-const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Made on the open server: a group that gives a message up after its second delivery.
 const DEAD_GROUP: &str = "g-dead";
 /// Made on the strict server, which makes no topic by itself.
 const NORMAL_TOPIC: &str = "only-normal";
 
-/// A client of another project.
-struct Language {
+/// A client, most of them of other projects.
+pub(crate) struct Language {
     name: &'static str,
     /// Its name for people.
-    shown: &'static str,
+    pub(crate) shown: &'static str,
     /// What its own registry calls the client.
-    package: &'static str,
-    version: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
     /// The file that asks for this package in this version.
     manifest: &'static str,
     /// What brings the client here, and what then runs it; `{}` stands for the folder for what is installed.
     install: &'static [&'static str],
-    run: &'static str,
+    pub(crate) run: &'static str,
     /// The variable by which its TLS library is told whom to trust.
     trust: Option<&'static str>,
 }
 
+/// This workspace's own client.
+pub(crate) const OWN: Language = Language {
+    name: "client",
+    shown: "Duetime's own",
+    package: "client",
+    version: "crates/client",
+    manifest: "Cargo.toml",
+    // Beside what the workspace has built already.
+    install: &["cargo build --quiet --locked --target-dir {}/../.."],
+    run: "{}/../../debug/interop-client",
+    trust: None,
+};
+
 const LANGUAGES: &[Language] = &[
-    Language {
-        name: "client",
-        shown: "Duetime's own",
-        package: "client",
-        version: "crates/client",
-        manifest: "Cargo.toml",
-        // Beside what the workspace has built already.
-        install: &["cargo build --quiet --locked --target-dir {}/../.."],
-        run: "{}/../../debug/interop-client",
-        trust: None,
-    },
+    OWN,
     Language {
         name: "python",
         shown: "Python",
@@ -165,12 +163,14 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<bool> {
                 language.shown, language.package, language.version
             );
             match done.and_then(|()| run_language(&place, &binary, language)) {
-                Ok(column) => {
-                    let fails = column.verdicts.iter();
-                    let fails = fails.filter(|(_, verdict)| verdict == "FAIL").count();
-                    failed += fails;
-                    passed += column.verdicts.len() - fails;
-                    columns.push(column);
+                Ok(verdicts) => {
+                    failed += verdicts.failed();
+                    passed += verdicts.passed();
+                    columns.push(Column {
+                        shown: language.shown.to_owned(),
+                        client: format!("`{}` {}", language.package, language.version),
+                        verdicts,
+                    });
                 }
                 Err(error) => {
                     failed += 1;
@@ -180,15 +180,14 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<bool> {
         }
     });
     if names.is_empty() && columns.len() == LANGUAGES.len() {
-        let path = root.join("docs/compatibility.md");
-        fs::write(&path, page::page(&columns))
-            .with_context(|| format!("write {}", path.display()))?;
+        page::update(root, columns)?;
     }
     println!("\n{passed} passed, {failed} failed");
     Ok(failed == 0)
 }
 
-fn target_folder(root: &Path) -> Result<PathBuf> {
+/// Where everything that is built goes.
+pub(crate) fn target_folder(root: &Path) -> Result<PathBuf> {
     let folder = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), |folder| root.join(folder));
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -271,163 +270,17 @@ impl Servers {
     }
 }
 
-/// Where a client's program lies, and what is installed for it.
-struct Place {
-    sources: PathBuf,
-    folder: PathBuf,
-}
-
-impl Place {
-    fn of(root: &Path, target: &Path, language: &Language) -> Self {
-        Self {
-            sources: root.join("interop").join(language.name),
-            folder: target.join("interop").join(language.name),
-        }
-    }
-}
-
-/// Runs one language against servers of its own. What the client says beside the outcomes goes to a file.
-fn run_language(
-    place: &Place,
-    binary: &Path,
-    language: &'static Language,
-) -> Result<Column<'static>> {
+/// Runs one language against servers of its own.
+fn run_language(place: &Place, binary: &Path, language: &Language) -> Result<Verdicts> {
     let mut servers = Servers::start(binary, &place.folder.join("data"))?;
-    let log = place.folder.join("client.log");
-    let noise = fs::File::create(&log).with_context(|| format!("make {}", log.display()))?;
     let mut command = command_of(language.run, place)?;
     servers.tell(&mut command, language.trust);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(noise)
-        .spawn()
-        .with_context(|| format!("start `{}`", language.run))?;
-    let mut input = child.stdin.take().context("take the client's input")?;
-    let output = child.stdout.take().context("take the client's output")?;
-    let mut column = Column {
-        language,
-        verdicts: Vec::new(),
-    };
-    let (heard, lines) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            // Nobody listens any more only once the client was given up.
-            drop(heard.send(String::from_utf8_lossy(&line).into_owned()));
-        }
-    });
-    loop {
-        let line = match lines.recv_timeout(SILENCE_MAX) {
-            Ok(line) => line,
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                drop(child.kill());
-                println!("  | silent for {SILENCE_MAX:?}: given up");
-                break;
-            }
-        };
-        if line.trim() == RESTART {
-            servers.mortal.restart()?;
-            writeln!(input, "restarted").context("tell the client of the restart")?;
-        } else if let Some(Outcome {
-            feature,
-            verdict,
-            detail,
-        }) = Outcome::read(&line)
-        {
-            println!("{feature:<16} {verdict:<5} {detail}");
-            column
-                .verdicts
-                .push((feature.to_owned(), verdict.to_owned()));
-        } else {
-            println!("  | {line}");
-        }
-    }
-    let status = child.wait().context("wait for the client")?;
-    let unsaid = column.unsaid();
-    ensure!(
-        unsaid.is_empty(),
-        "the client's program ended with {status} and said nothing of {unsaid:?}; see {}",
-        log.display()
-    );
-    let fails = column.verdicts.iter().any(|(_, verdict)| verdict == "FAIL");
-    ensure!(
-        fails || status.success(),
-        "the client's program ended with {status}; see {}",
-        log.display()
-    );
-    Ok(column)
-}
-
-/// Brings the client here.
-fn install(language: &Language, place: &Place) -> Result<()> {
-    let Place { sources, folder } = place;
-    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    let manifest = sources.join(language.manifest);
-    let asked =
-        fs::read_to_string(&manifest).with_context(|| format!("read {}", manifest.display()))?;
-    ensure!(
-        asked.contains(language.package) && asked.contains(language.version),
-        "{} asks for another package or version",
-        manifest.display()
-    );
-    for line in language.install {
-        let status = command_of(line, place)?
-            .status()
-            .with_context(|| format!("start `{line}`"))?;
-        ensure!(status.success(), "`{line}` failed");
-    }
-    Ok(())
-}
-
-/// A command of the table, its words parted by blanks.
-fn command_of(line: &str, place: &Place) -> Result<Command> {
-    let folder = place
-        .folder
-        .to_str()
-        .context("the folder's name is no UTF-8")?;
-    let mut words = line
-        .split_whitespace()
-        .map(|word| word.replace("{}", folder));
-    let mut command = Command::new(words.next().context("the command is empty")?);
-    command.args(words).current_dir(&place.sources);
-    Ok(command)
-}
-
-/// What a client's program says of one feature.
-#[derive(Debug, PartialEq, Eq)]
-struct Outcome<'a> {
-    feature: &'a str,
-    /// `ok`, `FAIL` or `none`.
-    verdict: &'a str,
-    detail: &'a str,
-}
-
-impl<'a> Outcome<'a> {
-    fn read(line: &'a str) -> Option<Self> {
-        let mut parts = line.splitn(3, '\t');
-        let (feature, verdict) = (parts.next()?, parts.next()?);
-        ["ok", "FAIL", "none"].contains(&verdict).then(|| Self {
-            feature,
-            verdict,
-            detail: parts.next().unwrap_or_default(),
-        })
-    }
+    try_features(command, place, || servers.mortal.restart())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_clients_are_told_from_noise() {
-        let read = Outcome::read("tag filter\tok\ta || c (0.1 s)").unwrap();
-        assert_eq!((read.feature, read.verdict), ("tag filter", "ok"));
-        assert_eq!(Outcome::read("push\tnone\t").unwrap().detail, "");
-        for noise in ["", "warning: x", "a\tb\tc"] {
-            assert_eq!(Outcome::read(noise), None, "{noise}");
-        }
-    }
 
     #[test]
     fn languages_are_chosen_by_name() {
@@ -438,16 +291,5 @@ mod tests {
         assert_eq!(names(&["go", "python"]).unwrap(), ["python", "go"]);
         assert_eq!(names(&[]).unwrap().len(), LANGUAGES.len());
         assert!(names(&["cobol"]).unwrap_err().contains("there are client"));
-    }
-
-    #[test]
-    fn commands_name_their_folder() {
-        let place = Place {
-            sources: "/s".into(),
-            folder: "/f".into(),
-        };
-        let command = command_of("run {}/a:{}/b", &place).unwrap();
-        let arguments: Vec<_> = command.get_args().collect();
-        assert_eq!(arguments, ["/f/a:/f/b"]);
     }
 }

@@ -1,8 +1,10 @@
 //! Writes down which client does what: docs/compatibility.md.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
-use super::Language;
+use anyhow::{Context as _, Result};
 
 /// What every program tries, in the order of the page: the name it says, and what is meant.
 pub(super) const FEATURES: &[(&str, &str)] = &[
@@ -43,50 +45,113 @@ pub(super) const FEATURES: &[(&str, &str)] = &[
     ),
 ];
 
-/// What one client said.
-pub(super) struct Column<'a> {
-    pub(super) language: &'a Language,
-    /// Features and verdicts.
-    pub(super) verdicts: Vec<(String, String)>,
-}
+/// What a client's program said of each feature: `ok`, `FAIL` or `none`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdicts(Vec<(String, String)>);
 
-impl Column<'_> {
-    fn verdict(&self, feature: &str) -> Option<&str> {
-        let mut verdicts = self.verdicts.iter();
+impl Verdicts {
+    pub(super) fn note(&mut self, feature: &str, verdict: &str) {
+        self.0.push((feature.to_owned(), verdict.to_owned()));
+    }
+
+    fn of(&self, feature: &str) -> Option<&str> {
+        let mut verdicts = self.0.iter();
         verdicts.find_map(|(name, verdict)| (name == feature).then_some(verdict.as_str()))
     }
 
-    /// Features the client's program has said nothing of.
+    /// Features of which nothing was said.
     pub(super) fn unsaid(&self) -> Vec<&'static str> {
         let features = FEATURES.iter().map(|(feature, _)| *feature);
         features
-            .filter(|feature| self.verdict(feature).is_none())
+            .filter(|feature| self.of(feature).is_none())
             .collect()
+    }
+
+    pub(crate) fn failed(&self) -> usize {
+        let fails = self.0.iter().filter(|(_, verdict)| verdict == "FAIL");
+        fails.count()
+    }
+
+    pub(crate) fn passed(&self) -> usize {
+        self.0.len() - self.failed()
     }
 }
 
+/// One client on the page.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    /// Its name for people.
+    pub(crate) shown: String,
+    /// Package and version, as the page writes them.
+    pub(crate) client: String,
+    pub(crate) verdicts: Verdicts,
+}
+
+/// Writes these columns to the page in place of those of the same names; other commands wrote the others.
+pub(crate) fn update(root: &Path, fresh: Vec<Column>) -> Result<()> {
+    let path = root.join("docs/compatibility.md");
+    let old = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let mut columns = read(&old).with_context(|| format!("{} is no such page", path.display()))?;
+    for column in fresh {
+        match columns.iter_mut().find(|old| old.shown == column.shown) {
+            Some(old) => *old = column,
+            None => columns.push(column),
+        }
+    }
+    fs::write(&path, page(&columns)).with_context(|| format!("write {}", path.display()))
+}
+
+/// Signs of the page for verdicts.
+const SIGNS: &[(&str, &str)] = &[("ok", "yes"), ("none", "-"), ("FAIL", "**no**")];
+
+/// The columns of a page.
+fn read(page: &str) -> Option<Vec<Column>> {
+    let clients = page.lines().filter_map(|line| line.strip_prefix("* "));
+    let mut columns = clients
+        .map(|line| {
+            let (shown, client) = line.rsplit_once(": `")?;
+            Some(Column {
+                shown: shown.to_owned(),
+                client: format!("`{client}"),
+                verdicts: Verdicts::default(),
+            })
+        })
+        .collect::<Option<Vec<Column>>>()?;
+    for (feature, _) in FEATURES {
+        let start = format!("| {feature}: ");
+        // A feature the page does not have yet is one of which nothing was said.
+        let Some(line) = page.lines().find(|line| line.starts_with(&start)) else {
+            continue;
+        };
+        let cells: Vec<&str> = line.split(" | ").skip(1).collect();
+        for (column, cell) in columns.iter_mut().zip(cells) {
+            let cell = cell.trim_end_matches(" |");
+            let (verdict, _) = SIGNS.iter().find(|(_, sign)| *sign == cell)?;
+            column.verdicts.note(feature, verdict);
+        }
+    }
+    Some(columns)
+}
+
 /// The page, without anything that differs from run to run.
-pub(super) fn page(columns: &[Column<'_>]) -> String {
+fn page(columns: &[Column]) -> String {
     let mut page = String::from(
-        "# Compatibility\n\nWritten by `cargo xtask interop`, which runs these clients, unmodified, against `duetime serve`. \
-         \"yes\": it was seen to work. \"-\": the client\ndoes not have it.\n\n",
+        "# Compatibility\n\nWritten by `cargo xtask interop`, which runs these clients, unmodified, against `duetime serve`, and by \
+         `cargo xtask peers`, which runs\nDuetime's own client against Apache RocketMQ. \"yes\": it was seen to work. \"-\": the client \
+         does not have it.\n\n",
     );
     // Writing to a string cannot fail.
-    for Column { language, .. } in columns {
-        let _ = writeln!(
-            page,
-            "* {}: `{}` {}",
-            language.shown, language.package, language.version
-        );
+    for Column { shown, client, .. } in columns {
+        let _ = writeln!(page, "* {shown}: {client}");
     }
-    let names: Vec<&str> = columns.iter().map(|column| column.language.shown).collect();
+    let names: Vec<&str> = columns.iter().map(|column| column.shown.as_str()).collect();
     let _ = writeln!(page, "\n| | {} |", names.join(" | "));
     let _ = writeln!(page, "|---|{}", "---|".repeat(columns.len()));
     for (feature, meaning) in FEATURES {
-        let cells = columns.iter().map(|column| match column.verdict(feature) {
-            Some("ok") => "yes",
-            Some("none") => "-",
-            _ => "**no**",
+        let cells = columns.iter().map(|column| {
+            let verdict = column.verdicts.of(feature).unwrap_or("FAIL");
+            let sign = SIGNS.iter().find(|(name, _)| *name == verdict);
+            sign.map_or("**no**", |(_, sign)| *sign)
         });
         let cells: Vec<&str> = cells.collect();
         let _ = writeln!(page, "| {feature}: {meaning} | {} |", cells.join(" | "));
@@ -98,26 +163,51 @@ pub(super) fn page(columns: &[Column<'_>]) -> String {
 mod tests {
     use super::*;
 
+    fn column(shown: &str, said: &[(&str, &str)]) -> Column {
+        let mut verdicts = Verdicts::default();
+        for (feature, verdict) in said {
+            verdicts.note(feature, verdict);
+        }
+        Column {
+            shown: shown.to_owned(),
+            client: format!("`{shown}` 1.0"),
+            verdicts,
+        }
+    }
+
     #[test]
     fn the_page_tells_what_was_seen() {
-        let language = &super::super::LANGUAGES[0];
-        let said = |feature: &str, verdict: &str| (feature.to_owned(), verdict.to_owned());
-        let column = Column {
-            language,
-            verdicts: vec![
-                said("normal", "ok"),
-                said("delay", "none"),
-                said("fifo", "FAIL"),
-            ],
-        };
-        assert_eq!(column.unsaid().len(), FEATURES.len() - 3);
+        let said = [("normal", "ok"), ("delay", "none"), ("fifo", "FAIL")];
+        let column = column("one", &said);
+        assert_eq!(column.verdicts.unsaid().len(), FEATURES.len() - 3);
+        assert_eq!((column.verdicts.passed(), column.verdicts.failed()), (2, 1));
         let page = page(&[column]);
         for line in [
+            "* one: `one` 1.0",
             "| normal: send, receive with tag, keys and properties, acknowledge | yes |",
             "| delay: a delivery time, never early | - |",
             "| fifo: the order within a message group | **no** |",
         ] {
             assert!(page.contains(line), "{page}");
         }
+    }
+
+    #[test]
+    fn columns_of_others_are_kept() {
+        let all = |shown, verdict| {
+            let said = FEATURES.iter().map(|(feature, _)| (*feature, verdict));
+            column(shown, &said.collect::<Vec<_>>())
+        };
+        let columns = [all("one", "ok"), all("two, against a: b", "none")];
+        let text = page(&columns);
+        assert_eq!(read(&text).unwrap(), columns);
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("docs")).unwrap();
+        let path = folder.path().join("docs/compatibility.md");
+        fs::write(&path, text).unwrap();
+        update(folder.path(), vec![all("one", "FAIL")]).unwrap();
+        let columns = read(&fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(columns[0].verdicts.failed(), FEATURES.len());
+        assert_eq!(columns[1].verdicts.failed(), 0);
     }
 }
