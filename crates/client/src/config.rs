@@ -29,14 +29,14 @@ impl Config {
     ///
     /// Port 8081 need not be written, an IPv6 address stands in brackets. Several endpoints are doors of the same
     /// server: the next is tried when one does not answer. `https://` in front turns TLS on for all of them, with
-    /// [`Tls::TrustAny`] unless [`Config::with_tls`] says more.
+    /// [`Tls::System`] unless [`Config::with_tls`] says otherwise; without it they are spoken to in clear text.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] of a text that is no list of endpoints.
     pub fn new(endpoints: &str) -> Result<Self, Error> {
         let (tls, endpoints) = match endpoints.split_once("://") {
-            Some(("https", rest)) => (Tls::TrustAny, rest),
+            Some(("https", rest)) => (Tls::System, rest),
             Some(("http", rest)) => (Tls::Off, rest),
             Some((scheme, _)) => {
                 return Err(Error::Invalid(format!(
@@ -58,7 +58,7 @@ impl Config {
         })
     }
 
-    /// With TLS, or without.
+    /// With TLS, or without, whatever the endpoints begin with.
     #[must_use]
     pub fn with_tls(self, tls: Tls) -> Self {
         Self { tls, ..self }
@@ -201,10 +201,7 @@ mod tests {
             assert_eq!(addresses(&endpoints(&config.addresses)), config.addresses);
             assert!(matches!(config.tls, Tls::Off));
         }
-        assert!(matches!(
-            Config::new("https://a").unwrap().tls,
-            Tls::TrustAny
-        ));
+        assert!(matches!(Config::new("https://a").unwrap().tls, Tls::System));
         for text in ["", "a:b", ":1", "ftp://a", "a:70000", "[::1", "a;", "a/b"] {
             assert!(
                 matches!(Config::new(text), Err(Error::Invalid(_))),

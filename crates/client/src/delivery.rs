@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::error::{Error, Refused, check};
 use crate::filter::Filter;
 use crate::line::Procedure;
-use crate::message::Received;
+use crate::message::{Damaged, Received};
 use crate::route::Queue;
 
 const RECEIVE: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/ReceiveMessage");
@@ -40,12 +40,34 @@ pub(crate) struct Poll<'a> {
     pub(crate) attempt_id: Option<String>,
 }
 
+/// What one poll brought.
+#[derive(Debug, Default)]
+pub(crate) struct Haul {
+    pub(crate) messages: Vec<Received>,
+    /// Deliveries that are not to be handed out. They come again, and become dead letters in the end.
+    pub(crate) damaged: Vec<Damaged>,
+}
+
+impl Haul {
+    fn add(&mut self, read: Result<Received, Box<Damaged>>) {
+        match read {
+            Ok(message) => self.messages.push(message),
+            Err(damaged) => {
+                let Damaged { delivery, error } = &*damaged;
+                let (topic, message_id) = (&delivery.topic, &delivery.message_id);
+                tracing::warn!(%error, topic, message_id, "read message");
+                self.damaged.push(*damaged);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.damaged.is_empty()
+    }
+}
+
 /// Waits for messages and takes them; none if none came in time.
-pub(crate) async fn receive(
-    core: &Core,
-    queue: &Queue,
-    poll: Poll<'_>,
-) -> Result<Vec<Received>, Error> {
+pub(crate) async fn receive(core: &Core, queue: &Queue, poll: Poll<'_>) -> Result<Haul, Error> {
     let request = ReceiveMessageRequest {
         group: core.profile.group.clone(),
         message_queue: Some(queue.told.clone()),
@@ -60,16 +82,15 @@ pub(crate) async fn receive(
         .line
         .call_many(RECEIVE, core.terms_of_waiting(poll.wait), &request)
         .await?;
-    let mut received = Vec::with_capacity(answers.len());
+    let mut haul = Haul {
+        messages: Vec::with_capacity(answers.len()),
+        ..Haul::default()
+    };
     let mut refused = None;
     let mut said = false;
     for answer in answers {
         match answer.content {
-            Some(Content::Message(message)) => match Received::read(message, &queue.line) {
-                Ok(message) => received.push(message),
-                // It comes again, and becomes a dead letter in the end.
-                Err(error) => tracing::warn!(%error, "read message"),
-            },
+            Some(Content::Message(message)) => haul.add(Received::read(message, &queue.line)),
             Some(Content::Status(status)) => {
                 said = true;
                 refused = Some(status).filter(|status| status.code != i32::from(Code::Ok));
@@ -78,11 +99,11 @@ pub(crate) async fn receive(
         }
     }
     match refused {
-        Some(status) if status.code != i32::from(Code::MessageNotFound) && received.is_empty() => {
+        Some(status) if status.code != i32::from(Code::MessageNotFound) && haul.is_empty() => {
             Err(Refused::from(status).into())
         }
-        _ if !said && received.is_empty() => Err(Error::Malformed("it has no status".to_owned())),
-        _ => Ok(received),
+        _ if !said && haul.is_empty() => Err(Error::Malformed("it has no status".to_owned())),
+        _ => Ok(haul),
     }
 }
 

@@ -42,12 +42,23 @@
 //! # }
 //! ```
 //!
-//! What only Duetime can: delayed messages in a message group, delayed messages in transactions, delays of years.
+//! `examples/order_deadlines.rs` is this as a whole program.
+//!
+//! # What to know
+//!
+//! * A message is delivered at least once: one whose acknowledgement is lost comes again, so what a consumer does must
+//!   bear being done twice.
+//! * A server is spoken to in clear text unless the endpoint begins with `https://`; then its certificate must be one
+//!   the operating system trusts. [`Tls`] has other choices, for servers that vouch for themselves.
+//! * A body that does not fit the digest that came with it is not handed out: the message comes again.
+//! * Clients run on a tokio runtime, several of them share nothing, and what goes on inside is logged by `tracing`.
+//! * What only Duetime can: delayed messages in a message group, delayed messages in transactions, delays of years.
 
 mod clock;
 mod config;
 mod core;
 mod delivery;
+mod digest;
 mod error;
 mod filter;
 mod frames;

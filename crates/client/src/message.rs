@@ -10,6 +10,7 @@ use flate2::read::{GzDecoder, ZlibDecoder};
 use grpc_api::v2::{self, Encoding, MessageType, Resource, SystemProperties};
 
 use crate::clock;
+use crate::digest;
 use crate::error::Error;
 use crate::line::Line;
 
@@ -197,15 +198,35 @@ pub(crate) struct Receipt {
     pub(crate) line: Arc<Line>,
 }
 
+/// A delivery that nobody may get to see, for its body is not what was sent.
+#[derive(Debug)]
+pub(crate) struct Damaged {
+    /// What can be read of it; the body is empty.
+    pub(crate) delivery: Received,
+    pub(crate) error: Error,
+}
+
+impl From<Box<Damaged>> for Error {
+    fn from(damaged: Box<Damaged>) -> Self {
+        damaged.error
+    }
+}
+
 impl Received {
-    pub(crate) fn read(message: v2::Message, line: &Arc<Line>) -> Result<Self, Error> {
-        let system = message
-            .system_properties
-            .ok_or_else(|| Error::Malformed("a message has no system properties".to_owned()))?;
+    pub(crate) fn read(message: v2::Message, line: &Arc<Line>) -> Result<Self, Box<Damaged>> {
+        let body = match &message.system_properties {
+            Some(system) => sound(message.body, system),
+            None => Err("a message has no system properties".to_owned()),
+        };
+        let system = message.system_properties.unwrap_or_default();
         let topic = message.topic.unwrap_or_default();
-        Ok(Self {
+        let (body, wrong) = match body {
+            Ok(body) => (body, None),
+            Err(wrong) => (Bytes::new(), Some(wrong)),
+        };
+        let delivery = Self {
             topic: topic.name.clone(),
-            body: unpack(message.body, system.body_encoding())?,
+            body,
             born: system.born_timestamp.as_ref().map(clock::instant),
             stored: system.store_timestamp.as_ref().map(clock::instant),
             due: system.delivery_timestamp.as_ref().map(clock::instant),
@@ -225,7 +246,14 @@ impl Received {
             dead_letter_of: system
                 .dead_letter_queue
                 .map(|letter| (letter.topic, letter.message_id)),
-        })
+        };
+        match wrong {
+            None => Ok(delivery),
+            Some(wrong) => Err(Box::new(Damaged {
+                delivery,
+                error: Error::Malformed(wrong),
+            })),
+        }
     }
 
     /// About the memory it takes, in bytes.
@@ -236,7 +264,16 @@ impl Received {
     }
 }
 
-fn unpack(body: Bytes, encoding: Encoding) -> Result<Bytes, Error> {
+/// The body as its producer made it, or why that cannot be had.
+fn sound(body: Bytes, system: &SystemProperties) -> Result<Bytes, String> {
+    // The digest is of the body on its way, packed if it is.
+    match digest::mismatch(&body, system.body_digest.as_ref()) {
+        Some(name) => Err(format!("a body does not fit its {name} digest")),
+        None => unpack(body, system.body_encoding()),
+    }
+}
+
+fn unpack(body: Bytes, encoding: Encoding) -> Result<Bytes, String> {
     if encoding != Encoding::Gzip {
         return Ok(body);
     }
@@ -252,9 +289,7 @@ fn unpack(body: Bytes, encoding: Encoding) -> Result<Bytes, Error> {
     };
     match read {
         Ok(_) => Ok(unpacked.into()),
-        Err(error) => Err(Error::Malformed(format!(
-            "a body cannot be unpacked: {error}"
-        ))),
+        Err(error) => Err(format!("a body cannot be unpacked: {error}")),
     }
 }
 
@@ -317,6 +352,38 @@ mod tests {
         assert_eq!(received.message_group.as_deref(), Some("g"));
         assert_eq!((received.queue_id, &received.body[..]), (3, &b"body"[..]));
         assert!(Received::read(v2::Message::default(), &line).is_err());
+    }
+
+    #[test]
+    fn a_damaged_body_is_not_handed_out() {
+        let line = Line::new(Vec::new(), None);
+        let message = |body: &'static [u8], encoding: Encoding| v2::Message {
+            body: Bytes::from_static(body),
+            system_properties: Some(SystemProperties {
+                message_id: "01AB".to_owned(),
+                receipt_handle: Some("handle".to_owned()),
+                body_encoding: encoding.into(),
+                body_digest: Some(v2::Digest {
+                    r#type: v2::DigestType::Md5.into(),
+                    checksum: "5D41402ABC4B2A76B9719D911017C592".to_owned(),
+                }),
+                ..SystemProperties::default()
+            }),
+            ..v2::Message::default()
+        };
+        let received = Received::read(message(b"hello", Encoding::Identity), &line).unwrap();
+        assert_eq!(&received.body[..], b"hello");
+        for (body, encoding, why) in [
+            (&b"hellp"[..], Encoding::Identity, "MD5"),
+            (b"", Encoding::Identity, "MD5"),
+            (b"hello", Encoding::Gzip, "unpacked"),
+        ] {
+            let damaged = Received::read(message(body, encoding), &line).unwrap_err();
+            assert!(damaged.delivery.body.is_empty());
+            assert_eq!(damaged.delivery.receipt.handle, "handle");
+            let error = Error::from(damaged).to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -111,6 +111,9 @@ impl SimpleConsumer {
     /// Waits for messages of one of the topics, each in its turn, and takes at most `messages_max`. They stay
     /// hidden from others for `invisible`; those that are not acknowledged by then come again. Empty if none came.
     ///
+    /// A message whose body does not fit the digest that came with it is left out, and a warning logged: it comes again
+    /// as one that was not acknowledged, and is a dead letter once it has come as often as the group allows.
+    ///
     /// # Errors
     ///
     /// The refusal of the server, or the failure to reach it.
@@ -136,11 +139,11 @@ impl SimpleConsumer {
             wait: self.reader.wait,
             attempt_id: None,
         };
-        let received = delivery::receive(core, queue, poll).await;
-        if received.is_err() {
+        let haul = delivery::receive(core, queue, poll).await;
+        if haul.is_err() {
             core.forget_route(topic);
         }
-        received
+        Ok(haul?.messages)
     }
 
     /// Acknowledges a delivery: its group does not get the message again.

@@ -23,11 +23,15 @@ use crate::error::Error;
 pub enum Tls {
     /// Clear text.
     Off,
-    /// Encrypted, with whatever certificate the server shows, as the official clients do by default. Nobody
-    /// can listen, but anybody in between can pretend to be the server.
+    /// Encrypted, with a server whose certificate an authority vouches for that the operating system trusts: what
+    /// `https://` in an endpoint means. The authorities are read when a client starts, on Linux from
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` if those are set.
+    System,
+    /// Encrypted, with whatever certificate the server shows, as official clients do by default. Nobody can listen,
+    /// but anybody in between can pretend to be the server.
     TrustAny,
     /// Encrypted, with a server whose certificate one of those in this PEM file vouches for: the server's own if it
-    /// is self-signed, or a list of authorities such as `/etc/ssl/certs/ca-certificates.crt`.
+    /// is self-signed, such as Duetime's `tls/certificate.pem`, or those of one's own authorities.
     Roots(PathBuf),
 }
 
@@ -53,12 +57,30 @@ pub(crate) fn connector(tls: &Tls) -> Result<Option<Connector>, Error> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(TrustAny(provider)))
             .with_no_client_auth(),
+        Tls::System => builder
+            .with_root_certificates(system_roots()?)
+            .with_no_client_auth(),
         Tls::Roots(path) => builder
             .with_root_certificates(roots(path)?)
             .with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Some(Connector(Arc::new(config).into())))
+}
+
+/// The authorities the operating system trusts. One that cannot be read is left out: the others may do.
+fn system_roots() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let mut words = "the operating system trusts no authority".to_owned();
+        for error in found.errors {
+            words = format!("{words}; {error}");
+        }
+        return Err(Error::Invalid(words));
+    }
+    Ok(roots)
 }
 
 fn roots(path: &std::path::Path) -> Result<RootCertStore, Error> {

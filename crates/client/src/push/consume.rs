@@ -6,11 +6,21 @@ use std::sync::Arc;
 use super::cache::{Reserved, Room};
 use super::settle::{self, Done};
 use super::{Verdict, Worker};
-use crate::message::Received;
+use crate::delivery::Haul;
+use crate::message::{Damaged, Received};
 use crate::panic::unless_it_panics;
 
 /// Begins to work on what one poll brought.
-pub(super) async fn spread(worker: &Arc<Worker>, mut reserved: Reserved, messages: Vec<Received>) {
+pub(super) async fn spread(worker: &Arc<Worker>, mut reserved: Reserved, haul: Haul) {
+    let Haul { messages, damaged } = haul;
+    for Damaged { delivery, .. } in damaged {
+        let room = worker.cache.hold(&mut reserved, delivery.weight()).await;
+        let core = Arc::clone(&worker.core);
+        worker.core.spawn(async move {
+            settle::refuse(&core, &delivery).await;
+            drop(room);
+        });
+    }
     let fifo = worker.core.rules().fifo;
     let mut rows: HashMap<Option<String>, Vec<(Received, Room)>> = HashMap::new();
     for message in messages {

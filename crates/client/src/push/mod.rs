@@ -89,6 +89,9 @@ impl PushConsumerBuilder {
     /// of some hours. In a FIFO group the messages of one message group come one after the other, and the next
     /// does not come before the one in front is done with.
     ///
+    /// A message whose body does not fit the digest that came with it is not handed to the listener, and a warning is
+    /// logged. It is treated as if the listener had said [`Verdict::Retry`], in a FIFO group [`Verdict::DeadLetter`].
+    ///
     /// # Errors
     ///
     /// Those of connecting, a refusal of the credentials, or an unknown topic.

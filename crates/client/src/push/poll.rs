@@ -101,9 +101,9 @@ async fn read(worker: Arc<Worker>, queue: Queue, filter: Filter, kept: watch::Re
             polled = poll => polled,
         };
         match received {
-            Ok(messages) => {
+            Ok(haul) => {
                 attempt_id = worker.core.identity.attempt_id();
-                consume::spread(&worker, reserved, messages).await;
+                consume::spread(&worker, reserved, haul).await;
             }
             Err(error) => {
                 drop(reserved);

@@ -88,6 +88,17 @@ pub(super) async fn come_again(core: &Core, message: &Received, wait: Duration) 
     }
 }
 
+/// Gives a damaged delivery back, as the official clients do. Its like may be sound the next time; in a FIFO group the
+/// others wait behind it, so there it becomes a dead letter at once.
+pub(super) async fn refuse(core: &Core, message: &Received) {
+    let rules = core.rules();
+    if rules.fifo || message.attempt >= rules.attempts_max {
+        dead_letter(core, message).await;
+    } else {
+        come_again(core, message, rules.backoff.after(message.attempt)).await;
+    }
+}
+
 /// Whether a failure is the last word; if not, waits for the next try.
 async fn is_over(error: &Error) -> bool {
     tracing::debug!(%error, "settle delivery");

@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod connecting;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod example;
+#[cfg(test)]
 mod pushing;
 #[cfg(test)]
 mod rig;

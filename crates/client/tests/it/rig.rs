@@ -21,17 +21,22 @@ pub(crate) struct Server {
     folder: tempfile::TempDir,
 }
 
-/// The server's program: beside the tests' own, where cargo puts both.
+/// The server's program.
 fn program() -> PathBuf {
+    built("duetime")
+}
+
+/// A program in the folder above the tests' own, where cargo puts what it builds.
+pub(crate) fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let program = own
         .ancestors()
         .nth(2)
         .expect("tests lie in a folder of the target folder")
-        .join("duetime");
+        .join(name);
     assert!(
         program.is_file(),
-        "{} is missing: run `cargo build -p duetime` first",
+        "{} is missing: run `cargo build -p duetime`, and all tests of this crate, first",
         program.display()
     );
     program
