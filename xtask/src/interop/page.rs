@@ -138,7 +138,8 @@ fn page(columns: &[Column]) -> String {
     let mut page = String::from(
         "# Compatibility\n\nWritten by `cargo xtask interop`, which runs these clients, unmodified, against `duetime serve`, and by \
          `cargo xtask peers`, which runs\nDuetime's own client against Apache RocketMQ. \"yes\": it was seen to work. \"-\": the client \
-         does not have it.\n\n",
+         does not have it. Of an orphaned\ntransaction Apache RocketMQ is only asked to put its question, and to take the answer: in \
+         some runs it notes the commit and delivers nothing.\n\n",
     );
     // Writing to a string cannot fail.
     for Column { shown, client, .. } in columns {
