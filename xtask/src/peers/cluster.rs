@@ -129,14 +129,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts the broker, and has it tell the name server all its topics. By itself it does that ten seconds later,
+    /// and a proxy that starts faster than that does not find its cluster, and ends.
     fn start_broker(&self) -> Result<Jvm> {
         let arguments = words(&["-n", &self.name_server(), "-c", "broker.conf"]);
-        self.program(
-            "broker",
-            "org.apache.rocketmq.broker.BrokerStartup",
-            &arguments,
-        )
-        .start("boot success")
+        let broker = self
+            .program(
+                "broker",
+                "org.apache.rocketmq.broker.BrokerStartup",
+                &arguments,
+            )
+            .start("boot success")?;
+        // Setting the permission, to what it is, makes a broker register anew.
+        self.administer(&["updateBrokerConfig", "-k", "brokerPermission", "-v", "6"])?;
+        Ok(broker)
     }
 
     fn start_proxy(&self) -> Result<Jvm> {
@@ -158,16 +164,14 @@ impl Cluster {
 
     /// Makes what a file lists.
     fn make(&self, command: &str, file: &str) -> Result<()> {
+        self.administer(&[command, "-f", file])
+    }
+
+    /// Has the broker do a command of the admin tool.
+    fn administer(&self, command: &[&str]) -> Result<()> {
         let broker = format!("127.0.0.1:{}", self.ports.broker());
-        let arguments = words(&[
-            command,
-            "-n",
-            &self.name_server(),
-            "-b",
-            &broker,
-            "-f",
-            file,
-        ]);
+        let mut arguments = words(command);
+        arguments.extend(words(&["-n", &self.name_server(), "-b", &broker]));
         let program = Program {
             heap_mb: 128,
             ..self.program(
