@@ -55,7 +55,7 @@ fn decode(suffix: &str) -> Option<Uuid> {
 /// would otherwise pass over a row that was made in the same millisecond a moment later.
 fn fresh(now_ms: i64) -> Uuid {
     let millis = u64::try_from(now_ms).unwrap_or(0);
-    let (count, random) = crate::chance::id_parts();
+    let (count, random) = crate::random::id_parts();
     let count = u128::from(count);
     // The builder writes the version over the first 4 of these 80 bits and the variant over the 17th and 18th.
     let first = ((count >> 14) & 0xfff) << 64;

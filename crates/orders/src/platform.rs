@@ -7,9 +7,9 @@ use sqlx::sqlite::SqlitePool;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::db::{Db, Writer};
 use crate::gateway::Gateways;
 use crate::merchant::KnownKeys;
+use crate::store::{Db, Writer};
 
 /// The order platform. Clones are handles to the same platform.
 #[derive(Clone)]

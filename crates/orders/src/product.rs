@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
-use crate::db::{Tx, column, hex_key};
 use crate::error::{Error, Result, check_range, check_text};
-use crate::idempotency::{Answered, Idempotency, Keyed};
 use crate::ids::{MerchantId, ProductId};
 use crate::limits::{AMOUNT_MINOR_MAX, NAME_CHARS_MAX, PAGE_ROWS_MAX, QUANTITY_MAX};
 use crate::money::Currency;
 use crate::platform::Platform;
+use crate::store::idempotency::{Answered, Idempotency, Keyed};
+use crate::store::{Tx, column, hex_key};
 
 /// Something that is sold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

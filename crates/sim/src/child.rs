@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 
-use crate::fact::Fact;
+use crate::operation::Fact;
 use crate::plan::{GROUPS, Plan, TOPICS, groups};
 
 /// The line a child writes when its broker is open.

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::child::READY;
-use crate::fact::Fact;
+use crate::operation::Fact;
 use crate::oracle::{Oracle, Rules};
 use crate::plan::{ATTEMPTS_MAX, Plan};
 

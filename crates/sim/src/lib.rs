@@ -3,25 +3,25 @@
 
 mod child;
 mod client;
+mod clocks;
 mod crash_states;
-mod fact;
 mod fault_store;
 mod kill;
 mod kill_shop;
+mod operation;
 mod oracle;
 mod plan;
 mod shop;
 mod shop_child;
 mod traffic;
-mod wall;
 mod world;
 
 pub use child::{Task, child};
 pub use crash_states::{BadState, CrashStates, crash_states};
-pub use fact::{Fact, NotAFact};
 pub use fault_store::{Drops, FaultStore};
 pub use kill::{Kills, kill_loop};
 pub use kill_shop::{ShopKills, kill_shop_loop};
+pub use operation::{Fact, NotAFact};
 pub use oracle::{Oracle, Rules, Violation};
 pub use plan::{Canary, Faults, Plan};
 pub use shop::{ShopCanary, ShopFigures, run_shop_seed};

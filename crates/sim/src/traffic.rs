@@ -7,7 +7,7 @@ use engine::{Delivered, Delivery, MessageHandle, NewMessage, Recall, Reschedule}
 use rand::Rng;
 
 use crate::client::{Deed, Held, OpenSend, Question, Reaction, Reader};
-use crate::fact::Fact;
+use crate::operation::Fact;
 use crate::oracle::Violation;
 use crate::plan::{Canary, GROUPS, HIDE_MS_MAX, TOPICS};
 use crate::world::{READERS, World, defect};

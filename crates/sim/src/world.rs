@@ -6,11 +6,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::client::{Clients, Question};
-use crate::fact::Fact;
+use crate::clocks::Clocks;
 use crate::fault_store::{Drops, FaultStore};
+use crate::operation::Fact;
 use crate::oracle::{Oracle, Violation};
 use crate::plan::{Canary, GROUPS, HIDE_MS_MAX, Plan, TOPICS, groups};
-use crate::wall::Clocks;
 
 /// Free bytes of a disk that is not full.
 const ROOMY: u64 = 1 << 40;

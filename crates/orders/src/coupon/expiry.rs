@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use crate::audit::Actor;
 use crate::coupon::{Change, CouponState, coupon_columns, from_row, tell};
-use crate::db::{Tx, hex_json};
 use crate::error::Result;
+use crate::store::audit::Actor;
+use crate::store::{Tx, hex_json};
 use crate::timer::{self, TimerKind};
 
 /// Expires those of the coupons that are free and past their validity, and drops the timers of all of them.

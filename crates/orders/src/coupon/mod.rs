@@ -3,23 +3,23 @@
 //! A coupon is FREE, HELD by a pending order, USED by a paid one, EXPIRED or REVOKED. Giving, holding and expiring
 //! require FREE; giving and holding also require that it has not expired, whether its timer has come or not.
 
-pub(crate) mod award;
 pub(crate) mod expiry;
-mod give;
+pub(crate) mod issue;
 mod rule;
+mod transfer;
 
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteExecutor;
 use sqlx::sqlite::SqliteRow;
 
-use crate::audit::{Actor, NewAudit};
-use crate::db::{Tx, column, hex_json};
 use crate::error::{Error, Result};
-use crate::event::{self, NewEvent};
 use crate::ids::{CouponId, CouponRuleId, MerchantId, OrderId};
+use crate::messaging::event::{self, NewEvent};
 use crate::money::Currency;
 use crate::order::Order;
 use crate::product::currency;
+use crate::store::audit::{Actor, NewAudit};
+use crate::store::{Tx, column, hex_json};
 use crate::timer::{self, TimerKind};
 
 pub use rule::{CouponRule, NewCouponRule};

@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
-use crate::db::{Tx, column};
 use crate::error::{Error, Result, check_range, check_text};
-use crate::idempotency::{Answered, Idempotency, Keyed};
 use crate::ids::{CouponRuleId, MerchantId};
 use crate::limits::{AMOUNT_MINOR_MAX, COUPON_DAYS_MAX, NAME_CHARS_MAX};
 use crate::merchant::duplicate;
 use crate::money::Currency;
 use crate::platform::Platform;
 use crate::product::currency;
+use crate::store::idempotency::{Answered, Idempotency, Keyed};
+use crate::store::{Tx, column};
 
 /// Gives a coupon to the buyer of every paid order that is large enough.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

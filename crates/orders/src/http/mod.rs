@@ -43,10 +43,10 @@ use self::admission::{Admission, KeyPlace};
 use self::extract::IdempotencyKey;
 use self::problem::Problem;
 use crate::gateway::simulator::Simulator;
-use crate::idempotency::Idempotency;
 use crate::ids::MerchantId;
 use crate::limits::BODY_BYTES_MAX;
 use crate::platform::Platform;
+use crate::store::idempotency::Idempotency;
 
 pub use self::auth::OperatorKey;
 pub use self::metrics::{MetricsTaken, install_metrics};

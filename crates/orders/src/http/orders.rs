@@ -13,11 +13,11 @@ use super::extract::{
 };
 use super::problem::{Problem, Problems};
 use super::time::Instant;
-use crate::audit::AuditEntry;
 use crate::error::Error;
 use crate::ids::{CouponId, OrderId, PaymentId, ProductId};
 use crate::money::Currency;
 use crate::order::{self, CloseReason, Deadline, NewLine, NewOrder, OrderState};
+use crate::store::audit::AuditEntry;
 
 /// One line of an order to make.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,13 +1,13 @@
 //! Cancels orders: the same way out as the deadline, only sooner.
 
-use crate::audit::Actor;
-use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::facts::lost_race;
 use crate::ids::{MerchantId, OrderId};
+use crate::metrics::lost_race;
 use crate::order::close::{self, Cause};
 use crate::order::{CloseReason, Order, OrderState, query};
 use crate::platform::Platform;
+use crate::store::Tx;
+use crate::store::audit::Actor;
 
 impl Platform {
     /// Ends a pending order for `reason`, which must be the buyer's or the merchant's.

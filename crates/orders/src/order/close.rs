@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::audit::{Actor, NewAudit};
 use crate::coupon;
-use crate::db::{Tx, column, hex_json};
 use crate::error::Result;
-use crate::facts::Fact;
 use crate::ids::{OrderId, ProductId};
+use crate::metrics::Metric;
 use crate::order::create::emit;
 use crate::order::{CloseReason, HoldState, Order, OrderState, from_row, order_columns};
 use crate::product;
+use crate::store::audit::{Actor, NewAudit};
+use crate::store::{Tx, column, hex_json};
 use crate::timer::{self, NewTimer, TimerKind};
 
 /// Why and on whose behalf orders are closed.
@@ -141,7 +141,7 @@ async fn release(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) 
     for order in closed {
         if let (Some(reason), Some(closed_ms)) = (order.close_reason, order.closed_ms) {
             let lag_ms = closed_ms - order.deadline_ms;
-            tx.record(Fact::Closed { reason, lag_ms });
+            tx.record(Metric::Closed { reason, lag_ms });
         }
         audit_close(tx, order, from, actor);
         emit(tx, "order.closed", order);

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use crate::audit::{Actor, NewAudit};
 use crate::coupon;
-use crate::db::{Tx, hex_key};
 use crate::error::{Error, Result, check_range, check_text};
-use crate::event::{self, NewEvent};
-use crate::idempotency::{Answered, Idempotency, Keyed};
 use crate::ids::{CouponId, MerchantId, OrderId, ProductId};
 use crate::limits::{AMOUNT_MINOR_MAX, LINES_MAX, QUANTITY_MAX, REFERENCE_CHARS_MAX};
+use crate::messaging::event::{self, NewEvent};
 use crate::order::{HoldState, Order, OrderLine, OrderState};
 use crate::platform::Platform;
 use crate::product::{self, Taken};
+use crate::store::audit::{Actor, NewAudit};
+use crate::store::idempotency::{Answered, Idempotency, Keyed};
+use crate::store::{Tx, hex_key};
 use crate::timer::{self, NewTimer, TimerKind};
 
 /// When a new order must be paid.

@@ -1,11 +1,11 @@
 //! Extends deadlines: only while the order is pending and its deadline is not yet reached.
 
-use crate::audit::{Actor, NewAudit};
-use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, OrderId};
 use crate::order::{self, Order, OrderState, query};
 use crate::platform::Platform;
+use crate::store::Tx;
+use crate::store::audit::{Actor, NewAudit};
 use crate::timer::{self, NewTimer, TimerKind};
 
 struct Input {

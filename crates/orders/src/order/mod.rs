@@ -11,12 +11,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
-use crate::db::column;
 use crate::error::{Error, Result};
-use crate::facts::lost_race;
 use crate::ids::{CouponId, MerchantId, OrderId, PaymentId, ProductId};
+use crate::metrics::lost_race;
 use crate::money::Currency;
 use crate::product::currency;
+use crate::store::column;
 
 pub use create::{Deadline, NewLine, NewOrder};
 pub use query::OrderPage;

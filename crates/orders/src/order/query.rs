@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use sqlx::SqliteExecutor;
 
-use crate::db::{Tx, column, hex_json};
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, OrderId};
 use crate::limits::PAGE_ROWS_MAX;
 use crate::order::{Order, OrderLine, OrderState, from_row, order_columns};
 use crate::platform::Platform;
+use crate::store::{Tx, column, hex_json};
 
 /// A page of orders.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! Ends payment attempts, and lets an order that waited only for them close.
 
-use crate::audit::{Actor, NewAudit};
-use crate::db::Tx;
 use crate::error::Result;
-use crate::facts::Fact;
 use crate::ids::{AttemptId, OrderId};
+use crate::metrics::Metric;
 use crate::order::close;
 use crate::payment::{Attempt, AttemptState, attempt_columns, attempt_from_row};
+use crate::store::Tx;
+use crate::store::audit::{Actor, NewAudit};
 use crate::timer::{self, TimerKind};
 
 /// How an attempt ends.
@@ -66,7 +66,7 @@ pub(crate) async fn change(tx: &mut Tx, attempt: &Attempt, end: &End) -> Result<
         timer::disarm(tx, TimerKind::Attempt, [attempt.id.uuid()]).await?;
     }
     if end.to == AttemptState::NeedsOperator {
-        tx.record(Fact::NeedsOperator("attempt"));
+        tx.record(Metric::NeedsOperator("attempt"));
     }
     tx.audit(NewAudit {
         subject: attempt.order_id.to_string(),

@@ -2,7 +2,6 @@
 
 use http::HeaderMap;
 
-use crate::audit::Actor;
 use crate::error::{Error, Result};
 use crate::gateway::{Ack, CallbackError, CallbackKind};
 use crate::ids::{AttemptId, GatewayAccountId, RefundId};
@@ -11,6 +10,7 @@ use crate::payment::attempt::{self, End};
 use crate::payment::record::{self, Received};
 use crate::platform::Platform;
 use crate::refund;
+use crate::store::audit::Actor;
 
 impl Platform {
     /// Takes a callback to a gateway account; `raw_body` is the body exactly as it arrived.

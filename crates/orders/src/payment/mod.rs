@@ -2,19 +2,19 @@
 
 pub(crate) mod attempt;
 mod callback;
+pub(crate) mod poll;
 pub(crate) mod record;
-pub(crate) mod settle;
 mod start;
 
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
-use crate::db::column;
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId, PaymentId};
 use crate::money::Currency;
 use crate::platform::Platform;
 use crate::product::currency;
+use crate::store::column;
 
 pub use start::NewAttempt;
 

@@ -3,19 +3,19 @@
 //! The unique insert of the payment makes a repeated report harmless. The guarded update of the order decides
 //! whether the money pays it; money that does not is refunded by the same transaction.
 
-use crate::audit::{Actor, NewAudit};
 use crate::coupon;
-use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::facts::{Fact, lost_race};
 use crate::gateway::Paid;
 use crate::ids::{AttemptId, GatewayAccountId, PaymentId};
+use crate::metrics::{Metric, lost_race};
 use crate::money::Currency;
 use crate::order::create::emit;
 use crate::order::{self, HoldState, Order, OrderState, order_columns};
 use crate::payment::attempt::{self, End};
 use crate::payment::{Attempt, AttemptState, Payment, PaymentKind};
 use crate::refund;
+use crate::store::Tx;
+use crate::store::audit::{Actor, NewAudit};
 use crate::timer::{self, TimerKind};
 
 /// Money that a gateway says it has taken.
@@ -50,7 +50,7 @@ pub(crate) async fn record(tx: &mut Tx, received: &Received) -> Result<Option<Pa
     }
     audit_payment(tx, &payment);
     if payment.kind != PaymentKind::Accepted {
-        tx.record(Fact::NotAccepted(payment.kind));
+        tx.record(Metric::NotAccepted(payment.kind));
         refund::give_back(tx, &payment).await?;
     }
     Ok(Some(payment.kind))
@@ -123,7 +123,7 @@ async fn accept(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
             continue;
         };
         consume(tx, &order, from).await?;
-        tx.record(Fact::Paid);
+        tx.record(Metric::Paid);
         tx.audit(NewAudit {
             subject: order.id.to_string(),
             merchant_id: order.merchant_id.clone(),

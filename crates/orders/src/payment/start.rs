@@ -1,17 +1,17 @@
 //! Starts payment attempts: SUBMITTED is durable before the gateway hears of it.
 
-use crate::audit::{Actor, NewAudit};
-use crate::db::Tx;
 use crate::error::{Error, Result};
 use crate::gateway::{Capabilities, CreateOutcome, CreateRequest, Money};
-use crate::idempotency::{Answered, Idempotency, Keyed};
 use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId};
 use crate::limits::LIVE_ATTEMPTS_MAX;
 use crate::order::{self, Order, OrderState, order_columns};
 use crate::payment::attempt::{self, End};
-use crate::payment::settle::ATTEMPT_DELAYS_MS;
+use crate::payment::poll::ATTEMPT_DELAYS_MS;
 use crate::payment::{Attempt, AttemptState};
 use crate::platform::Platform;
+use crate::store::Tx;
+use crate::store::audit::{Actor, NewAudit};
+use crate::store::idempotency::{Answered, Idempotency, Keyed};
 use crate::timer::{self, NewTimer, TimerKind};
 
 /// A payment attempt to start.

@@ -1,23 +1,23 @@
 //! Defines refunds, requests them, and reads them.
 
-mod change;
+mod drive;
 mod request;
-mod work;
+mod transition;
 
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
-use crate::db::column;
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, OrderId, PaymentId, RefundId};
 use crate::money::Currency;
 use crate::platform::Platform;
 use crate::product::currency;
+use crate::store::column;
 
-pub(crate) use change::note_status;
+pub(crate) use drive::fire;
 pub use request::NewRefund;
 pub(crate) use request::give_back;
-pub(crate) use work::fire;
+pub(crate) use transition::note_status;
 
 /// Where a refund stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

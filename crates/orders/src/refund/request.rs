@@ -1,18 +1,18 @@
 //! Requests refunds: by itself for money that was not accepted, or for the merchant.
 
-use crate::audit::{Actor, NewAudit};
 use crate::coupon;
-use crate::db::Tx;
 use crate::error::{Error, Result, check_range, check_text};
-use crate::event::{self, NewEvent};
-use crate::idempotency::{Answered, Idempotency, Keyed};
 use crate::ids::{MerchantId, OrderId, RefundId};
 use crate::limits::{AMOUNT_MINOR_MAX, REFERENCE_CHARS_MAX};
 use crate::merchant::duplicate;
+use crate::messaging::event::{self, NewEvent};
 use crate::order::{self, HoldState, close};
 use crate::payment::{Payment, PaymentKind, payment_columns, payment_from_row};
 use crate::platform::Platform;
 use crate::refund::{Refund, RefundCause, RefundState, from_row, refund_columns};
+use crate::store::Tx;
+use crate::store::audit::{Actor, NewAudit};
+use crate::store::idempotency::{Answered, Idempotency, Keyed};
 use crate::timer::{self, NewTimer, TimerKind};
 
 /// What the numbers of refunds that the platform makes by itself begin with.

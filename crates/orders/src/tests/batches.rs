@@ -91,7 +91,7 @@ async fn a_batch_with_one_bad_order_closes_the_others() {
     assert_eq!(shop.read(bad.id).await.state, OrderState::Pending);
 }
 
-async fn dangle(tx: &mut crate::db::Tx) -> crate::Result<()> {
+async fn dangle(tx: &mut crate::store::Tx) -> crate::Result<()> {
     let dangling = "pragma defer_foreign_keys = on;
                     insert into hold values (x'00', 1, 'default', x'00', 'n', 1, 1, 1)";
     sqlx::query(dangling).execute(tx.conn()).await?;

@@ -414,7 +414,7 @@ async fn a_paused_closer_closes_nothing_and_is_resumed_at_a_limited_rate() {
 
     let resumed = platform.resume(scope).await.unwrap();
     assert_eq!(resumed.state, PauseState::Resuming);
-    crate::start::resume(platform).await.unwrap();
+    crate::run::resume(platform).await.unwrap();
     assert_eq!(platform.pauses().await.unwrap(), []);
     let mut seen = Vec::new();
     for _ in 0..5 {
@@ -442,7 +442,7 @@ async fn a_paused_account_holds_only_orders_that_need_it() {
     // Its attempt was still asked about: the expiry at the gateway ended it, and with it the need for the account.
     assert_eq!(shop.read(with_attempt.id).await.state, OrderState::Pending);
     shop.platform().resume(scope).await.unwrap();
-    crate::start::resume(shop.platform()).await.unwrap();
+    crate::run::resume(shop.platform()).await.unwrap();
     shop.run_for(10_000).await;
     assert_eq!(shop.read(with_attempt.id).await.state, OrderState::Closed);
     nothing_waits(&shop).await;
@@ -631,7 +631,7 @@ async fn the_sweeper_finds_what_a_broker_lost() {
     assert_eq!(coupons(&shop, "buyer-1").await.len(), 1);
 }
 
-async fn forget_timers(tx: &mut crate::db::Tx) -> crate::Result<()> {
+async fn forget_timers(tx: &mut crate::store::Tx) -> crate::Result<()> {
     sqlx::query("delete from timer").execute(tx.conn()).await?;
     Ok(())
 }

@@ -13,8 +13,8 @@ use sqlx::Row;
 use tokio::task::JoinSet;
 
 use crate::gateway::Paid;
-use crate::outbox::Topic;
-use crate::relay;
+use crate::messaging::relay;
+use crate::store::outbox::Topic;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::shop::{Shop, answer};
 use crate::tests::till::{Till, TillFaults};

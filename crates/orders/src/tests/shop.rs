@@ -9,9 +9,9 @@ use tempfile::TempDir;
 
 use crate::gateway::{Gateways, Paid};
 use crate::messaging::Handle;
-use crate::outbox::Topic;
-use crate::relay;
-use crate::step;
+use crate::messaging::relay;
+use crate::run::step;
+use crate::store::outbox::Topic;
 use crate::tests::broker::TestBroker;
 use crate::tests::gate::Gates;
 use crate::tests::till::Till;

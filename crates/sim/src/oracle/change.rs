@@ -5,7 +5,7 @@ use engine::{MessageHandle, Place, Recall};
 
 use super::story::{Possible, fits};
 use super::{Oracle, Violation, broken};
-use crate::fact::place_text;
+use crate::operation::place_text;
 
 impl Oracle {
     /// A message surely stands at a place now.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{MessageHandle, Place, ReceiptHandle};
 
-use crate::fact::{Fact, place_text};
+use crate::operation::{Fact, place_text};
 use story::{InGroup, Lease, Possible, Reached, Story, fits};
 
 /// An invariant is broken.

@@ -15,12 +15,12 @@ use rand::{Rng, SeedableRng};
 
 use crate::oracle::Violation;
 use crate::shop::ShopFigures;
+use crate::shop::gateway::Till;
 use crate::shop::judge::{check_end, check_rules};
 use crate::shop::link::{INVISIBLE_MS, Link};
 use crate::shop::machine::broken;
 use crate::shop::plan::{ShopCanary, ShopPlan};
-use crate::shop::stage::{Stage, defect};
-use crate::shop::till::Till;
+use crate::shop::scene::{Stage, defect};
 
 /// How often a start is tried while the broker keeps dying.
 const STARTS_MAX: u32 = 200;

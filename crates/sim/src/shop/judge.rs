@@ -8,8 +8,8 @@ use orders::{
 };
 
 use crate::oracle::Violation;
-use crate::shop::stage::{Stage, defect};
-use crate::shop::till::{Book, GivenState};
+use crate::shop::gateway::{Book, GivenState};
+use crate::shop::scene::{Stage, defect};
 
 /// How late an order may close when nothing is broken any more, in ms, on a disk that syncs at once.
 const LAG_MS_MAX: i64 = 1_000;

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::oracle::Violation;
 use crate::shop::machine::{Question, question};
 use crate::shop::plan::ShopCanary;
-use crate::shop::stage::Stage;
+use crate::shop::scene::Stage;
 
 /// How long a delivery stays with one worker before another may have it, in ms.
 pub(crate) const INVISIBLE_MS: u64 = 30_000;

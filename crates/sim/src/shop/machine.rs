@@ -9,11 +9,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot::{self, Receiver, error::TryRecvError};
 
+use crate::clocks::Clocks;
 use crate::fault_store::{Drops, FaultStore};
 use crate::oracle::Violation;
 use crate::plan::Faults;
 use crate::shop::plan::ShopPlan;
-use crate::wall::Clocks;
 
 /// Free bytes of a disk that is not full.
 const ROOMY: u64 = 1 << 40;

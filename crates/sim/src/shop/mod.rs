@@ -4,14 +4,14 @@
 //! the real step function on a disk that fails, under clocks that jump. What happens between and within the
 //! operations follows from the seed.
 
-mod deeds;
+mod actions;
 mod driver;
+mod gateway;
 mod judge;
 mod link;
 mod machine;
 mod plan;
-mod stage;
-mod till;
+mod scene;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -17,12 +17,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
-use crate::embedded::Embedded;
 use crate::gateway::Gateways;
 use crate::gateway::simulator::{
     CallbackSink, Delivery, NotAcknowledged, Simulator, SimulatorConfig,
 };
 use crate::http::{ApiSettings, ApiState, OperatorKey, app, install_metrics};
+use crate::messaging::embedded::Embedded;
 use crate::{Config, Running};
 
 /// 2026-11-24T09:00:00Z.

@@ -4,13 +4,13 @@
 
 use serde::Deserialize;
 
-use crate::closer;
-use crate::coupon::award;
+use crate::coupon::issue;
 use crate::error::{Error, Result};
 use crate::ids::OrderId;
 use crate::messaging::Incoming;
-use crate::outbox::Topic;
 use crate::platform::Platform;
+use crate::store::outbox::Topic;
+use crate::timer::fire;
 use crate::timer::{TimerKind, TimerMessage};
 
 /// Answers messages of a topic; one result per message, in order.
@@ -23,7 +23,7 @@ pub(crate) async fn answer(
         Topic::Timers(kind @ (TimerKind::OrderDeadline | TimerKind::CouponExpiry)) => {
             let messages: Vec<_> = delivered.iter().map(|each| timer(kind, each)).collect();
             let present = messages.iter().flatten().copied().collect();
-            let failed = closer::fire_batch(platform, kind, present).await;
+            let failed = fire::fire_batch(platform, kind, present).await;
             results(&messages, failed)
         }
         Topic::Timers(kind) => {
@@ -36,7 +36,7 @@ pub(crate) async fn answer(
         Topic::Events => {
             let orders: Vec<_> = delivered.iter().map(paid_order).collect();
             let present = orders.iter().flatten().copied().collect();
-            let failed = award::decide(platform, present).await;
+            let failed = issue::decide(platform, present).await;
             results(&orders, failed)
         }
     }
@@ -49,7 +49,7 @@ pub(crate) async fn answer_one(
     incoming: &Incoming,
 ) -> Result<()> {
     match timer(kind, incoming) {
-        Some(message) => closer::fire_one(platform, kind, message).await.map(drop),
+        Some(message) => fire::fire_one(platform, kind, message).await.map(drop),
         None => Ok(()),
     }
 }

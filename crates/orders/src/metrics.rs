@@ -6,7 +6,7 @@ use crate::timer::TimerKind;
 
 /// Something that a transaction made true.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Fact {
+pub(crate) enum Metric {
     /// An order closed, this many ms after it should have.
     Closed { reason: CloseReason, lag_ms: i64 },
     /// An order was paid.
@@ -21,7 +21,7 @@ pub(crate) enum Fact {
     NeedsOperator(&'static str),
 }
 
-impl Fact {
+impl Metric {
     /// Adds it to the metrics.
     pub(crate) fn record(self) {
         match self {
@@ -59,7 +59,7 @@ pub(crate) fn lost_race(transition: &'static str, cause: &'static str) {
 }
 
 /// Counts what became of timer messages.
-pub(crate) fn timers(outcome: &'static str, kind: TimerKind, count: usize) {
+pub(crate) fn count_timers(outcome: &'static str, kind: TimerKind, count: usize) {
     if count > 0 {
         metrics::counter!("duetime_timers_total", "outcome" => outcome, "kind" => kind.as_str())
             .increment(whole(count));

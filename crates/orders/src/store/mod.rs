@@ -1,7 +1,11 @@
 //! Provides the SQLite database: one writer, several readers, the schema brought up to date on opening.
 
+pub(crate) mod audit;
+pub(crate) mod idempotency;
+pub(crate) mod outbox;
 mod rows;
 mod tx;
+pub(crate) mod verify;
 mod writer;
 
 use std::sync::Arc;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use broker::clock::Clock;
 use sqlx::SqliteConnection;
 
-use crate::audit::{self, AuditRow, NewAudit};
 use crate::error::Result;
-use crate::facts::Fact;
-use crate::outbox::{self, OutboxRow};
+use crate::metrics::Metric;
+use crate::store::audit::{self, AuditRow, NewAudit};
+use crate::store::outbox::{self, OutboxRow};
 use crate::timer::{self, TimerRow};
 
 /// Rows of one table that are written by one statement for many requests.
@@ -55,7 +55,7 @@ pub(crate) struct Tx {
     audit: Buffer<AuditRow>,
     outbox: Buffer<OutboxRow>,
     timers: Buffer<TimerRow>,
-    facts: Vec<Fact>,
+    facts: Vec<Metric>,
 }
 
 /// Where a request began, to return to if it fails.
@@ -112,7 +112,7 @@ impl Tx {
     }
 
     /// Measures something once this request is committed.
-    pub(crate) fn record(&mut self, fact: Fact) {
+    pub(crate) fn record(&mut self, fact: Metric) {
         self.facts.push(fact);
     }
 
@@ -160,7 +160,7 @@ impl Tx {
 
     /// Measures what the transaction, just committed, has made true.
     pub(super) fn record_facts(&mut self) {
-        self.facts.drain(..).for_each(Fact::record);
+        self.facts.drain(..).for_each(Metric::record);
     }
 
     /// Forgets everything collected, after the transaction has ended.

@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use crate::db::{BoxFuture, Tx, column};
 use crate::error::{Error, Result, check_text};
 use crate::ids::MerchantId;
 use crate::limits::REFERENCE_CHARS_MAX;
 use crate::platform::Platform;
+use crate::store::{BoxFuture, Tx, column};
 
 /// An idempotency key with what tells requests apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,13 +11,13 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteRow;
 use tokio::sync::{Notify, watch};
 
-use crate::db::{Tx, column};
 use crate::error::Result;
-use crate::facts;
 use crate::limits::OUTBOX_SHARDS;
 use crate::messaging::{Messaging, MessagingError, Outgoing};
-use crate::outbox::{PARKED, SENT, Topic, WAITING};
+use crate::metrics::{count_timers, seconds};
 use crate::platform::Platform;
+use crate::store::outbox::{PARKED, SENT, Topic, WAITING};
+use crate::store::{Tx, column};
 
 /// First wait after a failure, in ms; it doubles with each further one.
 const BACKOFF_MS: u64 = 100;
@@ -97,8 +97,7 @@ pub(crate) async fn pump(platform: &Platform, messaging: &dyn Messaging) -> Resu
         return Ok(Pumped { rows, failed });
     }
     let oldest_ms = rows.first().map_or(0, |row| row.created_ms);
-    metrics::gauge!("duetime_outbox_age_seconds")
-        .set(facts::seconds(platform.now_ms() - oldest_ms));
+    metrics::gauge!("duetime_outbox_age_seconds").set(seconds(platform.now_ms() - oldest_ms));
     let batch = rows.iter().map(|row| row.outgoing.clone()).collect();
     let results = messaging.publish(batch).await;
     let mut outcome = Outcome::default();
@@ -150,7 +149,7 @@ impl Outcome {
         for topic in Topic::ALL {
             if let Topic::Timers(kind) = topic {
                 let armed = self.armed.iter().filter(|armed| **armed == topic).count();
-                facts::timers("armed", kind, armed);
+                count_timers("armed", kind, armed);
             }
         }
         if !self.refused.is_empty() {

@@ -3,13 +3,13 @@
 //! A platform opened with [`Running::open`](crate::Running::open) does nothing by itself but commit. These functions
 //! do what its tasks do, once each, through the same code.
 
-use crate::answer;
 use crate::error::Result;
+use crate::messaging::dispatch;
+use crate::messaging::relay;
 use crate::messaging::{Incoming, Messaging};
-use crate::outbox::Topic;
 use crate::platform::Platform;
-use crate::relay;
-use crate::start::{self, Running};
+use crate::run::{self, Running};
+use crate::store::outbox::Topic;
 
 /// What one step of the relay came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Relayed {
 
 /// Makes every id and every drawn wait of this thread follow from the seed; API keys stay random.
 pub fn seed(seed: u64) {
-    crate::chance::seed(seed);
+    crate::random::seed(seed);
 }
 
 /// Publishes one batch of the outbox.
@@ -38,12 +38,12 @@ pub async fn relay(platform: &Platform, messaging: &dyn Messaging) -> Result<Rel
 ///
 /// An answered message is to be acknowledged; one that failed is to be handed back.
 pub async fn answer(platform: &Platform, topic: Topic, delivered: &[Incoming]) -> Vec<Result<()>> {
-    answer::answer(platform, topic, delivered).await
+    dispatch::answer(platform, topic, delivered).await
 }
 
 /// Lets the parked timers go that no pause holds any more.
 pub async fn release(platform: &Platform) -> Result<()> {
-    start::resume(platform).await
+    run::resume(platform).await
 }
 
 /// Ends every task of the platform where it stands, as a crash would; what was not committed is gone.

@@ -4,6 +4,12 @@
 //! once, batches, opaque handles, acknowledgement of whole messages, and no transaction that spans the
 //! broker and the database. Everything the platform needs beyond that lives in its SQL tables.
 
+pub(crate) mod consumer;
+pub(crate) mod dispatch;
+pub mod embedded;
+pub(crate) mod event;
+pub(crate) mod relay;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use crate::db::{Tx, column};
 use crate::error::Result;
 use crate::platform::Platform;
-use crate::sweeper::rearm_all;
+use crate::store::{Tx, column};
+use crate::timer::sweep::rearm_all;
 use crate::timer::{REARM_MIN_MS, TimerKind, TimerRow};
 
 /// Timers that one transaction arms again.

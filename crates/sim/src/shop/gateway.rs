@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::shop::plan::{ShopCanary, ShopPlan, TillFaults};
-use crate::shop::stage::{Report, Stage};
+use crate::shop::scene::{Report, Stage};
 
 /// An attempt as the gateway knows it.
 #[derive(Clone, Debug)]

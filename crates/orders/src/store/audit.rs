@@ -3,10 +3,10 @@
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use crate::db::column;
 use crate::error::Result;
 use crate::ids::{MerchantId, OrderId};
 use crate::platform::Platform;
+use crate::store::column;
 
 /// Who did something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::SqliteRow;
 
-use crate::db::{Tx, column};
 use crate::error::{Error, Result, check_text};
-use crate::idempotency::{Answered, Idempotency, Keyed};
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
 use crate::limits::{NAME_CHARS_MAX, SETTINGS_BYTES_MAX};
 use crate::platform::Platform;
+use crate::store::idempotency::{Answered, Idempotency, Keyed};
+use crate::store::{Tx, column};
 
 /// Bytes of randomness in an API key.
 const KEY_BYTES: usize = 32;

@@ -1,14 +1,14 @@
 //! Reads coupons, and gives them to other buyers.
 
-use crate::audit::Actor;
 use crate::coupon::{
     Change, Coupon, CouponState, coupon_columns, find, from_row, not_free_reason, tell,
 };
-use crate::db::Tx;
 use crate::error::{Error, Result, check_text};
 use crate::ids::{CouponId, MerchantId};
 use crate::limits::{PAGE_ROWS_MAX, REFERENCE_CHARS_MAX};
 use crate::platform::Platform;
+use crate::store::Tx;
+use crate::store::audit::Actor;
 
 impl Platform {
     /// The coupon.

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use crate::audit::{Actor, NewAudit};
-use crate::db::{Tx, column, hex_json};
 use crate::error::{Error, Result, check_text};
 use crate::ids::{GatewayAccountId, MerchantId};
 use crate::limits::NAME_CHARS_MAX;
 use crate::payment::AttemptState;
 use crate::platform::Platform;
+use crate::store::audit::{Actor, NewAudit};
+use crate::store::{Tx, column, hex_json};
 use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerRow};
 
 /// What a pause stops.

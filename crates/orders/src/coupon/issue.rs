@@ -1,13 +1,13 @@
 //! Decides, once per paid order, which coupon its buyer gets.
 
-use crate::audit::Actor;
 use crate::config::DAY_MS;
 use crate::coupon::{Change, Coupon, coupon_columns, from_row, tell};
-use crate::db::{Tx, column};
 use crate::error::{Error, Result};
 use crate::ids::{CouponId, CouponRuleId, OrderId};
 use crate::order::OrderState;
 use crate::platform::Platform;
+use crate::store::audit::Actor;
+use crate::store::{Tx, column};
 use crate::timer::{self, NewTimer, TimerKind};
 
 /// What came of a decision.

@@ -3,16 +3,21 @@
 //! The row is the truth, the message a hint. A message counts only if it carries the row's `hop`; re-arming is a
 //! conditional `hop + 1`, and only its winner publishes the next message, so chains neither fork nor spin.
 
+pub(crate) mod fire;
+pub(crate) mod pause;
+mod rebuild;
+pub(crate) mod sweep;
+
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqliteExecutor};
 use uuid::Uuid;
 
-use crate::db::{Tx, column, hex_json, hex_key};
 use crate::error::{Error, Result};
-use crate::facts::Fact;
 use crate::ids::{AttemptId, CouponId, MerchantId, OrderId, RefundId};
-use crate::outbox::{OutboxRow, Topic};
+use crate::metrics::Metric;
+use crate::store::outbox::{OutboxRow, Topic};
+use crate::store::{Tx, column, hex_json, hex_key};
 
 /// Arms the timers of a list again, whose hops have not moved on.
 const REARM: &str = "update timer set hop = timer.hop + 1, next_fire_ms = again.fire_ms,
@@ -266,7 +271,7 @@ pub(crate) async fn rearm(tx: &mut Tx, kind: TimerKind, timers: &[Rearm]) -> Res
         publish(tx, &row);
     }
     let count = rows.len();
-    tx.record(Fact::Rearmed { kind, count });
+    tx.record(Metric::Rearmed { kind, count });
     Ok(rows.len())
 }
 

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::audit::Actor;
 use crate::coupon;
-use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::facts;
 use crate::ids::OrderId;
+use crate::metrics::count_timers;
 use crate::order::CloseReason;
 use crate::order::close::{self, Cause};
-use crate::pause;
-use crate::payment::settle;
+use crate::payment::poll;
 use crate::platform::Platform;
 use crate::refund;
+use crate::store::Tx;
+use crate::store::audit::Actor;
+use crate::timer::pause;
 use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerMessage, TimerRow};
 
 /// How often the shortest wait of a timer that keeps firing early is doubled, at most.
@@ -40,10 +40,10 @@ pub(crate) struct Fired {
 
 impl Fired {
     fn count(self, kind: TimerKind) -> Self {
-        facts::timers("fired", kind, self.due);
-        facts::timers("stale", kind, self.stale);
-        facts::timers("early", kind, self.early);
-        facts::timers("parked", kind, self.parked);
+        count_timers("fired", kind, self.due);
+        count_timers("stale", kind, self.stale);
+        count_timers("early", kind, self.early);
+        count_timers("parked", kind, self.parked);
         self
     }
 }
@@ -78,8 +78,8 @@ pub(crate) async fn fire_one(
         return Ok(fired.count(kind));
     }
     let counted = match kind {
-        TimerKind::OrderClosing => settle::fire_closing(platform, message).await?,
-        TimerKind::Attempt => settle::fire_attempt(platform, message).await?,
+        TimerKind::OrderClosing => poll::fire_closing(platform, message).await?,
+        TimerKind::Attempt => poll::fire_attempt(platform, message).await?,
         TimerKind::Refund => refund::fire(platform, message).await?,
         TimerKind::OrderDeadline | TimerKind::CouponExpiry => false,
     };

@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::audit::Actor;
 use crate::config::UnknownPolicy;
-use crate::db::{Tx, column};
 use crate::error::{Error, Result};
 use crate::gateway::{CloseOutcome, Gateway, Paid, QueryOutcome};
 use crate::ids::{AttemptId, GatewayAccountId, OrderId};
@@ -16,6 +14,8 @@ use crate::payment::attempt::{self, End};
 use crate::payment::record::Received;
 use crate::payment::{Attempt, AttemptState, attempt_columns, attempt_from_row};
 use crate::platform::Platform;
+use crate::store::audit::Actor;
+use crate::store::{Tx, column};
 use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerMessage, TimerRow};
 
 /// Waits between the questions about an attempt, in ms; the last one repeats.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use sqlx::sqlite::SqliteRow;
 use tokio::sync::watch;
 
-use crate::coupon::award;
-use crate::db::{Tx, column};
+use crate::coupon::issue;
 use crate::error::Result;
-use crate::facts::Fact;
 use crate::ids::OrderId;
-use crate::missing::{self, Bounds};
-use crate::outbox::SENT;
+use crate::metrics::Metric;
 use crate::platform::Platform;
+use crate::store::outbox::SENT;
+use crate::store::{Tx, column};
+use crate::timer::rebuild::{self, Bounds};
 use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerRow};
 
 /// Rows that one transaction of the sweeper works on.
@@ -86,8 +86,8 @@ async fn sweep_missing(tx: &mut Tx, before_ms: i64) -> Result<usize> {
         limit: BATCH,
     };
     let mut total = 0;
-    for (kind, count) in missing::write(tx, bounds).await? {
-        tx.record(Fact::Swept { kind, count });
+    for (kind, count) in rebuild::write(tx, bounds).await? {
+        tx.record(Metric::Swept { kind, count });
         total += count;
     }
     Ok(total)
@@ -131,7 +131,7 @@ pub(crate) async fn rearm_all(
         let count = timer::rearm(tx, kind, &rearms).await?;
         if swept && count > 0 {
             let kind = kind.as_str();
-            tx.record(Fact::Swept { kind, count });
+            tx.record(Metric::Swept { kind, count });
         }
         total += count;
     }
@@ -152,11 +152,11 @@ async fn sweep_coupons(platform: &Platform, before_ms: i64) -> Result<usize> {
         .map(|row| column(row, "order_id"))
         .collect::<Result<_>>()?;
     let count = ids.len();
-    if let Some((_, error)) = award::decide(platform, ids).await.pop() {
+    if let Some((_, error)) = issue::decide(platform, ids).await.pop() {
         return Err(error);
     }
     let kind = "coupon_due";
-    Fact::Swept { kind, count }.record();
+    Metric::Swept { kind, count }.record();
     Ok(count)
 }
 

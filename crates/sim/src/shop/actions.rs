@@ -8,7 +8,7 @@ use rand::Rng;
 
 use crate::oracle::Violation;
 use crate::shop::driver::{Driver, Stop};
-use crate::shop::stage::{allowed, defect};
+use crate::shop::scene::{allowed, defect};
 
 /// Buyers.
 const BUYERS: u32 = 3;

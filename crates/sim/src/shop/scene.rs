@@ -11,10 +11,10 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 
 use crate::oracle::Violation;
+use crate::shop::gateway::{Book, callback};
 use crate::shop::judge::Judge;
 use crate::shop::machine::Host;
 use crate::shop::plan::{ShopCanary, ShopPlan};
-use crate::shop::till::{Book, callback};
 
 /// A callback that the gateway has to deliver.
 #[derive(Clone, Debug)]

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::answer;
 use crate::error::Error;
+use crate::messaging::dispatch;
 use crate::messaging::{Handle, Incoming, MessagingError, Subscription};
-use crate::outbox::Topic;
 use crate::platform::Platform;
+use crate::store::outbox::Topic;
 use crate::timer::TimerKind;
 
 /// How long one receive waits for a message.
@@ -57,7 +57,7 @@ impl Consumer {
     pub(crate) async fn run_batches(mut self, topic: Topic) {
         let max = self.platform.config().close_batch;
         while let Some(received) = self.next(max).await {
-            let answered = answer::answer(&self.platform, topic, &received).await;
+            let answered = dispatch::answer(&self.platform, topic, &received).await;
             let mut done = Vec::with_capacity(received.len());
             for (incoming, answered) in received.iter().zip(answered) {
                 match answered {
@@ -107,7 +107,7 @@ async fn answer_call(
     kind: TimerKind,
     incoming: &Incoming,
 ) {
-    match answer::answer_one(platform, kind, incoming).await {
+    match dispatch::answer_one(platform, kind, incoming).await {
         Ok(()) => ack(subscription, std::slice::from_ref(&incoming.handle)).await,
         Err(error) => hand_back(subscription, incoming, &error).await,
     }

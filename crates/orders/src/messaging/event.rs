@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::db::Tx;
 use crate::ids::{EventId, MerchantId};
-use crate::outbox::{OutboxRow, Topic};
+use crate::store::Tx;
+use crate::store::outbox::{OutboxRow, Topic};
 
 /// An event to publish with the present transaction.
 pub(crate) struct NewEvent<'a, D> {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::audit::Actor;
-use crate::db::{Tx, column};
 use crate::error::Result;
 use crate::gateway::{Gateway, Money, RefundOutcome, RefundRequest, RefundStatus};
 use crate::ids::{AttemptId, GatewayAccountId, RefundId};
-use crate::payment::settle::again;
+use crate::payment::poll::again;
 use crate::platform::Platform;
-use crate::refund::change::{self, Move};
+use crate::refund::transition::{self, Move};
 use crate::refund::{Refund, RefundState, from_row};
+use crate::store::audit::Actor;
+use crate::store::{Tx, column};
 use crate::timer::{self, TimerKind, TimerMessage, TimerRow};
 
 /// Waits between the steps of a refund, in ms; after the last one a person must look.
@@ -60,7 +60,7 @@ pub(crate) async fn fire(platform: &Platform, message: TimerMessage) -> Result<b
         row,
         step,
         after_ms,
-        jitter: crate::chance::part(),
+        jitter: crate::random::part(),
     };
     platform
         .writer()
@@ -136,7 +136,7 @@ async fn apply(platform: &Platform, id: RefundId, step: Move) -> Result<()> {
     platform
         .writer()
         .run((id, step), |tx, (id, step)| {
-            Box::pin(change::apply(tx, *id, step))
+            Box::pin(transition::apply(tx, *id, step))
         })
         .await?;
     Ok(())
@@ -154,8 +154,8 @@ struct AfterStep {
 async fn after_step(tx: &mut Tx, input: &AfterStep) -> Result<()> {
     let id = RefundId::from_uuid(input.row.id);
     let state = match &input.step {
-        Some(step) => change::apply(tx, id, step).await?,
-        None => change::find(tx, id).await?.map(|refund| refund.state),
+        Some(step) => transition::apply(tx, id, step).await?,
+        None => transition::find(tx, id).await?.map(|refund| refund.state),
     };
     if state.is_none_or(RefundState::is_final) {
         return timer::disarm(tx, TimerKind::Refund, [input.row.id]).await;
@@ -167,7 +167,7 @@ async fn after_step(tx: &mut Tx, input: &AfterStep) -> Result<()> {
             actor: Actor::System,
             detail: Some("the gateway did not finish it in time".to_owned()),
         };
-        change::apply(tx, id, &step).await?;
+        transition::apply(tx, id, &step).await?;
         return Ok(());
     };
     let delay_ms = delay_ms + drawn(delay_ms / JITTER_PART, input.jitter);

@@ -1,5 +1,7 @@
 //! Starts the platform's tasks and stops them in order.
 
+pub mod step;
+
 use std::sync::Arc;
 
 use broker::clock::Clock;
@@ -7,17 +9,17 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Config;
-use crate::consumer::Consumer;
-use crate::db;
 use crate::error::Result;
 use crate::gateway::Gateways;
+use crate::messaging::consumer::Consumer;
+use crate::messaging::relay;
 use crate::messaging::{Messaging, TopicKind};
-use crate::outbox::Topic;
-use crate::pause::{self, Cursor};
 use crate::platform::Platform;
-use crate::relay;
-use crate::sweeper;
+use crate::store;
+use crate::store::outbox::Topic;
 use crate::timer::TimerKind;
+use crate::timer::pause::{self, Cursor};
+use crate::timer::sweep;
 
 /// A platform with the tasks it owns.
 pub struct Running {
@@ -36,7 +38,7 @@ pub struct Running {
 impl Running {
     /// Opens the database without any task but its writer: nothing is published and no timer is answered.
     pub async fn open(config: Config, clock: Arc<dyn Clock>, gateways: Gateways) -> Result<Self> {
-        let opened = db::open(&config, Arc::clone(&clock)).await?;
+        let opened = store::open(&config, Arc::clone(&clock)).await?;
         Ok(Self {
             platform: Platform::new(config, clock, opened.db, gateways),
             writer: Some(opened.task),
@@ -100,7 +102,7 @@ impl Running {
 
         let platform = self.platform.clone();
         let stop = self.stop_workers.subscribe();
-        self.workers.spawn(sweeper::run(platform, stop));
+        self.workers.spawn(sweep::run(platform, stop));
         let platform = self.platform.clone();
         let stop = self.stop_workers.subscribe();
         self.workers.spawn(run_resumer(platform, stop));

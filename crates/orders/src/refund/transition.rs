@@ -1,14 +1,14 @@
 //! Moves refunds from state to state, whoever brings the news: a timer's question or a callback.
 
-use crate::audit::Actor;
-use crate::db::Tx;
 use crate::error::{Error, Result};
-use crate::facts::Fact;
 use crate::gateway::RefundStatus;
 use crate::ids::{GatewayAccountId, RefundId};
+use crate::metrics::Metric;
 use crate::platform::Platform;
 use crate::refund::request::tell;
 use crate::refund::{Refund, RefundState, from_row, refund_columns};
+use crate::store::Tx;
+use crate::store::audit::Actor;
 use crate::timer::{self, TimerKind};
 
 /// Where a refund goes, and why.
@@ -77,7 +77,7 @@ pub(crate) async fn apply(tx: &mut Tx, id: RefundId, step: &Move) -> Result<Opti
         timer::disarm(tx, TimerKind::Refund, [id.uuid()]).await?;
     }
     if refund.state == RefundState::NeedsOperator {
-        tx.record(Fact::NeedsOperator("refund"));
+        tx.record(Metric::NeedsOperator("refund"));
     }
     tell(tx, &refund, Some(before.state), step.actor);
     Ok(Some(refund.state))

@@ -5,10 +5,10 @@
 
 use sqlx::Row as _;
 
-use crate::db::column;
 use crate::error::Result;
 use crate::ids::OrderId;
 use crate::platform::Platform;
+use crate::store::column;
 
 /// Rows a check names at the most.
 const EXAMPLES_MAX: i64 = 5;
