@@ -43,10 +43,10 @@
 
 pub mod clock;
 
+mod admin;
 mod broker;
 mod command;
 mod core;
-mod desk;
 mod error;
 mod inbox;
 mod lanes;
@@ -55,10 +55,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use admin::Space;
 pub use broker::{Broker, BrokerConfig};
 pub use command::{Answer, Command, Poll, Reply, Work};
 pub use core::Core;
-pub use desk::Space;
 pub use engine::{
     Browsed, Bucket, Check, Config, DEAD_LETTER_ATTEMPTS_PROPERTY, DEAD_LETTER_ID_PROPERTY,
     DEAD_LETTER_PREFIX, DEAD_LETTER_TOPIC_PROPERTY, DelayLevels, Delivered, Delivery,

@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::alarm::Alarm;
-use crate::catalog::{Catalog, TopicKind};
-use crate::damage::Spot;
+use crate::commands::transaction::TransactionConfig;
+use crate::delivery::damage::Spot;
+use crate::format::record::{
+    GroupId, Head, TopicId, counts_key, head_key, open, pins_key, progress_key, totals_key,
+};
 use crate::limits::{FLOOR_AHEAD_MS, Limits};
 use crate::message::DelayLevels;
 use crate::place::PartitionId;
-use crate::record::{
-    GroupId, Head, TopicId, counts_key, head_key, open, pins_key, progress_key, totals_key,
-};
-use crate::repeat::RepeatWindow;
-use crate::stage::{Frontier, Stage};
+use crate::state::catalog::{Catalog, TopicKind};
+use crate::state::dedup::RepeatWindow;
+use crate::state::frontier::{Frontier, Stage};
+use crate::state::subscription::Subscription;
+use crate::state::topic::Counts;
 use crate::store::{Space, Store, StoreError};
-use crate::subscription::Subscription;
-use crate::topic::Counts;
-use crate::transaction::TransactionConfig;
+use crate::upkeep::alarm::Alarm;
 
 /// A consumer group on a topic.
 pub(crate) type SubscriptionKey = (GroupId, TopicId);
@@ -289,7 +289,9 @@ impl<S: Store> Engine<S> {
             let key = pins_key(*partition);
             match self.pins.get(partition) {
                 Some(pins) => stage.batch.put(Space::Meta, &key, |buffer| {
-                    crate::record::seal(buffer, |buffer| crate::codec::put_varint(buffer, *pins));
+                    crate::format::record::seal(buffer, |buffer| {
+                        crate::format::codec::put_varint(buffer, *pins);
+                    });
                 }),
                 None => stage.batch.remove(Space::Meta, &key),
             }

@@ -3,19 +3,19 @@
 use bytes::Bytes;
 use fuzz::Target;
 
-use crate::catalog::{GroupSpec, TopicKind, TopicSpec};
-use crate::codec::{Reader, put_varint};
+use crate::commands::receive::ReceiveRequest;
+use crate::commands::transaction::TransactionHandle;
 use crate::engine::{Config, Engine};
-use crate::handle::{MessageHandle, ReceiptHandle};
-use crate::memory::MemoryStore;
+use crate::format::codec::{Reader, put_varint};
+use crate::format::handle::{MessageHandle, ReceiptHandle};
+use crate::format::record::{Head, MessageFields, open, put_place, read_message, read_place, seal};
+use crate::memory_store::MemoryStore;
 use crate::message::{Delivery, NewMessage, TagFilter};
 use crate::place::Place;
-use crate::receive::ReceiveRequest;
-use crate::record::{Head, MessageFields, open, put_place, read_message, read_place, seal};
+use crate::state::catalog::{GroupSpec, TopicKind, TopicSpec};
+use crate::state::subscription::{Progress, RetryRow};
+use crate::state::topic::{Counts, Totals};
 use crate::store::{Batch, Space, Store};
-use crate::subscription::{Progress, RetryRow};
-use crate::topic::{Counts, Totals};
-use crate::transaction::TransactionHandle;
 
 const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
 const NOW_MS: u64 = 1_795_510_800_000;
@@ -199,7 +199,7 @@ fn values_with_any_version_and_checksum_are_opened() {
 /// The handle whose kind and content these are, as text: its checksum is no secret.
 fn forged(input: &[u8]) -> String {
     let (kind, rest) = input.split_first().unwrap_or((&0, &[]));
-    crate::handle::to_text(*kind, |buffer| buffer.extend_from_slice(rest))
+    crate::format::handle::to_text(*kind, |buffer| buffer.extend_from_slice(rest))
 }
 
 fn handles() -> Target {

@@ -97,7 +97,7 @@ pub struct Delivered {
     /// 1 for the first delivery.
     pub attempt: u16,
     /// Names this delivery to acknowledge it, to hand it back, or to keep it longer.
-    pub handle: crate::handle::ReceiptHandle,
+    pub handle: crate::format::handle::ReceiptHandle,
 }
 
 /// Which messages a consumer wants.

@@ -5,17 +5,17 @@
     reason = "a test that panics has told what it found"
 )]
 
+mod admin;
 mod damage;
 mod delivery;
-mod desk;
 mod fifo;
 mod frontier;
 mod limits;
 mod model;
-mod questions;
 mod random;
 mod recall;
 mod restart;
 mod retention;
 mod retry;
 mod script;
+mod stats;

@@ -1,0 +1,133 @@
+//! Answers questions about what lies where: messages in the order of their due times, who reads which topic.
+
+use crate::commands::stats::{Found, found_in};
+use crate::delivery::timeline::{ReadRange, read};
+use crate::engine::Engine;
+use crate::error::{Error, within};
+use crate::format::record::{GroupId, TopicId};
+use crate::limits::{READ_BYTES_MAX, READ_MESSAGES_MAX};
+use crate::place::Place;
+use crate::state::catalog::GroupSpec;
+use crate::store::Store;
+
+/// A stretch of a topic, all its queues together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Browsed {
+    /// Messages in the order of their due times.
+    pub found: Vec<Found>,
+    /// Whether nothing lies behind the last one.
+    pub complete: bool,
+}
+
+impl<S: Store> Engine<S> {
+    /// Messages of a topic behind `after`, due ones and waiting ones, without delivering them.
+    ///
+    /// Ends after `messages_max`, or after about a megabyte.
+    pub fn browse(
+        &mut self,
+        now_ms: u64,
+        topic: &str,
+        after: Place,
+        messages_max: usize,
+    ) -> Result<Browsed, Error> {
+        within("messages_max", messages_max, READ_MESSAGES_MAX)?;
+        let id = self.catalog.topic_id(topic)?;
+        self.apply(now_ms)?;
+        let queues = self
+            .catalog
+            .topics
+            .get(&id)
+            .map_or(0, |topic| topic.spec.queues);
+        let partitions = self.partitions_of(id);
+        let mut found: Vec<Found> = Vec::new();
+        // Behind this place something may lie that was not read.
+        let mut end: Option<Place> = (messages_max == 0).then_some(after);
+        for queue in 0..queues {
+            let range = ReadRange {
+                topic: id,
+                queue,
+                after,
+                messages_max,
+            };
+            let stretch = read(&self.store, &partitions, range)?;
+            for (place, error) in stretch.damaged {
+                self.set_aside((id, queue, place), error)?;
+            }
+            let last = stretch.messages.last().map(|message| message.place);
+            if let Some(last) = last.filter(|_| !stretch.complete) {
+                end = Some(end.map_or(last, |end| std::cmp::min(end, last)));
+            }
+            let messages = stretch.messages.into_iter();
+            found.extend(messages.map(|message| found_in(id, queue, message)));
+            found.retain(|found| end.is_none_or(|end| found.message.place <= end));
+            found.sort_by_key(|found| found.message.place);
+            let kept = fitting(&found, messages_max);
+            if kept < found.len() {
+                found.truncate(kept);
+                end = Some(found.last().map_or(after, |found| found.message.place));
+            }
+        }
+        Ok(Browsed {
+            found,
+            complete: end.is_none(),
+        })
+    }
+
+    /// The number of a topic, which its handles carry.
+    pub fn topic_number(&self, topic: &str) -> Result<TopicId, Error> {
+        self.catalog.topic_id(topic)
+    }
+
+    /// The number of a consumer group, which its handles carry.
+    pub fn group_number(&self, group: &str) -> Result<GroupId, Error> {
+        self.catalog.group_id(group)
+    }
+
+    /// How a consumer group was created, and when one of its consumers was last here, in ms.
+    pub fn group(&self, group: &str) -> Result<(GroupSpec, u64), Error> {
+        let id = self.catalog.group_id(group)?;
+        self.catalog
+            .groups
+            .get(&id)
+            .map(|state| (state.spec.clone(), state.last_seen_ms))
+            .ok_or_else(|| Error::GroupNotFound {
+                group: group.to_owned(),
+            })
+    }
+
+    /// Names of the consumer groups that have read of a topic, sorted.
+    pub fn groups_of(&self, topic: &str) -> Result<Vec<String>, Error> {
+        let id = self.catalog.topic_id(topic)?;
+        let keys = self.subscriptions.keys().filter(|(_, topic)| *topic == id);
+        let groups = keys.filter_map(|(group, _)| self.catalog.groups.get(group));
+        let mut names: Vec<_> = groups.map(|group| group.spec.name.clone()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Names of the topics a consumer group has read of, sorted.
+    pub fn topics_of(&self, group: &str) -> Result<Vec<String>, Error> {
+        let id = self.catalog.group_id(group)?;
+        let keys = self
+            .subscriptions
+            .range((id, TopicId::MIN)..=(id, TopicId::MAX));
+        let topics = keys.filter_map(|((_, topic), _)| self.catalog.topics.get(topic));
+        let mut names: Vec<_> = topics.map(|topic| topic.spec.name.clone()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+/// How many messages at the front are not too many and not too large together.
+fn fitting(found: &[Found], messages_max: usize) -> usize {
+    let mut bytes = 0;
+    found
+        .iter()
+        .take(messages_max)
+        .take_while(|found| {
+            let fits = bytes < READ_BYTES_MAX;
+            bytes += found.message.weight();
+            fits
+        })
+        .count()
+}

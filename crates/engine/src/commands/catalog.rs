@@ -1,0 +1,144 @@
+//! Implements creating and deleting topics, consumer groups and subscriptions.
+
+use crate::engine::{Engine, SubscriptionKey};
+use crate::error::{Error, within};
+use crate::format::record::{GroupId, TopicId, group_key, progress_key, topic_key, totals_key};
+use crate::state::catalog::{GroupSpec, TopicSpec};
+use crate::state::subscription::Subscription;
+use crate::store::{Space, Store, StoreError};
+
+impl<S: Store> Engine<S> {
+    /// Creates a topic, or confirms that it exists with the same settings.
+    pub fn create_topic(&mut self, spec: TopicSpec) -> Result<TopicId, Error> {
+        spec.check()?;
+        if let Some(id) = self.catalog.find_topic(&spec.name) {
+            let known = self.catalog.topics.get(&id);
+            let differs = known.map(|topic| topic.spec.differences(&spec));
+            return match differs {
+                Some(differs) if !differs.is_empty() => Err(Error::Exists {
+                    what: "topic",
+                    name: spec.name,
+                    differs,
+                }),
+                _ => Ok(id),
+            };
+        }
+        within(
+            "topics",
+            self.catalog.topics.len() + 1,
+            self.config.limits.topics_max,
+        )?;
+        Ok(self.add_topic(spec))
+    }
+
+    pub(crate) fn add_topic(&mut self, spec: TopicSpec) -> TopicId {
+        let id = self.head.next_topic;
+        self.head.next_topic += 1;
+        self.stage
+            .batch
+            .put(Space::Meta, &topic_key(id), |buffer| spec.encode(buffer));
+        self.catalog.add_topic(id, spec);
+        id
+    }
+
+    /// Creates a consumer group, or confirms that it exists with the same settings.
+    pub fn create_group(&mut self, now_ms: u64, spec: GroupSpec) -> Result<GroupId, Error> {
+        spec.check()?;
+        if let Some(id) = self.catalog.find_group(&spec.name) {
+            let known = self.catalog.groups.get(&id);
+            let differs = known.map(|group| group.spec.differences(&spec));
+            return match differs {
+                Some(differs) if !differs.is_empty() => Err(Error::Exists {
+                    what: "consumer group",
+                    name: spec.name,
+                    differs,
+                }),
+                _ => Ok(id),
+            };
+        }
+        within(
+            "consumer groups",
+            self.catalog.groups.len() + 1,
+            self.config.limits.groups_max,
+        )?;
+        let id = self.head.next_group;
+        self.head.next_group += 1;
+        self.stage.batch.put(Space::Meta, &group_key(id), |buffer| {
+            spec.encode(now_ms, buffer);
+        });
+        self.catalog.add_group(id, spec, now_ms);
+        Ok(id)
+    }
+
+    /// Deletes a topic; its messages go with their partitions, its number is never given again.
+    pub fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
+        let id = self.catalog.topic_id(name)?;
+        if let Some(topic) = self.catalog.remove_topic(id) {
+            self.head_bytes -= topic
+                .queues
+                .iter()
+                .map(crate::state::window::Window::bytes)
+                .sum::<usize>();
+        }
+        self.stage.batch.remove(Space::Meta, &topic_key(id));
+        self.stage.batch.remove(Space::Meta, &totals_key(id));
+        let keys: Vec<_> = self
+            .subscriptions
+            .keys()
+            .filter(|(_, topic)| *topic == id)
+            .copied()
+            .collect();
+        for key in keys {
+            self.forget_subscription(key)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a consumer group with its positions and retries.
+    pub fn delete_group(&mut self, name: &str) -> Result<(), Error> {
+        let id = self.catalog.group_id(name)?;
+        self.catalog.remove_group(id);
+        self.stage.batch.remove(Space::Meta, &group_key(id));
+        let keys: Vec<_> = self
+            .subscriptions
+            .keys()
+            .filter(|(group, _)| *group == id)
+            .copied()
+            .collect();
+        for key in keys {
+            self.forget_subscription(key)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn forget_subscription(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
+        self.forget_retries(key)?;
+        let Some(subscription) = self.subscriptions.remove(&key) else {
+            return Ok(());
+        };
+        if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
+            topic.readers.retain(|group| *group != key.0);
+            topic.watchers.retain(|group| *group != key.0);
+        }
+        for (queue, _) in (0_u16..).zip(&subscription.queues) {
+            self.stage.progress.remove(&(key.0, key.1, queue));
+            self.stage
+                .batch
+                .remove(Space::Meta, &progress_key(key.0, key.1, queue));
+        }
+        if let Some(wake_ms) = subscription.wake_ms {
+            self.wakes.remove(&(wake_ms, key));
+        }
+        if let Some(check_ms) = subscription.check_ms {
+            self.checks.remove(&(check_ms, key));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_subscription(&mut self, key: SubscriptionKey, subscription: Subscription) {
+        self.subscriptions.insert(key, subscription);
+        if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
+            topic.readers.push(key.0);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Implements what a person does with dead letters: give them to their group again, or remove them.
+
+use std::sync::Arc;
+
+use crate::delivery::damage::Spot;
+use crate::delivery::dead_letter::DEAD_LETTER_TOPIC_PROPERTY;
+use crate::engine::{Engine, SubscriptionKey};
+use crate::error::Error;
+use crate::format::handle::MessageHandle;
+use crate::format::record::TopicId;
+use crate::message::Message;
+use crate::place::Place;
+use crate::state::catalog::DEAD_LETTER_PREFIX;
+use crate::state::subscription::{RetryRow, SlotState};
+use crate::store::Store;
+
+impl<S: Store> Engine<S> {
+    /// Gives a dead letter to its group again, in one commit: its deliveries are counted from the start, no
+    /// other group of its topic sees it, and it is no dead letter any more.
+    pub fn replay_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
+        let now_ms = self.stamp(now_ms);
+        let group = self.group_of_letters(handle.topic)?;
+        let group_id = self.catalog.group_id(&group)?;
+        let (message, row_bytes) = self.letter(now_ms, handle)?;
+        let origin = message
+            .properties
+            .iter()
+            .find(|(name, _)| name == DEAD_LETTER_TOPIC_PROPERTY)
+            .map_or("", |(_, topic)| topic.as_str());
+        let key: SubscriptionKey = (group_id, self.catalog.topic_id(origin)?);
+        if !self.subscriptions.contains_key(&key) {
+            self.subscribe(key)?;
+        }
+        self.remove_letter(handle, &message, row_bytes);
+        let mut again = message;
+        again
+            .properties
+            .retain(|(name, _)| !name.starts_with("DLQ_"));
+        let row = RetryRow {
+            queue: 0,
+            place: handle.place,
+            attempt: 1,
+            inline: Some(Arc::new(again)),
+        };
+        let retry = self.add_retry(now_ms, key, now_ms, row);
+        self.lower_wake(key, retry.due_ms);
+        self.traffic.replayed += 1;
+        Ok(())
+    }
+
+    /// Removes a dead letter for good.
+    pub fn purge_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
+        let now_ms = self.stamp(now_ms);
+        self.group_of_letters(handle.topic)?;
+        let (message, row_bytes) = self.letter(now_ms, handle)?;
+        self.remove_letter(handle, &message, row_bytes);
+        self.traffic.purged += 1;
+        Ok(())
+    }
+
+    /// The name of the group whose dead letters a topic holds.
+    fn group_of_letters(&self, topic: TopicId) -> Result<String, Error> {
+        let topic = self.catalog.topics.get(&topic);
+        let name = topic.ok_or(Error::MessageNotFound)?.spec.name.as_str();
+        name.strip_prefix(DEAD_LETTER_PREFIX)
+            .map(str::to_owned)
+            .ok_or(Error::Invalid {
+                field: "handle",
+                reason: "must name a dead letter",
+            })
+    }
+
+    fn letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(Message, u64), Error> {
+        if self.stage.removed.contains(&handle.place.sequence) {
+            return Err(Error::MessageNotFound);
+        }
+        if self.stage.appended.contains(&(handle.topic, handle.queue)) {
+            self.apply(now_ms)?;
+        }
+        self.row_at(handle, handle.place)?
+            .ok_or(Error::MessageNotFound)
+    }
+
+    /// Removes a dead letter, which readers may have come past already: they count as if it had never been.
+    fn remove_letter(&mut self, handle: &MessageHandle, message: &Message, row_bytes: u64) {
+        self.remove_rows(handle, handle.place, message, row_bytes);
+        let topic = self.catalog.topics.get(&handle.topic);
+        let readers = topic.map_or_else(Vec::new, |topic| topic.readers.clone());
+        for group in readers {
+            self.forget_in((group, handle.topic), handle.queue, handle.place);
+        }
+    }
+
+    fn forget_in(&mut self, key: SubscriptionKey, queue: u16, place: Place) {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return;
+        };
+        let Some(progress) = subscription.queue(queue) else {
+            return;
+        };
+        if place <= progress.position {
+            progress.passed = progress.passed.saturating_sub(1);
+        }
+        progress.ahead.retain(|message| message.place != place);
+        progress.recovered.remove(&place);
+        let slot = progress
+            .slots
+            .binary_search_by_key(&place, |slot| slot.place)
+            .ok()
+            .and_then(|index| progress.slots.remove(index));
+        progress.settle();
+        let leased = slot.is_some_and(|slot| matches!(slot.state, SlotState::Leased { .. }));
+        subscription.in_flight -= usize::from(leased);
+        self.stage.progress.insert((key.0, key.1, queue));
+        self.wake_after_end(key);
+    }
+
+    /// Counts a retry whose message is not there: a defect, unless it is damaged or was a dead letter somebody removed.
+    pub(crate) fn note_missing(&mut self, spot: Spot) {
+        if !self.damaged.contains(&spot) && self.group_of_letters(spot.0).is_err() {
+            self.tallies.missing_bodies += 1;
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Implements what clients and operators ask for, one file per kind of request.
+
+pub(crate) mod browse;
+pub(crate) mod catalog;
+pub(crate) mod dead_letters;
+pub(crate) mod recall;
+pub(crate) mod receive;
+pub(crate) mod send;
+pub(crate) mod settle;
+pub(crate) mod stats;
+pub(crate) mod timer;
+pub(crate) mod transaction;

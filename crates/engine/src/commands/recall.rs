@@ -1,0 +1,268 @@
+//! Implements recalling and rescheduling a message that waits, with answers that are true.
+
+use crate::commands::send::{Sent, Target, hash};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::format::handle::{MessageHandle, made_message_id};
+use crate::format::record::{
+    TopicId, identity_end_key, identity_key, index_key, open, open_message, put_place, read_place,
+    seal, timeline_key,
+};
+use crate::message::{Delivery, Message};
+use crate::place::HOUR_MS;
+use crate::place::Place;
+use crate::store::{Space, Store};
+use crate::upkeep::retention::identities_gone_ms;
+
+/// The answer to a recall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// It was waiting and is not any more, or had been cancelled before: it is never delivered to anyone.
+    Cancelled,
+    /// Its due time has come, whether somebody has read it or not.
+    TooLate,
+    /// There is no such message.
+    Unknown,
+}
+
+/// The answer to a reschedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reschedule {
+    /// It now waits for the new instant; older handles still name it.
+    Moved(Sent),
+    /// Its due time had come, whether somebody has read it or not.
+    TooLate,
+    /// There is no such message.
+    Unknown,
+}
+
+/// Where the message of a handle is.
+enum Whereabouts {
+    Waiting {
+        place: Place,
+        message: Box<Message>,
+        row_bytes: u64,
+    },
+    TooLate,
+    Cancelled,
+    Unknown,
+}
+
+impl<S: Store> Engine<S> {
+    /// Cancels a message that waits.
+    pub fn recall(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Recall, Error> {
+        let now_ms = self.stamp(now_ms);
+        Ok(match self.locate(now_ms, handle)? {
+            Whereabouts::Waiting {
+                place,
+                message,
+                row_bytes,
+            } => {
+                self.take_out(handle, place, &message, row_bytes);
+                self.traffic.recalled += 1;
+                Recall::Cancelled
+            }
+            Whereabouts::Cancelled => Recall::Cancelled,
+            Whereabouts::TooLate => Recall::TooLate,
+            Whereabouts::Unknown => Recall::Unknown,
+        })
+    }
+
+    /// Moves a message that waits to another instant, in one commit.
+    pub fn reschedule(
+        &mut self,
+        now_ms: u64,
+        handle: &MessageHandle,
+        delivery: Delivery,
+    ) -> Result<Reschedule, Error> {
+        let moved = self.reschedule_as(now_ms, handle, delivery, |_| ())?;
+        if let Reschedule::Moved(_) = moved {
+            self.traffic.rescheduled += 1;
+        }
+        Ok(moved)
+    }
+
+    /// Moves a message that waits, changed by `change`, under the identity it has.
+    pub(crate) fn reschedule_as(
+        &mut self,
+        now_ms: u64,
+        handle: &MessageHandle,
+        delivery: Delivery,
+        change: impl FnOnce(&mut Message),
+    ) -> Result<Reschedule, Error> {
+        let now_ms = self.stamp(now_ms);
+        let due_ms = self.asked_due_ms(now_ms, delivery)?;
+        let (old, mut message, row_bytes) = match self.locate(now_ms, handle)? {
+            Whereabouts::Waiting {
+                place,
+                message,
+                row_bytes,
+            } => (place, message, row_bytes),
+            Whereabouts::TooLate => return Ok(Reschedule::TooLate),
+            Whereabouts::Cancelled | Whereabouts::Unknown => return Ok(Reschedule::Unknown),
+        };
+        self.take_out(handle, old, &message, row_bytes);
+        change(&mut message);
+        let target = Target {
+            topic: handle.topic,
+            queue: handle.queue,
+            due_ms,
+        };
+        let place = self.append_moved(now_ms, target, &message);
+        let forget_hour = self.kept_until_ms(place.partition()) / HOUR_MS + 1;
+        let upkeep_ms = identities_gone_ms(forget_hour);
+        self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, upkeep_ms);
+        let batch = &mut self.stage.batch;
+        batch.put(
+            Space::Meta,
+            &identity_key(handle.topic, handle.identity),
+            |buffer| {
+                seal(buffer, |buffer| put_place(buffer, place));
+            },
+        );
+        batch.put(
+            Space::Meta,
+            &identity_end_key(forget_hour, handle.topic, handle.identity),
+            |_| (),
+        );
+        Ok(Reschedule::Moved(Sent {
+            handle: MessageHandle { place, ..*handle },
+            repeated: false,
+        }))
+    }
+
+    /// The last due time at which nothing can be recalled or moved any more.
+    pub(crate) fn settled_ms(&mut self, now_ms: u64) -> u64 {
+        self.frontier.advance(now_ms);
+        std::cmp::max(self.frontier.closed_ms(), now_ms)
+    }
+
+    fn locate(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Whereabouts, Error> {
+        let shown_ms = self.settled_ms(now_ms);
+        let known = self
+            .catalog
+            .topics
+            .get(&handle.topic)
+            .is_some_and(|topic| handle.queue < topic.spec.queues);
+        if !known
+            || handle.identity >= self.head.next_sequence
+            || handle.place.sequence >= self.head.next_sequence
+        {
+            return Ok(Whereabouts::Unknown);
+        }
+        if self.stage.removed.contains(&handle.place.sequence)
+            || self.stage.appended.contains(&(handle.topic, handle.queue))
+        {
+            // The store does not know yet what this group of changes did to the message.
+            self.apply(now_ms)?;
+        }
+        let mut place = handle.place;
+        let mut found = self.row_at(handle, place)?;
+        if found.is_none()
+            && let Some(moved) = self.moved_to(handle.topic, handle.identity)?
+        {
+            place = moved;
+            if !self.stage.removed.contains(&place.sequence) {
+                found = self.row_at(handle, place)?;
+            }
+        }
+        Ok(match found {
+            Some(_) if place.due_ms <= shown_ms => Whereabouts::TooLate,
+            Some((message, row_bytes)) => Whereabouts::Waiting {
+                place,
+                message: Box::new(message),
+                row_bytes,
+            },
+            None if self.damaged.contains(&(handle.topic, handle.queue, place)) => {
+                Whereabouts::Unknown
+            }
+            // Only a recall takes a message away before it is due.
+            None if place.due_ms > shown_ms => Whereabouts::Cancelled,
+            None => Whereabouts::Unknown,
+        })
+    }
+
+    pub(crate) fn row_at(
+        &mut self,
+        handle: &MessageHandle,
+        place: Place,
+    ) -> Result<Option<(Message, u64)>, Error> {
+        let key = timeline_key(handle.topic, handle.queue, place);
+        let Some(value) = self.store.get(Space::Partition(place.partition()), &key)? else {
+            return Ok(None);
+        };
+        let read = open_message(handle.queue, place, &key, &value);
+        let message = self.unless_damaged((handle.topic, handle.queue, place), read)?;
+        Ok(message
+            .filter(|message| message.identity == handle.identity)
+            .map(|message| (message, (key.len() + value.len()) as u64)))
+    }
+
+    /// Where a message that was rescheduled stands now.
+    pub(crate) fn moved_to(&self, topic: TopicId, identity: u64) -> Result<Option<Place>, Error> {
+        let key = identity_key(topic, identity);
+        let Some(value) = self.store.get(Space::Meta, &key)? else {
+            return Ok(None);
+        };
+        Ok(Some(open(Space::Meta, &key, &value, read_place)?))
+    }
+
+    /// Takes a message that waits out of its timeline; readers do not come past it before that is durable.
+    fn take_out(
+        &mut self,
+        handle: &MessageHandle,
+        place: Place,
+        message: &Message,
+        row_bytes: u64,
+    ) {
+        self.frontier.touch(place.due_ms);
+        self.remove_rows(handle, place, message, row_bytes);
+    }
+
+    /// Removes the rows of a message, and what is counted and kept in memory of it.
+    pub(crate) fn remove_rows(
+        &mut self,
+        handle: &MessageHandle,
+        place: Place,
+        message: &Message,
+        row_bytes: u64,
+    ) {
+        let (topic, queue) = (handle.topic, handle.queue);
+        let partition = place.partition();
+        let space = Space::Partition(partition);
+        self.stage
+            .batch
+            .remove(space, &timeline_key(topic, queue, place));
+        self.stage.removed.insert(place.sequence);
+        let mut bytes = row_bytes;
+        if self
+            .catalog
+            .topics
+            .get(&topic)
+            .is_some_and(|topic| topic.spec.indexed)
+        {
+            let made_id = made_message_id(queue, place);
+            let chosen_id = Some(&message.message_id).filter(|id| **id != made_id);
+            for text in chosen_id.into_iter().chain(&message.keys) {
+                let key = index_key(topic, hash(text), place, queue);
+                bytes += key.len() as u64;
+                self.stage.batch.remove(space, &key);
+            }
+        }
+        if let Some(counts) = self.counts.get_mut(&(partition, topic)) {
+            counts.subtract(place, bytes);
+            self.stage.counts.insert((partition, topic));
+        }
+        let Some(state) = self.catalog.topics.get_mut(&topic) else {
+            return;
+        };
+        state.totals.removed += 1;
+        state.totals.bytes = state.totals.bytes.saturating_sub(bytes);
+        self.stage.totals.insert(topic);
+        if let Some(window) = state.queues.get_mut(usize::from(queue)) {
+            let before = window.bytes();
+            window.remove(place);
+            self.head_bytes -= before - window.bytes();
+        }
+    }
+}

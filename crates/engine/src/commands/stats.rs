@@ -1,0 +1,412 @@
+//! Answers questions about topics and groups without reading messages one by one.
+
+use std::sync::Arc;
+
+use crate::commands::send::hash;
+use crate::delivery::timeline::{ReadRange, read};
+use crate::engine::Engine;
+use crate::error::{Error, within};
+use crate::format::handle::{MessageHandle, place_of_made_id};
+use crate::format::record::{TopicId, index_span, place_of_index_key};
+use crate::limits::{READ_BYTES_MAX, READ_MESSAGES_MAX};
+use crate::message::Message;
+use crate::place::{PartitionId, Place};
+use crate::state::catalog::{GroupSpec, TopicSpec};
+use crate::state::subscription::Progress;
+use crate::state::topic::Counts;
+use crate::state::window::Window;
+use crate::store::{Space, Store, StoreError};
+
+/// Up to so many messages of the bucket that the present lies in are counted one by one.
+const COUNTED_MAX: u64 = 256;
+
+/// What is known of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicStats {
+    /// How it was created.
+    pub spec: TopicSpec,
+    /// Messages on disk whose due time is still ahead. Estimated within a bucket of more than 256 messages.
+    pub waiting: u64,
+    /// Messages on disk, waiting ones and retained ones.
+    pub messages: u64,
+    /// Bytes of their rows.
+    pub bytes: u64,
+    /// Messages ever stored.
+    pub appended: u64,
+    /// Messages ever taken out by a recall or a reschedule.
+    pub removed: u64,
+    /// Messages on disk that were found damaged since the start; they are not delivered.
+    pub damaged: u64,
+}
+
+/// What is known of a consumer group on one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStats {
+    /// How the group was created.
+    pub spec: GroupSpec,
+    /// Due and not yet delivered. 0 is exact, so are few messages; many within one bucket are estimated.
+    pub ready: u64,
+    /// With a consumer now.
+    pub in_flight: u64,
+    /// On the retry timeline, with a consumer or not.
+    pub retrying: u64,
+    /// In the dead-letter topic.
+    pub dead_letters: u64,
+    /// For each message queue the due time up to which everything is done, in ms.
+    pub acked_ms: Vec<u64>,
+    /// When a consumer of the group was last here, in ms.
+    pub last_seen_ms: u64,
+}
+
+/// Messages due within a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Start of the span, in ms.
+    pub from_ms: u64,
+    /// End of the span, in ms.
+    pub to_ms: u64,
+    /// Messages due in it.
+    pub messages: u64,
+}
+
+/// A message as a person looks at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Names it, to recall or reschedule it.
+    pub handle: MessageHandle,
+}
+
+impl<S: Store> Engine<S> {
+    /// Names of all topics, sorted.
+    pub fn topics(&self) -> Vec<String> {
+        let mut names: Vec<_> = self
+            .catalog
+            .topics
+            .values()
+            .map(|topic| topic.spec.name.clone())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Names of all consumer groups, sorted.
+    pub fn groups(&self) -> Vec<String> {
+        let mut names: Vec<_> = self
+            .catalog
+            .groups
+            .values()
+            .map(|group| group.spec.name.clone())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// How many messages of a topic wait and lie on disk.
+    pub fn topic_stats(&self, now_ms: u64, topic: &str) -> Result<TopicStats, Error> {
+        let id = self.catalog.topic_id(topic)?;
+        let waiting = self.count_ahead(id, now_ms)?;
+        let state = self
+            .catalog
+            .topics
+            .get(&id)
+            .ok_or_else(|| Error::TopicNotFound {
+                topic: topic.to_owned(),
+            })?;
+        let messages = self.stored_count(id);
+        Ok(TopicStats {
+            spec: state.spec.clone(),
+            waiting,
+            messages,
+            bytes: state.totals.bytes,
+            appended: state.totals.appended,
+            removed: state.totals.removed,
+            damaged: self.damaged_of(id).count() as u64,
+        })
+    }
+
+    /// How far a group has come on a topic.
+    pub fn group_stats(&self, now_ms: u64, topic: &str, group: &str) -> Result<GroupStats, Error> {
+        let topic_id = self.catalog.topic_id(topic)?;
+        let group_id = self.catalog.group_id(group)?;
+        let not_found = || Error::GroupNotFound {
+            group: group.to_owned(),
+        };
+        let state = self.catalog.groups.get(&group_id).ok_or_else(not_found)?;
+        let letters = self
+            .catalog
+            .find_topic(&state.spec.dead_letter_topic())
+            .map_or(0, |id| self.stored_count(id));
+        let mut answer = GroupStats {
+            spec: state.spec.clone(),
+            ready: 0,
+            in_flight: 0,
+            retrying: 0,
+            dead_letters: letters,
+            acked_ms: Vec::new(),
+            last_seen_ms: state.last_seen_ms,
+        };
+        let stored = self.stored_count(topic_id);
+        let Some(subscription) = self.subscriptions.get(&(group_id, topic_id)) else {
+            answer.ready = stored.saturating_sub(self.count_ahead(topic_id, now_ms)?);
+            return Ok(answer);
+        };
+        answer.in_flight = subscription.in_flight as u64;
+        answer.retrying = subscription.retrying;
+        answer.acked_ms = subscription
+            .queues
+            .iter()
+            .map(|progress| progress.position.due_ms)
+            .collect();
+        let caught_up = |(queue, window): (usize, &Window<Arc<Message>>)| {
+            subscription.queues.get(queue).is_some_and(|progress| {
+                progress.ahead.is_empty()
+                    && window.covers_behind(progress.cursor)
+                    && window
+                        .next_due_ms(progress.cursor)
+                        .is_none_or(|due_ms| due_ms > now_ms)
+            })
+        };
+        let topic = self.catalog.topics.get(&topic_id).ok_or_else(not_found)?;
+        if !topic.queues.iter().enumerate().all(caught_up) {
+            let passed: u64 = subscription
+                .queues
+                .iter()
+                .map(|progress| progress.passed + progress.slots.len() as u64)
+                .sum();
+            let unread = topic
+                .totals
+                .appended
+                .saturating_sub(topic.totals.removed)
+                .saturating_sub(passed);
+            let waiting = self.count_ahead(topic_id, now_ms)?;
+            let damaged = self.damaged_of(topic_id);
+            let damaged = damaged.filter(|place| place.due_ms <= now_ms).count();
+            let left = std::cmp::min(unread, stored).saturating_sub(waiting);
+            answer.ready = left.saturating_sub(damaged as u64);
+            let is_due = |due_ms: u64| due_ms <= now_ms;
+            let some_due = |(progress, window): (&Progress, &Window<Arc<Message>>)| {
+                let next = window.behind(progress.cursor).next();
+                !progress.ahead.is_empty()
+                    || (window.covers_behind(progress.cursor)
+                        && next.is_some_and(|(place, _)| is_due(place.due_ms)))
+            };
+            if subscription.queues.iter().zip(&topic.queues).any(some_due) {
+                answer.ready = std::cmp::max(answer.ready, 1);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The histogram of the future: messages of a topic that are due after `now_ms`, in spans of `step_ms`.
+    ///
+    /// The last span holds everything behind the ones before. Counts are kept in buckets of a sixtieth of a
+    /// partition, a minute for the next hours; one that lies across a border counts where it begins.
+    pub fn histogram(
+        &self,
+        now_ms: u64,
+        topic: &str,
+        step_ms: u64,
+        steps: usize,
+    ) -> Result<Vec<Bucket>, Error> {
+        let id = self.catalog.topic_id(topic)?;
+        if step_ms == 0 || steps == 0 {
+            return Err(Error::Invalid {
+                field: "step_ms and steps",
+                reason: "must be at least 1",
+            });
+        }
+        within("steps", steps, READ_MESSAGES_MAX)?;
+        let edge = |step: usize| now_ms.saturating_add(step_ms.saturating_mul(step as u64));
+        let mut buckets: Vec<_> = (0..steps)
+            .map(|step| Bucket {
+                from_ms: edge(step),
+                to_ms: edge(step + 1),
+                messages: 0,
+            })
+            .collect();
+        for (partition, counts) in self.counts_of(id) {
+            let width_ms = Counts::bucket_ms(partition);
+            for (number, count) in (0_u64..).zip(&counts.buckets) {
+                let from_ms = partition.start_ms() + number * width_ms;
+                let ahead = ahead_of(now_ms, from_ms, width_ms, u64::from(*count));
+                let step = from_ms.saturating_sub(now_ms) / step_ms;
+                let step =
+                    usize::try_from(step).map_or(steps - 1, |step| std::cmp::min(step, steps - 1));
+                if let Some(bucket) = buckets.get_mut(step) {
+                    bucket.messages += ahead;
+                }
+            }
+        }
+        if let Some(last) = buckets.last_mut() {
+            last.to_ms = u64::MAX;
+        }
+        Ok(buckets)
+    }
+
+    /// The next messages of a topic by due time, without delivering them.
+    pub fn peek(
+        &mut self,
+        now_ms: u64,
+        topic: &str,
+        messages_max: usize,
+    ) -> Result<Vec<Found>, Error> {
+        let after = Place::end_of(now_ms);
+        Ok(self.browse(now_ms, topic, after, messages_max)?.found)
+    }
+
+    /// Messages of a topic with this message id, or with this key.
+    ///
+    /// Topics that are not indexed know only ids the broker made.
+    pub fn find(&mut self, now_ms: u64, topic: &str, id_or_key: &str) -> Result<Vec<Found>, Error> {
+        let id = self.catalog.topic_id(topic)?;
+        self.apply(now_ms)?;
+        let matches = |message: &Message| {
+            message.message_id == id_or_key || message.keys.iter().any(|key| key == id_or_key)
+        };
+        let mut found = Vec::new();
+        if let Some((queue, place)) = place_of_made_id(id_or_key) {
+            let place = match self.find_message(id, queue, place)? {
+                Some(_) => Some(place),
+                None => self.moved_to(id, place.sequence)?,
+            };
+            let message = place
+                .map(|place| self.find_message(id, queue, place))
+                .transpose()?
+                .flatten();
+            found.extend(
+                message
+                    .filter(|message| matches(message))
+                    .map(|message| found_in(id, queue, message)),
+            );
+        }
+        let (from, to) = index_span(id, hash(id_or_key));
+        for partition in self.partitions_of(id) {
+            let rows = self.store.scan(Space::Partition(partition), &from, &to)?;
+            let keys: Vec<_> = rows.take(READ_MESSAGES_MAX).collect::<Result<_, _>>()?;
+            for (key, _) in keys {
+                let Some((place, queue)) = place_of_index_key(&key, partition.level) else {
+                    continue;
+                };
+                let message = self.find_message(id, queue, place)?;
+                found.extend(
+                    message
+                        .filter(|message| matches(message))
+                        .map(|message| found_in(id, queue, message)),
+                );
+            }
+        }
+        found.sort_by_key(|found| found.message.place);
+        found.dedup_by_key(|found| found.message.place);
+        found.truncate(READ_MESSAGES_MAX);
+        Ok(found)
+    }
+
+    fn counts_of(&self, topic: TopicId) -> impl Iterator<Item = (PartitionId, &Counts)> {
+        self.partitions
+            .iter()
+            .filter_map(move |id| Some((*id, self.counts.get(&(*id, topic))?)))
+    }
+
+    fn stored_count(&self, topic: TopicId) -> u64 {
+        self.counts_of(topic)
+            .map(|(_, counts)| counts.messages)
+            .sum()
+    }
+
+    /// Messages of a topic due now.
+    pub(crate) fn due_count(&self, topic: TopicId) -> Result<u64, StoreError> {
+        self.count_due_by(topic, self.frontier.shown_ms())
+    }
+
+    /// Messages of a topic that lie on disk and are due by `now_ms`.
+    pub(crate) fn count_due_by(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
+        let ahead = self.count_ahead(topic, now_ms)?;
+        Ok(self.stored_count(topic).saturating_sub(ahead))
+    }
+
+    /// Messages of a topic that are due after `now_ms`: those of the bucket that holds it are counted one by one if
+    /// they are few, and else taken as spread evenly over it. What is not in the store yet is not counted one by one.
+    fn count_ahead(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
+        let mut ahead = 0;
+        let mut present = Vec::new();
+        for (partition, counts) in self.counts_of(topic) {
+            let width_ms = Counts::bucket_ms(partition);
+            let message_bytes = counts.bytes / std::cmp::max(counts.messages, 1);
+            for (number, count) in (0_u64..).zip(&counts.buckets) {
+                let count = u64::from(*count);
+                let from_ms = partition.start_ms() + number * width_ms;
+                let to_ms = from_ms + width_ms;
+                let few = (1..=COUNTED_MAX).contains(&count)
+                    && message_bytes * count <= READ_BYTES_MAX as u64;
+                if few && (from_ms..to_ms).contains(&now_ms) {
+                    present.push((partition, to_ms));
+                } else {
+                    ahead += ahead_of(now_ms, from_ms, width_ms, count);
+                }
+            }
+        }
+        for (partition, to_ms) in present {
+            ahead += self.count_between(topic, partition, [now_ms, to_ms])?;
+        }
+        Ok(ahead)
+    }
+
+    /// Counts the messages of a partition that are due after the first instant and before the second.
+    fn count_between(
+        &self,
+        topic: TopicId,
+        partition: PartitionId,
+        [after_ms, to_ms]: [u64; 2],
+    ) -> Result<u64, StoreError> {
+        let queues = self.catalog.topics.get(&topic);
+        let queues = queues.map_or(0, |topic| topic.spec.queues);
+        let mut count = 0;
+        for queue in 0..queues {
+            let mut after = Place::end_of(after_ms);
+            loop {
+                let range = ReadRange {
+                    topic,
+                    queue,
+                    after,
+                    messages_max: READ_MESSAGES_MAX,
+                };
+                let stretch = read(&self.store, &[partition], range)?;
+                let within = stretch.messages.iter();
+                count += within
+                    .filter(|message| message.place.due_ms < to_ms)
+                    .count() as u64;
+                match stretch.messages.last() {
+                    Some(last) if !stretch.complete && last.place.due_ms < to_ms => {
+                        after = last.place;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// How many of a bucket's messages are due after `now_ms`, as if they were spread evenly over it.
+fn ahead_of(now_ms: u64, from_ms: u64, width_ms: u64, count: u64) -> u64 {
+    if now_ms < from_ms {
+        return count;
+    }
+    let left_ms = (from_ms + width_ms).saturating_sub(now_ms + 1);
+    count * left_ms / std::cmp::max(width_ms, 1)
+}
+
+pub(crate) fn found_in(topic: TopicId, queue: u16, message: Message) -> Found {
+    let handle = MessageHandle {
+        topic,
+        queue,
+        place: message.place,
+        identity: message.identity,
+    };
+    Found {
+        message: Arc::new(message),
+        handle,
+    }
+}

@@ -1,0 +1,632 @@
+//! Implements transactions: half messages off the timeline, their outcomes, and the checks of those
+//! nobody ended.
+//!
+//! The rules are those of Apache RocketMQ: a half message that is not ended is asked about after a
+//! while, then again and again, and rolled back in the end. Beyond it, a half message keeps its due time:
+//! a commit makes it visible then, or at once if that has passed.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::commands::send::Target;
+use crate::engine::Engine;
+use crate::error::{Error, within};
+use crate::format::codec::put_varint;
+use crate::format::handle::{
+    HandleError, MessageHandle, TRANSACTION_HANDLE, from_text, made_message_id, to_text,
+};
+use crate::format::record::{
+    MessageFields, TopicId, check_key, checks_due_by, checks_span, half_key, open, outcome_end_key,
+    outcome_ends_by, outcome_key, parts_of_timed_key, put_place, read_message, read_place, seal,
+};
+use crate::limits::READ_MESSAGES_MAX;
+use crate::message::{Message, NewMessage};
+use crate::place::Place;
+use crate::state::catalog::TopicKind;
+use crate::store::{Space, Store, StoreError};
+
+/// How unfinished transactions are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionConfig {
+    /// Wait before the first check, in ms.
+    pub check_after_ms: u64,
+    /// Wait between checks, in ms.
+    pub check_every_ms: u64,
+    /// Checks before a transaction is rolled back.
+    pub checks_max: u32,
+    /// How long an outcome is remembered, so that a repeated end gets the same answer, in ms.
+    pub remember_ms: u64,
+}
+
+impl Default for TransactionConfig {
+    /// 6 s, then every 30 s, 15 times, as Apache RocketMQ; outcomes are remembered for an hour.
+    fn default() -> Self {
+        Self {
+            check_after_ms: 6_000,
+            check_every_ms: 30_000,
+            checks_max: 15,
+            remember_ms: 3_600_000,
+        }
+    }
+}
+
+/// Names a transaction. Its text form is opaque to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TransactionHandle {
+    /// The topic's number.
+    pub topic: TopicId,
+    /// The sequence of the half message.
+    pub sequence: u64,
+}
+
+impl fmt::Display for TransactionHandle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&to_text(TRANSACTION_HANDLE, |buffer| {
+            put_varint(buffer, u64::from(self.topic));
+            put_varint(buffer, self.sequence);
+        }))
+    }
+}
+
+impl FromStr for TransactionHandle {
+    type Err = HandleError;
+
+    fn from_str(text: &str) -> Result<Self, HandleError> {
+        from_text(text, TRANSACTION_HANDLE, |reader| {
+            let topic = u32::try_from(reader.varint()?).map_err(|_| "its topic is impossible")?;
+            Ok(Self {
+                topic,
+                sequence: reader.varint()?,
+            })
+        })
+    }
+}
+
+/// A half message that was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Names the transaction, to end it.
+    pub transaction: TransactionHandle,
+    /// The id of the message, made by the broker if the producer gave none.
+    pub message_id: String,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The message lies in its timeline.
+    Committed(MessageHandle),
+    /// The message is gone.
+    RolledBack,
+}
+
+/// A transaction its producer has to be asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Names the transaction, to end it.
+    pub transaction: TransactionHandle,
+    /// The topic.
+    pub topic: String,
+    /// The half message.
+    pub message: Arc<Message>,
+    /// How often it was asked about, this time included.
+    pub checks: u32,
+}
+
+/// What a half message has beside the message.
+#[derive(Clone, Copy)]
+struct HalfRow {
+    topic: TopicId,
+    queue: u16,
+    check_ms: u64,
+    checks: u32,
+}
+
+/// A half message as it lies in the store.
+struct Half {
+    check_ms: u64,
+    checks: u32,
+    queue: u16,
+    message: Message,
+}
+
+impl<S: Store> Engine<S> {
+    /// Stores a half message: nobody sees it until [`Engine::end_transaction`] commits it.
+    ///
+    /// `check_after_ms` is the wait before the producer is asked, if it shall differ from the configured one.
+    pub fn prepare(
+        &mut self,
+        now_ms: u64,
+        topic: &str,
+        message: &NewMessage,
+        check_after_ms: Option<u64>,
+    ) -> Result<Prepared, Error> {
+        let now_ms = self.stamp(now_ms);
+        let topic_id = self.topic_for_send(topic)?;
+        if message.message_group.is_some() {
+            return Err(Error::Invalid {
+                field: "message_group",
+                reason: "cannot be given in a transaction",
+            });
+        }
+        let spec = self.catalog.topics.get(&topic_id).map(|topic| &topic.spec);
+        if let Some(spec) =
+            spec.filter(|spec| !matches!(spec.kind, TopicKind::Transaction | TopicKind::Mixed))
+        {
+            let (topic, expected) = (spec.name.clone(), spec.kind);
+            return Err(Error::WrongKind {
+                topic,
+                expected,
+                found: TopicKind::Transaction,
+            });
+        }
+        self.check_fields(message)?;
+        self.check_room(topic_id)?;
+        let due_ms = self.asked_due_ms(now_ms, message.delivery)?;
+        let queue = self.queue_for(topic_id, None);
+        let sequence = self.head.next_sequence;
+        self.head.next_sequence += 1;
+        let place = Place {
+            due_ms,
+            sequence,
+            level: 0,
+        };
+        let message_id = message
+            .message_id
+            .clone()
+            .unwrap_or_else(|| made_message_id(queue, place));
+        let check_ms = now_ms
+            .saturating_add(check_after_ms.unwrap_or(self.config.transactions.check_after_ms));
+        let fields = MessageFields {
+            message_id: Some(&message_id),
+            ..MessageFields::of_new(message, place, now_ms)
+        };
+        let row = HalfRow {
+            topic: topic_id,
+            queue,
+            check_ms,
+            checks: 0,
+        };
+        self.put_half(row, &fields);
+        Ok(Prepared {
+            transaction: TransactionHandle {
+                topic: topic_id,
+                sequence,
+            },
+            message_id,
+        })
+    }
+
+    /// Ends a transaction. Ending it the same way again gets the same answer.
+    pub fn end_transaction(
+        &mut self,
+        now_ms: u64,
+        handle: &TransactionHandle,
+        commit: bool,
+    ) -> Result<Outcome, Error> {
+        let now_ms = self.stamp(now_ms);
+        if self.stage.removed.contains(&handle.sequence) {
+            // It was ended within this group of changes: the store has to know it to tell how.
+            self.apply(now_ms)?;
+        }
+        let Some(half) = self.half(handle)? else {
+            return self.earlier_outcome(handle, commit);
+        };
+        if !self.catalog.topics.contains_key(&handle.topic) {
+            return Err(Error::TransactionNotFound);
+        }
+        let outcome = if commit {
+            let target = Target {
+                topic: handle.topic,
+                queue: half.queue,
+                due_ms: half.message.place.due_ms,
+            };
+            let identity = self.head.next_sequence;
+            let place = self.append_moved(
+                now_ms,
+                target,
+                &Message {
+                    identity,
+                    ..half.message
+                },
+            );
+            self.traffic.sent += 1;
+            Outcome::Committed(MessageHandle {
+                topic: handle.topic,
+                queue: half.queue,
+                place,
+                identity,
+            })
+        } else {
+            Outcome::RolledBack
+        };
+        self.finish_half(now_ms, handle, half.check_ms, outcome);
+        Ok(outcome)
+    }
+
+    /// Takes transactions nobody has ended in time: their producers are to be asked.
+    ///
+    /// Those asked about often enough are rolled back instead.
+    pub fn take_checks(&mut self, now_ms: u64, checks_max: usize) -> Result<Vec<Check>, Error> {
+        let now_ms = self.stamp(now_ms);
+        within("checks_max", checks_max, READ_MESSAGES_MAX)?;
+        self.apply(now_ms)?;
+        let (from, to) = checks_due_by(now_ms);
+        let rows: Vec<_> = self
+            .store
+            .scan(Space::Meta, &from, &to)?
+            .take(checks_max)
+            .collect::<Result<_, _>>()?;
+        let mut due = Vec::new();
+        for (key, _) in rows {
+            let Some((check_ms, topic, sequence)) = parts_of_timed_key(&key) else {
+                continue;
+            };
+            let transaction = TransactionHandle { topic, sequence };
+            let name = self
+                .catalog
+                .topics
+                .get(&topic)
+                .map(|topic| topic.spec.name.clone());
+            let half = self.half(&transaction)?;
+            let (Some(half), Some(topic)) = (half, name) else {
+                // The topic was deleted: nobody is asked, and the half message goes after it.
+                let batch = &mut self.stage.batch;
+                batch.remove(Space::Meta, &key);
+                batch.remove(Space::Meta, &half_key(transaction.topic, sequence));
+                continue;
+            };
+            let checks = half.checks + 1;
+            if checks > self.config.transactions.checks_max {
+                self.tallies.transactions_given_up += 1;
+                self.finish_half(now_ms, &transaction, check_ms, Outcome::RolledBack);
+                continue;
+            }
+            self.stage.batch.remove(Space::Meta, &key);
+            let next_ms = now_ms.saturating_add(self.config.transactions.check_every_ms);
+            let fields = MessageFields::of_stored(&half.message, half.message.place);
+            let row = HalfRow {
+                topic: transaction.topic,
+                queue: half.queue,
+                check_ms: next_ms,
+                checks,
+            };
+            self.put_half(row, &fields);
+            due.push(Check {
+                transaction,
+                topic,
+                message: Arc::new(half.message),
+                checks,
+            });
+        }
+        self.forget_outcomes(now_ms)?;
+        self.next_check_ms = None;
+        Ok(due)
+    }
+
+    /// When [`Engine::take_checks`] has something to give, in ms; `None`: no transaction is open.
+    pub fn next_check_ms(&mut self) -> Result<Option<u64>, Error> {
+        if self.next_check_ms.is_none() {
+            let now_ms = self.stamp_ms;
+            self.apply(now_ms)?;
+            let (from, to) = checks_span();
+            let first = self
+                .store
+                .scan(Space::Meta, &from, &to)?
+                .next()
+                .transpose()?;
+            let parts = first.and_then(|(key, _)| parts_of_timed_key(&key));
+            self.next_check_ms = Some(parts.map_or(u64::MAX, |(check_ms, _, _)| check_ms));
+        }
+        Ok(self.next_check_ms.filter(|check_ms| *check_ms < u64::MAX))
+    }
+
+    fn half(&self, handle: &TransactionHandle) -> Result<Option<Half>, StoreError> {
+        if self.stage.removed.contains(&handle.sequence) {
+            return Ok(None);
+        }
+        let key = half_key(handle.topic, handle.sequence);
+        let Some(value) = self.store.get(Space::Meta, &key)? else {
+            return Ok(None);
+        };
+        let half = open(Space::Meta, &key, &value, |reader| {
+            let check_ms = reader.varint()?;
+            let checks =
+                u32::try_from(reader.varint()?).map_err(|_| "a check count is too large")?;
+            let queue = u16::try_from(reader.varint()?).map_err(|_| "a queue is impossible")?;
+            let place = read_place(reader)?;
+            Ok(Half {
+                check_ms,
+                checks,
+                queue,
+                message: read_message(reader, queue, place)?,
+            })
+        })?;
+        Ok(Some(half))
+    }
+
+    fn put_half(&mut self, row: HalfRow, fields: &MessageFields<'_>) {
+        let sequence = fields.place.sequence;
+        self.stage
+            .batch
+            .put(Space::Meta, &half_key(row.topic, sequence), |buffer| {
+                seal(buffer, |buffer| {
+                    put_varint(buffer, row.check_ms);
+                    put_varint(buffer, u64::from(row.checks));
+                    put_varint(buffer, u64::from(row.queue));
+                    put_place(buffer, fields.place);
+                    fields.encode_bare(buffer);
+                });
+            });
+        self.stage.batch.put(
+            Space::Meta,
+            &check_key(row.check_ms, row.topic, sequence),
+            |_| (),
+        );
+        self.next_check_ms = self
+            .next_check_ms
+            .map(|next_ms| std::cmp::min(next_ms, row.check_ms));
+    }
+
+    fn finish_half(
+        &mut self,
+        now_ms: u64,
+        handle: &TransactionHandle,
+        check_ms: u64,
+        outcome: Outcome,
+    ) {
+        let (topic, sequence) = (handle.topic, handle.sequence);
+        let batch = &mut self.stage.batch;
+        batch.remove(Space::Meta, &half_key(topic, sequence));
+        batch.remove(Space::Meta, &check_key(check_ms, topic, sequence));
+        batch.put(Space::Meta, &outcome_key(topic, sequence), |buffer| {
+            seal(buffer, |buffer| {
+                if let Outcome::Committed(message) = outcome {
+                    put_varint(buffer, u64::from(message.queue));
+                    put_place(buffer, message.place);
+                    put_varint(buffer, message.identity);
+                }
+            });
+        });
+        let end_ms = now_ms.saturating_add(self.config.transactions.remember_ms);
+        batch.put(
+            Space::Meta,
+            &outcome_end_key(end_ms, topic, sequence),
+            |_| (),
+        );
+        self.stage.removed.insert(sequence);
+    }
+
+    fn earlier_outcome(&self, handle: &TransactionHandle, commit: bool) -> Result<Outcome, Error> {
+        let key = outcome_key(handle.topic, handle.sequence);
+        let value = self
+            .store
+            .get(Space::Meta, &key)?
+            .ok_or(Error::TransactionNotFound)?;
+        let outcome = open(Space::Meta, &key, &value, |reader| {
+            if reader.is_empty() {
+                return Ok(Outcome::RolledBack);
+            }
+            let queue = u16::try_from(reader.varint()?).map_err(|_| "a queue is impossible")?;
+            let (place, identity) = (read_place(reader)?, reader.varint()?);
+            Ok(Outcome::Committed(MessageHandle {
+                topic: handle.topic,
+                queue,
+                place,
+                identity,
+            }))
+        })?;
+        match (outcome, commit) {
+            (Outcome::Committed(_), true) | (Outcome::RolledBack, false) => Ok(outcome),
+            (Outcome::Committed(_), false) => Err(Error::TransactionEnded { ended: "committed" }),
+            (Outcome::RolledBack, true) => Err(Error::TransactionEnded {
+                ended: "rolled back",
+            }),
+        }
+    }
+
+    /// Forgets outcomes nobody will ask for any more.
+    fn forget_outcomes(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let (from, to) = outcome_ends_by(now_ms);
+        let rows: Vec<_> = self
+            .store
+            .scan(Space::Meta, &from, &to)?
+            .take(READ_MESSAGES_MAX)
+            .collect::<Result<_, _>>()?;
+        for (key, _) in rows {
+            self.stage.batch.remove(Space::Meta, &key);
+            if let Some((_, topic, sequence)) = parts_of_timed_key(&key) {
+                self.stage
+                    .batch
+                    .remove(Space::Meta, &outcome_key(topic, sequence));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::receive::ReceiveRequest;
+    use crate::engine::Config;
+    use crate::memory_store::MemoryStore;
+    use crate::message::{Delivery, TagFilter};
+    use crate::state::catalog::TopicSpec;
+
+    fn engine() -> Engine<MemoryStore> {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        engine
+            .create_topic(TopicSpec::new("t", TopicKind::Transaction))
+            .unwrap();
+        engine
+    }
+
+    fn sync(engine: &mut Engine<MemoryStore>, now_ms: u64) {
+        engine.apply(now_ms).unwrap();
+        let epoch = engine.applied_epoch();
+        engine.durable(epoch);
+    }
+
+    fn message(delay_ms: u64) -> NewMessage {
+        let delivery = Delivery::After { delay_ms };
+        NewMessage {
+            body: "paid".into(),
+            delivery,
+            ..NewMessage::default()
+        }
+    }
+
+    fn receive(engine: &mut Engine<MemoryStore>, now_ms: u64) -> Vec<String> {
+        let request = ReceiveRequest {
+            topic: "t".into(),
+            group: "g".into(),
+            messages_max: 10,
+            invisible_ms: 60_000,
+            filter: TagFilter::All,
+        };
+        // The second look comes after the floor was renewed, which the first one may ask for.
+        for _ in 0..2 {
+            engine.tick(now_ms).unwrap();
+            sync(engine, now_ms);
+            let delivered = engine.receive(now_ms, &request).unwrap();
+            if !delivered.is_empty() {
+                return delivered
+                    .iter()
+                    .map(|one| one.message.message_id.clone())
+                    .collect();
+            }
+        }
+        Vec::new()
+    }
+
+    #[test]
+    fn a_half_message_is_seen_after_its_commit_and_not_before_it_is_due() {
+        let mut engine = engine();
+        let prepared = engine.prepare(1_000, "t", &message(5_000), None).unwrap();
+        sync(&mut engine, 1_000);
+        assert!(receive(&mut engine, 9_000).is_empty());
+        let outcome = engine
+            .end_transaction(9_000, &prepared.transaction, true)
+            .unwrap();
+        assert_eq!(
+            engine
+                .end_transaction(9_000, &prepared.transaction, true)
+                .unwrap(),
+            outcome
+        );
+        sync(&mut engine, 9_000);
+        assert_eq!(receive(&mut engine, 9_001), [prepared.message_id]);
+
+        let later = engine.prepare(10_000, "t", &message(5_000), None).unwrap();
+        engine.apply(10_000).unwrap();
+        engine
+            .end_transaction(10_000, &later.transaction, true)
+            .unwrap();
+        sync(&mut engine, 10_000);
+        assert!(receive(&mut engine, 14_999).is_empty());
+        assert_eq!(receive(&mut engine, 15_000), [later.message_id]);
+    }
+
+    #[test]
+    fn a_rolled_back_one_is_never_seen_and_says_so_after_a_restart() {
+        let mut engine = engine();
+        let prepared = engine.prepare(1_000, "t", &message(0), None).unwrap();
+        engine.apply(1_000).unwrap();
+        assert_eq!(
+            engine
+                .end_transaction(2_000, &prepared.transaction, false)
+                .unwrap(),
+            Outcome::RolledBack
+        );
+        sync(&mut engine, 2_000);
+        let mut engine = Engine::open(engine.into_store(), Config::default()).unwrap();
+        assert_eq!(
+            engine
+                .end_transaction(3_000, &prepared.transaction, false)
+                .unwrap(),
+            Outcome::RolledBack
+        );
+        let error = engine
+            .end_transaction(3_000, &prepared.transaction, true)
+            .unwrap_err();
+        assert_eq!(error.to_string(), "the transaction was rolled back before");
+        assert!(receive(&mut engine, 4_000).is_empty());
+        assert_eq!(engine.next_check_ms().unwrap(), None);
+        engine.take_checks(5_000_000, 10).unwrap();
+        engine.apply(5_000_000).unwrap();
+        let gone = engine.end_transaction(5_000_001, &prepared.transaction, false);
+        assert!(matches!(gone, Err(Error::TransactionNotFound)));
+    }
+
+    #[test]
+    fn an_orphan_is_asked_about_and_given_up_in_the_end() {
+        let mut engine = engine();
+        let prepared = engine.prepare(0, "t", &message(0), None).unwrap();
+        let mut now_ms = 6_000;
+        for checks in 1..=15 {
+            assert_eq!(engine.next_check_ms().unwrap(), Some(now_ms));
+            assert!(engine.take_checks(now_ms - 1, 10).unwrap().is_empty());
+            let due = engine.take_checks(now_ms, 10).unwrap();
+            assert_eq!(
+                (due.len(), due[0].checks, due[0].transaction),
+                (1, checks, prepared.transaction)
+            );
+            now_ms += 30_000;
+        }
+        assert!(engine.take_checks(now_ms, 10).unwrap().is_empty());
+        assert_eq!(engine.tallies().transactions_given_up, 1);
+        engine.apply(now_ms).unwrap();
+        assert!(
+            engine
+                .end_transaction(now_ms, &prepared.transaction, true)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn half_messages_go_with_their_topic() {
+        let mut engine = engine();
+        let open = engine.prepare(0, "t", &message(0), None).unwrap();
+        sync(&mut engine, 0);
+        engine.delete_topic("t").unwrap();
+        sync(&mut engine, 0);
+        let late = engine.end_transaction(1, &open.transaction, true);
+        assert!(matches!(late, Err(Error::TransactionNotFound)), "{late:?}");
+        assert!(engine.take_checks(6_000, 10).unwrap().is_empty());
+        engine.apply(6_000).unwrap();
+        let (topic, sequence) = (open.transaction.topic, open.transaction.sequence);
+        let left = engine.store.get(Space::Meta, &half_key(topic, sequence));
+        assert_eq!(left.unwrap(), None);
+        assert_eq!(engine.next_check_ms().unwrap(), None);
+        assert_eq!(engine.store.partitions(), [], "the commit wrote nothing");
+    }
+
+    #[test]
+    fn other_topics_and_message_groups_are_refused() {
+        let mut engine = engine();
+        engine
+            .create_topic(TopicSpec::new("d", TopicKind::Delay))
+            .unwrap();
+        let error = engine.prepare(0, "d", &message(0), None).unwrap_err();
+        assert!(matches!(error, Error::WrongKind { .. }), "{error}");
+        let grouped = NewMessage {
+            message_group: Some("m".into()),
+            ..message(0)
+        };
+        assert!(engine.prepare(0, "t", &grouped, None).is_err());
+        let text = TransactionHandle {
+            topic: 3,
+            sequence: 9,
+        }
+        .to_string();
+        assert_eq!(
+            text.parse(),
+            Ok(TransactionHandle {
+                topic: 3,
+                sequence: 9
+            })
+        );
+    }
+}

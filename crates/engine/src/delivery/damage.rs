@@ -1,0 +1,67 @@
+//! Sets damaged messages aside: one that cannot be read is told of and passed over, and its queue goes on.
+
+use crate::engine::Engine;
+use crate::format::record::TopicId;
+use crate::limits::DAMAGED_MAX;
+use crate::message::Message;
+use crate::place::{PartitionId, Place};
+use crate::store::{Store, StoreError};
+use crate::upkeep::alarm::Alarm;
+
+/// Where a message lies.
+pub(crate) type Spot = (TopicId, u16, Place);
+
+impl<S: Store> Engine<S> {
+    /// What was read, or nothing if its row is damaged.
+    pub(crate) fn unless_damaged(
+        &mut self,
+        spot: Spot,
+        read: Result<Message, StoreError>,
+    ) -> Result<Option<Message>, StoreError> {
+        match read {
+            Ok(message) => Ok(Some(message)),
+            Err(error) => self.set_aside(spot, error).map(|()| None),
+        }
+    }
+
+    /// Notes a message whose row is damaged, once; any other error is given back.
+    ///
+    /// So is this one if there are too many: then the disk or the memory fails, and not one row.
+    pub(crate) fn set_aside(&mut self, spot: Spot, error: StoreError) -> Result<(), StoreError> {
+        if !matches!(error, StoreError::Damaged { .. }) {
+            return Err(error);
+        }
+        if self.damaged.contains(&spot) {
+            return Ok(());
+        }
+        if self.damaged.len() >= DAMAGED_MAX {
+            return Err(error);
+        }
+        self.damaged.insert(spot);
+        self.tallies.damaged_messages += 1;
+        let (topic, queue, place) = spot;
+        let topic = self.catalog.topics.get(&topic);
+        self.alarms.push(Alarm::Damaged {
+            topic: topic.map_or_else(String::new, |topic| topic.spec.name.clone()),
+            queue,
+            due_ms: place.due_ms,
+            sequence: place.sequence,
+            error: error.to_string(),
+        });
+        Ok(())
+    }
+
+    /// The messages of a topic that were set aside and still lie on the disk.
+    pub(crate) fn damaged_of(&self, topic: TopicId) -> impl Iterator<Item = Place> {
+        let spots = self.damaged.range((topic, 0, Place::START)..);
+        spots
+            .take_while(move |(of, _, _)| *of == topic)
+            .map(|(_, _, place)| *place)
+    }
+
+    /// Forgets those that went with their partition.
+    pub(crate) fn forget_damaged(&mut self, partition: PartitionId) {
+        self.damaged
+            .retain(|(_, _, place)| place.partition() != partition);
+    }
+}

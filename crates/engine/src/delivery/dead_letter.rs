@@ -1,0 +1,135 @@
+//! Implements dead letters: copies of messages whose deliveries are used up.
+
+use std::sync::Arc;
+
+use crate::commands::send::Target;
+use crate::commands::settle::InQueue;
+use crate::engine::{Engine, SubscriptionKey};
+use crate::error::Error;
+use crate::format::handle::ReceiptHandle;
+use crate::limits::KEYS_MAX;
+use crate::message::Message;
+use crate::place::Place;
+use crate::state::catalog::{TopicKind, TopicSpec};
+use crate::state::subscription::RetryRow;
+use crate::store::{Store, StoreError};
+
+/// Property of a dead letter: the topic it came from.
+pub const DEAD_LETTER_TOPIC_PROPERTY: &str = "DLQ_ORIGIN_TOPIC";
+/// Property of a dead letter: the id of the message it is a copy of.
+pub const DEAD_LETTER_ID_PROPERTY: &str = "DLQ_ORIGIN_MESSAGE_ID";
+/// Property of a dead letter: how often it had been delivered.
+pub const DEAD_LETTER_ATTEMPTS_PROPERTY: &str = "DLQ_ATTEMPTS";
+
+impl<S: Store> Engine<S> {
+    /// Moves a delivery to the dead-letter topic of its group at once.
+    pub fn dead_letter(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
+        let now_ms = self.stamp(now_ms);
+        let key = self.key_of(handle)?;
+        self.note_seen(now_ms, key.0);
+        self.check_leased(key, handle)?;
+        if let Some(retry) = handle.retry {
+            let Some(row) = self.take_retry_lease(key, retry) else {
+                return Err(Error::Expired);
+            };
+            self.bury_retry(now_ms, key, retry, &row)?;
+        } else {
+            self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
+            self.finish_slot(key, (handle.queue, handle.place));
+            let subscription = self.subscriptions.get_mut(&key);
+            if let Some(progress) = subscription.and_then(|sub| sub.queue(handle.queue))
+                && let Some(slot) = progress.slot(handle.place)
+            {
+                // An acknowledgement that comes later must not be told that the message was consumed.
+                slot.attempts = 0;
+            }
+        }
+        self.wake_after_end(key);
+        Ok(())
+    }
+
+    pub(crate) fn bury_retry(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        retry: Place,
+        row: &RetryRow,
+    ) -> Result<(), StoreError> {
+        match &row.inline {
+            Some(message) => self.bury_message(now_ms, key, &Arc::clone(message), row.attempt),
+            None => self.bury(now_ms, key, (row.queue, row.place), row.attempt)?,
+        }
+        self.remove_retry(key, retry, row);
+        Ok(())
+    }
+
+    /// Copies a message to the dead-letter topic of the group.
+    pub(crate) fn bury(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        (queue, place): InQueue,
+        attempts: u16,
+    ) -> Result<(), StoreError> {
+        match self.find_message(key.1, queue, place)? {
+            Some(message) => self.bury_message(now_ms, key, &message, attempts),
+            None => self.note_missing((key.1, queue, place)),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn bury_message(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        message: &Message,
+        attempts: u16,
+    ) {
+        let Some(name) = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .map(|group| group.spec.dead_letter_topic())
+        else {
+            return;
+        };
+        let origin = self
+            .catalog
+            .topics
+            .get(&key.1)
+            .map(|topic| topic.spec.name.clone())
+            .unwrap_or_default();
+        let topic = match self.catalog.find_topic(&name) {
+            Some(topic) => topic,
+            None => self.add_topic(TopicSpec::new(name, TopicKind::Normal)),
+        };
+        let mut letter = message.clone();
+        letter.message_group = None;
+        letter.keys.truncate(KEYS_MAX);
+        letter
+            .properties
+            .retain(|(name, _)| !name.starts_with("DLQ_"));
+        letter
+            .properties
+            .push((DEAD_LETTER_TOPIC_PROPERTY.into(), origin));
+        letter
+            .properties
+            .push((DEAD_LETTER_ID_PROPERTY.into(), message.message_id.clone()));
+        letter
+            .properties
+            .push((DEAD_LETTER_ATTEMPTS_PROPERTY.into(), attempts.to_string()));
+        letter.stored_ms = now_ms;
+        // A dead letter is a message of its own: the sequence it gets becomes its identity.
+        letter.identity = self.head.next_sequence;
+        self.append_moved(
+            now_ms,
+            Target {
+                topic,
+                queue: 0,
+                due_ms: now_ms,
+            },
+            &letter,
+        );
+        self.tallies.dead_letters += 1;
+    }
+}

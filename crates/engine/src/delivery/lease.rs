@@ -1,0 +1,100 @@
+//! Implements the end of leases: those that run out, and those that make way.
+
+use std::collections::HashMap;
+
+use crate::engine::{Engine, SubscriptionKey};
+use crate::place::Place;
+use crate::state::subscription::{Progress, RetryRow, SlotState};
+use crate::store::{Store, StoreError};
+
+impl<S: Store> Engine<S> {
+    /// Ends leases that have run out, and notes when the next one does.
+    pub(crate) fn end_leases(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+    ) -> Result<(), StoreError> {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(());
+        };
+        let mut ended = HashMap::<u16, Vec<Place>>::new();
+        for (queue, progress) in (0_u16..).zip(&mut subscription.queues) {
+            if progress.lease_check_ms <= now_ms {
+                let places = end_of_leases(progress, now_ms);
+                ended.insert(queue, places);
+            }
+        }
+        let mut retries = Vec::new();
+        if subscription.retry_check_ms <= now_ms {
+            let leases = &subscription.retry_leases;
+            retries.extend(
+                leases
+                    .iter()
+                    .filter(|(_, lease)| lease.until_ms <= now_ms)
+                    .map(|(place, _)| *place),
+            );
+            let open = leases
+                .values()
+                .map(|lease| lease.until_ms)
+                .filter(|until_ms| *until_ms > now_ms);
+            subscription.retry_check_ms = open.min().unwrap_or(u64::MAX);
+        }
+        let mut ended: Vec<_> = ended.into_iter().collect();
+        ended.sort_unstable();
+        for (queue, places) in ended {
+            for place in places {
+                self.fail_fresh(now_ms, key, (queue, place), 0)?;
+            }
+        }
+        for place in retries {
+            self.fail_retry(now_ms, key, place, 0)?;
+        }
+        Ok(())
+    }
+
+    /// The lease in front of a crowded queue makes way: it gets a row on the retry timeline that becomes
+    /// visible when the lease ends, and the position may pass it.
+    pub(crate) fn park_front(&mut self, key: SubscriptionKey, queue: u16) {
+        let now_ms = self.stamp_ms;
+        let Some(progress) = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue))
+        else {
+            return;
+        };
+        let Some(slot) = progress.slots.front() else {
+            return;
+        };
+        let SlotState::Leased { until_ms } = slot.state else {
+            return;
+        };
+        let (place, attempt) = (slot.place, slot.attempts);
+        let row = RetryRow {
+            queue,
+            place,
+            attempt: attempt + 1,
+            inline: None,
+        };
+        let retry = self.add_retry(now_ms, key, until_ms, row);
+        self.finish_slot(key, (queue, place));
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.parked.insert(place.sequence, retry);
+        }
+    }
+}
+
+/// Finds the leases of a queue that have run out, and notes when the next one does.
+fn end_of_leases(progress: &mut Progress, now_ms: u64) -> Vec<Place> {
+    let mut places = Vec::new();
+    let mut next_ms = u64::MAX;
+    for slot in &progress.slots {
+        match slot.state {
+            SlotState::Leased { until_ms } if until_ms <= now_ms => places.push(slot.place),
+            SlotState::Leased { until_ms } => next_ms = std::cmp::min(next_ms, until_ms),
+            _ => {}
+        }
+    }
+    progress.lease_check_ms = next_ms;
+    places
+}

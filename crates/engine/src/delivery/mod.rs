@@ -1,0 +1,9 @@
+//! Implements what lies between commands and the store: reads, leases, retries, dead letters, wake-ups.
+
+pub(crate) mod damage;
+pub(crate) mod dead_letter;
+pub(crate) mod lease;
+pub(crate) mod read;
+pub(crate) mod retry;
+pub(crate) mod timeline;
+pub(crate) mod wake;

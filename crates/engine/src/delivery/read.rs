@@ -1,0 +1,208 @@
+//! Implements reading of queues: from the head kept in memory, or from the store.
+
+use std::sync::Arc;
+
+use crate::delivery::timeline::{ReadRange, read};
+use crate::engine::{Engine, SubscriptionKey};
+use crate::error::Error;
+use crate::format::record::{open_message, timeline_key};
+use crate::limits::READ_MESSAGES_MAX;
+use crate::message::Message;
+use crate::place::{PartitionId, Place};
+use crate::store::{Space, Store, StoreError};
+
+impl<S: Store> Engine<S> {
+    /// Partitions that hold something of the topic, in ascending order of their start.
+    pub(crate) fn partitions_of(&self, topic: u32) -> Vec<PartitionId> {
+        let holds = |partition: &&PartitionId| {
+            self.counts
+                .get(&(**partition, topic))
+                .is_some_and(|counts| counts.messages > 0)
+        };
+        self.partitions.iter().filter(holds).copied().collect()
+    }
+
+    /// Makes sure that what is due behind the cursor, if anything, lies in `ahead`.
+    pub(crate) fn read_ahead(
+        &mut self,
+        key: SubscriptionKey,
+        queue: u16,
+        wanted: usize,
+    ) -> Result<(), Error> {
+        let shown = self.shown_place();
+        let Some(topic) = self.catalog.topics.get_mut(&key.1) else {
+            return Ok(());
+        };
+        let Some(window) = topic.queues.get_mut(usize::from(queue)) else {
+            return Ok(());
+        };
+        let Some(progress) = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue))
+        else {
+            return Ok(());
+        };
+        if !progress.ahead.is_empty() {
+            return Ok(());
+        }
+        if window.covers_behind(progress.cursor) {
+            let due = window
+                .behind(progress.cursor)
+                .take_while(|(place, _)| *place <= shown)
+                .take(wanted);
+            progress
+                .ahead
+                .extend(due.map(|(_, message)| Arc::clone(message)));
+            // With one group the entries are no longer needed here; with more, the last one lets go of them.
+            if let Some(last) = progress.ahead.back() {
+                let place = last.place;
+                self.pass_window(key.1, queue, place);
+                return Ok(());
+            }
+            // The stretch may end with a message that was taken out, or was let go of to save memory.
+            if !window.ends_by(shown) {
+                return Ok(());
+            }
+        }
+        let after = progress.cursor;
+        self.read_store(key, queue, after)
+    }
+
+    /// Lets the head of a queue go up to `place` if every group that reads there has come so far.
+    pub(crate) fn pass_window(&mut self, topic: u32, queue: u16, place: Place) {
+        let Some(state) = self.catalog.topics.get_mut(&topic) else {
+            return;
+        };
+        let Some(window) = state.queues.get_mut(usize::from(queue)) else {
+            return;
+        };
+        let mut reached = place;
+        for group in &state.readers {
+            let subscription = self.subscriptions.get(&(*group, topic));
+            let Some(progress) = subscription.and_then(|sub| sub.queues.get(usize::from(queue)))
+            else {
+                continue;
+            };
+            let read = progress
+                .ahead
+                .back()
+                .map_or(progress.cursor, |message| message.place);
+            if window.covers_behind(read) || read >= place {
+                reached = std::cmp::min(reached, read);
+            }
+        }
+        let before = window.bytes();
+        window.pass(reached);
+        self.head_bytes -= before - window.bytes();
+    }
+
+    /// Reads the store behind `after`: what is due goes to `ahead`, the rest becomes the head of the queue.
+    pub(crate) fn read_store(
+        &mut self,
+        key: SubscriptionKey,
+        queue: u16,
+        after: Place,
+    ) -> Result<(), Error> {
+        if self.stage.appended.contains(&(key.1, queue)) {
+            let now_ms = self.stamp_ms;
+            self.apply(now_ms)?;
+        }
+        let partitions = self.partitions_of(key.1);
+        let range = ReadRange {
+            topic: key.1,
+            queue,
+            after,
+            messages_max: READ_MESSAGES_MAX,
+        };
+        let stretch = read(&self.store, &partitions, range)?;
+        for (place, error) in stretch.damaged {
+            self.set_aside((key.1, queue, place), error)?;
+        }
+        let shown = self.shown_place();
+        let removed = &self.stage.removed;
+        let last_read = stretch.messages.last().map(|message| message.place);
+        let mut messages: Vec<_> = stretch
+            .messages
+            .into_iter()
+            .filter(|message| !removed.contains(&message.place.sequence))
+            .map(Arc::new)
+            .collect();
+        let future = messages.split_off(messages.partition_point(|message| message.place <= shown));
+        let reaches_future = stretch.complete || last_read.is_some_and(|last| last > shown);
+        let low = messages.last().map_or(after, |message| message.place);
+        if let Some(progress) = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue))
+        {
+            progress.ahead.extend(messages);
+        }
+        let Some(window) = self
+            .catalog
+            .topics
+            .get_mut(&key.1)
+            .and_then(|topic| topic.queues.get_mut(usize::from(queue)))
+        else {
+            return Ok(());
+        };
+        if reaches_future {
+            let before = window.bytes();
+            let entries = future.into_iter().map(|message| {
+                let weight = message.weight();
+                (message.place, message, weight)
+            });
+            window.load(
+                low,
+                if stretch.complete { None } else { last_read },
+                entries.collect(),
+            );
+            self.head_bytes = self.head_bytes + window.bytes() - before;
+        }
+        Ok(())
+    }
+
+    /// Takes the next message of a queue that is due, and moves the cursor over it.
+    pub(crate) fn next_due(
+        &mut self,
+        key: SubscriptionKey,
+        queue: u16,
+        wanted: usize,
+    ) -> Result<Option<Arc<Message>>, Error> {
+        self.read_ahead(key, queue, wanted)?;
+        let progress = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue));
+        let Some(progress) = progress else {
+            return Ok(None);
+        };
+        let Some(message) = progress.ahead.pop_front() else {
+            return Ok(None);
+        };
+        progress.cursor = message.place;
+        // What the record knew of messages that have gone with their partition is of no use any more.
+        while let Some(entry) = progress.recovered.first_entry() {
+            if *entry.key() >= message.place {
+                break;
+            }
+            entry.remove();
+        }
+        Ok(Some(message))
+    }
+
+    /// Reads one message from where it stands; nothing if it is not there or damaged.
+    pub(crate) fn find_message(
+        &mut self,
+        topic: u32,
+        queue: u16,
+        place: Place,
+    ) -> Result<Option<Message>, StoreError> {
+        let key = timeline_key(topic, queue, place);
+        let Some(value) = self.store.get(Space::Partition(place.partition()), &key)? else {
+            return Ok(None);
+        };
+        let read = open_message(queue, place, &key, &value);
+        self.unless_damaged((topic, queue, place), read)
+    }
+}

@@ -1,0 +1,249 @@
+//! Implements the retry timeline: rows that say when a message that failed comes again.
+
+use std::sync::Arc;
+
+use crate::commands::receive::{Gathered, Take, deliver};
+use crate::engine::{Engine, SubscriptionKey};
+use crate::error::Error;
+use crate::format::record::{open, place_of_key, retry_key, retry_span};
+use crate::limits::READ_MESSAGES_MAX;
+use crate::place::Place;
+use crate::state::subscription::{RetryLease, RetryRow, Subscription};
+use crate::store::{Space, Store, StoreError};
+
+impl<S: Store> Engine<S> {
+    pub(crate) fn take_retries(
+        &mut self,
+        take: Take<'_>,
+        delivered: &mut Gathered,
+    ) -> Result<(), Error> {
+        while !self.is_satisfied(take, delivered) {
+            let Some((place, row)) = self.next_retry(take.key)? else {
+                break;
+            };
+            let message = match &row.inline {
+                Some(message) => Some(Arc::clone(message)),
+                None => self
+                    .find_message(take.key.1, row.queue, row.place)?
+                    .map(Arc::new),
+            };
+            let Some(subscription) = self.subscriptions.get_mut(&take.key) else {
+                break;
+            };
+            subscription.retry_cursor = place;
+            let Some(message) = message else {
+                self.note_missing((take.key.1, row.queue, row.place));
+                self.remove_retry(take.key, place, &row);
+                continue;
+            };
+            subscription.parked.remove(&row.place.sequence);
+            subscription.retry_check_ms = std::cmp::min(subscription.retry_check_ms, take.until_ms);
+            subscription.in_flight += 1;
+            let mut delivery = deliver(
+                take.key,
+                subscription.generation,
+                row.queue,
+                message,
+                row.attempt,
+            );
+            delivery.handle.retry = Some(place);
+            delivered.push(delivery);
+            subscription.retry_leases.insert(
+                place,
+                RetryLease {
+                    row,
+                    until_ms: take.until_ms,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// The next row of the retry timeline that is due.
+    pub(crate) fn next_retry(
+        &mut self,
+        key: SubscriptionKey,
+    ) -> Result<Option<(Place, RetryRow)>, Error> {
+        let shown = self.shown_place();
+        let known = |subscription: &Subscription| {
+            let (retries, cursor) = (&subscription.retries, subscription.retry_cursor);
+            retries.covers_behind(cursor)
+                && (retries.behind(cursor).next().is_some() || !retries.ends_by(shown))
+        };
+        if !self.subscriptions.get(&key).is_some_and(known) {
+            self.load_retries(key)?;
+        }
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(None);
+        };
+        let cursor = subscription.retry_cursor;
+        let next = subscription
+            .retries
+            .behind(cursor)
+            .next()
+            .map(|(place, row)| (place, row.clone()));
+        let Some((place, row)) = next.filter(|(place, _)| *place <= shown) else {
+            return Ok(None);
+        };
+        subscription.retries.pass(place);
+        Ok(Some((place, row)))
+    }
+
+    pub(crate) fn load_retries(&mut self, key: SubscriptionKey) -> Result<(), Error> {
+        if self.stage.retried.contains(&key) {
+            let now_ms = self.stamp_ms;
+            self.apply(now_ms)?;
+        }
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(());
+        };
+        let after = subscription.retry_cursor;
+        let (from, to) = retry_span(key.0, key.1, after);
+        let mut rows = self.store.scan(Space::Meta, &from, &to)?;
+        let mut entries = Vec::new();
+        let mut last = after;
+        let mut complete = false;
+        while entries.len() < READ_MESSAGES_MAX {
+            let Some(row) = rows.next() else {
+                complete = true;
+                break;
+            };
+            let (row_key, value) = row?;
+            let Some(place) = place_of_key(&row_key, 0) else {
+                continue;
+            };
+            last = place;
+            if !self.stage.removed.contains(&place.sequence) {
+                let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
+                let weight = row.weight();
+                entries.push((place, row, weight));
+            }
+        }
+        drop(rows);
+        subscription
+            .retries
+            .load(after, if complete { None } else { Some(last) }, entries);
+        Ok(())
+    }
+
+    /// A later delivery failed: its row moves on the retry timeline.
+    pub(crate) fn fail_retry(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        retry: Place,
+        delay_ms: u64,
+    ) -> Result<(), StoreError> {
+        let attempts_max = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .map_or(1, |group| group.spec.attempts_max);
+        let Some(row) = self.take_retry_lease(key, retry) else {
+            return Ok(());
+        };
+        if row.attempt >= attempts_max {
+            return self.bury_retry(now_ms, key, retry, &row);
+        }
+        self.remove_retry(key, retry, &row);
+        let again_ms = now_ms.saturating_add(delay_ms);
+        self.add_retry(
+            now_ms,
+            key,
+            again_ms,
+            RetryRow {
+                attempt: row.attempt + 1,
+                ..row
+            },
+        );
+        self.lower_wake(key, again_ms);
+        Ok(())
+    }
+
+    pub(crate) fn take_retry_lease(
+        &mut self,
+        key: SubscriptionKey,
+        retry: Place,
+    ) -> Option<RetryRow> {
+        let subscription = self.subscriptions.get_mut(&key)?;
+        let lease = subscription.retry_leases.remove(&retry)?;
+        subscription.in_flight -= 1;
+        Some(lease.row)
+    }
+
+    /// Writes a row to the retry timeline; the message stays where it is and pins its partition.
+    pub(crate) fn add_retry(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        visible_ms: u64,
+        row: RetryRow,
+    ) -> Place {
+        let retry = Place {
+            level: 0,
+            ..self.new_place(now_ms, visible_ms)
+        };
+        self.stage
+            .batch
+            .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
+                row.encode(buffer);
+            });
+        self.stage.retried.insert(key);
+        if row.inline.is_none() {
+            *self.pins.entry(row.place.partition()).or_default() += 1;
+            self.stage.pins.insert(row.place.partition());
+        }
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.retrying += 1;
+            let weight = row.weight();
+            subscription.retries.insert(retry, || (row, weight));
+            while subscription.retries.len() > 2 * self.config.limits.head_messages_max {
+                subscription.retries.shrink(0);
+            }
+        }
+        self.stage.progress.insert((key.0, key.1, 0));
+        retry
+    }
+
+    pub(crate) fn remove_retry(&mut self, key: SubscriptionKey, retry: Place, row: &RetryRow) {
+        self.stage
+            .batch
+            .remove(Space::Meta, &retry_key(key.0, key.1, retry));
+        self.stage.removed.insert(retry.sequence);
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.retrying = subscription.retrying.saturating_sub(1);
+            subscription.retries.remove(retry);
+        }
+        self.stage.progress.insert((key.0, key.1, 0));
+        if row.inline.is_none() {
+            let partition = row.place.partition();
+            if let Some(pins) = self.pins.get_mut(&partition) {
+                *pins = pins.saturating_sub(1);
+                if *pins == 0 {
+                    self.pins.remove(&partition);
+                }
+            }
+            self.stage.pins.insert(partition);
+        }
+    }
+
+    /// Removes all rows of a subscription's retry timeline, so that they pin nothing.
+    pub(crate) fn forget_retries(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
+        if self.stage.retried.contains(&key) || !self.stage.removed.is_empty() {
+            let now_ms = self.stamp_ms;
+            self.apply(now_ms)?;
+        }
+        let (from, to) = retry_span(key.0, key.1, Place::START);
+        let mut rows = Vec::new();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (row_key, value) = row?;
+            let retry = place_of_key(&row_key, 0);
+            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
+            rows.extend(retry.map(|retry| (retry, row)));
+        }
+        for (retry, row) in rows {
+            self.remove_retry(key, retry, &row);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,6 @@
+//! Defines what goes to disk and to clients as bytes: rows, their keys, handles.
+
+pub(crate) mod codec;
+pub(crate) mod handle;
+pub(crate) mod keys;
+pub(crate) mod record;

@@ -1,0 +1,104 @@
+//! Tells of what an operator has to know: consumer groups that hold data back or have lost some, because none of
+//! their consumers comes, and damaged messages.
+
+use crate::engine::{Engine, SubscriptionKey};
+use crate::format::record::{GroupId, TopicId};
+use crate::place::{HOUR_MS, PartitionId};
+use crate::store::Store;
+
+/// A group that was here within this time is at work, in ms.
+const AT_WORK_MS: u64 = HOUR_MS;
+/// The least time between two alarms about a group that still holds data, in ms.
+const ALARM_EVERY_MS: u64 = 24 * HOUR_MS;
+
+/// Something an operator has to know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// A consumer group is unseen for long, and that means something for a topic's data.
+    Unseen {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// How long no consumer of the group has come, in ms.
+        unseen_ms: u64,
+        /// Whether data that the group has not read is gone now. If not, the group still keeps data on the disk that
+        /// is past its retention.
+        lost: bool,
+    },
+    /// The row of a message is damaged: the message is not delivered, those behind it are.
+    Damaged {
+        /// The topic.
+        topic: String,
+        /// The message queue.
+        queue: u16,
+        /// When the message is due, in ms of the engine clock.
+        due_ms: u64,
+        /// Its sequence.
+        sequence: u64,
+        /// Where the row lies and what is wrong with it.
+        error: String,
+    },
+}
+
+impl<S: Store> Engine<S> {
+    /// The alarms raised since the last call. A group that holds data is told of once a day.
+    pub fn take_alarms(&mut self) -> Vec<Alarm> {
+        std::mem::take(&mut self.alarms)
+    }
+
+    /// Alarms about the groups that hold a partition which is past retention.
+    pub(crate) fn alarm_held(&mut self, now_ms: u64, partition: PartitionId) {
+        for (group, topic) in self.unread(partition) {
+            if !self.is_alive(now_ms, group) {
+                continue;
+            }
+            let unseen_ms = self.unseen_ms(now_ms, group);
+            let told_ms = self.alarmed_ms.get(&group).copied();
+            let is_new = told_ms.is_none_or(|told_ms| now_ms >= told_ms + ALARM_EVERY_MS);
+            if unseen_ms >= AT_WORK_MS && is_new {
+                self.alarmed_ms.insert(group, now_ms);
+                self.raise(group, topic, unseen_ms, false);
+            }
+        }
+    }
+
+    /// Alarms about groups that lose unread data with a partition; tells how many.
+    pub(crate) fn alarm_lost(&mut self, now_ms: u64, partition: PartitionId) -> u64 {
+        let mut losers = 0;
+        for (group, topic) in self.unread(partition) {
+            if self.is_alive(now_ms, group) {
+                continue;
+            }
+            let unseen_ms = self.unseen_ms(now_ms, group);
+            self.raise(group, topic, unseen_ms, true);
+            losers += 1;
+        }
+        losers
+    }
+
+    /// Subscriptions that have not read all of a partition.
+    fn unread(&self, partition: PartitionId) -> Vec<SubscriptionKey> {
+        let keys = self.subscriptions.keys().copied();
+        keys.filter(|key| !self.has_passed(*key, partition))
+            .collect()
+    }
+
+    fn raise(&mut self, group: GroupId, topic: TopicId, unseen_ms: u64, lost: bool) {
+        let group = self.catalog.groups.get(&group);
+        let topic = self.catalog.topics.get(&topic);
+        if let (Some(group), Some(topic)) = (group, topic) {
+            self.alarms.push(Alarm::Unseen {
+                group: group.spec.name.clone(),
+                topic: topic.spec.name.clone(),
+                unseen_ms,
+                lost,
+            });
+        }
+    }
+
+    fn unseen_ms(&self, now_ms: u64, group: GroupId) -> u64 {
+        let group = self.catalog.groups.get(&group);
+        group.map_or(0, |group| now_ms.saturating_sub(group.last_seen_ms))
+    }
+}

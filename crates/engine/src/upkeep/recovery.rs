@@ -1,0 +1,144 @@
+//! Implements what is read at a start: topics, groups, counts and positions, never messages.
+
+use crate::engine::Engine;
+use crate::format::record::{
+    counts_span, groups_span, open, pins_span, progress_span, topics_span, totals_span,
+};
+use crate::place::{PartitionId, Place};
+use crate::state::catalog::{GroupSpec, TopicSpec};
+use crate::state::subscription::{Progress, Subscription};
+use crate::state::topic::{Counts, Totals};
+use crate::store::{Space, Store, StoreError};
+
+impl<S: Store> Engine<S> {
+    pub(crate) fn load_catalog(&mut self) -> Result<(), StoreError> {
+        let (from, to) = topics_span();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (key, value) = row?;
+            let spec = open(Space::Meta, &key, &value, TopicSpec::read)?;
+            self.catalog.add_topic(id_of_key(&key)?, spec);
+        }
+        let (from, to) = groups_span();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (key, value) = row?;
+            let (spec, last_seen_ms) = open(Space::Meta, &key, &value, GroupSpec::read)?;
+            self.catalog.add_group(id_of_key(&key)?, spec, last_seen_ms);
+        }
+        let (from, to) = totals_span();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (key, value) = row?;
+            let totals = open(Space::Meta, &key, &value, Totals::read)?;
+            if let Some(topic) = self.catalog.topics.get_mut(&id_of_key(&key)?) {
+                topic.totals = totals;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn load_counts(&mut self) -> Result<(), StoreError> {
+        let (from, to) = counts_span();
+        for partition in &self.partitions {
+            let space = Space::Partition(*partition);
+            for row in self.store.scan(space, &from, &to)? {
+                let (key, value) = row?;
+                let counts = open(space, &key, &value, Counts::read)?;
+                self.counts.insert((*partition, id_of_key(&key)?), counts);
+            }
+        }
+        for (id, topic) in &mut self.catalog.topics {
+            // What lies on disk tells what has gone with its partition, even if a crash came between.
+            let stored = self
+                .counts
+                .iter()
+                .filter(|((_, of_topic), _)| of_topic == id);
+            let (messages, bytes) = stored.fold((0, 0), |sum, (_, counts)| {
+                (sum.0 + counts.messages, sum.1 + counts.bytes)
+            });
+            topic.totals.bytes = bytes;
+            topic.totals.dropped = topic
+                .totals
+                .appended
+                .saturating_sub(topic.totals.removed)
+                .saturating_sub(messages);
+        }
+        let (from, to) = pins_span();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (key, value) = row?;
+            let pins = open(
+                Space::Meta,
+                &key,
+                &value,
+                crate::format::codec::Reader::count,
+            )?;
+            let level = key.last().copied().unwrap_or_default();
+            let partition = PartitionId {
+                start_hour: id_of_key(&key)?,
+                level,
+            };
+            self.pins.insert(partition, pins);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn load_progress(&mut self) -> Result<(), StoreError> {
+        let (from, to) = progress_span();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (key, value) = row?;
+            let (progress, generation, retrying) = open(Space::Meta, &key, &value, |reader| {
+                let retrying = reader.count()?;
+                let (progress, generation) = Progress::read(reader)?;
+                Ok((progress, generation, retrying))
+            })?;
+            let number = |at: usize| {
+                key.get(at..at + 4)
+                    .and_then(|bytes| bytes.try_into().ok())
+                    .map(u32::from_be_bytes)
+            };
+            let (Some(group), Some(topic)) = (number(1), number(5)) else {
+                continue;
+            };
+            let queue = key
+                .get(9..11)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(u16::from_be_bytes);
+            let Some(queues) = self
+                .catalog
+                .topics
+                .get(&topic)
+                .map(|topic| topic.spec.queues)
+            else {
+                continue;
+            };
+            if !self.catalog.groups.contains_key(&group) {
+                continue;
+            }
+            let subscription = self
+                .subscriptions
+                .entry((group, topic))
+                .or_insert_with(|| Subscription::new(queues, Place::START));
+            subscription.generation = generation;
+            subscription.retrying += retrying;
+            if let Some(slot) = queue.and_then(|queue| subscription.queue(queue)) {
+                *slot = progress;
+            }
+        }
+        for (group, topic) in self.subscriptions.keys() {
+            if let Some(state) = self.catalog.topics.get_mut(topic) {
+                state.readers.push(*group);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the number behind the first byte of a key.
+fn id_of_key(key: &[u8]) -> Result<u32, StoreError> {
+    let bytes = key.get(1..5).and_then(|bytes| bytes.try_into().ok());
+    bytes
+        .map(u32::from_be_bytes)
+        .ok_or_else(|| StoreError::Damaged {
+            space: Space::Meta,
+            key: format!("{key:02x?}"),
+            reason: "its key is too short",
+        })
+}

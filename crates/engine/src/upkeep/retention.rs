@@ -1,0 +1,306 @@
+//! Implements letting go: partitions past retention, identities of messages long gone, groups unseen.
+
+use std::sync::Arc;
+
+use crate::engine::{Engine, SubscriptionKey};
+use crate::format::record::{
+    GroupId, TopicId, group_key, identity_ends_span, identity_key, open, pins_key, place_of_key,
+    read_place, retry_key, retry_span,
+};
+use crate::limits::READ_MESSAGES_MAX;
+use crate::place::{HOUR_MS, PartitionId, Place};
+use crate::state::subscription::{Progress, RetryRow, Subscription};
+use crate::store::{Space, Store, StoreError};
+
+/// Shortest wait between two rounds, in ms.
+const ROUND_MS_MIN: u64 = 60_000;
+/// Wait before a partition is dropped that waits for the disk, in ms.
+const DROP_MS: u64 = 1_000;
+/// Identities looked at in one round.
+const IDENTITIES_PER_ROUND: usize = 1_024;
+
+impl<S: Store> Engine<S> {
+    /// Notes that a consumer of the group was here.
+    pub(crate) fn note_seen(&mut self, now_ms: u64, group: GroupId) {
+        let Some(state) = self.catalog.groups.get_mut(&group) else {
+            return;
+        };
+        state.last_seen_ms = now_ms;
+        if now_ms.saturating_sub(state.stored_seen_ms) >= HOUR_MS {
+            state.stored_seen_ms = now_ms;
+            self.stage
+                .batch
+                .put(Space::Meta, &group_key(group), |buffer| {
+                    state.spec.encode(now_ms, buffer);
+                });
+        }
+    }
+
+    /// Drops what nobody needs any more, and notes when there will be more of it.
+    pub(crate) fn upkeep(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let old: Vec<_> = self
+            .partitions
+            .iter()
+            .copied()
+            .filter(|id| self.kept_until_ms(*id) <= now_ms)
+            .collect();
+        for partition in old {
+            if self.is_passed(now_ms, partition) {
+                if self.pins.get(&partition).is_some_and(|pins| *pins > 0) {
+                    self.copy_stragglers(partition)?;
+                }
+                self.let_go_of(now_ms, partition)?;
+            } else {
+                self.let_go.remove(&partition);
+                self.alarm_held(now_ms, partition);
+            }
+        }
+        let next_identity_ms = self.forget_identities(now_ms)?;
+        let next_end_ms = self
+            .partitions
+            .iter()
+            .map(|id| self.kept_until_ms(*id))
+            .filter(|end_ms| *end_ms > now_ms)
+            .chain(next_identity_ms)
+            .min();
+        let held = self
+            .partitions
+            .iter()
+            .any(|id| self.kept_until_ms(*id) <= now_ms);
+        // One that is held is looked at again soon, for it may have been let go of.
+        self.next_upkeep_ms = if !self.let_go.is_empty() {
+            now_ms.saturating_add(DROP_MS)
+        } else if held {
+            now_ms.saturating_add(ROUND_MS_MIN)
+        } else {
+            let again_ms = now_ms.saturating_add(ROUND_MS_MIN);
+            std::cmp::max(again_ms, next_end_ms.unwrap_or(u64::MAX))
+        };
+        Ok(())
+    }
+
+    /// Drops a partition that is passed, once everything that made it so is durable: a copy of a straggler, a
+    /// dead letter or a position that was lost in a crash would need it again.
+    fn let_go_of(&mut self, now_ms: u64, partition: PartitionId) -> Result<(), StoreError> {
+        if self.pins.get(&partition).is_some_and(|pins| *pins > 0) {
+            self.let_go.remove(&partition);
+            return Ok(());
+        }
+        let pending = self.pending_epoch();
+        let needed = *self.let_go.entry(partition).or_insert(pending);
+        if needed > self.durable_epoch() {
+            return Ok(());
+        }
+        self.let_go.remove(&partition);
+        self.tallies.groups_given_up += self.alarm_lost(now_ms, partition);
+        self.drop_partition(partition)
+    }
+
+    pub(crate) fn kept_until_ms(&self, partition: PartitionId) -> u64 {
+        partition.end_ms().saturating_add(self.config.retention_ms)
+    }
+
+    /// Whether every group that is alive has come past the partition.
+    fn is_passed(&self, now_ms: u64, partition: PartitionId) -> bool {
+        self.subscriptions
+            .keys()
+            .all(|key| self.has_passed(*key, partition) || !self.is_alive(now_ms, key.0))
+    }
+
+    pub(crate) fn is_alive(&self, now_ms: u64, group: GroupId) -> bool {
+        let group = self.catalog.groups.get(&group);
+        let seen_ms = group.map_or(0, |group| group.last_seen_ms);
+        now_ms.saturating_sub(seen_ms) < self.config.group_idle_ms
+    }
+
+    pub(crate) fn has_passed(&self, key: SubscriptionKey, partition: PartitionId) -> bool {
+        let holds = self
+            .counts
+            .get(&(partition, key.1))
+            .is_some_and(|counts| counts.messages > 0);
+        let Some(subscription) = self.subscriptions.get(&key).filter(|_| holds) else {
+            return true;
+        };
+        let end = Place {
+            due_ms: partition.end_ms(),
+            ..Place::START
+        };
+        // A queue with nothing left in the partition has passed it, wherever its position stands.
+        let passed = |(queue, progress): (usize, &Progress)| {
+            progress.position >= end
+                || (progress.slots.is_empty()
+                    && progress.ahead.is_empty()
+                    && self.has_nothing_before(end.due_ms, (key.1, queue), progress.cursor))
+        };
+        subscription.queues.iter().enumerate().all(passed)
+    }
+
+    /// Whether it is known that nothing lies in a queue between the cursor and `end_ms`. How far readers may
+    /// read does not matter: that may lag far behind the clock while nobody asks.
+    fn has_nothing_before(&self, end_ms: u64, (topic, queue): (u32, usize), cursor: Place) -> bool {
+        let topic = self.catalog.topics.get(&topic);
+        let window = topic.and_then(|topic| topic.queues.get(queue));
+        window.is_some_and(|window| {
+            window.covers_behind(cursor)
+                && window
+                    .next_due_ms(cursor)
+                    .is_none_or(|due_ms| due_ms >= end_ms)
+        })
+    }
+
+    fn drop_partition(&mut self, partition: PartitionId) -> Result<(), StoreError> {
+        self.store.drop_partition(partition)?;
+        self.partitions.remove(&partition);
+        self.forget_damaged(partition);
+        self.pins.remove(&partition);
+        self.stage.pins.remove(&partition);
+        self.stage.batch.remove(Space::Meta, &pins_key(partition));
+        let topics: Vec<_> = self
+            .counts
+            .keys()
+            .filter(|(id, _)| *id == partition)
+            .map(|(_, topic)| *topic)
+            .collect();
+        for topic in topics {
+            self.stage.counts.remove(&(partition, topic));
+            let Some(counts) = self.counts.remove(&(partition, topic)) else {
+                continue;
+            };
+            if let Some(state) = self.catalog.topics.get_mut(&topic) {
+                state.totals.dropped += counts.messages;
+                state.totals.bytes = state.totals.bytes.saturating_sub(counts.bytes);
+                self.stage.totals.insert(topic);
+            }
+        }
+        self.tallies.partitions_dropped += 1;
+        Ok(())
+    }
+
+    /// Copies messages that alone hold a partition into their retry rows, once.
+    fn copy_stragglers(&mut self, partition: PartitionId) -> Result<(), StoreError> {
+        let keys: Vec<_> = self
+            .subscriptions
+            .iter()
+            .filter(|(_, sub)| sub.retrying > 0)
+            .map(|(key, _)| *key)
+            .collect();
+        let now_ms = self.stamp_ms;
+        if !self.stage.retried.is_empty() || !self.stage.removed.is_empty() {
+            self.apply(now_ms)?;
+        }
+        for key in keys {
+            let mut after = Place::START;
+            while let Some(last) = self.copy_some_stragglers(key, partition, after)? {
+                after = last;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies stragglers among the next rows behind `after`; tells how far it came, `None` at the end.
+    fn copy_some_stragglers(
+        &mut self,
+        key: SubscriptionKey,
+        partition: PartitionId,
+        after: Place,
+    ) -> Result<Option<Place>, StoreError> {
+        let (from, to) = retry_span(key.0, key.1, after);
+        let rows: Vec<_> = self
+            .store
+            .scan(Space::Meta, &from, &to)?
+            .take(READ_MESSAGES_MAX)
+            .collect::<Result<_, _>>()?;
+        let mut last = None;
+        for (row_key, value) in rows {
+            let Some(retry) = place_of_key(&row_key, 0) else {
+                continue;
+            };
+            last = Some(retry);
+            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
+            if row.inline.is_some() || row.place.partition() != partition {
+                continue;
+            }
+            let Some(message) = self.find_message(key.1, row.queue, row.place)? else {
+                self.note_missing((key.1, row.queue, row.place));
+                let leased = |sub: &Subscription| sub.retry_leases.contains_key(&retry);
+                if !self.subscriptions.get(&key).is_some_and(leased) {
+                    self.remove_retry(key, retry, &row);
+                }
+                continue;
+            };
+            let copy = RetryRow {
+                inline: Some(Arc::new(message)),
+                ..row
+            };
+            // A read of the store finds the row without the copy until this is applied.
+            self.stage.retried.insert(key);
+            self.stage
+                .batch
+                .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
+                    copy.encode(buffer);
+                });
+            if let Some(pins) = self.pins.get_mut(&partition) {
+                *pins = pins.saturating_sub(1);
+                self.stage.pins.insert(partition);
+            }
+            let Some(subscription) = self.subscriptions.get_mut(&key) else {
+                continue;
+            };
+            if subscription.retries.remove(retry).is_some() {
+                let weight = copy.weight();
+                subscription
+                    .retries
+                    .insert(retry, || (copy.clone(), weight));
+            }
+            if let Some(lease) = subscription.retry_leases.get_mut(&retry) {
+                lease.row = copy;
+            }
+        }
+        Ok(last)
+    }
+
+    /// Removes what names rescheduled messages whose partition has gone; tells when there will be more of it.
+    fn forget_identities(&mut self, now_ms: u64) -> Result<Option<u64>, StoreError> {
+        let (from, to) = identity_ends_span();
+        let rows: Vec<_> = self
+            .store
+            .scan(Space::Meta, &from, &to)?
+            .take(IDENTITIES_PER_ROUND)
+            .collect::<Result<_, _>>()?;
+        for (row_key, _) in &rows {
+            let Some((end_hour, topic, identity)) = parts_of_identity_end(row_key) else {
+                continue;
+            };
+            let gone_ms = identities_gone_ms(end_hour);
+            if gone_ms > now_ms {
+                return Ok(Some(gone_ms));
+            }
+            self.stage.batch.remove(Space::Meta, row_key);
+            let key = identity_key(topic, identity);
+            let Some(value) = self.store.get(Space::Meta, &key)? else {
+                continue;
+            };
+            let place = open(Space::Meta, &key, &value, read_place)?;
+            if self.kept_until_ms(place.partition()) <= now_ms {
+                self.stage.batch.remove(Space::Meta, &key);
+            }
+        }
+        Ok((rows.len() == IDENTITIES_PER_ROUND).then_some(now_ms.saturating_add(ROUND_MS_MIN)))
+    }
+}
+
+/// When identities that end in this hour may be forgotten, in ms.
+pub(crate) fn identities_gone_ms(end_hour: u64) -> u64 {
+    end_hour.saturating_add(1).saturating_mul(HOUR_MS)
+}
+
+fn parts_of_identity_end(key: &[u8]) -> Option<(u64, TopicId, u64)> {
+    let end_hour = key.get(1..9)?.try_into().ok()?;
+    let topic = key.get(9..13)?.try_into().ok()?;
+    let identity = key.get(13..21)?.try_into().ok()?;
+    Some((
+        u64::from_be_bytes(end_hour),
+        u32::from_be_bytes(topic),
+        u64::from_be_bytes(identity),
+    ))
+}
