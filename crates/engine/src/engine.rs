@@ -2,98 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::commands::transaction::TransactionConfig;
-use crate::delivery::damage::Spot;
-use crate::format::record::{
-    GroupId, Head, TopicId, counts_key, head_key, open, pins_key, progress_key, totals_key,
-};
-use crate::limits::{FLOOR_AHEAD_MS, Limits};
-use crate::message::DelayLevels;
-use crate::place::PartitionId;
-use crate::state::catalog::{Catalog, TopicKind};
+use crate::config::Config;
+use crate::format::codec::put_varint;
+use crate::format::keys::{counts_key, head_key, pins_key, progress_key, totals_key};
+use crate::format::record::{Head, open, seal};
+use crate::ids::{GroupId, SubscriptionKey, TopicId};
+use crate::limits::FLOOR_AHEAD_MS;
+use crate::place::{MessageAt, PartitionId};
+use crate::state::alarms::Alarm;
+use crate::state::catalog::Catalog;
+use crate::state::counters::{Tallies, Traffic};
 use crate::state::dedup::RepeatWindow;
-use crate::state::frontier::{Frontier, Stage};
+use crate::state::frontier::Frontier;
+use crate::state::stage::Stage;
 use crate::state::subscription::Subscription;
 use crate::state::topic::Counts;
 use crate::store::{Space, Store, StoreError};
-use crate::upkeep::alarm::Alarm;
-
-/// A consumer group on a topic.
-pub(crate) type SubscriptionKey = (GroupId, TopicId);
-
-/// How a broker is set up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The limits that may be chosen.
-    pub limits: Limits,
-    /// The delay table.
-    pub levels: DelayLevels,
-    /// How long a message is kept past its due time, in ms.
-    pub retention_ms: u64,
-    /// A group unseen for this long no longer keeps data, in ms.
-    pub group_idle_ms: u64,
-    /// What a topic is created as when something is sent to it first; `None`: topics are made explicitly.
-    pub auto_topic: Option<(TopicKind, u16)>,
-    /// Whether a group is created when it first asks.
-    pub auto_group: bool,
-    /// How unfinished transactions are asked about.
-    pub transactions: TransactionConfig,
-}
-
-impl Default for Config {
-    /// 72 h retention, groups idle after 7 days, topics made explicitly, groups on first use.
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            levels: DelayLevels::default(),
-            retention_ms: 72 * 3_600_000,
-            group_idle_ms: 7 * 86_400_000,
-            auto_topic: None,
-            auto_group: true,
-            transactions: TransactionConfig::default(),
-        }
-    }
-}
-
-/// Counters of things that ought not to happen, and of repeated sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tallies {
-    /// Retries whose message was not found: always a defect.
-    pub missing_bodies: u64,
-    /// Messages whose row on the disk is damaged; they are passed over.
-    pub damaged_messages: u64,
-    /// Repeated sends that were recognised.
-    pub repeats: u64,
-    /// Groups whose data was let go because they had been unseen for too long.
-    pub groups_given_up: u64,
-    /// Partitions dropped.
-    pub partitions_dropped: u64,
-    /// Messages moved to dead-letter topics.
-    pub dead_letters: u64,
-    /// Transactions given up after the last check went unanswered.
-    pub transactions_given_up: u64,
-}
-
-/// What went in and out since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Messages stored, committed transactions among them.
-    pub sent: u64,
-    /// Deliveries, repeated ones among them.
-    pub delivered: u64,
-    /// Deliveries acknowledged.
-    pub acked: u64,
-    /// Deliveries handed back by their consumer.
-    pub handed_back: u64,
-    /// Messages cancelled before they were due.
-    pub recalled: u64,
-    /// Messages moved to another instant.
-    pub rescheduled: u64,
-    /// Dead letters given to their group again.
-    pub replayed: u64,
-    /// Dead letters removed.
-    pub purged: u64,
-}
 
 /// Room on the disk, as far as the engine looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +57,7 @@ pub struct Engine<S> {
     pub(crate) free_bytes: u64,
     pub(crate) next_upkeep_ms: u64,
     /// Messages whose row was found damaged.
-    pub(crate) damaged: BTreeSet<Spot>,
+    pub(crate) damaged: BTreeSet<MessageAt>,
     /// Raised and not yet taken.
     pub(crate) alarms: Vec<Alarm>,
     /// When a group that holds data was last told of.
@@ -289,8 +213,8 @@ impl<S: Store> Engine<S> {
             let key = pins_key(*partition);
             match self.pins.get(partition) {
                 Some(pins) => stage.batch.put(Space::Meta, &key, |buffer| {
-                    crate::format::record::seal(buffer, |buffer| {
-                        crate::format::codec::put_varint(buffer, *pins);
+                    seal(buffer, |buffer| {
+                        put_varint(buffer, *pins);
                     });
                 }),
                 None => stage.batch.remove(Space::Meta, &key),

@@ -1,7 +1,7 @@
 //! Defines what the broker refuses, in words a user can act on.
 
 use crate::format::handle::HandleError;
-use crate::state::catalog::TopicKind;
+use crate::ids::TopicKind;
 use crate::store::StoreError;
 
 /// Why the engine did not do what it was asked; nothing has been changed.

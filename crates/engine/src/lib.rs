@@ -9,12 +9,14 @@
 //! engine with a store and a clock.
 
 mod commands;
+mod config;
 mod delivery;
 mod engine;
 mod error;
 mod format;
 #[cfg(test)]
 mod hostile;
+mod ids;
 pub mod limits;
 mod memory_store;
 mod message;
@@ -26,23 +28,25 @@ mod upkeep;
 pub use commands::browse::Browsed;
 pub use commands::recall::{Recall, Reschedule};
 pub use commands::receive::ReceiveRequest;
-pub use commands::send::Sent;
 pub use commands::stats::{Bucket, Found, GroupStats, TopicStats};
 pub use commands::timer::{TIMER_PROPERTY, Timer, TimerContent, TimerSet};
-pub use commands::transaction::{Check, Outcome, Prepared, TransactionConfig, TransactionHandle};
+pub use commands::transaction::{Check, Outcome, Prepared};
+pub use config::{Config, TransactionConfig};
 pub use delivery::dead_letter::{
     DEAD_LETTER_ATTEMPTS_PROPERTY, DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_TOPIC_PROPERTY,
 };
-pub use engine::{Config, Engine, Room, Tallies, Traffic};
+pub use engine::{Engine, Room};
 pub use error::Error;
-pub use format::handle::{HandleError, MessageHandle, ReceiptHandle};
-pub use format::record::{FORMAT, GroupId, TopicId};
+pub use format::handle::{HandleError, MessageHandle, ReceiptHandle, TransactionHandle};
+pub use format::record::FORMAT;
+pub use ids::{GroupId, TopicId, TopicKind};
 pub use limits::Limits;
 pub use memory_store::MemoryStore;
 pub use message::{
-    DelayLevels, Delivered, Delivery, Message, MessageFilter, NewMessage, TagFilter,
+    DelayLevels, Delivered, Delivery, Message, MessageFilter, NewMessage, Sent, TagFilter,
 };
 pub use place::{PartitionId, Place};
-pub use state::catalog::{DEAD_LETTER_PREFIX, GroupSpec, StartFrom, TopicKind, TopicSpec};
+pub use state::alarms::Alarm;
+pub use state::counters::{Tallies, Traffic};
+pub use state::spec::{DEAD_LETTER_PREFIX, GroupSpec, StartFrom, TopicSpec};
 pub use store::{Batch, ChangeRef, Rows, Space, Store, StoreError};
-pub use upkeep::alarm::Alarm;

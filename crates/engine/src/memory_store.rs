@@ -7,7 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::format::handle::MessageHandle;
-use crate::format::record::timeline_key;
+use crate::format::keys::timeline_key;
 use crate::place::PartitionId;
 use crate::store::{Batch, ChangeRef, Rows, Space, Store, StoreError};
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::format::handle::{MessageHandle, ReceiptHandle};
+use crate::format::message_id::made_message_id;
 use crate::place::Place;
 
 /// When a message may be delivered.
@@ -97,7 +99,7 @@ pub struct Delivered {
     /// 1 for the first delivery.
     pub attempt: u16,
     /// Names this delivery to acknowledge it, to hand it back, or to keep it longer.
-    pub handle: crate::format::handle::ReceiptHandle,
+    pub handle: ReceiptHandle,
 }
 
 /// Which messages a consumer wants.
@@ -198,6 +200,27 @@ impl DelayLevels {
             .and_then(|index| self.delays_ms.get(index))
             .copied()
             .unwrap_or(0)
+    }
+}
+
+/// Where a sent message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Names the message, to recall or reschedule it.
+    pub handle: MessageHandle,
+    /// Whether it was stored before, by an earlier send with the same message id.
+    pub repeated: bool,
+}
+
+impl Sent {
+    /// When it may be delivered, in ms of the engine clock.
+    pub fn due_ms(&self) -> u64 {
+        self.handle.place.due_ms
+    }
+
+    /// The id the broker gives the message when its producer gave none.
+    pub fn made_message_id(&self) -> String {
+        made_message_id(self.handle.queue, self.handle.place)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::ids::TopicId;
+
 /// Milliseconds of one hour, the narrowest partition.
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 
@@ -56,6 +58,12 @@ impl PartialOrd for Place {
         Some(self.cmp(other))
     }
 }
+
+/// A message of a topic: topic, queue and place.
+pub(crate) type MessageAt = (TopicId, u16, Place);
+
+/// A message of a queue that is known: queue and place.
+pub(crate) type InQueue = (u16, Place);
 
 /// A span of due times whose messages, of all topics, lie in one keyspace and are dropped together.
 ///

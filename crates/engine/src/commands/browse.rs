@@ -1,13 +1,13 @@
 //! Answers questions about what lies where: messages in the order of their due times, who reads which topic.
 
 use crate::commands::stats::{Found, found_in};
-use crate::delivery::timeline::{ReadRange, read};
+use crate::delivery::timeline::{ReadRange, read_timeline};
 use crate::engine::Engine;
 use crate::error::{Error, within};
-use crate::format::record::{GroupId, TopicId};
+use crate::ids::{GroupId, TopicId};
 use crate::limits::{READ_BYTES_MAX, READ_MESSAGES_MAX};
 use crate::place::Place;
-use crate::state::catalog::GroupSpec;
+use crate::state::spec::GroupSpec;
 use crate::store::Store;
 
 /// A stretch of a topic, all its queues together.
@@ -49,7 +49,7 @@ impl<S: Store> Engine<S> {
                 after,
                 messages_max,
             };
-            let stretch = read(&self.store, &partitions, range)?;
+            let stretch = read_timeline(&self.store, &partitions, range)?;
             for (place, error) in stretch.damaged {
                 self.set_aside((id, queue, place), error)?;
             }

@@ -1,10 +1,13 @@
 //! Implements creating and deleting topics, consumer groups and subscriptions.
 
-use crate::engine::{Engine, SubscriptionKey};
+use crate::engine::Engine;
 use crate::error::{Error, within};
-use crate::format::record::{GroupId, TopicId, group_key, progress_key, topic_key, totals_key};
-use crate::state::catalog::{GroupSpec, TopicSpec};
+use crate::format::keys::{group_key, progress_key, topic_key, totals_key};
+use crate::ids::{GroupId, SubscriptionKey, TopicId};
+use crate::place::HOUR_MS;
+use crate::state::spec::{GroupSpec, TopicSpec};
 use crate::state::subscription::Subscription;
+use crate::state::window::Window;
 use crate::store::{Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
@@ -74,11 +77,7 @@ impl<S: Store> Engine<S> {
     pub fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
         let id = self.catalog.topic_id(name)?;
         if let Some(topic) = self.catalog.remove_topic(id) {
-            self.head_bytes -= topic
-                .queues
-                .iter()
-                .map(crate::state::window::Window::bytes)
-                .sum::<usize>();
+            self.head_bytes -= topic.queues.iter().map(Window::bytes).sum::<usize>();
         }
         self.stage.batch.remove(Space::Meta, &topic_key(id));
         self.stage.batch.remove(Space::Meta, &totals_key(id));
@@ -139,6 +138,24 @@ impl<S: Store> Engine<S> {
         self.subscriptions.insert(key, subscription);
         if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
             topic.readers.push(key.0);
+        }
+    }
+}
+
+impl<S: Store> Engine<S> {
+    /// Notes that a consumer of the group was here.
+    pub(crate) fn note_seen(&mut self, now_ms: u64, group: GroupId) {
+        let Some(state) = self.catalog.groups.get_mut(&group) else {
+            return;
+        };
+        state.last_seen_ms = now_ms;
+        if now_ms.saturating_sub(state.stored_seen_ms) >= HOUR_MS {
+            state.stored_seen_ms = now_ms;
+            self.stage
+                .batch
+                .put(Space::Meta, &group_key(group), |buffer| {
+                    state.spec.encode(now_ms, buffer);
+                });
         }
     }
 }

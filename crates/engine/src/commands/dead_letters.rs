@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::delivery::damage::Spot;
 use crate::delivery::dead_letter::DEAD_LETTER_TOPIC_PROPERTY;
-use crate::engine::{Engine, SubscriptionKey};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::format::handle::MessageHandle;
-use crate::format::record::TopicId;
+use crate::ids::SubscriptionKey;
 use crate::message::Message;
 use crate::place::Place;
-use crate::state::catalog::DEAD_LETTER_PREFIX;
 use crate::state::subscription::{RetryRow, SlotState};
 use crate::store::Store;
 
@@ -19,8 +17,8 @@ impl<S: Store> Engine<S> {
     /// other group of its topic sees it, and it is no dead letter any more.
     pub fn replay_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
-        let group = self.group_of_letters(handle.topic)?;
-        let group_id = self.catalog.group_id(&group)?;
+        let group = self.catalog.dead_letter_group(handle.topic)?;
+        let group_id = self.catalog.group_id(group)?;
         let (message, row_bytes) = self.letter(now_ms, handle)?;
         let origin = message
             .properties
@@ -51,23 +49,11 @@ impl<S: Store> Engine<S> {
     /// Removes a dead letter for good.
     pub fn purge_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
-        self.group_of_letters(handle.topic)?;
+        self.catalog.dead_letter_group(handle.topic)?;
         let (message, row_bytes) = self.letter(now_ms, handle)?;
         self.remove_letter(handle, &message, row_bytes);
         self.traffic.purged += 1;
         Ok(())
-    }
-
-    /// The name of the group whose dead letters a topic holds.
-    fn group_of_letters(&self, topic: TopicId) -> Result<String, Error> {
-        let topic = self.catalog.topics.get(&topic);
-        let name = topic.ok_or(Error::MessageNotFound)?.spec.name.as_str();
-        name.strip_prefix(DEAD_LETTER_PREFIX)
-            .map(str::to_owned)
-            .ok_or(Error::Invalid {
-                field: "handle",
-                reason: "must name a dead letter",
-            })
     }
 
     fn letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(Message, u64), Error> {
@@ -113,12 +99,5 @@ impl<S: Store> Engine<S> {
         subscription.in_flight -= usize::from(leased);
         self.stage.progress.insert((key.0, key.1, queue));
         self.wake_after_end(key);
-    }
-
-    /// Counts a retry whose message is not there: a defect, unless it is damaged or was a dead letter somebody removed.
-    pub(crate) fn note_missing(&mut self, spot: Spot) {
-        if !self.damaged.contains(&spot) && self.group_of_letters(spot.0).is_err() {
-            self.tallies.missing_bodies += 1;
-        }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod catalog;
 pub(crate) mod dead_letters;
 pub(crate) mod recall;
 pub(crate) mod receive;
+pub(crate) mod reset;
 pub(crate) mod send;
 pub(crate) mod settle;
 pub(crate) mod stats;

@@ -1,18 +1,20 @@
 //! Implements recalling and rescheduling a message that waits, with answers that are true.
 
-use crate::commands::send::{Sent, Target, hash};
+use crate::delivery::append::Target;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::format::handle::{MessageHandle, made_message_id};
-use crate::format::record::{
-    TopicId, identity_end_key, identity_key, index_key, open, open_message, put_place, read_place,
-    seal, timeline_key,
+use crate::format::codec::{put_place, read_place};
+use crate::format::handle::MessageHandle;
+use crate::format::hash::text_hash;
+use crate::format::keys::{
+    identities_gone_ms, identity_end_key, identity_key, index_key, timeline_key,
 };
-use crate::message::{Delivery, Message};
-use crate::place::HOUR_MS;
-use crate::place::Place;
+use crate::format::message_id::made_message_id;
+use crate::format::record::{open, open_message, seal};
+use crate::ids::TopicId;
+use crate::message::{Delivery, Message, Sent};
+use crate::place::{HOUR_MS, Place};
 use crate::store::{Space, Store};
-use crate::upkeep::retention::identities_gone_ms;
 
 /// The answer to a recall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +111,7 @@ impl<S: Store> Engine<S> {
             due_ms,
         };
         let place = self.append_moved(now_ms, target, &message);
-        let forget_hour = self.kept_until_ms(place.partition()) / HOUR_MS + 1;
+        let forget_hour = self.config.kept_until_ms(place.partition()) / HOUR_MS + 1;
         let upkeep_ms = identities_gone_ms(forget_hour);
         self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, upkeep_ms);
         let batch = &mut self.stage.batch;
@@ -244,7 +246,7 @@ impl<S: Store> Engine<S> {
             let made_id = made_message_id(queue, place);
             let chosen_id = Some(&message.message_id).filter(|id| **id != made_id);
             for text in chosen_id.into_iter().chain(&message.keys) {
-                let key = index_key(topic, hash(text), place, queue);
+                let key = index_key(topic, text_hash(text), place, queue);
                 bytes += key.len() as u64;
                 self.stage.batch.remove(space, &key);
             }

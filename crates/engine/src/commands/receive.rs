@@ -1,16 +1,14 @@
 //! Implements receiving: what is read next, what is delivered, what is skipped, and the leases.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use crate::engine::{Engine, SubscriptionKey};
+use crate::delivery::queue::{Gathered, ReceiveLimits};
+use crate::engine::Engine;
 use crate::error::{Error, within};
-use crate::format::handle::ReceiptHandle;
-use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX, RECEIVE_BYTES_MAX};
-use crate::message::{Delivered, Message, TagFilter};
+use crate::ids::SubscriptionKey;
+use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX};
+use crate::message::{Delivered, TagFilter};
 use crate::place::Place;
-use crate::state::catalog::{GroupSpec, StartFrom};
-use crate::state::subscription::{Recovered, Slot, SlotState, Subscription};
+use crate::state::spec::{GroupSpec, StartFrom};
+use crate::state::subscription::Subscription;
 use crate::store::{Store, StoreError};
 
 /// What a consumer asks for.
@@ -26,33 +24,6 @@ pub struct ReceiveRequest {
     pub invisible_ms: u64,
     /// Which messages it wants; others count as consumed.
     pub filter: TagFilter,
-}
-
-/// What a delivery needs to know of the request.
-#[derive(Clone, Copy)]
-pub(crate) struct Take<'a> {
-    pub(crate) key: SubscriptionKey,
-    pub(crate) filter: &'a TagFilter,
-    pub(crate) until_ms: u64,
-    pub(crate) messages_max: usize,
-}
-
-/// What a receive has gathered so far.
-#[derive(Default)]
-pub(crate) struct Gathered {
-    messages: Vec<Delivered>,
-    bytes: usize,
-}
-
-impl Gathered {
-    pub(crate) fn push(&mut self, delivery: Delivered) {
-        self.bytes += delivery.message.weight();
-        self.messages.push(delivery);
-    }
-
-    fn is_enough(&self, take: Take<'_>) -> bool {
-        self.messages.len() >= take.messages_max || self.bytes >= RECEIVE_BYTES_MAX
-    }
 }
 
 impl<S: Store> Engine<S> {
@@ -82,27 +53,27 @@ impl<S: Store> Engine<S> {
         self.frontier.advance(now_ms);
         let key = self.subscription_key(now_ms, request)?;
         let until_ms = now_ms.saturating_add(request.invisible_ms);
-        let take = Take {
+        let limits = ReceiveLimits {
             key,
             filter: &request.filter,
             until_ms,
             messages_max: request.messages_max,
         };
         let mut delivered = Gathered::default();
-        self.take_retries(take, &mut delivered)?;
+        self.take_retries(limits, &mut delivered)?;
         let fifo = self
             .catalog
             .groups
             .get(&key.0)
             .is_some_and(|group| group.spec.fifo);
         for queue in self.queues_in_turn(key) {
-            if self.is_satisfied(take, &delivered) {
+            if self.is_satisfied(limits, &delivered) {
                 break;
             }
             if fifo {
-                self.take_fifo(take, queue, &mut delivered)?;
+                self.take_fifo(limits, queue, &mut delivered)?;
             } else {
-                self.take_fresh(take, queue, &mut delivered)?;
+                self.take_fresh(limits, queue, &mut delivered)?;
             }
         }
         self.refresh_check(key);
@@ -124,14 +95,6 @@ impl<S: Store> Engine<S> {
         {
             self.stage.head = true;
         }
-    }
-
-    pub(crate) fn is_satisfied(&self, take: Take<'_>, taken: &Gathered) -> bool {
-        let in_flight = self
-            .subscriptions
-            .get(&take.key)
-            .map_or(0, |subscription| subscription.in_flight);
-        taken.is_enough(take) || in_flight >= self.config.limits.in_flight_max
     }
 
     /// Finds the subscription a request names, made on first use.
@@ -187,197 +150,5 @@ impl<S: Store> Engine<S> {
             .progress
             .extend((0..queues).map(|queue| (key.0, key.1, queue)));
         Ok(())
-    }
-
-    /// All queues, beginning with another one each time, so that none is starved.
-    fn queues_in_turn(&mut self, key: SubscriptionKey) -> impl Iterator<Item = u16> + use<S> {
-        let (count, first) = match self.subscriptions.get_mut(&key) {
-            Some(subscription) => {
-                let first = subscription.next_queue;
-                subscription.next_queue = (first + 1) % std::cmp::max(subscription.queues.len(), 1);
-                (subscription.queues.len(), first)
-            }
-            None => (0, 0),
-        };
-        (first..count)
-            .chain(0..std::cmp::min(first, count))
-            .filter_map(|queue| u16::try_from(queue).ok())
-    }
-
-    fn take_fresh(
-        &mut self,
-        take: Take<'_>,
-        queue: u16,
-        delivered: &mut Gathered,
-    ) -> Result<(), Error> {
-        while !self.is_satisfied(take, delivered) {
-            let wanted = take.messages_max - delivered.messages.len();
-            let Some(message) = self.next_due(take.key, queue, wanted)? else {
-                break;
-            };
-            let Some(subscription) = self.subscriptions.get_mut(&take.key) else {
-                break;
-            };
-            let generation = subscription.generation;
-            let Some(progress) = subscription.queue(queue) else {
-                break;
-            };
-            let place = message.place;
-            let known = progress.recovered.remove(&place);
-            if known == Some(Recovered::Done) || !take.filter.passes(&message) {
-                progress.slots.push_back(Slot {
-                    place,
-                    state: SlotState::Done,
-                    attempts: 0,
-                    message: None,
-                });
-                progress.settle();
-                self.stage.progress.insert((take.key.0, take.key.1, queue));
-                continue;
-            }
-            let state = SlotState::Leased {
-                until_ms: take.until_ms,
-            };
-            progress.slots.push_back(Slot {
-                place,
-                state,
-                attempts: 1,
-                message: None,
-            });
-            progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, take.until_ms);
-            let crowded = progress.is_crowded();
-            subscription.in_flight += 1;
-            delivered.push(deliver(take.key, generation, queue, message, 1));
-            if crowded {
-                self.park_front(take.key, queue);
-            }
-        }
-        Ok(())
-    }
-
-    fn take_fifo(
-        &mut self,
-        take: Take<'_>,
-        queue: u16,
-        delivered: &mut Gathered,
-    ) -> Result<(), Error> {
-        self.fill_fifo(take, queue)?;
-        let shown_ms = self.frontier.shown_ms();
-        let in_flight_max = self.config.limits.in_flight_max;
-        let Some(subscription) = self.subscriptions.get_mut(&take.key) else {
-            return Ok(());
-        };
-        let generation = subscription.generation;
-        let Subscription {
-            queues, in_flight, ..
-        } = subscription;
-        let Some(progress) = queues.get_mut(usize::from(queue)) else {
-            return Ok(());
-        };
-        let mut blocked = HashSet::new();
-        for slot in &mut progress.slots {
-            if delivered.is_enough(take) || *in_flight >= in_flight_max {
-                break;
-            }
-            let Some(message) = slot
-                .message
-                .clone()
-                .filter(|_| slot.state != SlotState::Done)
-            else {
-                continue;
-            };
-            let free = match &message.message_group {
-                Some(group) => blocked.insert(group.clone()),
-                None => true,
-            };
-            let SlotState::Open { from_ms } = slot.state else {
-                continue;
-            };
-            if free && from_ms <= shown_ms {
-                slot.state = SlotState::Leased {
-                    until_ms: take.until_ms,
-                };
-                slot.attempts += 1;
-                progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, take.until_ms);
-                *in_flight += 1;
-                delivered.push(deliver(take.key, generation, queue, message, slot.attempts));
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads messages into the window a FIFO reader chooses from.
-    fn fill_fifo(&mut self, take: Take<'_>, queue: u16) -> Result<(), Error> {
-        let room = |engine: &Self| {
-            let progress = engine
-                .subscriptions
-                .get(&take.key)?
-                .queues
-                .get(usize::from(queue))?;
-            engine
-                .config
-                .limits
-                .fifo_window
-                .checked_sub(progress.slots.len())
-                .filter(|room| *room > 0)
-        };
-        while let Some(wanted) = room(self) {
-            let Some(message) = self.next_due(take.key, queue, wanted)? else {
-                break;
-            };
-            let Some(progress) = self
-                .subscriptions
-                .get_mut(&take.key)
-                .and_then(|subscription| subscription.queue(queue))
-            else {
-                break;
-            };
-            let place = message.place;
-            let known = progress.recovered.remove(&place);
-            let skipped = known == Some(Recovered::Done) || !take.filter.passes(&message);
-            let (state, attempts) = match known {
-                _ if skipped => (SlotState::Done, 0),
-                Some(Recovered::Failed { attempts, from_ms }) => {
-                    (SlotState::Open { from_ms }, attempts)
-                }
-                _ => (SlotState::Open { from_ms: 0 }, 0),
-            };
-            progress.slots.push_back(Slot {
-                place,
-                state,
-                attempts,
-                message: (!skipped).then_some(message),
-            });
-            if skipped {
-                progress.settle();
-                self.stage.progress.insert((take.key.0, take.key.1, queue));
-            }
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn deliver(
-    key: SubscriptionKey,
-    generation: u32,
-    queue: u16,
-    message: Arc<Message>,
-    attempt: u16,
-) -> Delivered {
-    let place = message.place;
-    let handle = ReceiptHandle {
-        topic: key.1,
-        group: key.0,
-        generation,
-        queue,
-        place,
-        attempt,
-        retry: None,
-    };
-    Delivered {
-        message,
-        queue,
-        attempt,
-        handle,
     }
 }

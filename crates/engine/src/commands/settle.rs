@@ -1,16 +1,15 @@
 //! Implements the end of a delivery: acknowledged, handed back, kept longer, run out, or dead.
 
-use crate::engine::{Engine, SubscriptionKey};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::format::handle::ReceiptHandle;
-use crate::format::record::{open, retry_key};
+use crate::format::keys::retry_key;
+use crate::format::record::open;
+use crate::ids::SubscriptionKey;
 use crate::limits::{ACKED_AHEAD_MAX, INVISIBLE_MS_MAX};
 use crate::place::Place;
-use crate::state::subscription::{Recovered, RetryRow, SlotState, Subscription};
-use crate::store::{Space, Store, StoreError};
-
-/// A message of a queue.
-pub(crate) type InQueue = (u16, Place);
+use crate::state::subscription::{Recovered, RetryRow, SlotState};
+use crate::store::{Space, Store};
 
 impl<S: Store> Engine<S> {
     /// Says that a delivery is done. Saying so twice is no error while the first is still remembered.
@@ -126,67 +125,6 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Moves a group on a topic to an instant: what is due from `to_ms` on is delivered again, what was
-    /// due before is not. Retries are forgotten, and handles given out before are void.
-    pub fn reset_group(
-        &mut self,
-        now_ms: u64,
-        topic: &str,
-        group: &str,
-        to_ms: u64,
-    ) -> Result<(), Error> {
-        let now_ms = self.stamp(now_ms);
-        let key = (self.catalog.group_id(group)?, self.catalog.topic_id(topic)?);
-        self.note_seen(now_ms, key.0);
-        let not_found = || Error::GroupNotFound {
-            group: group.to_owned(),
-        };
-        let queues = self
-            .catalog
-            .topics
-            .get(&key.1)
-            .map(|topic| topic.spec.queues)
-            .ok_or_else(not_found)?;
-        self.forget_retries(key)?;
-        let passed = self.count_due_by(key.1, to_ms.saturating_sub(1))?;
-        let dropped = self
-            .catalog
-            .topics
-            .get(&key.1)
-            .map_or(0, |topic| topic.totals.dropped);
-        let start = to_ms.checked_sub(1).map_or(Place::START, Place::end_of);
-        let fresh = Subscription::new(queues, start);
-        if !self.subscriptions.contains_key(&key) {
-            self.add_subscription(key, fresh);
-        } else if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            let (generation, wake_ms, check_ms) = (
-                subscription.generation,
-                subscription.wake_ms,
-                subscription.check_ms,
-            );
-            *subscription = Subscription {
-                generation: generation + 1,
-                wake_ms,
-                check_ms,
-                ..fresh
-            };
-        }
-        if let Some(first) = self
-            .subscriptions
-            .get_mut(&key)
-            .and_then(|subscription| subscription.queue(0))
-        {
-            first.passed = passed + dropped;
-        }
-        self.stage
-            .progress
-            .extend((0..queues).map(|queue| (key.0, key.1, queue)));
-        self.refresh_check(key);
-        let shown_ms = self.frontier.shown_ms();
-        self.lower_wake(key, shown_ms);
-        Ok(())
-    }
-
     /// Hands a delivery back: it comes again after `delay_ms`, or after the group's back-off.
     ///
     /// When all its deliveries are used up it becomes a dead letter instead.
@@ -221,6 +159,32 @@ impl<S: Store> Engine<S> {
         }
         self.traffic.handed_back += 1;
         self.refresh_check(key);
+        self.wake_after_end(key);
+        Ok(())
+    }
+
+    /// Moves a delivery to the dead-letter topic of its group at once.
+    pub fn dead_letter(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
+        let now_ms = self.stamp(now_ms);
+        let key = self.key_of(handle)?;
+        self.note_seen(now_ms, key.0);
+        self.check_leased(key, handle)?;
+        if let Some(retry) = handle.retry {
+            let Some(row) = self.take_retry_lease(key, retry) else {
+                return Err(Error::Expired);
+            };
+            self.bury_retry(now_ms, key, retry, &row)?;
+        } else {
+            self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
+            self.finish_slot(key, (handle.queue, handle.place));
+            let subscription = self.subscriptions.get_mut(&key);
+            if let Some(progress) = subscription.and_then(|sub| sub.queue(handle.queue))
+                && let Some(slot) = progress.slot(handle.place)
+            {
+                // An acknowledgement that comes later must not be told that the message was consumed.
+                slot.attempts = 0;
+            }
+        }
         self.wake_after_end(key);
         Ok(())
     }
@@ -299,85 +263,5 @@ impl<S: Store> Engine<S> {
                 }),
         };
         if leased { Ok(()) } else { Err(Error::Expired) }
-    }
-
-    /// Marks a delivered message of a queue as done.
-    pub(crate) fn finish_slot(&mut self, key: SubscriptionKey, (queue, place): InQueue) {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else {
-            return;
-        };
-        if let Some(progress) = subscription.queue(queue) {
-            if let Some(slot) = progress.slot(place) {
-                slot.state = SlotState::Done;
-                slot.message = None;
-            }
-            progress.settle();
-        }
-        subscription.in_flight -= 1;
-        self.stage.progress.insert((key.0, key.1, queue));
-    }
-
-    /// A first delivery failed: it comes again `delay_ms` later.
-    pub(crate) fn fail_fresh(
-        &mut self,
-        now_ms: u64,
-        key: SubscriptionKey,
-        (queue, place): InQueue,
-        delay_ms: u64,
-    ) -> Result<(), StoreError> {
-        let Some(group) = self.catalog.groups.get(&key.0).map(|group| &group.spec) else {
-            return Ok(());
-        };
-        let (fifo, attempts_max) = (group.fifo, group.attempts_max);
-        let again_ms = now_ms.saturating_add(delay_ms);
-        let Some(subscription) = self.subscriptions.get_mut(&key) else {
-            return Ok(());
-        };
-        let Some(slot) = subscription
-            .queue(queue)
-            .and_then(|progress| progress.slot(place))
-        else {
-            return Ok(());
-        };
-        let attempts = slot.attempts;
-        if attempts >= attempts_max {
-            // No handle of this delivery is good any more.
-            slot.attempts = 0;
-            self.bury(now_ms, key, (queue, place), attempts)?;
-            self.finish_slot(key, (queue, place));
-        } else if fifo {
-            slot.state = SlotState::Open { from_ms: again_ms };
-            subscription.in_flight -= 1;
-            self.stage.progress.insert((key.0, key.1, queue));
-        } else {
-            let row = RetryRow {
-                queue,
-                place,
-                attempt: attempts + 1,
-                inline: None,
-            };
-            // No handle of this delivery is good any more.
-            slot.attempts = 0;
-            self.add_retry(now_ms, key, again_ms, row);
-            self.finish_slot(key, (queue, place));
-        }
-        self.lower_wake(key, again_ms);
-        Ok(())
-    }
-
-    /// Something ended: a group that was full or blocked may go on.
-    pub(crate) fn wake_after_end(&mut self, key: SubscriptionKey) {
-        let Some(subscription) = self.subscriptions.get(&key) else {
-            return;
-        };
-        let fifo = self
-            .catalog
-            .groups
-            .get(&key.0)
-            .is_some_and(|group| group.spec.fifo);
-        if fifo || subscription.in_flight + 1 >= self.config.limits.in_flight_max {
-            let shown_ms = self.frontier.shown_ms();
-            self.lower_wake(key, shown_ms);
-        }
     }
 }

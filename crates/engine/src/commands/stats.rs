@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::commands::send::hash;
-use crate::delivery::timeline::{ReadRange, read};
+use crate::delivery::timeline::{ReadRange, read_timeline};
 use crate::engine::Engine;
 use crate::error::{Error, within};
-use crate::format::handle::{MessageHandle, place_of_made_id};
-use crate::format::record::{TopicId, index_span, place_of_index_key};
+use crate::format::handle::MessageHandle;
+use crate::format::hash::text_hash;
+use crate::format::keys::{index_span, place_of_index_key};
+use crate::format::message_id::place_of_made_id;
+use crate::ids::TopicId;
 use crate::limits::{READ_BYTES_MAX, READ_MESSAGES_MAX};
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
-use crate::state::catalog::{GroupSpec, TopicSpec};
+use crate::state::spec::{GroupSpec, TopicSpec};
 use crate::state::subscription::Progress;
 use crate::state::topic::Counts;
 use crate::state::window::Window;
@@ -281,7 +283,7 @@ impl<S: Store> Engine<S> {
                     .map(|message| found_in(id, queue, message)),
             );
         }
-        let (from, to) = index_span(id, hash(id_or_key));
+        let (from, to) = index_span(id, text_hash(id_or_key));
         for partition in self.partitions_of(id) {
             let rows = self.store.scan(Space::Partition(partition), &from, &to)?;
             let keys: Vec<_> = rows.take(READ_MESSAGES_MAX).collect::<Result<_, _>>()?;
@@ -372,7 +374,7 @@ impl<S: Store> Engine<S> {
                     after,
                     messages_max: READ_MESSAGES_MAX,
                 };
-                let stretch = read(&self.store, &[partition], range)?;
+                let stretch = read_timeline(&self.store, &[partition], range)?;
                 let within = stretch.messages.iter();
                 count += within
                     .filter(|message| message.place.due_ms < to_ms)

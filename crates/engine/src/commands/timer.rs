@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use crate::commands::recall::{Recall, Reschedule};
-use crate::commands::send::{Sent, hash};
 use crate::commands::stats::{Found, found_in};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::format::record::{TopicId, index_key, index_span, place_of_index_key};
-use crate::message::{Delivery, Message, NewMessage};
+use crate::format::hash::text_hash;
+use crate::format::keys::{index_key, index_span, place_of_index_key};
+use crate::ids::TopicId;
+use crate::message::{Delivery, Message, NewMessage, Sent};
 use crate::place::Place;
 use crate::store::{Space, Store};
 
@@ -141,8 +142,8 @@ impl<S: Store> Engine<S> {
     ) -> Result<Option<Found>, Error> {
         let settled_ms = self.settled_ms(now_ms);
         self.apply(now_ms)?;
-        let (_, to) = index_span(topic, hash(key));
-        let from = index_key(topic, hash(key), Place::end_of(settled_ms), 0);
+        let (_, to) = index_span(topic, text_hash(key));
+        let from = index_key(topic, text_hash(key), Place::end_of(settled_ms), 0);
         for partition in self.partitions_of(topic) {
             if partition.end_ms() <= settled_ms {
                 continue;
@@ -168,8 +169,8 @@ impl<S: Store> Engine<S> {
         key: &str,
     ) -> Result<Option<Found>, Error> {
         let settled_ms = self.settled_ms(now_ms);
-        let (from, _) = index_span(topic, hash(key));
-        let to = index_key(topic, hash(key), Place::end_of(settled_ms), 0);
+        let (from, _) = index_span(topic, text_hash(key));
+        let to = index_key(topic, text_hash(key), Place::end_of(settled_ms), 0);
         let mut places = Vec::new();
         for partition in self.partitions_of(topic) {
             let rows = self.store.scan(Space::Partition(partition), &from, &to)?;

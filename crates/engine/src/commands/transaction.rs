@@ -5,83 +5,24 @@
 //! while, then again and again, and rolled back in the end. Beyond it, a half message keeps its due time:
 //! a commit makes it visible then, or at once if that has passed.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::commands::send::Target;
+use crate::delivery::append::Target;
 use crate::engine::Engine;
 use crate::error::{Error, within};
-use crate::format::codec::put_varint;
-use crate::format::handle::{
-    HandleError, MessageHandle, TRANSACTION_HANDLE, from_text, made_message_id, to_text,
+use crate::format::codec::{put_place, put_varint, read_place};
+use crate::format::handle::{MessageHandle, TransactionHandle};
+use crate::format::keys::{
+    check_key, checks_due_by, checks_span, half_key, outcome_end_key, outcome_ends_by, outcome_key,
+    parts_of_timed_key,
 };
-use crate::format::record::{
-    MessageFields, TopicId, check_key, checks_due_by, checks_span, half_key, open, outcome_end_key,
-    outcome_ends_by, outcome_key, parts_of_timed_key, put_place, read_message, read_place, seal,
-};
+use crate::format::message_id::made_message_id;
+use crate::format::record::{MessageFields, open, read_message, seal};
+use crate::ids::{TopicId, TopicKind};
 use crate::limits::READ_MESSAGES_MAX;
 use crate::message::{Message, NewMessage};
 use crate::place::Place;
-use crate::state::catalog::TopicKind;
 use crate::store::{Space, Store, StoreError};
-
-/// How unfinished transactions are asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TransactionConfig {
-    /// Wait before the first check, in ms.
-    pub check_after_ms: u64,
-    /// Wait between checks, in ms.
-    pub check_every_ms: u64,
-    /// Checks before a transaction is rolled back.
-    pub checks_max: u32,
-    /// How long an outcome is remembered, so that a repeated end gets the same answer, in ms.
-    pub remember_ms: u64,
-}
-
-impl Default for TransactionConfig {
-    /// 6 s, then every 30 s, 15 times, as Apache RocketMQ; outcomes are remembered for an hour.
-    fn default() -> Self {
-        Self {
-            check_after_ms: 6_000,
-            check_every_ms: 30_000,
-            checks_max: 15,
-            remember_ms: 3_600_000,
-        }
-    }
-}
-
-/// Names a transaction. Its text form is opaque to clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TransactionHandle {
-    /// The topic's number.
-    pub topic: TopicId,
-    /// The sequence of the half message.
-    pub sequence: u64,
-}
-
-impl fmt::Display for TransactionHandle {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&to_text(TRANSACTION_HANDLE, |buffer| {
-            put_varint(buffer, u64::from(self.topic));
-            put_varint(buffer, self.sequence);
-        }))
-    }
-}
-
-impl FromStr for TransactionHandle {
-    type Err = HandleError;
-
-    fn from_str(text: &str) -> Result<Self, HandleError> {
-        from_text(text, TRANSACTION_HANDLE, |reader| {
-            let topic = u32::try_from(reader.varint()?).map_err(|_| "its topic is impossible")?;
-            Ok(Self {
-                topic,
-                sequence: reader.varint()?,
-            })
-        })
-    }
-}
 
 /// A half message that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -450,10 +391,10 @@ impl<S: Store> Engine<S> {
 mod tests {
     use super::*;
     use crate::commands::receive::ReceiveRequest;
-    use crate::engine::Config;
+    use crate::config::Config;
     use crate::memory_store::MemoryStore;
     use crate::message::{Delivery, TagFilter};
-    use crate::state::catalog::TopicSpec;
+    use crate::state::spec::TopicSpec;
 
     fn engine() -> Engine<MemoryStore> {
         let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();

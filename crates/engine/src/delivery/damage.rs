@@ -1,21 +1,18 @@
 //! Sets damaged messages aside: one that cannot be read is told of and passed over, and its queue goes on.
 
 use crate::engine::Engine;
-use crate::format::record::TopicId;
+use crate::ids::TopicId;
 use crate::limits::DAMAGED_MAX;
 use crate::message::Message;
-use crate::place::{PartitionId, Place};
+use crate::place::{MessageAt, PartitionId, Place};
+use crate::state::alarms::Alarm;
 use crate::store::{Store, StoreError};
-use crate::upkeep::alarm::Alarm;
-
-/// Where a message lies.
-pub(crate) type Spot = (TopicId, u16, Place);
 
 impl<S: Store> Engine<S> {
     /// What was read, or nothing if its row is damaged.
     pub(crate) fn unless_damaged(
         &mut self,
-        spot: Spot,
+        spot: MessageAt,
         read: Result<Message, StoreError>,
     ) -> Result<Option<Message>, StoreError> {
         match read {
@@ -27,7 +24,11 @@ impl<S: Store> Engine<S> {
     /// Notes a message whose row is damaged, once; any other error is given back.
     ///
     /// So is this one if there are too many: then the disk or the memory fails, and not one row.
-    pub(crate) fn set_aside(&mut self, spot: Spot, error: StoreError) -> Result<(), StoreError> {
+    pub(crate) fn set_aside(
+        &mut self,
+        spot: MessageAt,
+        error: StoreError,
+    ) -> Result<(), StoreError> {
         if !matches!(error, StoreError::Damaged { .. }) {
             return Err(error);
         }
@@ -63,5 +64,14 @@ impl<S: Store> Engine<S> {
     pub(crate) fn forget_damaged(&mut self, partition: PartitionId) {
         self.damaged
             .retain(|(_, _, place)| place.partition() != partition);
+    }
+}
+
+impl<S: Store> Engine<S> {
+    /// Counts a retry whose message is not there: a defect, unless it is damaged or was a dead letter somebody removed.
+    pub(crate) fn note_missing(&mut self, spot: MessageAt) {
+        if !self.damaged.contains(&spot) && self.catalog.dead_letter_group(spot.0).is_err() {
+            self.tallies.missing_bodies += 1;
+        }
     }
 }

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::commands::send::Target;
-use crate::commands::settle::InQueue;
-use crate::engine::{Engine, SubscriptionKey};
-use crate::error::Error;
-use crate::format::handle::ReceiptHandle;
+use crate::delivery::append::Target;
+use crate::engine::Engine;
+use crate::ids::{SubscriptionKey, TopicKind};
 use crate::limits::KEYS_MAX;
 use crate::message::Message;
-use crate::place::Place;
-use crate::state::catalog::{TopicKind, TopicSpec};
+use crate::place::{InQueue, Place};
+use crate::state::spec::TopicSpec;
 use crate::state::subscription::RetryRow;
 use crate::store::{Store, StoreError};
 
@@ -22,32 +20,6 @@ pub const DEAD_LETTER_ID_PROPERTY: &str = "DLQ_ORIGIN_MESSAGE_ID";
 pub const DEAD_LETTER_ATTEMPTS_PROPERTY: &str = "DLQ_ATTEMPTS";
 
 impl<S: Store> Engine<S> {
-    /// Moves a delivery to the dead-letter topic of its group at once.
-    pub fn dead_letter(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
-        let now_ms = self.stamp(now_ms);
-        let key = self.key_of(handle)?;
-        self.note_seen(now_ms, key.0);
-        self.check_leased(key, handle)?;
-        if let Some(retry) = handle.retry {
-            let Some(row) = self.take_retry_lease(key, retry) else {
-                return Err(Error::Expired);
-            };
-            self.bury_retry(now_ms, key, retry, &row)?;
-        } else {
-            self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
-            self.finish_slot(key, (handle.queue, handle.place));
-            let subscription = self.subscriptions.get_mut(&key);
-            if let Some(progress) = subscription.and_then(|sub| sub.queue(handle.queue))
-                && let Some(slot) = progress.slot(handle.place)
-            {
-                // An acknowledgement that comes later must not be told that the message was consumed.
-                slot.attempts = 0;
-            }
-        }
-        self.wake_after_end(key);
-        Ok(())
-    }
-
     pub(crate) fn bury_retry(
         &mut self,
         now_ms: u64,

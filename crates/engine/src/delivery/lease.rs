@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::engine::{Engine, SubscriptionKey};
-use crate::place::Place;
+use crate::engine::Engine;
+use crate::ids::SubscriptionKey;
+use crate::place::{InQueue, Place};
 use crate::state::subscription::{Progress, RetryRow, SlotState};
 use crate::store::{Store, StoreError};
 
@@ -97,4 +98,70 @@ fn end_of_leases(progress: &mut Progress, now_ms: u64) -> Vec<Place> {
     }
     progress.lease_check_ms = next_ms;
     places
+}
+
+impl<S: Store> Engine<S> {
+    /// Marks a delivered message of a queue as done.
+    pub(crate) fn finish_slot(&mut self, key: SubscriptionKey, (queue, place): InQueue) {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return;
+        };
+        if let Some(progress) = subscription.queue(queue) {
+            if let Some(slot) = progress.slot(place) {
+                slot.state = SlotState::Done;
+                slot.message = None;
+            }
+            progress.settle();
+        }
+        subscription.in_flight -= 1;
+        self.stage.progress.insert((key.0, key.1, queue));
+    }
+
+    /// A first delivery failed: it comes again `delay_ms` later.
+    pub(crate) fn fail_fresh(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        (queue, place): InQueue,
+        delay_ms: u64,
+    ) -> Result<(), StoreError> {
+        let Some(group) = self.catalog.groups.get(&key.0).map(|group| &group.spec) else {
+            return Ok(());
+        };
+        let (fifo, attempts_max) = (group.fifo, group.attempts_max);
+        let again_ms = now_ms.saturating_add(delay_ms);
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(());
+        };
+        let Some(slot) = subscription
+            .queue(queue)
+            .and_then(|progress| progress.slot(place))
+        else {
+            return Ok(());
+        };
+        let attempts = slot.attempts;
+        if attempts >= attempts_max {
+            // No handle of this delivery is good any more.
+            slot.attempts = 0;
+            self.bury(now_ms, key, (queue, place), attempts)?;
+            self.finish_slot(key, (queue, place));
+        } else if fifo {
+            slot.state = SlotState::Open { from_ms: again_ms };
+            subscription.in_flight -= 1;
+            self.stage.progress.insert((key.0, key.1, queue));
+        } else {
+            let row = RetryRow {
+                queue,
+                place,
+                attempt: attempts + 1,
+                inline: None,
+            };
+            // No handle of this delivery is good any more.
+            slot.attempts = 0;
+            self.add_retry(now_ms, key, again_ms, row);
+            self.finish_slot(key, (queue, place));
+        }
+        self.lower_wake(key, again_ms);
+        Ok(())
+    }
 }

@@ -1,8 +1,10 @@
 //! Implements what lies between commands and the store: reads, leases, retries, dead letters, wake-ups.
 
+pub(crate) mod append;
 pub(crate) mod damage;
 pub(crate) mod dead_letter;
 pub(crate) mod lease;
+pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod retry;
 pub(crate) mod timeline;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::delivery::timeline::{ReadRange, read};
-use crate::engine::{Engine, SubscriptionKey};
+use crate::delivery::timeline::{ReadRange, read_timeline};
+use crate::engine::Engine;
 use crate::error::Error;
-use crate::format::record::{open_message, timeline_key};
+use crate::format::keys::timeline_key;
+use crate::format::record::open_message;
+use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
@@ -115,7 +117,7 @@ impl<S: Store> Engine<S> {
             after,
             messages_max: READ_MESSAGES_MAX,
         };
-        let stretch = read(&self.store, &partitions, range)?;
+        let stretch = read_timeline(&self.store, &partitions, range)?;
         for (place, error) in stretch.damaged {
             self.set_aside((key.1, queue, place), error)?;
         }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::commands::receive::{Gathered, Take, deliver};
-use crate::engine::{Engine, SubscriptionKey};
+use crate::delivery::queue::{Gathered, ReceiveLimits, deliver};
+use crate::engine::Engine;
 use crate::error::Error;
-use crate::format::record::{open, place_of_key, retry_key, retry_span};
+use crate::format::keys::{place_of_key, retry_key, retry_span};
+use crate::format::record::open;
+use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
 use crate::place::Place;
 use crate::state::subscription::{RetryLease, RetryRow, Subscription};
@@ -14,33 +16,34 @@ use crate::store::{Space, Store, StoreError};
 impl<S: Store> Engine<S> {
     pub(crate) fn take_retries(
         &mut self,
-        take: Take<'_>,
+        limits: ReceiveLimits<'_>,
         delivered: &mut Gathered,
     ) -> Result<(), Error> {
-        while !self.is_satisfied(take, delivered) {
-            let Some((place, row)) = self.next_retry(take.key)? else {
+        while !self.is_satisfied(limits, delivered) {
+            let Some((place, row)) = self.next_retry(limits.key)? else {
                 break;
             };
             let message = match &row.inline {
                 Some(message) => Some(Arc::clone(message)),
                 None => self
-                    .find_message(take.key.1, row.queue, row.place)?
+                    .find_message(limits.key.1, row.queue, row.place)?
                     .map(Arc::new),
             };
-            let Some(subscription) = self.subscriptions.get_mut(&take.key) else {
+            let Some(subscription) = self.subscriptions.get_mut(&limits.key) else {
                 break;
             };
             subscription.retry_cursor = place;
             let Some(message) = message else {
-                self.note_missing((take.key.1, row.queue, row.place));
-                self.remove_retry(take.key, place, &row);
+                self.note_missing((limits.key.1, row.queue, row.place));
+                self.remove_retry(limits.key, place, &row);
                 continue;
             };
             subscription.parked.remove(&row.place.sequence);
-            subscription.retry_check_ms = std::cmp::min(subscription.retry_check_ms, take.until_ms);
+            subscription.retry_check_ms =
+                std::cmp::min(subscription.retry_check_ms, limits.until_ms);
             subscription.in_flight += 1;
             let mut delivery = deliver(
-                take.key,
+                limits.key,
                 subscription.generation,
                 row.queue,
                 message,
@@ -52,7 +55,7 @@ impl<S: Store> Engine<S> {
                 place,
                 RetryLease {
                     row,
-                    until_ms: take.until_ms,
+                    until_ms: limits.until_ms,
                 },
             );
         }

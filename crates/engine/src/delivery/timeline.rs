@@ -5,7 +5,9 @@ use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 
-use crate::format::record::{TopicId, open_message, place_of_key, timeline_span};
+use crate::format::keys::{place_of_key, timeline_span};
+use crate::format::record::open_message;
+use crate::ids::TopicId;
 use crate::limits::{DAMAGED_MAX, READ_BYTES_MAX};
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
@@ -58,7 +60,7 @@ pub(crate) struct ReadRange {
 ///
 /// `partitions` are those that hold something of the topic, in ascending order of their start. One is
 /// opened only when the merge has reached its start, so a read near the present opens few.
-pub(crate) fn read<S: Store>(
+pub(crate) fn read_timeline<S: Store>(
     store: &S,
     partitions: &[PartitionId],
     range: ReadRange,

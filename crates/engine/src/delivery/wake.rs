@@ -1,7 +1,7 @@
 //! Implements waking: who waits for what, and when the driver has to look again.
 
-use crate::engine::{Engine, SubscriptionKey};
-use crate::format::record::TopicId;
+use crate::engine::Engine;
+use crate::ids::{SubscriptionKey, TopicId};
 use crate::limits::FLOOR_AHEAD_MS;
 use crate::place::Place;
 use crate::state::subscription::SlotState;
@@ -237,5 +237,23 @@ impl<S: Store> Engine<S> {
     /// The place up to which everything may be read now.
     pub(crate) fn shown_place(&self) -> Place {
         Place::end_of(self.frontier.shown_ms())
+    }
+}
+
+impl<S: Store> Engine<S> {
+    /// Something ended: a group that was full or blocked may go on.
+    pub(crate) fn wake_after_end(&mut self, key: SubscriptionKey) {
+        let Some(subscription) = self.subscriptions.get(&key) else {
+            return;
+        };
+        let fifo = self
+            .catalog
+            .groups
+            .get(&key.0)
+            .is_some_and(|group| group.spec.fifo);
+        if fifo || subscription.in_flight + 1 >= self.config.limits.in_flight_max {
+            let shown_ms = self.frontier.shown_ms();
+            self.lower_wake(key, shown_ms);
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::place::Place;
+
 /// More than this has never been counted: a million a second for two thousand years.
 const COUNT_MAX: u64 = 1 << 56;
 
@@ -100,6 +102,22 @@ impl Reader {
             .map(str::to_owned)
             .map_err(|_| "a text is not UTF-8")
     }
+}
+
+/// Writes the place a value points to; the level first, for it says where to look.
+pub(crate) fn put_place(buffer: &mut Vec<u8>, place: Place) {
+    buffer.push(place.level);
+    buffer.extend_from_slice(&place.due_ms.to_be_bytes());
+    buffer.extend_from_slice(&place.sequence.to_be_bytes());
+}
+
+pub(crate) fn read_place(reader: &mut Reader) -> Result<Place, &'static str> {
+    let level = reader.u8()?;
+    Ok(Place {
+        due_ms: reader.u64()?,
+        sequence: reader.u64()?,
+        level,
+    })
 }
 
 #[cfg(test)]

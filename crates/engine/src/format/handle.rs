@@ -7,14 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
-use crate::format::codec::{Reader, put_varint};
-use crate::format::record::{GroupId, TopicId, put_place, read_place};
+use crate::format::codec::{Reader, put_place, put_varint, read_place};
+use crate::ids::{GroupId, TopicId};
 use crate::place::{LEVEL_MAX, Place};
 
 const MESSAGE_HANDLE: u8 = 1;
 const RECEIPT_HANDLE: u8 = 2;
-pub(crate) const TRANSACTION_HANDLE: u8 = 3;
-const MADE_ID_PREFIX: &str = "D1";
+const TRANSACTION_HANDLE: u8 = 3;
 
 /// A text is not a handle of this broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -173,34 +172,36 @@ impl FromStr for ReceiptHandle {
     }
 }
 
-/// The id the broker gives a message whose producer gave none: it tells where the message was stored,
-/// so that it is found without an index row.
-pub(crate) fn made_message_id(queue: u16, place: Place) -> String {
-    format!(
-        "{MADE_ID_PREFIX}{:02X}{:04X}{:012X}{:016X}",
-        place.level, queue, place.due_ms, place.sequence
-    )
+/// Names a transaction. Its text form is opaque to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TransactionHandle {
+    /// The topic's number.
+    pub topic: TopicId,
+    /// The sequence of the half message.
+    pub sequence: u64,
 }
 
-/// Reads where a message with an id made by the broker was stored.
-pub(crate) fn place_of_made_id(message_id: &str) -> Option<(u16, Place)> {
-    let rest = message_id.strip_prefix(MADE_ID_PREFIX)?;
-    if rest.len() != 34 || !rest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
+impl fmt::Display for TransactionHandle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&to_text(TRANSACTION_HANDLE, |buffer| {
+            put_varint(buffer, u64::from(self.topic));
+            put_varint(buffer, self.sequence);
+        }))
     }
-    let number = |range: std::ops::Range<usize>| u64::from_str_radix(rest.get(range)?, 16).ok();
-    let level = u8::try_from(number(0..2)?)
-        .ok()
-        .filter(|level| *level <= LEVEL_MAX)?;
-    let queue = u16::try_from(number(2..6)?).ok()?;
-    Some((
-        queue,
-        Place {
-            due_ms: number(6..18)?,
-            sequence: number(18..34)?,
-            level,
-        },
-    ))
+}
+
+impl FromStr for TransactionHandle {
+    type Err = HandleError;
+
+    fn from_str(text: &str) -> Result<Self, HandleError> {
+        from_text(text, TRANSACTION_HANDLE, |reader| {
+            let topic = u32::try_from(reader.varint()?).map_err(|_| "its topic is impossible")?;
+            Ok(Self {
+                topic,
+                sequence: reader.varint()?,
+            })
+        })
+    }
 }
 
 #[cfg(test)]
@@ -233,12 +234,6 @@ mod tests {
         fn any_text_is_read_without_a_panic(text in ".{0,80}") {
             prop_assert!(text.parse::<MessageHandle>().is_err());
             prop_assert!(text.parse::<ReceiptHandle>().is_err());
-            let _ = place_of_made_id(&text);
-        }
-
-        #[test]
-        fn made_ids_tell_the_place(queue in any::<u16>(), place in place()) {
-            prop_assert_eq!(place_of_made_id(&made_message_id(queue, place)), Some((queue, place)));
         }
     }
 }

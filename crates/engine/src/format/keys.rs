@@ -1,7 +1,7 @@
 //! Defines the keys of all rows, so that the order of bytes is the order of due times.
 
-use crate::format::record::{GroupId, TopicId};
-use crate::place::{PartitionId, Place};
+use crate::ids::{GroupId, TopicId};
+use crate::place::{HOUR_MS, PartitionId, Place};
 
 /// First byte of every key in [`Space::Meta`].
 mod meta {
@@ -227,6 +227,11 @@ pub(crate) fn place_of_index_key(key: &[u8], level: u8) -> Option<(Place, u16)> 
         place_of_key(head, level)?,
         u16::from_be_bytes(queue.try_into().ok()?),
     ))
+}
+
+/// When identities that end in this hour may be forgotten, in ms.
+pub(crate) fn identities_gone_ms(end_hour: u64) -> u64 {
+    end_hour.saturating_add(1).saturating_mul(HOUR_MS)
 }
 
 #[cfg(test)]

@@ -2,5 +2,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod handle;
+pub(crate) mod hash;
 pub(crate) mod keys;
+pub(crate) mod message_id;
 pub(crate) mod record;

@@ -7,6 +7,8 @@
 use bytes::Bytes;
 
 use crate::format::codec::{Reader, put_bytes, put_varint};
+use crate::format::message_id::made_message_id;
+use crate::ids::{GroupId, TopicId};
 use crate::message::{Message, NewMessage};
 use crate::place::Place;
 use crate::store::{Space, StoreError};
@@ -14,14 +16,7 @@ use crate::store::{Space, StoreError};
 /// Format of the values this version writes; it reads this one and older ones.
 pub const FORMAT: u8 = 1;
 
-/// Number of a topic, never reused.
-pub type TopicId = u32;
-/// Number of a consumer group, never reused.
-pub type GroupId = u32;
-
 const CHECKSUM_BYTES: usize = 4;
-
-pub(crate) use crate::format::keys::*;
 
 /// Appends a value: version, what `encode` writes, checksum.
 pub(crate) fn seal(buffer: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
@@ -75,22 +70,6 @@ fn hex(key: &[u8]) -> String {
     key.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
-    })
-}
-
-/// Writes the place a value points to; the level first, for it says where to look.
-pub(crate) fn put_place(buffer: &mut Vec<u8>, place: Place) {
-    buffer.push(place.level);
-    buffer.extend_from_slice(&place.due_ms.to_be_bytes());
-    buffer.extend_from_slice(&place.sequence.to_be_bytes());
-}
-
-pub(crate) fn read_place(reader: &mut Reader) -> Result<Place, &'static str> {
-    let level = reader.u8()?;
-    Ok(Place {
-        due_ms: reader.u64()?,
-        sequence: reader.u64()?,
-        level,
     })
 }
 
@@ -215,8 +194,7 @@ pub(crate) fn read_message(
         properties.push((reader.text()?, reader.text()?));
     }
     let body = reader.bytes()?;
-    let message_id =
-        message_id.unwrap_or_else(|| crate::format::handle::made_message_id(queue, place));
+    let message_id = message_id.unwrap_or_else(|| made_message_id(queue, place));
     Ok(Message {
         place,
         identity,

@@ -4,9 +4,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::commands::send::Sent;
-use crate::format::record::TopicId;
+use crate::ids::TopicId;
 use crate::limits::Limits;
+use crate::message::Sent;
 
 /// Sends whose producer chose the message id, by topic and id, bounded by time and by count.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::format::codec::{Reader, put_varint};
-use crate::format::record::{MessageFields, put_place, read_message, read_place, seal};
+use crate::format::codec::{Reader, put_place, put_varint, read_place};
+use crate::format::record::{MessageFields, read_message, seal};
 use crate::limits::ACKED_AHEAD_MAX;
 use crate::message::Message;
 use crate::place::Place;

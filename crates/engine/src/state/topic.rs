@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::format::codec::{Reader, put_varint};
-use crate::format::record::{GroupId, seal};
+use crate::format::record::seal;
+use crate::ids::GroupId;
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
-use crate::state::catalog::TopicSpec;
+use crate::state::spec::TopicSpec;
 use crate::state::window::Window;
 
 /// Buckets a partition's messages of one topic are counted in.

@@ -1,45 +1,16 @@
 //! Tells of what an operator has to know: consumer groups that hold data back or have lost some, because none of
 //! their consumers comes, and damaged messages.
 
-use crate::engine::{Engine, SubscriptionKey};
-use crate::format::record::{GroupId, TopicId};
+use crate::engine::Engine;
+use crate::ids::{GroupId, SubscriptionKey, TopicId};
 use crate::place::{HOUR_MS, PartitionId};
+use crate::state::alarms::Alarm;
 use crate::store::Store;
 
 /// A group that was here within this time is at work, in ms.
 const AT_WORK_MS: u64 = HOUR_MS;
 /// The least time between two alarms about a group that still holds data, in ms.
 const ALARM_EVERY_MS: u64 = 24 * HOUR_MS;
-
-/// Something an operator has to know of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Alarm {
-    /// A consumer group is unseen for long, and that means something for a topic's data.
-    Unseen {
-        /// The consumer group.
-        group: String,
-        /// The topic.
-        topic: String,
-        /// How long no consumer of the group has come, in ms.
-        unseen_ms: u64,
-        /// Whether data that the group has not read is gone now. If not, the group still keeps data on the disk that
-        /// is past its retention.
-        lost: bool,
-    },
-    /// The row of a message is damaged: the message is not delivered, those behind it are.
-    Damaged {
-        /// The topic.
-        topic: String,
-        /// The message queue.
-        queue: u16,
-        /// When the message is due, in ms of the engine clock.
-        due_ms: u64,
-        /// Its sequence.
-        sequence: u64,
-        /// Where the row lies and what is wrong with it.
-        error: String,
-    },
-}
 
 impl<S: Store> Engine<S> {
     /// The alarms raised since the last call. A group that holds data is told of once a day.

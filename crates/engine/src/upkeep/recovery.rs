@@ -1,11 +1,13 @@
 //! Implements what is read at a start: topics, groups, counts and positions, never messages.
 
 use crate::engine::Engine;
-use crate::format::record::{
-    counts_span, groups_span, open, pins_span, progress_span, topics_span, totals_span,
+use crate::format::codec::Reader;
+use crate::format::keys::{
+    counts_span, groups_span, pins_span, progress_span, topics_span, totals_span,
 };
+use crate::format::record::open;
 use crate::place::{PartitionId, Place};
-use crate::state::catalog::{GroupSpec, TopicSpec};
+use crate::state::spec::{GroupSpec, TopicSpec};
 use crate::state::subscription::{Progress, Subscription};
 use crate::state::topic::{Counts, Totals};
 use crate::store::{Space, Store, StoreError};
@@ -64,12 +66,7 @@ impl<S: Store> Engine<S> {
         let (from, to) = pins_span();
         for row in self.store.scan(Space::Meta, &from, &to)? {
             let (key, value) = row?;
-            let pins = open(
-                Space::Meta,
-                &key,
-                &value,
-                crate::format::codec::Reader::count,
-            )?;
+            let pins = open(Space::Meta, &key, &value, Reader::count)?;
             let level = key.last().copied().unwrap_or_default();
             let partition = PartitionId {
                 start_hour: id_of_key(&key)?,

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Engine, SubscriptionKey};
-use crate::format::record::{
-    GroupId, TopicId, group_key, identity_ends_span, identity_key, open, pins_key, place_of_key,
-    read_place, retry_key, retry_span,
+use crate::engine::Engine;
+use crate::format::codec::read_place;
+use crate::format::keys::{
+    identities_gone_ms, identity_ends_span, identity_key, parts_of_timed_key, pins_key,
+    place_of_key, retry_key, retry_span,
 };
+use crate::format::record::open;
+use crate::ids::{GroupId, SubscriptionKey};
 use crate::limits::READ_MESSAGES_MAX;
-use crate::place::{HOUR_MS, PartitionId, Place};
+use crate::place::{PartitionId, Place};
 use crate::state::subscription::{Progress, RetryRow, Subscription};
 use crate::store::{Space, Store, StoreError};
 
@@ -20,29 +23,13 @@ const DROP_MS: u64 = 1_000;
 const IDENTITIES_PER_ROUND: usize = 1_024;
 
 impl<S: Store> Engine<S> {
-    /// Notes that a consumer of the group was here.
-    pub(crate) fn note_seen(&mut self, now_ms: u64, group: GroupId) {
-        let Some(state) = self.catalog.groups.get_mut(&group) else {
-            return;
-        };
-        state.last_seen_ms = now_ms;
-        if now_ms.saturating_sub(state.stored_seen_ms) >= HOUR_MS {
-            state.stored_seen_ms = now_ms;
-            self.stage
-                .batch
-                .put(Space::Meta, &group_key(group), |buffer| {
-                    state.spec.encode(now_ms, buffer);
-                });
-        }
-    }
-
     /// Drops what nobody needs any more, and notes when there will be more of it.
     pub(crate) fn upkeep(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let old: Vec<_> = self
             .partitions
             .iter()
             .copied()
-            .filter(|id| self.kept_until_ms(*id) <= now_ms)
+            .filter(|id| self.config.kept_until_ms(*id) <= now_ms)
             .collect();
         for partition in old {
             if self.is_passed(now_ms, partition) {
@@ -59,14 +46,14 @@ impl<S: Store> Engine<S> {
         let next_end_ms = self
             .partitions
             .iter()
-            .map(|id| self.kept_until_ms(*id))
+            .map(|id| self.config.kept_until_ms(*id))
             .filter(|end_ms| *end_ms > now_ms)
             .chain(next_identity_ms)
             .min();
         let held = self
             .partitions
             .iter()
-            .any(|id| self.kept_until_ms(*id) <= now_ms);
+            .any(|id| self.config.kept_until_ms(*id) <= now_ms);
         // One that is held is looked at again soon, for it may have been let go of.
         self.next_upkeep_ms = if !self.let_go.is_empty() {
             now_ms.saturating_add(DROP_MS)
@@ -94,10 +81,6 @@ impl<S: Store> Engine<S> {
         self.let_go.remove(&partition);
         self.tallies.groups_given_up += self.alarm_lost(now_ms, partition);
         self.drop_partition(partition)
-    }
-
-    pub(crate) fn kept_until_ms(&self, partition: PartitionId) -> u64 {
-        partition.end_ms().saturating_add(self.config.retention_ms)
     }
 
     /// Whether every group that is alive has come past the partition.
@@ -268,7 +251,7 @@ impl<S: Store> Engine<S> {
             .take(IDENTITIES_PER_ROUND)
             .collect::<Result<_, _>>()?;
         for (row_key, _) in &rows {
-            let Some((end_hour, topic, identity)) = parts_of_identity_end(row_key) else {
+            let Some((end_hour, topic, identity)) = parts_of_timed_key(row_key) else {
                 continue;
             };
             let gone_ms = identities_gone_ms(end_hour);
@@ -281,26 +264,10 @@ impl<S: Store> Engine<S> {
                 continue;
             };
             let place = open(Space::Meta, &key, &value, read_place)?;
-            if self.kept_until_ms(place.partition()) <= now_ms {
+            if self.config.kept_until_ms(place.partition()) <= now_ms {
                 self.stage.batch.remove(Space::Meta, &key);
             }
         }
         Ok((rows.len() == IDENTITIES_PER_ROUND).then_some(now_ms.saturating_add(ROUND_MS_MIN)))
     }
-}
-
-/// When identities that end in this hour may be forgotten, in ms.
-pub(crate) fn identities_gone_ms(end_hour: u64) -> u64 {
-    end_hour.saturating_add(1).saturating_mul(HOUR_MS)
-}
-
-fn parts_of_identity_end(key: &[u8]) -> Option<(u64, TopicId, u64)> {
-    let end_hour = key.get(1..9)?.try_into().ok()?;
-    let topic = key.get(9..13)?.try_into().ok()?;
-    let identity = key.get(13..21)?.try_into().ok()?;
-    Some((
-        u64::from_be_bytes(end_hour),
-        u32::from_be_bytes(topic),
-        u64::from_be_bytes(identity),
-    ))
 }

@@ -1,0 +1,146 @@
+//! Implements appending: the rows of a new message, its counts, the head of its queue, the wake-up.
+
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::format::hash::text_hash;
+use crate::format::keys::{index_key, timeline_key};
+use crate::format::message_id::made_message_id;
+use crate::format::record::MessageFields;
+use crate::ids::TopicId;
+use crate::message::{Message, NewMessage};
+use crate::place::{PartitionId, Place};
+use crate::store::{Space, Store};
+
+/// A place in a queue, before the message has one in time.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) topic: TopicId,
+    pub(crate) queue: u16,
+    pub(crate) due_ms: u64,
+}
+
+impl<S: Store> Engine<S> {
+    pub(crate) fn append_new(
+        &mut self,
+        now_ms: u64,
+        target: Target,
+        message: &NewMessage,
+    ) -> Place {
+        let place = self.new_place(now_ms, target.due_ms);
+        self.append_row(
+            target,
+            place,
+            &MessageFields::of_new(message, place, now_ms),
+        );
+        let make = || Message {
+            place,
+            identity: place.sequence,
+            message_id: message
+                .message_id
+                .clone()
+                .unwrap_or_else(|| made_message_id(target.queue, place)),
+            tag: message.tag.clone(),
+            keys: message.keys.clone(),
+            properties: message.properties.clone(),
+            message_group: message.message_group.clone(),
+            born_ms: message.born_ms,
+            stored_ms: now_ms,
+            body: message.body.clone(),
+        };
+        self.show_appended(target, place, make);
+        place
+    }
+
+    /// Writes a stored message to another place, under a new sequence.
+    pub(crate) fn append_moved(&mut self, now_ms: u64, target: Target, message: &Message) -> Place {
+        let place = self.new_place(now_ms, target.due_ms);
+        self.append_row(target, place, &MessageFields::of_stored(message, place));
+        self.show_appended(target, place, || Message {
+            place,
+            ..message.clone()
+        });
+        place
+    }
+
+    /// A new place at `due_ms`, or as soon as anything may still be written.
+    pub(crate) fn new_place(&mut self, now_ms: u64, due_ms: u64) -> Place {
+        let earliest_ms = self.frontier.earliest_ms(now_ms);
+        let due_ms = std::cmp::max(due_ms, earliest_ms);
+        let sequence = self.head.next_sequence;
+        self.head.next_sequence += 1;
+        self.frontier.touch(due_ms);
+        Place {
+            due_ms,
+            sequence,
+            level: PartitionId::level_for(due_ms - earliest_ms),
+        }
+    }
+
+    fn append_row(&mut self, target: Target, place: Place, fields: &MessageFields<'_>) {
+        let partition = place.partition();
+        let space = Space::Partition(partition);
+        let key = timeline_key(target.topic, target.queue, place);
+        let before = self.stage.batch.bytes();
+        self.stage
+            .batch
+            .put(space, &key, |buffer| fields.encode(buffer));
+        if self
+            .catalog
+            .topics
+            .get(&target.topic)
+            .is_some_and(|topic| topic.spec.indexed)
+        {
+            for text in fields
+                .message_id
+                .into_iter()
+                .chain(fields.keys.iter().map(String::as_str))
+            {
+                let key = index_key(target.topic, text_hash(text), place, target.queue);
+                self.stage.batch.put(space, &key, |_| ());
+            }
+        }
+        let bytes = (self.stage.batch.bytes() - before) as u64;
+        self.stage.appended.insert((target.topic, target.queue));
+        if self.partitions.insert(partition) {
+            let kept_until_ms = self.config.kept_until_ms(partition);
+            self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, kept_until_ms);
+        }
+        self.counts
+            .entry((partition, target.topic))
+            .or_default()
+            .add(place, bytes);
+        self.stage.counts.insert((partition, target.topic));
+        if let Some(topic) = self.catalog.topics.get_mut(&target.topic) {
+            topic.totals.appended += 1;
+            topic.totals.bytes += bytes;
+            self.stage.totals.insert(target.topic);
+        }
+    }
+
+    /// Puts a new message into the head of its queue if it belongs there, and wakes who waits for it.
+    fn show_appended(&mut self, target: Target, place: Place, make: impl FnOnce() -> Message) {
+        let Some(topic) = self.catalog.topics.get_mut(&target.topic) else {
+            return;
+        };
+        let Some(window) = topic.queues.get_mut(usize::from(target.queue)) else {
+            return;
+        };
+        let before = window.bytes();
+        window.insert(place, || {
+            let message = Arc::new(make());
+            let weight = message.weight();
+            (message, weight)
+        });
+        self.head_bytes += window.bytes() - before;
+        let limits = &self.config.limits;
+        while window.len() > limits.head_messages_max
+            || (self.head_bytes > limits.head_bytes_max && window.len() > 0)
+        {
+            let before = window.bytes();
+            window.shrink(self.frontier.shown_ms());
+            self.head_bytes -= before - window.bytes();
+        }
+        self.wake_topic(target.topic, place.due_ms);
+    }
+}

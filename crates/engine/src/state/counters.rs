@@ -1,0 +1,41 @@
+//! Defines the counters of a broker since its start.
+
+/// Counters of things that ought not to happen, and of repeated sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tallies {
+    /// Retries whose message was not found: always a defect.
+    pub missing_bodies: u64,
+    /// Messages whose row on the disk is damaged; they are passed over.
+    pub damaged_messages: u64,
+    /// Repeated sends that were recognised.
+    pub repeats: u64,
+    /// Groups whose data was let go because they had been unseen for too long.
+    pub groups_given_up: u64,
+    /// Partitions dropped.
+    pub partitions_dropped: u64,
+    /// Messages moved to dead-letter topics.
+    pub dead_letters: u64,
+    /// Transactions given up after the last check went unanswered.
+    pub transactions_given_up: u64,
+}
+
+/// What went in and out since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages stored, committed transactions among them.
+    pub sent: u64,
+    /// Deliveries, repeated ones among them.
+    pub delivered: u64,
+    /// Deliveries acknowledged.
+    pub acked: u64,
+    /// Deliveries handed back by their consumer.
+    pub handed_back: u64,
+    /// Messages cancelled before they were due.
+    pub recalled: u64,
+    /// Messages moved to another instant.
+    pub rescheduled: u64,
+    /// Dead letters given to their group again.
+    pub replayed: u64,
+    /// Dead letters removed.
+    pub purged: u64,
+}

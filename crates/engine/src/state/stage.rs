@@ -1,0 +1,43 @@
+//! Provides the changes that are collected to be applied together.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::ids::{GroupId, TopicId};
+use crate::place::PartitionId;
+use crate::store::Batch;
+
+/// Changes that go to the store together.
+#[derive(Debug, Default)]
+pub(crate) struct Stage {
+    pub(crate) batch: Batch,
+    /// Sequences of rows this stage removes; a look-up in the store still finds them.
+    pub(crate) removed: HashSet<u64>,
+    /// Queues this stage appends to; a read of the store does not find those messages yet.
+    pub(crate) appended: HashSet<(TopicId, u16)>,
+    /// Retry timelines this stage appends to.
+    pub(crate) retried: HashSet<(GroupId, TopicId)>,
+    pub(crate) counts: BTreeSet<(PartitionId, TopicId)>,
+    pub(crate) totals: BTreeSet<TopicId>,
+    pub(crate) progress: BTreeSet<(GroupId, TopicId, u16)>,
+    pub(crate) pins: BTreeSet<PartitionId>,
+    /// Whether the head record has to be written although nothing else is.
+    pub(crate) head: bool,
+}
+
+impl Stage {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty() && !self.head && self.progress.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.batch.clear();
+        self.removed.clear();
+        self.appended.clear();
+        self.retried.clear();
+        self.counts.clear();
+        self.totals.clear();
+        self.progress.clear();
+        self.pins.clear();
+        self.head = false;
+    }
+}
