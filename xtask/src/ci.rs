@@ -59,6 +59,11 @@ const STEPS: &[Step] = &[
     Step::cargo("release", "build --release --locked"),
     Step::cargo("demo", "run --release --locked -- demo").needs("release"),
     Step::cargo(
+        "examples",
+        "run --quiet --package xtask --locked -- examples --release",
+    )
+    .needs("release"),
+    Step::cargo(
         "interop",
         "run --quiet --package xtask --locked -- interop --release",
     )

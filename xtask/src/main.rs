@@ -1,4 +1,4 @@
-//! Provides the development commands: `cargo xtask ci`, `tidy`, `interop` and `peers`.
+//! Provides the development commands: `cargo xtask ci`, `tidy`, `examples`, `interop` and `peers`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -19,6 +19,7 @@ The development commands of Duetime.
 
   cargo xtask ci [STEP...]   runs every check, or only the named steps
   cargo xtask ci --list      names the steps
+  cargo xtask examples       runs what is in examples/ against a server of its own
   cargo xtask interop [LANGUAGE...]   runs the official RocketMQ clients against a server
   cargo xtask peers          runs Duetime's own client against Apache RocketMQ
   cargo xtask tidy           checks what compiler and lints cannot: arrows, sizes, licences, dead files
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             Err(message) => return wrong_usage(&message),
         },
         ["interop", languages @ ..] => interop::run(&root(), languages),
+        ["examples", flags @ ..] => interop::examples::run(&root(), flags),
         ["peers"] => peers::run(&root()),
         ["tidy"] => tidy::run(&root()),
         ["help" | "--help" | "-h"] => {

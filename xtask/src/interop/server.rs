@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 const CLIENTS: &str = "RocketMQ clients";
 /// Where it says that its own commands work.
 const COMMANDS: &str = "broker";
+/// Where it says that the API of the order platform is.
+const ORDERS: &str = "order platform";
 
 /// A server, killed when it is dropped: what it holds is for the test only.
 pub(super) struct Server {
@@ -21,6 +23,8 @@ pub(super) struct Server {
     pub(super) address: String,
     /// The base of its JSON API.
     commands: String,
+    /// The base of the order platform's API.
+    pub(super) orders: String,
 }
 
 impl Drop for Server {
@@ -48,6 +52,7 @@ impl Server {
             child,
             address: said.clients,
             commands: said.commands,
+            orders: said.orders,
         })
     }
 
@@ -57,6 +62,7 @@ impl Server {
         let (child, said) = spawn(&self.binary, &self.data, &self.settings, &self.address)?;
         self.child = child;
         self.commands = said.commands;
+        self.orders = said.orders;
         Ok(())
     }
 
@@ -87,6 +93,7 @@ impl Server {
 struct Said {
     clients: String,
     commands: String,
+    orders: String,
 }
 
 fn spawn(binary: &Path, data: &Path, settings: &[String], listen: &str) -> Result<(Child, Said)> {
@@ -110,6 +117,9 @@ fn spawn(binary: &Path, data: &Path, settings: &[String], listen: &str) -> Resul
         }
         if let Some(address) = value(&line, CLIENTS) {
             said.clients = address;
+        }
+        if let Some(address) = value(&line, ORDERS) {
+            said.orders = address;
         }
         if !said.commands.is_empty() && !said.clients.is_empty() {
             // The rest is for people; reading on keeps the server from waiting for a reader.

@@ -1,6 +1,6 @@
 //! Provides what `cargo metadata` says of the workspace and everything it depends on.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -85,10 +85,20 @@ impl Metadata {
 }
 
 /// A path as cargo gives it, relative to the workspace and with `/` between the parts.
+///
+/// Cargo joins the `path` of a target to the folder of its package as it is, `..` included.
 pub(crate) fn relative(workspace: &Path, path: &str) -> String {
-    let path = Path::new(path);
-    path.strip_prefix(workspace)
-        .unwrap_or(path)
+    let mut resolved = PathBuf::new();
+    for part in Path::new(path).components() {
+        if part == Component::ParentDir {
+            resolved.pop();
+        } else {
+            resolved.push(part);
+        }
+    }
+    resolved
+        .strip_prefix(workspace)
+        .unwrap_or(&resolved)
         .to_string_lossy()
         .replace('\\', "/")
 }
@@ -107,4 +117,21 @@ pub(crate) fn read(root: &Path) -> Result<Metadata> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     serde_json::from_slice(&output.stdout).context("read the answer of cargo metadata")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_workspace() {
+        let workspace = Path::new("/w");
+        for (path, shown) in [
+            ("/w/crates/a/src/lib.rs", "crates/a/src/lib.rs"),
+            ("/w/crates/a/../../examples/b/main.rs", "examples/b/main.rs"),
+            ("/elsewhere/lib.rs", "/elsewhere/lib.rs"),
+        ] {
+            assert_eq!(relative(workspace, path), shown);
+        }
+    }
 }
