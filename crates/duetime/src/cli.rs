@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::completions::CompletionArguments;
 use crate::config::{FlagValue, Sources};
-use crate::{demo, desk};
+use crate::{admin, demo};
 
 /// Read when no other file is named, if it is there.
 const DEFAULT_FILE: &str = "duetime.toml";
@@ -44,15 +44,15 @@ pub(crate) enum Command {
     /// Print the resolved configuration, each setting with its origin
     Config(PrintArguments),
     /// List, show, create and delete topics
-    Topic(desk::TopicArguments),
+    Topic(admin::TopicArguments),
     /// List, show, create, reset and delete consumer groups
-    Group(desk::GroupArguments),
+    Group(admin::GroupArguments),
     /// Send, receive, find, recall and move messages
-    Message(desk::MessageArguments),
+    Message(admin::MessageArguments),
     /// Set, show and cancel timers by key
-    Timer(desk::TimerArguments),
+    Timer(admin::TimerArguments),
     /// List, replay and purge dead letters
-    Dlq(desk::LetterArguments),
+    Dlq(admin::LetterArguments),
     /// Print what a shell needs to complete this command line
     Completions(CompletionArguments),
 }

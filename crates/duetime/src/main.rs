@@ -1,14 +1,12 @@
 //! The `duetime` command: the order platform and its broker in one process.
 
-mod api;
+mod admin;
 mod cli;
 mod completions;
 mod config;
 mod demo;
-mod desk;
-mod door;
-mod embedded;
 mod logs;
+mod run;
 mod serve;
 
 use std::io::Write as _;
@@ -16,9 +14,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::admin::Errand;
 use crate::cli::{Cli, Command, ConfigArguments, PrintArguments};
 use crate::config::{Config, Settings};
-use crate::desk::Errand;
 
 /// A message is allocated on the thread that reads it and freed on the one that wrote it to the disk: the allocator of
 /// the C library pays for that with locks and with merging of what is freed. Tests count what decoders allocate, by an
@@ -67,11 +65,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::run(&resolve(&arguments)?).map_err(Failure::Work),
         Command::Demo(arguments) => demo::run(&arguments).map_err(Failure::Work),
         Command::Config(arguments) => print_config(&arguments),
-        Command::Topic(arguments) => desk::run(Errand::Topic(arguments)),
-        Command::Group(arguments) => desk::run(Errand::Group(arguments)),
-        Command::Message(arguments) => desk::run(Errand::Message(arguments)),
-        Command::Timer(arguments) => desk::run(Errand::Timer(arguments)),
-        Command::Dlq(arguments) => desk::run(Errand::Letter(arguments)),
+        Command::Topic(arguments) => admin::run(Errand::Topic(arguments)),
+        Command::Group(arguments) => admin::run(Errand::Group(arguments)),
+        Command::Message(arguments) => admin::run(Errand::Message(arguments)),
+        Command::Timer(arguments) => admin::run(Errand::Timer(arguments)),
+        Command::Dlq(arguments) => admin::run(Errand::Letter(arguments)),
         Command::Completions(arguments) => print(&completions::script(arguments)),
     }
 }

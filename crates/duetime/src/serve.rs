@@ -9,8 +9,8 @@ use broker::clock::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
-use crate::embedded::{Embedded, Setup};
 use crate::logs;
+use crate::run::{Embedded, Setup};
 
 /// Runs until the process is told to stop, or something fails that it cannot do without.
 pub(crate) fn run(config: &Config) -> Result<()> {

@@ -20,7 +20,7 @@ use orders::Tally;
 use self::load::Counters;
 use self::report::Report;
 use self::shop::Shop;
-use crate::embedded::{Embedded, Setup};
+use crate::run::{Embedded, Setup};
 
 /// How long the platform may take to end refunds and coupons once the last order is due.
 const SETTLE_TIME: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@
     reason = "a test that panics has told what it found"
 )]
 
-mod desk;
+mod admin;
 mod docs;
 mod rig;
 mod serve;

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use super::client::{CALL_TIMEOUT, CONNECT_TIMEOUT};
+use super::api::{CALL_TIMEOUT, CONNECT_TIMEOUT};
 
 /// Where systems keep the certificates of the public authorities.
 const PUBLIC: [&str; 3] = [

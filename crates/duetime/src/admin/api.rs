@@ -13,10 +13,10 @@ use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 use tokio_rustls::rustls::{self, RootCertStore};
 
-use super::line::{self, Fault, Line};
+use super::transport::{self, Fault, Line};
 use super::{Access, List, failed, usage};
 use crate::cli::ConfigArguments;
-use crate::door::certificate_file;
+use crate::run::certificate_file;
 use crate::{Failure, config};
 
 /// How long to wait for a connection, and again for the TLS handshake.
@@ -269,16 +269,16 @@ fn trusted(access: &Access, base: &Url) -> Result<RootCertStore, Failure> {
         Some(file) => vec![file.clone()],
         None if is_this_machine(base) => own_certificate()?
             .into_iter()
-            .chain(line::public())
+            .chain(transport::public())
             .collect(),
-        None => line::public().into_iter().collect(),
+        None => transport::public().into_iter().collect(),
     };
     if files.is_empty() {
         return Err(usage(format!(
             "nothing says which certificate of {base} to trust; --ca or DUETIME_CA names a file with one, tls/certificate.pem in the server's data folder for instance"
         )));
     }
-    line::trusted(&files).map_err(|(file, words)| {
+    transport::trusted(&files).map_err(|(file, words)| {
         usage(format!(
             "read the certificates in {}: {words}",
             file.display()

@@ -1,5 +1,8 @@
 //! Starts everything that runs in this process, and stops it in order.
 
+mod grpc;
+mod http;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +22,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Api};
+use self::grpc::Door;
+pub(crate) use self::grpc::certificate_file;
+use self::http::Api;
 use crate::config::{Config, Durability, FlagValue, Sources, UnknownAnswer};
-use crate::door::{self, Door};
 
 /// File in the data folder the simulator's secrets are derived from.
 const SIMULATOR_SECRET_FILE: &str = "simulator.secret";
@@ -90,8 +94,8 @@ impl Ports {
             .with_context(|| format!("listen on {} (server.listen)", config.server.listen))?;
         Ok(Self {
             orders,
-            broker: api::bind(config.http.listen).await?,
-            clients: door::bind(config.grpc.listen).await?,
+            broker: http::bind(config.http.listen).await?,
+            clients: grpc::bind(config.grpc.listen).await?,
         })
     }
 }
@@ -104,13 +108,13 @@ fn open_doors(
     figures: server::http::Figures,
     stopped: &watch::Receiver<bool>,
 ) -> Result<(Door, Api)> {
-    let accounts = door::accounts(config, broker.clock())?;
-    let tls = door::tls(config)?;
-    let rules = door::Rules {
+    let accounts = grpc::accounts(config, broker.clock())?;
+    let tls = grpc::tls(config)?;
+    let rules = grpc::Rules {
         accounts: accounts.clone(),
         tls: tls.clone(),
     };
-    let door = door::open(config, clients, broker, rules, ended(stopped.clone()))?;
+    let door = grpc::open(config, clients, broker, rules, ended(stopped.clone()))?;
     let settings = server::http::ApiSettings {
         authenticate: match accounts {
             Some(accounts) => accounts,
@@ -127,7 +131,7 @@ fn open_doors(
         },
     };
     let stopping = ended(stopped.clone());
-    let api = api::serve(users, broker.clone(), settings, tls, stopping)?;
+    let api = http::serve(users, broker.clone(), settings, tls, stopping)?;
     Ok((door, api))
 }
 

@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::client::at;
-use super::show::{Eye, Lean, count, facts, of_platform, table, text};
-use super::when::{Span, parse_instant, parse_span};
+use super::api::at;
+use super::format::{Eye, Lean, count, facts, of_platform, table, text};
+use super::time::{Span, parse_instant, parse_span};
 use super::{Access, Desk, Sure, confirm};
 use crate::Failure;
 

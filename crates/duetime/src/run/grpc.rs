@@ -13,8 +13,8 @@ use server::{Accounts, CERTIFICATE_FILE, Certificate, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::broker_config;
 use crate::config::Config;
-use crate::embedded::broker_config;
 
 /// Where the certificate lies that the server makes itself, in the data folder.
 const TLS_FOLDER: &str = "tls";

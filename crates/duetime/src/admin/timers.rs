@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::Map;
 
-use super::client::at;
+use super::api::at;
+use super::format::{facts, glimpse, text};
 use super::messages::{put_payload, tell_outcome};
-use super::show::{facts, glimpse, text};
-use super::when::{When, parse_when};
+use super::time::{When, parse_when};
 use super::{Access, Desk};
 use crate::Failure;
 

@@ -4,10 +4,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::at;
+use super::api::at;
+use super::format::{Eye, Lean, count, facts, of_platform, size, some, table, text};
 use super::groups::pairs;
-use super::show::{Eye, Lean, count, facts, of_platform, size, some, table, text};
-use super::when::{Span, parse_span};
+use super::time::{Span, parse_span};
 use super::{Access, Desk, Sure, confirm};
 use crate::Failure;
 use crate::config::parse_size_bytes;

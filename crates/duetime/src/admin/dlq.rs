@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::client::{Place, at};
-use super::show::{Eye, Lean, count, glimpse, some, table, text};
+use super::api::{Place, at};
+use super::format::{Eye, Lean, count, glimpse, some, table, text};
 use super::{Access, Desk, Sure, confirm, failed, usage};
 use crate::{Failure, tell};
 

@@ -3,15 +3,15 @@
 //! They talk to the broker's JSON API like any other client. What a command finds goes to standard output, for
 //! people by default and as JSON with `--json`; everything else goes to standard error.
 
-mod client;
+mod api;
+mod dlq;
+mod format;
 mod groups;
-mod letters;
-mod line;
 mod messages;
-mod show;
+mod time;
 mod timers;
 mod topics;
-mod when;
+mod transport;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -19,12 +19,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
-use self::client::Client;
-use self::show::Eye;
+use self::api::Client;
+use self::format::Eye;
 use crate::{Failure, tell};
 
+pub(crate) use self::dlq::LetterArguments;
 pub(crate) use self::groups::GroupArguments;
-pub(crate) use self::letters::LetterArguments;
 pub(crate) use self::messages::MessageArguments;
 pub(crate) use self::timers::TimerArguments;
 pub(crate) use self::topics::TopicArguments;
@@ -118,7 +118,7 @@ pub(crate) fn run(errand: Errand) -> Result<(), Failure> {
             Errand::Group(arguments) => groups::run(arguments).await,
             Errand::Message(arguments) => messages::run(arguments).await,
             Errand::Timer(arguments) => timers::run(arguments).await,
-            Errand::Letter(arguments) => letters::run(arguments).await,
+            Errand::Letter(arguments) => dlq::run(arguments).await,
         }
     })
 }

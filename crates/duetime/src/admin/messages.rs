@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::client::{Answer, at};
-use super::show::{Eye, Lean, count, glimpse, table, text};
-use super::when::{Due, Span, parse_instant, parse_span};
+use super::api::{Answer, at};
+use super::format::{Eye, Lean, count, glimpse, table, text};
+use super::time::{Due, Span, parse_instant, parse_span};
 use super::{Access, Desk, failed, usage};
 use crate::Failure;
 
