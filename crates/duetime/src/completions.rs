@@ -1,9 +1,7 @@
-//! Provides `duetime completions`: what a shell needs to complete the command line.
+//! Provides `duetime completions`: the scripts with which shells complete the command line.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
-
-use crate::cli::Cli;
 
 /// Which shell.
 #[derive(Clone, Copy, Debug, Args)]
@@ -13,9 +11,9 @@ pub(crate) struct CompletionArguments {
     shell: Shell,
 }
 
-/// The script for the shell.
-pub(crate) fn script(arguments: CompletionArguments) -> Vec<u8> {
+/// The script for the shell that completes `command`.
+pub(crate) fn script(arguments: CompletionArguments, command: &mut clap::Command) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "duetime", &mut script);
+    clap_complete::generate(arguments.shell, command, "duetime", &mut script);
     script
 }

@@ -12,11 +12,11 @@ mod serve;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::admin::Errand;
-use crate::cli::{Cli, Command, ConfigArguments, PrintArguments};
-use crate::config::{Config, Settings};
+use crate::cli::{Cli, Command};
+use crate::config::{Config, ConfigArguments, PrintArguments, Settings};
 
 /// A message is allocated on the thread that reads it and freed on the one that wrote it to the disk: the allocator of
 /// the C library pays for that with locks and with merging of what is freed. Tests count what decoders allocate, by an
@@ -70,7 +70,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Message(arguments) => admin::run(Errand::Message(arguments)),
         Command::Timer(arguments) => admin::run(Errand::Timer(arguments)),
         Command::Dlq(arguments) => admin::run(Errand::Letter(arguments)),
-        Command::Completions(arguments) => print(&completions::script(arguments)),
+        Command::Completions(arguments) => {
+            print(&completions::script(arguments, &mut Cli::command()))
+        }
     }
 }
 

@@ -37,7 +37,7 @@ async fn serve(config: &Config) -> Result<()> {
         Embedded::start(Setup::new(config.clone()), Arc::new(SystemClock::start())).await?;
     write!(std::io::stdout().lock(), "{}", welcome(config, &embedded))
         .context("write to standard output")?;
-    tracing::info!(address = %embedded.address(), data = %config.storage.data.display(), "started");
+    tracing::info!(address = %embedded.address(), data = %config.data.display(), "started");
     let broken = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
@@ -59,8 +59,8 @@ async fn serve(config: &Config) -> Result<()> {
 /// What listens where, where the data lies, and a line to paste.
 fn welcome(config: &Config, embedded: &Embedded) -> String {
     let address = embedded.address();
-    let data = config.storage.data.canonicalize();
-    let data = data.unwrap_or_else(|_| config.storage.data.clone());
+    let data = config.data.canonicalize();
+    let data = data.unwrap_or_else(|_| config.data.clone());
     let mut text = format!("Duetime {}\n", env!("CARGO_PKG_VERSION"));
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
@@ -82,18 +82,16 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
         "RocketMQ clients",
         &format!(
             "{}   (gRPC{})",
-            embedded.door(),
+            embedded.grpc_address(),
             if config.tls.on { ", TLS or not" } else { "" }
         ),
     );
     line("data", &data.display().to_string());
     line(
         "durability",
-        match config.storage.durability {
-            crate::config::Durability::Fsync => "fsync: what was answered survives a power cut",
-            crate::config::Durability::Os => {
-                "os: what was answered survives a crash of this process"
-            }
+        match config.broker.store.durability {
+            broker::Durability::Fsync => "fsync: what was answered survives a power cut",
+            broker::Durability::Os => "os: what was answered survives a crash of this process",
         },
     );
     if embedded.has_simulator() {

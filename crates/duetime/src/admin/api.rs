@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{self, RootCertStore};
 
 use super::transport::{self, Fault, Line};
 use super::{Access, List, failed, usage};
-use crate::cli::ConfigArguments;
+use crate::config::ConfigArguments;
 use crate::run::certificate_file;
 use crate::{Failure, config};
 
@@ -288,7 +288,7 @@ fn trusted(access: &Access, base: &Url) -> Result<RootCertStore, Failure> {
 
 /// The certificate of the server that the configuration found here describes, if it has run.
 fn own_certificate() -> Result<Option<PathBuf>, Failure> {
-    let sources = ConfigArguments::of_surroundings()
+    let sources = ConfigArguments::from_environment()
         .sources()
         .map_err(Failure::Usage)?;
     let config = config::load(&sources).and_then(|settings| settings.resolve());

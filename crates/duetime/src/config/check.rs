@@ -1,14 +1,49 @@
-//! Checks what settings say together, once each of them is sound.
+//! Checks settings that depend on each other, once each of them is valid alone.
 
-use std::time::Duration;
-
-use server::grpc::HostPort;
-
-use super::Config;
+use super::resolve::Config;
 use super::units::{format_duration, format_size};
 
-/// Checks what is said of doors and who may come in by them.
-fn check_doors(config: &Config) -> Vec<String> {
+/// Checks the settings that must fit each other.
+pub(super) fn check(config: &Config) -> Vec<String> {
+    let mut problems = check_access(config);
+    let show = |ms: i64| format_duration(u64::try_from(ms).unwrap_or_default());
+    let orders = &config.orders;
+    let deadlines = orders.deadline_min_ms..=orders.deadline_max_ms;
+    if deadlines.is_empty() {
+        problems.push(format!(
+            "orders.deadline_min is {}, above orders.deadline_max, which is {}",
+            show(orders.deadline_min_ms),
+            show(orders.deadline_max_ms)
+        ));
+    } else if !deadlines.contains(&orders.deadline_default_ms) {
+        problems.push(format!(
+            "orders.deadline_default is {}, outside of {} to {} (orders.deadline_min, orders.deadline_max)",
+            show(orders.deadline_default_ms),
+            show(orders.deadline_min_ms),
+            show(orders.deadline_max_ms)
+        ));
+    }
+    let limits = &config.broker.engine.limits;
+    // The broker holds the timer of every order, so it must accept the farthest deadline.
+    if u64::try_from(orders.deadline_max_ms).is_ok_and(|ms| ms > limits.delay_ms_max) {
+        problems.push(format!(
+            "orders.deadline_max is {}, above limits.delay, which is {}",
+            show(orders.deadline_max_ms),
+            format_duration(limits.delay_ms_max)
+        ));
+    }
+    if limits.body_bytes_max > limits.head_bytes_max {
+        problems.push(format!(
+            "limits.body is {}, above limits.queue_heads, which is {}",
+            format_size(limits.body_bytes_max as u64),
+            format_size(limits.head_bytes_max as u64)
+        ));
+    }
+    problems
+}
+
+/// Checks the certificate, and that other machines are let in on purpose only.
+fn check_access(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     let Config {
         grpc,
@@ -17,57 +52,16 @@ fn check_doors(config: &Config) -> Vec<String> {
         access,
         ..
     } = config;
-    if let Some(Err(problem)) = grpc.advertise.as_ref().map(|text| text.parse::<HostPort>()) {
-        problems.push(format!("grpc.advertise: {problem}"));
-    }
     if tls.certificate.is_some() != tls.key.is_some() {
-        problems.push("tls.certificate and tls.key are given both or neither".to_owned());
+        problems
+            .push("tls.certificate and tls.key belong together: set both or neither".to_owned());
     }
     for (key, listen) in [("grpc.listen", grpc.listen), ("http.listen", http.listen)] {
         if !listen.ip().is_loopback() && access.accounts.is_none() && !access.open {
             problems.push(format!(
-                "{key} is {listen}, which other machines reach, and there are no accounts: name a file in access.accounts, or say access.open = true if everybody shall be let in"
+                "{key} is {listen}, which other machines reach, but there are no accounts: name an accounts file in access.accounts, or set access.open = true to let everybody in"
             ));
         }
-    }
-    problems
-}
-
-/// Checks the settings that must fit each other.
-pub(super) fn check(config: &Config) -> Vec<String> {
-    let mut problems = check_doors(config);
-    let orders = &config.orders;
-    let show = |duration: Duration| {
-        format_duration(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    };
-    if orders.deadline_min > orders.deadline_max {
-        problems.push(format!(
-            "orders.deadline_min is {}, above orders.deadline_max, which is {}",
-            show(orders.deadline_min),
-            show(orders.deadline_max)
-        ));
-    } else if !(orders.deadline_min..=orders.deadline_max).contains(&orders.deadline_default) {
-        problems.push(format!(
-            "orders.deadline_default is {}, outside of {} to {} (orders.deadline_min, orders.deadline_max)",
-            show(orders.deadline_default),
-            show(orders.deadline_min),
-            show(orders.deadline_max)
-        ));
-    }
-    // The broker holds the timer of every order, so it must take the farthest one.
-    if orders.deadline_max > config.limits.delay {
-        problems.push(format!(
-            "orders.deadline_max is {}, above limits.delay, which is {}",
-            show(orders.deadline_max),
-            show(config.limits.delay)
-        ));
-    }
-    if config.limits.body_bytes > config.limits.queue_heads_bytes {
-        problems.push(format!(
-            "limits.body is {}, above limits.queue_heads, which is {}",
-            format_size(config.limits.body_bytes),
-            format_size(config.limits.queue_heads_bytes)
-        ));
     }
     problems
 }

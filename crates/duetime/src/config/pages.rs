@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::Settings;
 use super::keys::{KEYS, Key, SECTIONS};
 use super::kind::{Value, Written};
+use super::settings::Settings;
 
 impl Settings {
     /// The resolved settings as TOML that could be used as a configuration file, each with its origin.

@@ -46,7 +46,7 @@ pub(crate) struct Found {
 }
 
 /// A setting with its value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) key: &'static Key,
     pub(crate) value: Value,

@@ -1,5 +1,13 @@
 //! Tests the configuration as a whole: sources in, `Config` and documents out.
 
+use std::time::Duration;
+
+use broker::{BrokerConfig, DelayLevels, Durability, StoreConfig, TopicKind};
+use orders::UnknownPolicy;
+use server::grpc::GrpcConfig;
+use server::http::HttpLimits;
+
+use super::resolve::{Access, Encryption, Http, Server};
 use super::*;
 
 fn from_file(text: &str) -> Sources {
@@ -13,18 +21,38 @@ fn resolved(text: &str) -> Result<Config, Problems> {
     load(&from_file(text)).and_then(|settings| settings.resolve())
 }
 
+fn defaults() -> Config {
+    load(&Sources::default()).unwrap().resolve().unwrap()
+}
+
 #[test]
 fn defaults_resolve() {
-    let config = load(&Sources::default()).unwrap().resolve().unwrap();
+    let config = defaults();
+    let engine = &config.broker.engine;
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.server.operator_key, None);
-    assert_eq!(config.storage.durability, Durability::Fsync);
-    assert_eq!(config.broker.retention, Duration::from_hours(72));
-    assert_eq!(config.broker.auto_topic, None);
-    assert_eq!(config.broker.delay_levels.len(), 18);
-    assert_eq!(config.limits.body_bytes, 4 * 1024 * 1024);
-    assert_eq!(config.orders.deadline_default, Duration::from_mins(30));
-    assert_eq!(config.orders.unknown_answer, UnknownAnswer::Hold);
+    assert_eq!(config.broker.store.durability, Durability::Fsync);
+    assert_eq!(engine.retention_ms, 72 * 3_600_000);
+    assert_eq!(engine.auto_topic, None);
+    assert_eq!(engine.levels.delays_ms.len(), 18);
+    assert_eq!(engine.limits.body_bytes_max, 4 * 1024 * 1024);
+    assert_eq!(config.orders.deadline_default_ms, 30 * 60_000);
+    assert_eq!(config.orders.unknown_policy, UnknownPolicy::Hold);
+}
+
+/// The fields of a configuration, one a line, so that a difference names its field.
+fn fields(value: &impl std::fmt::Debug) -> String {
+    format!("{value:#?}")
+}
+
+#[test]
+fn defaults_of_the_table_are_the_defaults_of_the_crates() {
+    let config = defaults();
+    assert_eq!(fields(&config.broker), fields(&BrokerConfig::default()));
+    assert_eq!(fields(&config.grpc), fields(&GrpcConfig::default()));
+    assert_eq!(fields(&config.http.limits), fields(&HttpLimits::default()));
+    let orders = orders::Config::new("data/orders.db");
+    assert_eq!(fields(&config.orders), fields(&orders));
 }
 
 /// Each setting with another value than its default, so that one which nothing reads is found.
@@ -100,21 +128,39 @@ fn every_setting_reaches_the_configuration() {
             setting.key.path
         );
     }
-    let second = Duration::from_secs;
-    let hour = Duration::from_hours;
-    let config = Config {
+    let config = settings.resolve().unwrap();
+    assert_eq!(fields(&config), fields(&everything()));
+}
+
+/// What the settings of [`EVERYTHING`] resolve to.
+fn everything() -> Config {
+    let half = Duration::from_millis(1_500);
+    let broker = broker_of_everything();
+    Config {
+        data: "/d".into(),
         server: Server {
             listen: "0.0.0.0:9".parse().unwrap(),
             trust_loopback: false,
             operator_key: Some("secret".to_owned()),
-            shutdown_time: second(3),
+            shutdown_time: Duration::from_secs(3),
         },
         http: Http {
             listen: "127.0.0.3:9".parse().unwrap(),
+            limits: HttpLimits {
+                drain: half,
+                ..HttpLimits::default()
+            },
         },
-        grpc: Grpc {
+        grpc: GrpcConfig {
             listen: "127.0.0.2:9".parse().unwrap(),
-            advertise: Some("a:1".to_owned()),
+            advertise: Some("a:1".parse().unwrap()),
+            body_bytes_max: 1_024,
+            auto_topic: broker.engine.auto_topic,
+            auto_group: false,
+            limits: server::grpc::GrpcLimits {
+                drain: half,
+                ..server::grpc::GrpcLimits::default()
+            },
         },
         tls: Encryption {
             on: false,
@@ -129,60 +175,60 @@ fn every_setting_reaches_the_configuration() {
             format: LogFormat::Json,
             level: "warn",
         },
-        storage: Storage {
-            data: "/d".into(),
-            durability: Durability::Os,
-            cache_bytes: 1 << 20,
-            write_buffer_bytes: 16 << 20,
-            free_space_reserve_bytes: 64 << 20,
-        },
-        broker: Broker {
-            retention: hour(1),
-            group_idle: hour(2),
-            auto_topic: Some(AutoTopic {
-                kind: "mixed",
-                queues: 3,
-            }),
-            auto_group: false,
-            delay_levels: vec![second(1), second(2)],
-        },
-        limits: limits_of_everything(),
+        broker,
         orders: orders_of_everything(),
-    };
-    assert_eq!(settings.resolve(), Ok(config));
-}
-
-fn limits_of_everything() -> Limits {
-    Limits {
-        body_bytes: 1_024,
-        delay: Duration::from_hours(400 * 24),
-        batch: 1,
-        in_flight: 2,
-        waiting_pollers: 3,
-        topics: 9,
-        groups: 10,
-        queue_heads_bytes: 2 << 20,
-        repeat_window: Duration::from_secs(5),
-        repeat_sends: 6,
+        gateway_simulator: false,
     }
 }
 
-fn orders_of_everything() -> Orders {
-    let second = Duration::from_secs;
-    let hour = Duration::from_hours;
-    Orders {
-        deadline_default: second(2),
-        deadline_min: second(2),
-        deadline_max: second(3),
+fn broker_of_everything() -> BrokerConfig {
+    BrokerConfig {
+        engine: broker::Config {
+            limits: broker::Limits {
+                body_bytes_max: 1_024,
+                delay_ms_max: 400 * 86_400_000,
+                batch_max: 1,
+                in_flight_max: 2,
+                waiting_pollers_max: 3,
+                topics_max: 9,
+                groups_max: 10,
+                head_bytes_max: 2 << 20,
+                repeat_window_ms: 5_000,
+                repeat_window_sends: 6,
+                free_bytes_reserve: 64 << 20,
+                ..broker::Limits::default()
+            },
+            levels: DelayLevels {
+                delays_ms: vec![1_000, 2_000],
+            },
+            retention_ms: 3_600_000,
+            group_idle_ms: 2 * 3_600_000,
+            auto_topic: Some((TopicKind::Mixed, 3)),
+            auto_group: false,
+            ..broker::Config::default()
+        },
+        store: StoreConfig {
+            durability: Durability::Os,
+            cache_bytes: 1 << 20,
+            write_buffer_bytes: 16 << 20,
+        },
+    }
+}
+
+fn orders_of_everything() -> orders::Config {
+    orders::Config {
+        deadline_default_ms: 2_000,
+        deadline_min_ms: 2_000,
+        deadline_max_ms: 3_000,
         gateway_calls: 1,
-        gateway_simulator: false,
-        unknown_answer: UnknownAnswer::Close { tries: 2 },
-        watch: hour(26),
-        sweep_every: second(3),
-        sweep_grace: second(4),
+        unknown_policy: UnknownPolicy::CloseAndRefundLate { tries: 2 },
+        watch_ms: 26 * 3_600_000,
+        sweep_every: Duration::from_secs(3),
+        sweep_grace_ms: 4_000,
         resume_per_second: 5,
-        keep_events: hour(8 * 24),
-        keep_idempotency: hour(3 * 24),
+        keep_events_ms: 8 * 86_400_000,
+        keep_idempotency_ms: 3 * 86_400_000,
+        ..orders::Config::new("/d/orders.db")
     }
 }
 
@@ -263,10 +309,7 @@ fn uncommented_example_is_the_defaults() {
             .iter()
             .all(|setting| setting.origin != source::Origin::Default)
     );
-    assert_eq!(
-        settings.resolve(),
-        load(&Sources::default()).unwrap().resolve()
-    );
+    assert_eq!(fields(&settings.resolve().unwrap()), fields(&defaults()));
 }
 
 /// The lines of the example with the settings uncommented.
@@ -287,7 +330,10 @@ fn printed_settings_read_back_and_hide_secrets() {
     assert!(printed.contains("deadline_default = \"90s\""), "{printed}");
     assert!(printed.contains("  # duetime.toml line 4\n"), "{printed}");
     let again = load(&from_file(&printed)).unwrap().resolve().unwrap();
-    assert_eq!(again.orders, settings.resolve().unwrap().orders);
+    assert_eq!(
+        fields(&again.orders),
+        fields(&settings.resolve().unwrap().orders)
+    );
 
     let json = settings.to_json();
     assert_eq!(json["orders"]["deadline_default"], "90s");

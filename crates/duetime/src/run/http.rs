@@ -1,4 +1,4 @@
-//! Opens the broker's JSON API: messages, timers and administration over HTTP, on a port of its own.
+//! Serves the broker's JSON API: messages, timers and administration over HTTP, on its own port.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,30 +11,30 @@ use tokio::task::JoinHandle;
 
 /// The API, being served.
 #[derive(Debug)]
-pub(crate) struct Api {
+pub(super) struct BrokerApi {
     /// Where it listens.
-    pub(crate) address: SocketAddr,
-    /// Ends when it has been told to stop and everybody is served.
-    pub(crate) served: JoinHandle<()>,
+    pub(super) address: SocketAddr,
+    /// Ends when it was asked to stop and every request has been answered.
+    pub(super) served: JoinHandle<()>,
 }
 
-/// Takes the port.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
+/// Binds the port.
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address} (http.listen)"))
 }
 
-/// Serves the API of `broker` on `listener` until `stop` ends, with TLS beside clear text if there is any.
-pub(crate) fn serve(
+/// Serves the API of `broker` on `listener` until `stop` ends; with `tls` it accepts TLS beside clear text.
+pub(super) fn serve(
     listener: TcpListener,
     broker: broker::Broker,
     settings: ApiSettings,
     tls: Option<Tls>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<Api> {
-    let address = listener.local_addr().context("ask for the address")?;
+) -> Result<BrokerApi> {
+    let address = listener.local_addr().context("read the bound address")?;
     let state = ApiState::new(broker, settings);
     let served = tokio::spawn(server::http::run(listener, state, tls, stop));
-    Ok(Api { address, served })
+    Ok(BrokerApi { address, served })
 }
