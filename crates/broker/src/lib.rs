@@ -41,8 +41,6 @@
 //! # }
 //! ```
 
-pub mod clock;
-
 mod admin;
 mod broker;
 mod command;
@@ -55,6 +53,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use ::clock;
 pub use admin::Space;
 pub use broker::{Broker, BrokerConfig};
 pub use command::{Answer, Command, Poll, Reply, Work};

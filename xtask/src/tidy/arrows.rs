@@ -9,20 +9,23 @@ use super::metadata::Metadata;
 /// change the table there and here in a commit of its own.
 const ARROWS: &[(&str, &[&str])] = &[
     ("fuzz", &[]),
+    ("clock", &[]),
     ("engine", &["fuzz"]),
     ("storage", &["engine"]),
-    ("broker", &["engine", "storage"]),
+    ("broker", &["clock", "engine", "storage"]),
     ("grpc-api", &[]),
     ("wire", &[]),
-    ("server", &["broker", "wire", "grpc-api", "fuzz"]),
-    ("client", &["grpc-api", "fuzz"]),
-    ("orders", &["broker", "client", "fuzz"]),
+    ("edge", &["clock", "fuzz"]),
+    ("gateway", &["clock"]),
+    ("server", &["broker", "edge", "wire", "grpc-api", "fuzz"]),
+    ("client", &["clock", "grpc-api", "fuzz"]),
+    ("orders", &["broker", "client", "edge", "gateway", "fuzz"]),
     ("console", &[]),
     ("sim", &["engine", "storage", "broker", "orders"]),
     ("bench", &["broker", "client", "orders"]),
     (
         "duetime",
-        &["broker", "server", "orders", "console", "fuzz"],
+        &["broker", "server", "orders", "gateway", "console", "fuzz"],
     ),
     ("xtask", &[]),
 ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Clock, Sleep};
+use crate::{Clock, Sleep};
 
 /// A clock that a test moves by hand; sleepers wake when it is moved past their instant.
 #[derive(Clone, Debug, Default)]

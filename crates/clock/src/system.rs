@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::slew::{Reading, Slew};
-use super::{Clock, Sleep};
+use crate::slew::{Reading, Slew};
+use crate::{Clock, Sleep};
 
 /// The engine clock of a running broker; see [`Slew`] for how it follows the wall clock.
 #[derive(Debug)]
