@@ -1,7 +1,11 @@
-//! Defines the clocks: the only module of the workspace that reads the time.
+//! Defines the clocks: the only crate of the workspace that reads the time.
 //!
 //! Everything else takes "now" as an argument or asks the [`Clock`] it was given, so that a test moves
-//! time by hand and the simulator owns it.
+//! time by hand and the simulator owns it. Code that runs apart from a broker, such as the client, dates what it sends by
+//! [`wall`] and waits by [`monotonic`].
+
+pub mod monotonic;
+pub mod wall;
 
 mod manual;
 mod slew;
@@ -18,14 +22,14 @@ pub use system::{Stopwatch, SystemClock};
 /// A future that ends when a clock has reached an instant.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// What tells the time, in milliseconds since the Unix epoch.
+/// A source of the time, in milliseconds since the Unix epoch.
 ///
 /// The time of one clock never goes back.
 pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 
-    /// How long a thread has to wait until `at_ms`; `None` if that cannot be told because the clock is moved
+    /// How long a thread has to wait until `at_ms`; `None` if that is unknown because the clock is moved
     /// by hand.
     fn until(&self, at_ms: u64) -> Option<Duration> {
         Some(Duration::from_millis(at_ms.saturating_sub(self.now_ms())))
@@ -41,8 +45,8 @@ pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
         wall_ms
     }
 
-    /// An earlier run had come to `at_ms`: the clock goes on from there if it stands before it, or time would
-    /// go back for everything that was stored.
+    /// Moves a clock that is before `at_ms`, the last instant of an earlier run, forward to it, so that time does not
+    /// go back for stored data.
     fn resume_at(&self, at_ms: u64);
 
     /// Ends once `now_ms` is at least `until_ms`; at once if it already is.

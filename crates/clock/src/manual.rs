@@ -34,14 +34,14 @@ impl fmt::Debug for ManualState {
 }
 
 impl ManualClock {
-    /// A clock that stands at `now_ms`.
+    /// Creates a clock whose time is `now_ms`.
     pub fn new(now_ms: u64) -> Self {
         let clock = Self::default();
         clock.state().now_ms = now_ms;
         clock
     }
 
-    /// Moves the clock forward to `now_ms` and wakes whoever slept until then; never moves it back.
+    /// Moves the clock forward to `now_ms` and wakes those that sleep until then or earlier; never moves it back.
     pub fn advance_to(&self, now_ms: u64) {
         let mut state = self.state();
         state.now_ms = std::cmp::max(state.now_ms, now_ms);
@@ -54,7 +54,7 @@ impl ManualClock {
             listener();
         }
         for sender in woken.into_values().flatten() {
-            // A sleeper that was dropped no longer wants to know.
+            // The receiver may have been dropped.
             let _ = sender.send(());
         }
     }
@@ -65,7 +65,7 @@ impl ManualClock {
         self.advance_to(now_ms.saturating_add(delay_ms));
     }
 
-    /// The earliest instant somebody sleeps until, if anybody does.
+    /// The earliest instant that a sleeper waits for, if there is one.
     pub fn next_sleeper_ms(&self) -> Option<u64> {
         let mut state = self.state();
         state.sleepers.retain(|_, senders| {
@@ -87,7 +87,7 @@ impl Clock for ManualClock {
     }
 
     fn until(&self, at_ms: u64) -> Option<Duration> {
-        // A thread that waits is woken by the listener it left, not by the passing of real time.
+        // A waiting thread is woken by its listener, not by the passing of real time.
         (at_ms <= self.now_ms()).then_some(Duration::ZERO)
     }
 
@@ -107,7 +107,7 @@ impl Clock for ManualClock {
         let (sender, receiver) = oneshot::channel();
         state.sleepers.entry(until_ms).or_default().push(sender);
         Box::pin(async move {
-            // An error means that the clock itself is gone: time stands still, so wait for ever.
+            // An error means that the clock was dropped: its time never advances, so wait for ever.
             if receiver.await.is_err() {
                 std::future::pending::<()>().await;
             }

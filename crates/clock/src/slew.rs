@@ -1,42 +1,42 @@
-//! Provides the rule by which the engine clock follows the wall clock without ever going back.
+//! Computes the engine clock, which follows the wall clock without ever going back.
 
-/// A step of the wall clock forward beyond this is not believed at once, in us.
+/// A step of the wall clock forward of more than this is not adopted at once, in us.
 const STEP_US: i64 = 1_000_000;
-/// A step forward is adopted after it has stood for this long, in us.
-const STEP_STANDS_US: i64 = 30_000_000;
-/// The engine clock runs faster or slower than time by one part in so many while it follows the wall.
+/// A step forward is adopted after it has lasted this long, in us.
+const STEP_HOLD_US: i64 = 30_000_000;
+/// While the engine clock follows the wall clock, it runs faster or slower by one part in this many.
 const SLEW_PARTS: i64 = 200;
 
-/// What both clocks of the machine show at one moment.
+/// The two clocks of the machine at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// Time since the machine was started, sleep included, in us. It is never set.
     pub boot_us: i64,
-    /// Time since the Unix epoch, in us. Anybody may set it.
+    /// Time since the Unix epoch, in us. It may be set at any time.
     pub wall_us: i64,
 }
 
-/// The engine clock: starts at the wall clock, is carried by the boot-time clock, and follows the wall.
+/// The engine clock: starts at the wall clock, advances with the boot-time clock, and is slewed towards the wall clock.
 ///
 /// * It never goes back.
-/// * A wall that is a little ahead or behind is followed by running half a percent faster or slower.
-/// * A wall that was set back is followed in the same slow way: what is due is not held up for long.
-/// * At a start it goes on from where an earlier run had come, if the wall was set back in between.
-/// * A wall that was set forward by more than a second is adopted when it has stood for 30 s: until then
-///   nothing fires early because of somebody's mistake.
+/// * A small difference to the wall clock is made up by running half a percent faster or slower.
+/// * A wall clock that was set back is followed in the same slow way, so due messages are not delayed for long.
+/// * If the wall clock was set back between two runs, the clock continues from the last instant of the earlier run.
+/// * A step of the wall clock forward by more than a second is adopted after it has lasted 30 s, so that a short
+///   mistake fires nothing early.
 #[derive(Clone, Debug)]
 pub struct Slew {
     engine_us: i64,
     boot_us: i64,
-    /// Since when the wall has been more than a step ahead.
+    /// When the wall clock was first seen more than a step ahead, in us of the boot-time clock.
     ahead_since_us: Option<i64>,
-    /// Steps of more than a second that were noticed, either way.
+    /// The steps of more than a second that were seen, in either direction.
     steps: u64,
     stepped_back: bool,
 }
 
 impl Slew {
-    /// A clock that starts where the wall stands.
+    /// Creates a clock that starts at the wall clock.
     pub fn new(reading: Reading) -> Self {
         Self {
             engine_us: reading.wall_us,
@@ -47,7 +47,7 @@ impl Slew {
         }
     }
 
-    /// Where the engine clock stands at this reading, in us since the Unix epoch.
+    /// The engine clock at this reading, in us since the Unix epoch.
     pub fn advance(&mut self, reading: Reading) -> i64 {
         let passed_us = std::cmp::max(reading.boot_us - self.boot_us, 0);
         self.boot_us = std::cmp::max(self.boot_us, reading.boot_us);
@@ -56,7 +56,7 @@ impl Slew {
         self.watch_steps(ahead_us);
         let adopted = self
             .ahead_since_us
-            .is_some_and(|since_us| self.boot_us - since_us >= STEP_STANDS_US);
+            .is_some_and(|since_us| self.boot_us - since_us >= STEP_HOLD_US);
         self.engine_us = if adopted {
             self.ahead_since_us = None;
             reading.wall_us
@@ -69,7 +69,7 @@ impl Slew {
         self.engine_us
     }
 
-    /// Goes on from `engine_us` if it stands before it.
+    /// Moves the clock forward to `engine_us` if it is before it.
     pub fn resume_at(&mut self, engine_us: i64) {
         self.engine_us = std::cmp::max(self.engine_us, engine_us);
     }

@@ -1,4 +1,4 @@
-//! Reads the machine's clocks: the one place in the workspace that does.
+//! Reads the clocks of the machine for the engine clock.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl SystemClock {
             let ahead_ms = (reading.wall_us - engine_us) / 1_000;
             tracing::warn!(
                 ahead_ms,
-                "the wall clock was set; the engine clock follows slowly"
+                "the wall clock was set; the engine clock is slewed towards it"
             );
         }
         (engine_us, reading)
@@ -65,7 +65,7 @@ impl Clock for SystemClock {
 
     fn at_wall_ms(&self, wall_ms: u64) -> u64 {
         let (engine_us, reading) = self.advance();
-        // While the engine clock is behind it catches up, so the wall's own number is late enough.
+        // An engine clock that is slow catches up, so the wall time itself is late enough.
         let ahead_us = std::cmp::max(engine_us - reading.wall_us, 0);
         wall_ms.saturating_add(millis(ahead_us + 999))
     }
