@@ -26,7 +26,7 @@ use sha1::Sha1;
 use subtle::ConstantTimeEq as _;
 
 use crate::access::{Account, Action, Authenticate, Caller, Credentials, Refused};
-use crate::reload::Reloaded;
+use edge::reload::Reloaded;
 
 /// Shortest secret, in bytes.
 const SECRET_BYTES_MIN: usize = 8;

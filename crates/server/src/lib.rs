@@ -8,10 +8,7 @@ mod connections;
 mod figures;
 pub mod grpc;
 pub mod http;
-mod listen;
-mod reload;
 mod sql_filter;
-mod tls;
 
 pub use access::{
     Account, Action, Authenticate, Caller, Credentials, Everybody, LoopbackOnly, Refused,
@@ -20,5 +17,5 @@ pub use accounts::{Accounts, AccountsError};
 /// The crate the front ends stand in front of, so that whoever starts them names the same one.
 pub use broker;
 pub use connections::{Connection, Connections, NoConnections};
+pub use edge::tls::{CERTIFICATE_FILE, Certificate, Tls, TlsError};
 pub use sql_filter::{FilterError, SqlFilter};
-pub use tls::{CERTIFICATE_FILE, Certificate, Tls, TlsError};

@@ -23,8 +23,8 @@ use super::limits::{
 };
 use super::peer::Remote;
 use super::service::Service;
-use crate::listen::{Activity, AnswerBody, Bounds, Failure, Speak};
-use crate::tls::Spoken;
+use edge::accept::{Activity, AnswerBody, Bounds, Failure, Speak};
+use edge::tls::Spoken;
 
 /// The one call that lasts as long as its client.
 const TELEMETRY: &str = "/Telemetry";

@@ -51,8 +51,8 @@ use self::names::Names;
 use self::renew::Renewals;
 use self::session::Sessions;
 use crate::connections::{Connection, Connections};
-use crate::listen::{Bounds, Entrance};
-use crate::tls::Tls;
+use edge::accept::{Bounds, Entrance};
+use edge::tls::Tls;
 
 /// How the front end is set up.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-use super::time::{Clocks, Instant, Span};
+use edge::instant::{Clocks, Instant, Span};
 
 /// A message to send. At most one of `at`, `after` and `level` says when it is due; without one it is due now.
 #[derive(Debug, Default, Deserialize, ToSchema)]

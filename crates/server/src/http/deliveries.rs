@@ -14,8 +14,8 @@ use super::content::MessageBody;
 use super::extract::{Names, OptionalJson, StrictJson};
 use super::limits::{RECEIPTS_MAX, RECEIVE_MAX, WAIT_MS_MAX};
 use super::problem::{Problem, Problems};
-use super::time::{Clocks, Span};
 use crate::figures;
+use edge::instant::{Clocks, Span};
 
 /// What a consumer asks for; an empty body asks for one message without waiting.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -13,8 +13,8 @@ use super::extract::{
     Created, Names, Page, StrictJson, StrictQuery, page_limit, page_of_names, segment,
 };
 use super::problem::{Problem, Problems};
-use super::time::{Clocks, Instant, Span};
 use super::topics::PageQuery;
+use edge::instant::{Clocks, Instant, Span};
 
 /// Where a new group begins to read.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]

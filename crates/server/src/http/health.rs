@@ -12,8 +12,8 @@ use super::ApiState;
 use super::auth::Known;
 use super::extract::Page;
 use super::problem::{Problem, ProblemKind, Problems};
-use super::time::Instant;
 use crate::connections::Connection;
+use edge::instant::Instant;
 
 /// How the process is.
 #[derive(Debug, Serialize, ToSchema)]

@@ -16,7 +16,7 @@ use super::extract::{Names, Page, StrictJson, StrictQuery, page_limit};
 use super::limits::{LETTERS_PER_READ, LETTERS_PER_REQUEST};
 use super::messages::place_of_cursor;
 use super::problem::{Problem, Problems};
-use super::time::Clocks;
+use edge::instant::Clocks;
 
 /// Which dead letters to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]

@@ -16,7 +16,7 @@ use super::extract::{
 use super::limits::BATCH_MAX;
 use super::problem::{Problem, ProblemKind, Problems};
 use super::refusal::message_not_found;
-use super::time::{Clocks, Instant, Span};
+use edge::instant::{Clocks, Instant, Span};
 
 /// Messages to send.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -23,7 +23,6 @@ mod refusal;
 mod serve;
 #[cfg(test)]
 mod tests;
-mod time;
 mod timers;
 mod topics;
 
@@ -41,11 +40,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use self::admission::Admission;
 use self::figures::Requests;
-use self::time::Clocks;
 use crate::access::Authenticate;
 use crate::connections::Connections;
-use crate::listen::{Bounds, Entrance};
-use crate::tls::Tls;
+use edge::accept::{Bounds, Entrance};
+use edge::instant::Clocks;
+use edge::tls::Tls;
 
 pub use self::figures::{FiguresTaken, install_figures};
 pub use self::limits::HttpLimits;

@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::ServiceExt as _;
 
 use super::limits::HttpLimits;
-use crate::listen::{Activity, AnswerBody, Bounds, Failure, Speak, UnderWay};
-use crate::tls::Spoken;
+use edge::accept::{Activity, AnswerBody, Bounds, Failure, Speak, UnderWay};
+use edge::tls::Spoken;
 
 /// The JSON API, as those who connect see it.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ use super::extract::{MessageJson, Names};
 use super::messages::{RecalledBody, too_late};
 use super::problem::{Problem, ProblemKind, Problems};
 use super::refusal::message_not_found;
-use super::time::{Instant, Span};
+use edge::instant::{Instant, Span};
 
 /// Longest key, in bytes, as the broker allows.
 const KEY_BYTES_MAX: usize = 255;

@@ -14,7 +14,7 @@ use super::extract::{
 };
 use super::groups::PairBody;
 use super::problem::{Problem, Problems};
-use super::time::{Instant, Span};
+use edge::instant::{Instant, Span};
 
 /// Spans of a histogram if the caller does not say.
 const STEPS_DEFAULT: usize = 24;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{Api, Call};
 use crate::http::problem::ProblemKind;
-use crate::http::time::Span;
+use edge::instant::Span;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/broker-http.md");
 const BASE_URL: &str = "http://127.0.0.1:8082";

@@ -19,8 +19,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Api;
 use crate::http::{HttpLimits, run};
-use crate::tls::CERTIFICATE_FILE;
 use crate::{Certificate, LoopbackOnly, NoConnections, Tls};
+use edge::tls::CERTIFICATE_FILE;
 
 /// So short that a test may wait for its end.
 const MOMENT: Duration = Duration::from_millis(50);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use broker::clock::Clock;
+use clock::Clock;
 use http_body::{Body, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
@@ -28,23 +28,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Why a connection ended early.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What each front end allows those who connect.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Most connections; further ones wait to be accepted.
-    pub(crate) connections_max: usize,
+    pub connections_max: usize,
     /// How long a new connection may take to say its first byte, and again for the TLS handshake.
-    pub(crate) handshake: Duration,
+    pub handshake: Duration,
     /// A connection without a call under way is closed after this, or at twice this at the latest.
-    pub(crate) idle: Duration,
+    pub idle: Duration,
     /// How long calls under way may go on after the front end was told to stop.
-    pub(crate) drain: Duration,
+    pub drain: Duration,
 }
 
 /// What speaks a protocol on connections that were accepted.
-pub(crate) trait Speak: Clone + Send + Sync + 'static {
+pub trait Speak: Clone + Send + Sync + 'static {
     /// The name of the protocol, for the log.
     const NAME: &'static str;
     /// What TLS offers to speak inside.
@@ -62,22 +62,22 @@ pub(crate) trait Speak: Clone + Send + Sync + 'static {
 }
 
 /// A front end: what it speaks, with whom, and for how long.
-pub(crate) struct Entrance<S> {
+pub struct Entrance<S> {
     /// What it speaks.
-    pub(crate) front: S,
+    pub front: S,
     /// What it allows.
-    pub(crate) bounds: Bounds,
+    pub bounds: Bounds,
     /// TLS beside clear text, if it is offered.
-    pub(crate) tls: Option<Tls>,
+    pub tls: Option<Tls>,
     /// Tells when it is time to look at the certificate again.
-    pub(crate) clock: Arc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
     /// Whether it has been told to stop.
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub stopping: watch::Receiver<bool>,
 }
 
 impl<S: Speak> Entrance<S> {
     /// Accepts connections until `stop` ends; gives back those that are still served.
-    pub(crate) async fn accept(
+    pub async fn accept(
         &self,
         listener: &TcpListener,
         stop: impl Future<Output = ()>,
@@ -116,7 +116,7 @@ impl<S: Speak> Entrance<S> {
     }
 
     /// Waits for those who are still served, as long as they may take; whoever has not ended then is cut off.
-    pub(crate) async fn drain(&self, mut connections: JoinSet<()>) {
+    pub async fn drain(&self, mut connections: JoinSet<()>) {
         let drained = async { while connections.join_next().await.is_some() {} };
         if timeout(self.bounds.drain, drained).await.is_err() {
             let protocol = S::NAME;
@@ -212,14 +212,14 @@ impl<S: Speak> Guest<S> {
 
 /// What one connection does, to tell when it has been idle.
 #[derive(Debug, Default)]
-pub(crate) struct Activity {
+pub struct Activity {
     calls: AtomicUsize,
     begun: AtomicU64,
 }
 
 impl Activity {
     /// Notes a call for as long as what this returns is kept.
-    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub fn begin(self: &Arc<Self>) -> UnderWay {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
@@ -233,7 +233,7 @@ impl Activity {
 
 /// A call of a connection.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Activity>);
+pub struct UnderWay(Arc<Activity>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -243,13 +243,14 @@ impl Drop for UnderWay {
 
 /// The body of an answer; its call is under way until it has been written.
 #[derive(Debug)]
-pub(crate) struct AnswerBody<B> {
+pub struct AnswerBody<B> {
     inner: B,
     _under_way: UnderWay,
 }
 
 impl<B> AnswerBody<B> {
-    pub(crate) fn new(inner: B, under_way: UnderWay) -> Self {
+    /// Wraps `inner`.
+    pub fn new(inner: B, under_way: UnderWay) -> Self {
         Self {
             inner,
             _under_way: under_way,

@@ -17,7 +17,7 @@ type Load<T, E> = Box<dyn Fn(&[PathBuf]) -> Result<T, E> + Send + Sync>;
 /// A value that follows its files. They are looked at when it is asked for, at most once a second.
 ///
 /// A std mutex: it is held while the files are read, which is short and rare, never across an await.
-pub(crate) struct Reloaded<T, E> {
+pub struct Reloaded<T, E> {
     files: Vec<PathBuf>,
     load: Load<T, E>,
     state: Mutex<State<T>>,
@@ -38,7 +38,7 @@ impl<T, E> fmt::Debug for Reloaded<T, E> {
 
 impl<T, E: fmt::Display> Reloaded<T, E> {
     /// Reads the value for the first time.
-    pub(crate) fn open(
+    pub fn open(
         files: Vec<PathBuf>,
         load: impl Fn(&[PathBuf]) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, E> {
@@ -57,7 +57,7 @@ impl<T, E: fmt::Display> Reloaded<T, E> {
     }
 
     /// The value of now. While the files cannot be read the last good one holds.
-    pub(crate) fn current(&self, now_ms: u64) -> Arc<T> {
+    pub fn current(&self, now_ms: u64) -> Arc<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now_ms >= state.next_look_ms {
             state.next_look_ms = now_ms.saturating_add(LOOK_EVERY_MS);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use broker::clock::Clock;
+use clock::Clock;
 use jiff::Timestamp;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 ///
 /// Read with any offset from UTC; digits beyond the millisecond are cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Instant(pub(crate) i64);
+pub struct Instant(pub i64);
 
 impl fmt::Display for Instant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,14 +39,14 @@ impl FromStr for Instant {
 
 /// A span of time, read as a whole number with a unit: `500ms`, `30s`, `10m`, `2h`, `3d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Span {
+pub struct Span {
     /// How long, in ms.
-    pub(crate) ms: u64,
+    pub ms: u64,
 }
 
 impl Span {
     /// The same for the broker.
-    pub(crate) fn duration(self) -> Duration {
+    pub fn duration(self) -> Duration {
         Duration::from_millis(self.ms)
     }
 }
@@ -129,29 +129,29 @@ as_text! {
 
 /// What the two clocks show at one moment: the broker's own, which never goes back, and the wall clock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clocks {
+pub struct Clocks {
     /// The engine clock, in ms.
-    pub(crate) now_ms: u64,
+    pub now_ms: u64,
     /// How far it is ahead of the wall clock, in ms.
     ahead_ms: u64,
 }
 
 impl Clocks {
     /// Looks at both.
-    pub(crate) fn read(clock: &dyn Clock) -> Self {
+    pub fn read(clock: &dyn Clock) -> Self {
         let now_ms = clock.now_ms();
         let ahead_ms = clock.at_wall_ms(now_ms).saturating_sub(now_ms);
         Self { now_ms, ahead_ms }
     }
 
     /// The instant of the wall clock at an instant of the engine clock.
-    pub(crate) fn wall(self, engine_ms: u64) -> Instant {
+    pub fn wall(self, engine_ms: u64) -> Instant {
         let ms = engine_ms.saturating_sub(self.ahead_ms);
         Instant(i64::try_from(ms).unwrap_or(i64::MAX))
     }
 
     /// The instant of the engine clock at an instant of the wall clock; before 1970 counts as 1970.
-    pub(crate) fn engine(self, Instant(wall_ms): Instant) -> u64 {
+    pub fn engine(self, Instant(wall_ms): Instant) -> u64 {
         u64::try_from(wall_ms)
             .unwrap_or(0)
             .saturating_add(self.ahead_ms)

@@ -81,7 +81,7 @@ pub enum TlsError {
 
 /// What a front end speaks inside TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spoken {
+pub enum Spoken {
     /// HTTP/2 and nothing else.
     Http2,
     /// HTTP/2, or HTTP/1.1 with those who know no better.
@@ -114,7 +114,7 @@ impl Tls {
     }
 
     /// What accepts a connection, with the certificate as it is now.
-    pub(crate) fn acceptor(&self, spoken: Spoken, now_ms: u64) -> TlsAcceptor {
+    pub fn acceptor(&self, spoken: Spoken, now_ms: u64) -> TlsAcceptor {
         let configs = self.configs.current(now_ms);
         TlsAcceptor::from(Arc::clone(match spoken {
             Spoken::Http2 => &configs.http_2,
