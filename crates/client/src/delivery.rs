@@ -12,12 +12,12 @@ use grpc_api::v2::{
 };
 
 use crate::clock;
-use crate::core::Core;
+use crate::connection::Procedure;
 use crate::error::{Error, Refused, check};
 use crate::filter::Filter;
-use crate::line::Procedure;
 use crate::message::{Damaged, Received};
 use crate::route::Queue;
+use crate::session::Core;
 
 const RECEIVE: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/ReceiveMessage");
 const ACK: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/AckMessage");

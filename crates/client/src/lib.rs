@@ -56,21 +56,21 @@
 
 mod clock;
 mod config;
-mod core;
+mod connection;
 mod delivery;
 mod digest;
 mod error;
 mod filter;
-mod frames;
+mod framing;
 mod headers;
 mod identity;
-mod line;
 mod message;
 mod panic;
 mod producer;
 mod push;
 mod route;
-mod rules;
+mod session;
+mod settings;
 mod simple;
 mod telemetry;
 mod tls;

@@ -10,9 +10,9 @@ use flate2::read::{GzDecoder, ZlibDecoder};
 use grpc_api::v2::{self, Encoding, MessageType, Resource, SystemProperties};
 
 use crate::clock;
+use crate::connection::Line;
 use crate::digest;
 use crate::error::Error;
-use crate::line::Line;
 
 /// First byte of a gzip stream; some producers say gzip and mean zlib, which begins otherwise.
 const GZIP_MAGIC: u8 = 0x1f;

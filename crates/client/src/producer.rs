@@ -13,11 +13,11 @@ use grpc_api::v2::{
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::core::{Check, Core, Profile};
+use crate::connection::{Line, Procedure};
 use crate::error::{Error, check};
-use crate::line::{Line, Procedure};
 use crate::message::{Message, Outgoing, Received};
 use crate::panic::unless_it_panics;
+use crate::session::{Check, Core, Profile};
 use crate::transaction::{self, Resolution, Transaction};
 
 const SEND: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/SendMessage");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use grpc_api::v2::{MessageQueue, Permission};
 
-use crate::line::Line;
+use crate::connection::Line;
 
 /// A message queue and the way to it.
 #[derive(Clone, Debug)]

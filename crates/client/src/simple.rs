@@ -8,12 +8,12 @@ use grpc_api::v2::settings::PubSub;
 use grpc_api::v2::{ClientType, Resource};
 
 use crate::config::Config;
-use crate::core::{Core, Profile};
 use crate::delivery::{self, Poll};
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::message::Received;
 use crate::producer::Held;
+use crate::session::{Core, Profile};
 
 /// How long the server waits for messages, unless told otherwise.
 const WAIT: Duration = Duration::from_secs(20);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use grpc_api::v2::telemetry_command::Command;
 use grpc_api::v2::{Code, Status, TelemetryCommand, ThreadStackTrace, VerifyMessageResult};
 
-use crate::core::{Check, Core};
+use crate::connection::{Line, Procedure, Speech};
 use crate::error::{Error, Refused};
-use crate::line::{Line, Procedure, Speech};
-use crate::rules::Rules;
+use crate::session::{Check, Core};
+use crate::settings::Rules;
 
 const TELEMETRY: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/Telemetry");
 /// How often the settings are said again.

@@ -7,9 +7,9 @@ use grpc_api::v2::{
     TransactionSource,
 };
 
-use crate::core::Core;
+use crate::connection::{Line, Procedure};
 use crate::error::{Error, check};
-use crate::line::{Line, Procedure};
+use crate::session::Core;
 
 const END: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/EndTransaction");
 

@@ -16,12 +16,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::cache::Cache;
 use crate::config::Config;
-use crate::core::{Core, Profile};
 use crate::delivery;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::message::Received;
 use crate::producer::Held;
+use crate::session::{Core, Profile};
 
 /// Messages the listener works on at a time, unless told otherwise.
 const CONCURRENCY: usize = 20;

@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use super::{Worker, consume};
 use crate::config::endpoints;
+use crate::connection::Procedure;
 use crate::delivery::{self, Poll};
 use crate::error::{Error, check};
 use crate::filter::Filter;
-use crate::line::Procedure;
 use crate::route::Queue;
 
 const QUERY_ASSIGNMENT: Procedure =

@@ -7,10 +7,10 @@ use grpc_api::v2::Code;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::cache::Room;
-use crate::core::Core;
 use crate::delivery::{self, ACKS_MAX};
 use crate::error::Error;
 use crate::message::Received;
+use crate::session::Core;
 
 /// Wait between two tries.
 const WAIT: Duration = Duration::from_secs(1);

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::HostPort;
 use crate::error::Error;
-use crate::frames::{Inbox, frame, unescape};
+use crate::framing::{Inbox, frame, unescape};
 use crate::tls::Connector;
 
 /// How long making a connection may take, TLS included.

@@ -14,12 +14,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, HostPort, addresses, endpoints};
+use crate::connection::{Line, Procedure, Terms};
 use crate::error::{Error, check};
 use crate::headers::{CLIENT_VERSION, Headers};
 use crate::identity::Identity;
-use crate::line::{Line, Procedure, Terms};
 use crate::route::{Queue, Route};
-use crate::rules::Rules;
+use crate::settings::Rules;
 use crate::tls::{self, Connector};
 use crate::{clock, telemetry};
 
