@@ -1,4 +1,4 @@
-//! Generates the Rust form of the protocol, with a compiler of `.proto` files that is itself Rust.
+//! Generates the Rust code of the protocol, with a `.proto` compiler written in Rust.
 
 const SERVICE: &str = "proto/apache/rocketmq/v2/service.proto";
 
@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // Bodies are shared with the buffer they arrived in, never copied.
         .bytes(".apache.rocketmq.v2.Message.body")
-        // How a connection is made is the business of whoever uses this crate.
+        // The user of this crate makes the connections.
         .build_transport(false)
         .codec_path("crate::codec::SmallBuffers")
         .compile_fds(files)?;

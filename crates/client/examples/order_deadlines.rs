@@ -6,7 +6,7 @@
 //! cargo run -p client --example order_deadlines -- [ENDPOINT]
 //! ```
 //!
-//! The endpoint is `127.0.0.1:8081` by default; Apache RocketMQ's proxy will do as well.
+//! The endpoint is `127.0.0.1:8081` by default; the proxy of Apache RocketMQ works as well.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -28,14 +28,14 @@ async fn main() -> ExitCode {
     match run(endpoint).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // An error says what could not be done, its sources say why.
-            let mut words = error.to_string();
+            // The error says what failed, its sources say why.
+            let mut message = error.to_string();
             let mut source = std::error::Error::source(&error);
             while let Some(cause) = source {
-                words = format!("{words}: {cause}");
+                message = format!("{message}: {cause}");
                 source = cause.source();
             }
-            eprintln!("error: {words}");
+            eprintln!("error: {message}");
             ExitCode::FAILURE
         }
     }
@@ -44,16 +44,16 @@ async fn main() -> ExitCode {
 async fn run(endpoint: &str) -> Result<(), client::Error> {
     let config = Config::new(endpoint)?;
 
-    let (tell, mut closed) = mpsc::unbounded_channel();
+    let (sender, mut closed) = mpsc::unbounded_channel();
     let consumer = PushConsumer::builder(config.clone(), "order-closers")
         .subscribe(TOPIC, Filter::all())
         .start(move |message| {
-            let tell = tell.clone();
+            let sender = sender.clone();
             async move {
-                // A shop closes the order here, if it is still unpaid: a message may come twice.
+                // A shop closes the order here if it is still unpaid: a message may be delivered twice.
                 let order = message.keys.concat();
-                // Nobody listens any more only if the example has ended.
-                match tell.send(order) {
+                // The send fails only if the example has ended.
+                match sender.send(order) {
                     Ok(()) => Verdict::Done,
                     Err(_) => Verdict::Retry,
                 }
@@ -70,7 +70,7 @@ async fn run(endpoint: &str) -> Result<(), client::Error> {
     producer.send(deadline("7")).await?;
     let paid = producer.send(deadline("8")).await?;
 
-    // The buyer of order 8 pays: nobody needs to look at it again.
+    // The buyer of order 8 pays: its deadline is cancelled.
     if let Some(handle) = &paid.recall {
         producer.recall(handle).await?;
         println!("order 8 is paid");

@@ -1,4 +1,4 @@
-//! Defines what a client is told about its server: endpoints, TLS, credentials.
+//! Defines the configuration of a client: endpoints, TLS, credentials.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +11,10 @@ use crate::tls::Tls;
 
 /// The port of an endpoint that names none.
 const PORT: u16 = 8081;
-/// How long a call may take, unless the configuration says otherwise.
+/// Default time limit of a call.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where the server is, and how a client speaks to it.
+/// The server's endpoints, and how a client connects to them.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) addresses: Vec<HostPort>,
@@ -25,15 +25,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Of one or several endpoints, such as `127.0.0.1:8081` or `a.example:8081;b.example:8081`.
+    /// A configuration for one or several endpoints, such as `127.0.0.1:8081` or `a.example:8081;b.example:8081`.
     ///
-    /// Port 8081 need not be written, an IPv6 address stands in brackets. Several endpoints are doors of the same
-    /// server: the next is tried when one does not answer. `https://` in front turns TLS on for all of them, with
-    /// [`Tls::System`] unless [`Config::with_tls`] says otherwise; without it they are spoken to in clear text.
+    /// The default port is 8081; an IPv6 address is written in brackets. Several endpoints belong to the same server:
+    /// the next is tried when one does not respond. The prefix `https://` turns TLS on for all of them, with
+    /// [`Tls::System`] unless [`Config::with_tls`] says otherwise; without it connections are in clear text.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] of a text that is no list of endpoints.
+    /// [`Error::Invalid`] if the text is no list of endpoints.
     pub fn new(endpoints: &str) -> Result<Self, Error> {
         let (tls, endpoints) = match endpoints.split_once("://") {
             Some(("https", rest)) => (Tls::System, rest),
@@ -58,13 +58,13 @@ impl Config {
         })
     }
 
-    /// With TLS, or without, whatever the endpoints begin with.
+    /// Sets TLS, whatever prefix the endpoints have.
     #[must_use]
     pub fn with_tls(self, tls: Tls) -> Self {
         Self { tls, ..self }
     }
 
-    /// As the holder of an account: its name and its secret.
+    /// Sets the account: its access key and its secret key.
     #[must_use]
     pub fn with_credentials(self, access_key: &str, secret_key: &str) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Config {
         }
     }
 
-    /// In a namespace; the empty one by default. Duetime has only that one.
+    /// Sets the namespace; the default is the empty one, the only one Duetime has.
     #[must_use]
     pub fn with_namespace(self, namespace: &str) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Config {
         }
     }
 
-    /// With another limit than 3 s on the time of a call; the time a server waits for messages comes on top.
+    /// Sets the time limit of a call, 3 s by default; the long-polling time of a receive is added to it.
     #[must_use]
     pub fn with_request_timeout(self, request_timeout: Duration) -> Self {
         Self {
@@ -155,7 +155,7 @@ impl FromStr for HostPort {
     }
 }
 
-/// Addresses as the protocol writes them.
+/// The protocol form of addresses.
 pub(crate) fn endpoints(addresses: &[HostPort]) -> Endpoints {
     let scheme = match addresses.first().map(|address| address.host.parse()) {
         Some(Ok(std::net::IpAddr::V4(_))) => AddressScheme::IPv4,
@@ -172,7 +172,7 @@ pub(crate) fn endpoints(addresses: &[HostPort]) -> Endpoints {
     }
 }
 
-/// Addresses the protocol names; those that cannot be meant are left out.
+/// The addresses in the protocol form; invalid ones are left out.
 pub(crate) fn addresses(endpoints: &Endpoints) -> Vec<HostPort> {
     let address = |address: &Address| {
         let port = u16::try_from(address.port).ok().filter(|port| *port > 0)?;

@@ -1,4 +1,4 @@
-//! Asks for deliveries and settles them: the calls both kinds of consumers make.
+//! Receives deliveries and settles them: the calls that both kinds of consumers make.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::error::{Error, Refused, check};
 use crate::filter::Filter;
 use crate::message::{Damaged, Received};
 use crate::route::Queue;
-use crate::session::Core;
+use crate::session::Session;
 
 const RECEIVE: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/ReceiveMessage");
 const ACK: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/AckMessage");
@@ -29,26 +29,26 @@ const DEAD_LETTER: Procedure =
 /// Most deliveries that are acknowledged in one call.
 pub(crate) const ACKS_MAX: usize = 128;
 
-/// How one poll is made.
+/// The parameters of one receive.
 pub(crate) struct Poll<'a> {
     pub(crate) filter: &'a Filter,
     pub(crate) messages_max: usize,
-    /// How long what is received stays hidden; `None` if the server shall see to it for as long as it takes.
+    /// Invisible duration of what is received; `None` if the server shall renew it automatically.
     pub(crate) invisible: Option<Duration>,
-    /// How long the server may wait for messages.
+    /// Long-polling time.
     pub(crate) wait: Duration,
     pub(crate) attempt_id: Option<String>,
 }
 
-/// What one poll brought.
+/// The result of one receive.
 #[derive(Debug, Default)]
-pub(crate) struct Haul {
+pub(crate) struct Batch {
     pub(crate) messages: Vec<Received>,
-    /// Deliveries that are not to be handed out. They come again, and become dead letters in the end.
+    /// Deliveries that are not passed on. They are delivered again, and become dead letters after the last attempt.
     pub(crate) damaged: Vec<Damaged>,
 }
 
-impl Haul {
+impl Batch {
     fn add(&mut self, read: Result<Received, Box<Damaged>>) {
         match read {
             Ok(message) => self.messages.push(message),
@@ -66,11 +66,15 @@ impl Haul {
     }
 }
 
-/// Waits for messages and takes them; none if none came in time.
-pub(crate) async fn receive(core: &Core, queue: &Queue, poll: Poll<'_>) -> Result<Haul, Error> {
+/// Receives messages; empty if none arrived in time.
+pub(crate) async fn receive(
+    session: &Session,
+    queue: &Queue,
+    poll: Poll<'_>,
+) -> Result<Batch, Error> {
     let request = ReceiveMessageRequest {
-        group: core.profile.group.clone(),
-        message_queue: Some(queue.told.clone()),
+        group: session.profile.group.clone(),
+        message_queue: Some(queue.info.clone()),
         filter_expression: Some(poll.filter.expression()),
         batch_size: i32::try_from(poll.messages_max).unwrap_or(i32::MAX),
         invisible_duration: poll.invisible.map(clock::duration),
@@ -78,45 +82,49 @@ pub(crate) async fn receive(core: &Core, queue: &Queue, poll: Poll<'_>) -> Resul
         long_polling_timeout: Some(clock::duration(poll.wait)),
         attempt_id: poll.attempt_id,
     };
-    let answers: Vec<ReceiveMessageResponse> = queue
-        .line
-        .call_many(RECEIVE, core.terms_of_waiting(poll.wait), &request)
+    let responses: Vec<ReceiveMessageResponse> = queue
+        .connection
+        .call_many(RECEIVE, session.long_call_options(poll.wait), &request)
         .await?;
-    let mut haul = Haul {
-        messages: Vec::with_capacity(answers.len()),
-        ..Haul::default()
+    let mut batch = Batch {
+        messages: Vec::with_capacity(responses.len()),
+        ..Batch::default()
     };
     let mut refused = None;
-    let mut said = false;
-    for answer in answers {
-        match answer.content {
-            Some(Content::Message(message)) => haul.add(Received::read(message, &queue.line)),
+    let mut has_status = false;
+    for response in responses {
+        match response.content {
+            Some(Content::Message(message)) => {
+                batch.add(Received::read(message, &queue.connection));
+            }
             Some(Content::Status(status)) => {
-                said = true;
+                has_status = true;
                 refused = Some(status).filter(|status| status.code != i32::from(Code::Ok));
             }
             _ => {}
         }
     }
     match refused {
-        Some(status) if status.code != i32::from(Code::MessageNotFound) && haul.is_empty() => {
+        Some(status) if status.code != i32::from(Code::MessageNotFound) && batch.is_empty() => {
             Err(Refused::from(status).into())
         }
-        _ if !said && haul.is_empty() => Err(Error::Malformed("it has no status".to_owned())),
-        _ => Ok(haul),
+        _ if !has_status && batch.is_empty() => {
+            Err(Error::Malformed("there is no status".to_owned()))
+        }
+        _ => Ok(batch),
     }
 }
 
-/// Acknowledges deliveries, and tells of each, in their order, how that went.
-pub(crate) async fn ack(core: &Core, deliveries: &[&Received]) -> Vec<Result<(), Error>> {
+/// Acknowledges deliveries and returns an outcome for each, in order.
+pub(crate) async fn ack(session: &Session, deliveries: &[&Received]) -> Vec<Result<(), Error>> {
     let mut outcomes: Vec<Option<Result<(), Error>>> = vec![None; deliveries.len()];
-    // Those that still have no outcome, one call's worth at a time.
+    // Each round acknowledges one batch of those without an outcome.
     while let Some(first) = outcomes.iter().position(Option::is_none) {
         let Some(lead) = deliveries.get(first) else {
             break;
         };
         let belongs = |delivery: &Received| {
-            Arc::ptr_eq(&delivery.receipt.line, &lead.receipt.line)
+            Arc::ptr_eq(&delivery.receipt.connection, &lead.receipt.connection)
                 && delivery.receipt.topic == lead.receipt.topic
         };
         let chosen: Vec<(usize, &Received)> = deliveries
@@ -128,8 +136,8 @@ pub(crate) async fn ack(core: &Core, deliveries: &[&Received]) -> Vec<Result<(),
             .map(|(index, (delivery, _))| (index, *delivery))
             .take(ACKS_MAX)
             .collect();
-        let told = ack_together(core, &chosen).await;
-        for ((index, _), outcome) in chosen.into_iter().zip(told) {
+        let results = ack_together(session, &chosen).await;
+        for ((index, _), outcome) in chosen.into_iter().zip(results) {
             if let Some(slot) = outcomes.get_mut(index) {
                 *slot = Some(outcome);
             }
@@ -138,8 +146,8 @@ pub(crate) async fn ack(core: &Core, deliveries: &[&Received]) -> Vec<Result<(),
     outcomes.into_iter().flatten().collect()
 }
 
-/// Acknowledges deliveries of one topic of one server; there is an outcome for each.
-async fn ack_together(core: &Core, chosen: &[(usize, &Received)]) -> Vec<Result<(), Error>> {
+/// Acknowledges deliveries of one topic of one server in one call; returns an outcome for each.
+async fn ack_together(session: &Session, chosen: &[(usize, &Received)]) -> Vec<Result<(), Error>> {
     let all = |error: Error| vec![Err(error); chosen.len()];
     let Some((_, lead)) = chosen.first() else {
         return Vec::new();
@@ -150,71 +158,76 @@ async fn ack_together(core: &Core, chosen: &[(usize, &Received)]) -> Vec<Result<
         ..AckMessageEntry::default()
     });
     let request = AckMessageRequest {
-        group: core.profile.group.clone(),
+        group: session.profile.group.clone(),
         topic: Some(lead.receipt.topic.clone()),
         entries: entries.collect(),
     };
-    let answer: Result<AckMessageResponse, Error> =
-        lead.receipt.line.call(ACK, core.terms(), &request).await;
-    match answer {
-        Ok(answer) if answer.entries.len() == chosen.len() => answer
+    let response: Result<AckMessageResponse, Error> = lead
+        .receipt
+        .connection
+        .call(ACK, session.call_options(), &request)
+        .await;
+    match response {
+        Ok(response) if response.entries.len() == chosen.len() => response
             .entries
             .into_iter()
             .map(|entry| check(entry.status))
             .collect(),
-        Ok(answer) => all(match check(answer.status) {
+        Ok(response) => all(match check(response.status) {
             Err(error) => error,
-            Ok(()) => Error::Malformed("it does not have one entry for each delivery".to_owned()),
+            Ok(()) => {
+                Error::Malformed("the number of entries differs from that of deliveries".to_owned())
+            }
         }),
         Err(error) => all(error),
     }
 }
 
-/// Hides a delivery for another while from now on; returns the handle it has from then on.
+/// Sets the invisible duration of a delivery, counted from now; returns its new receipt handle.
 pub(crate) async fn change_invisible(
-    core: &Core,
+    session: &Session,
     delivery: &Received,
     invisible: Duration,
 ) -> Result<String, Error> {
     let receipt = &delivery.receipt;
     let request = ChangeInvisibleDurationRequest {
-        group: core.profile.group.clone(),
+        group: session.profile.group.clone(),
         topic: Some(receipt.topic.clone()),
         receipt_handle: receipt.handle.clone(),
         invisible_duration: Some(clock::duration(invisible)),
         message_id: delivery.message_id.clone(),
         ..ChangeInvisibleDurationRequest::default()
     };
-    let answer: ChangeInvisibleDurationResponse = receipt
-        .line
-        .call(CHANGE_INVISIBLE, core.terms(), &request)
+    let response: ChangeInvisibleDurationResponse = receipt
+        .connection
+        .call(CHANGE_INVISIBLE, session.call_options(), &request)
         .await?;
-    check(answer.status)?;
-    Ok(if answer.receipt_handle.is_empty() {
+    check(response.status)?;
+    Ok(if response.receipt_handle.is_empty() {
         receipt.handle.clone()
     } else {
-        answer.receipt_handle
+        response.receipt_handle
     })
 }
 
-/// Makes a delivery a dead letter.
-pub(crate) async fn dead_letter(core: &Core, delivery: &Received) -> Result<(), Error> {
+/// Moves a delivery to the dead-letter topic.
+pub(crate) async fn dead_letter(session: &Session, delivery: &Received) -> Result<(), Error> {
     let receipt = &delivery.receipt;
     let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let request = ForwardMessageToDeadLetterQueueRequest {
-        group: core.profile.group.clone(),
+        group: session.profile.group.clone(),
         topic: Some(receipt.topic.clone()),
         receipt_handle: receipt.handle.clone(),
         message_id: delivery.message_id.clone(),
         delivery_attempt: number(delivery.attempt),
-        max_delivery_attempts: number(core.rules().attempts_max),
+        max_delivery_attempts: number(session.settings().attempts_max),
         ..ForwardMessageToDeadLetterQueueRequest::default()
     };
-    let answer: ForwardMessageToDeadLetterQueueResponse = receipt
-        .line
-        .call(DEAD_LETTER, core.terms(), &request)
+    let response: ForwardMessageToDeadLetterQueueResponse = receipt
+        .connection
+        .call(DEAD_LETTER, session.call_options(), &request)
         .await?;
-    check(answer.status)
+    check(response.status)
 }
 
 /// What settings say of a consumer.

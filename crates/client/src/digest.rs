@@ -1,24 +1,24 @@
-//! Compares a body with the digest that came with it.
+//! Compares a body with the digest that was sent with it.
 
 use grpc_api::v2::{Digest, DigestType};
 use md5::Md5;
 use sha1::{Digest as _, Sha1};
 
-/// The name of the digest that a body does not fit; `None` if it fits, or if there is no digest this client knows.
+/// The kind of the digest that a body does not match; `None` if it matches, or if the client knows no such digest.
 pub(crate) fn mismatch(body: &[u8], digest: Option<&Digest>) -> Option<&'static str> {
     let digest = digest?;
-    let told = digest.checksum.as_str();
-    let (name, fits) = match digest.r#type() {
-        // Written as a number, with or without zeros in front.
+    let checksum = digest.checksum.as_str();
+    let (name, matches) = match digest.r#type() {
+        // Written as a number, with or without leading zeros.
         DigestType::Crc32 => (
             "CRC-32",
-            u32::from_str_radix(told, 16) == Ok(crc32fast::hash(body)),
+            u32::from_str_radix(checksum, 16) == Ok(crc32fast::hash(body)),
         ),
-        DigestType::Md5 => ("MD5", is_hex(told, &Md5::digest(body))),
-        DigestType::Sha1 => ("SHA-1", is_hex(told, &Sha1::digest(body))),
+        DigestType::Md5 => ("MD5", is_hex(checksum, &Md5::digest(body))),
+        DigestType::Sha1 => ("SHA-1", is_hex(checksum, &Sha1::digest(body))),
         DigestType::Unspecified => return None,
     };
-    (!fits).then_some(name)
+    (!matches).then_some(name)
 }
 
 /// Whether a text is the hexadecimal form of these bytes.
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_fit_what_servers_write() {
+    fn bodies_match_what_servers_write() {
         for (kind, checksum) in [
             (DigestType::Crc32, "3610A686"),
             (DigestType::Crc32, "3610a686"),
@@ -58,7 +58,7 @@ mod tests {
             assert_eq!(mismatch(b"hello", Some(&digest)), None, "{checksum}");
             assert!(mismatch(b"hellp", Some(&digest)).is_some(), "{checksum}");
         }
-        // One server writes zeros in front, another does not.
+        // One server writes leading zeros, another does not.
         for checksum in ["06B9DF6F", "6B9DF6F"] {
             let digest = digest(DigestType::Crc32, checksum);
             assert_eq!(mismatch(b"c", Some(&digest)), None, "{checksum}");
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_fits_nothing_and_silence_everything() {
+    fn an_invalid_digest_matches_nothing_and_a_missing_one_everything() {
         assert_eq!(mismatch(b"hello", None), None);
         assert_eq!(mismatch(b"hello", Some(&Digest::default())), None);
         let unknown = Digest {

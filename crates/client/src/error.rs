@@ -1,4 +1,4 @@
-//! Defines what can go wrong, with the server's own code and words where it gave some.
+//! Defines the errors of the client, with the server's own code and message where there is one.
 
 use std::io;
 use std::sync::Arc;
@@ -6,59 +6,59 @@ use std::time::Duration;
 
 use grpc_api::v2::{Code, Status};
 
-/// Why something could not be done.
+/// Why an operation failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What the caller gave cannot be used; nothing was sent.
+    /// An argument is invalid; nothing was sent.
     #[error("{0}")]
     Invalid(String),
-    /// The server understood, and says no.
+    /// The server refused the request.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// No connection could be made.
+    /// The connection could not be established.
     #[error("connect to {address}")]
     Unreachable {
         /// Host and port.
         address: String,
-        /// What the operating system or TLS says.
+        /// The error of the operating system or of TLS.
         #[source]
         source: Arc<io::Error>,
     },
-    /// The connection broke while a call was under way; whether the server did what was asked is unknown.
+    /// The connection failed during a call; whether the server carried the request out is unknown.
     #[error("the connection broke")]
     Broken(#[source] Arc<h2::Error>),
-    /// No answer came in time; whether the server did what was asked is unknown.
-    #[error("no answer within {0:?}")]
+    /// No response arrived in time; whether the server carried the request out is unknown.
+    #[error("no response within {0:?}")]
     Timeout(Duration),
-    /// The server ended the call with a status of gRPC instead of an answer.
+    /// The server ended the call with a gRPC error status instead of a response.
     #[error("the call ended with gRPC status {status}: {message}")]
     Call {
-        /// The number of the status, such as 14 for UNAVAILABLE.
+        /// The gRPC status code, such as 14 for UNAVAILABLE.
         status: i32,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
-    /// The answer is not one of this protocol.
-    #[error("the answer cannot be read: {0}")]
+    /// The response does not follow the protocol.
+    #[error("malformed response: {0}")]
     Malformed(String),
     /// This client has been shut down.
     #[error("the client has been shut down")]
     Closed,
 }
 
-/// A refusal, in the words of the server.
+/// The server's refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server refuses: {message} ({code})")]
 pub struct Refused {
-    /// The number of the protocol, such as 40402; [`Refused::code`] names it.
+    /// The protocol's code, such as 40402; [`Refused::code`] names it.
     pub code: i32,
-    /// The server's words.
+    /// The server's message.
     pub message: String,
 }
 
 impl Refused {
-    /// The code by its name; `None` if this version does not know it.
+    /// The named code; `None` if this version does not know it.
     pub fn code(&self) -> Option<Code> {
         Code::try_from(self.code).ok()
     }
@@ -73,26 +73,27 @@ impl Error {
         }
     }
 
-    /// Whether the same request may succeed when it is made again: the server was busy, late or out of reach.
+    /// Whether the same request may succeed when repeated: the server was busy, slow or unreachable.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Refused(refused) => {
                 matches!(refused.code, 40_800 | 42_900 | 50_000..=50_099 | 50_400..=50_499)
             }
             Self::Unreachable { .. } | Self::Broken(_) | Self::Timeout(_) => true,
-            // RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, and what proxies make of a broken stream.
+            // CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE: proxies report a broken
+            // stream as one of them.
             Self::Call { status, .. } => matches!(status, 1 | 2 | 4 | 8 | 13 | 14),
             Self::Invalid(_) | Self::Malformed(_) | Self::Closed => false,
         }
     }
 }
 
-/// Reads the status inside an answer.
+/// The outcome that the status in a response reports.
 pub(crate) fn check(status: Option<Status>) -> Result<(), Error> {
     match status {
         Some(status) if status.code == i32::from(Code::Ok) => Ok(()),
         Some(status) => Err(Refused::from(status).into()),
-        None => Err(Error::Malformed("it has no status".to_owned())),
+        None => Err(Error::Malformed("there is no status".to_owned())),
     }
 }
 
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_pass_by_itself_is_transient() {
+    fn only_errors_that_may_pass_are_transient() {
         let refused = |code| {
             Error::from(Refused {
                 code,

@@ -20,7 +20,7 @@ impl Filter {
         })
     }
 
-    /// Those for whose properties a condition of SQL92 holds: `amount > 100 AND country IN ('NO', 'SE')`.
+    /// Those whose properties satisfy an SQL92 condition: `amount > 100 AND country IN ('NO', 'SE')`.
     /// The tag is the property `TAGS`.
     pub fn sql(condition: impl Into<String>) -> Self {
         Self(FilterExpression {

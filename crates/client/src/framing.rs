@@ -1,13 +1,13 @@
-//! Cuts what arrives on a call into messages, and makes messages into what is sent.
+//! Provides the message framing of gRPC: encodes messages with their prefix, and splits received bytes into messages.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use prost::Message;
 
 use crate::error::Error;
 
-/// In front of each message: one byte that says whether it is packed, four bytes of length.
+/// Length of the prefix of each message: one byte for compression, four bytes for the length.
 const PREFIX_BYTES: usize = 5;
-/// Largest message that is taken, in bytes: what Apache RocketMQ sends at most.
+/// Largest message that is accepted, in bytes: the most that Apache RocketMQ sends.
 const MESSAGE_BYTES_MAX: usize = 130 * 1024 * 1024;
 
 /// A message with its prefix.
@@ -22,14 +22,14 @@ pub(crate) fn frame(message: &impl Message) -> Bytes {
     frame.freeze()
 }
 
-/// Bytes that have arrived and are not yet cut.
+/// Received bytes that are not split into messages yet.
 ///
-/// Messages that lie whole in one chunk, as most do, are cut out of it without a copy.
+/// A message that is complete within one chunk, as most are, is taken out of it without a copy.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    /// What is left of the last chunk; empty as long as there is something in `partial`.
+    /// The rest of the last chunk; empty while `partial` is not.
     chunk: Bytes,
-    /// The start of a message that came in several chunks.
+    /// The start of a message that spans several chunks.
     partial: BytesMut,
 }
 
@@ -44,14 +44,14 @@ impl Inbox {
         }
     }
 
-    /// The next message, once it is whole.
+    /// The next message, once it is complete.
     pub(crate) fn take<M: Message + Default>(&mut self) -> Result<Option<M>, Error> {
         let held: &[u8] = if self.partial.is_empty() {
             &self.chunk
         } else {
             &self.partial
         };
-        let Some(length) = whole(held)? else {
+        let Some(length) = complete_length(held)? else {
             return Ok(None);
         };
         let mut bytes = if self.partial.is_empty() {
@@ -65,46 +65,46 @@ impl Inbox {
             .map_err(|error| Error::Malformed(error.to_string()))
     }
 
-    /// Whether a message has begun that did not end.
+    /// Whether all bytes were taken; if not, a message is incomplete.
     pub(crate) fn is_empty(&self) -> bool {
         self.chunk.is_empty() && self.partial.is_empty()
     }
 }
 
-/// The length of the first message, if all of it is there.
-fn whole(held: &[u8]) -> Result<Option<usize>, Error> {
+/// The length of the first message, if it is complete.
+fn complete_length(held: &[u8]) -> Result<Option<usize>, Error> {
     let Some((&[packed, a, b, c, d], rest)) = held.split_first_chunk::<PREFIX_BYTES>() else {
         return Ok(None);
     };
     if packed != 0 {
         return Err(Error::Malformed(
-            "it is packed, which was not offered".to_owned(),
+            "the message is compressed, which was not offered".to_owned(),
         ));
     }
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
     if length > MESSAGE_BYTES_MAX {
-        return Err(Error::Malformed(format!("it has {length} bytes")));
+        return Err(Error::Malformed(format!("the message has {length} bytes")));
     }
     Ok((rest.len() >= length).then_some(length))
 }
 
-/// Undoes the escapes of a `grpc-message`.
+/// Decodes the percent-encoding of a `grpc-message`.
 pub(crate) fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
-    while let Some((&first, behind)) = rest.split_first() {
-        let escaped = match (first, behind.split_first_chunk::<2>()) {
-            (b'%', Some((digits, behind))) => std::str::from_utf8(digits)
+    while let Some((&first, rest_of_text)) = rest.split_first() {
+        let escaped = match (first, rest_of_text.split_first_chunk::<2>()) {
+            (b'%', Some((digits, rest_of_text))) => std::str::from_utf8(digits)
                 .ok()
-                // A sign would be read as well.
+                // `from_str_radix` accepts a sign.
                 .filter(|digits| !digits.starts_with('+'))
                 .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-                .map(|byte| (byte, behind)),
+                .map(|byte| (byte, rest_of_text)),
             _ => None,
         };
-        let (byte, behind) = escaped.unwrap_or((first, behind));
+        let (byte, rest_of_text) = escaped.unwrap_or((first, rest_of_text));
         bytes.push(byte);
-        rest = behind;
+        rest = rest_of_text;
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_cut_wherever_the_chunks_end() {
+    fn messages_are_split_wherever_the_chunks_end() {
         let sent = [
             status("a"),
             status(""),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn malformed_messages_are_refused() {
         for bytes in [
             &[1, 0, 0, 0, 0][..],
             &[0, 255, 255, 255, 255],
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_undone() {
+    fn escapes_are_decoded() {
         for (text, expected) in [
             ("plain", "plain"),
             ("a%20b%", "a b%"),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_any_content_are_cut_or_refused() {
+    fn responses_of_any_content_are_split_or_refused() {
         let stream: Vec<u8> = [status("a"), status("long")]
             .iter()
             .flat_map(frame)
@@ -179,7 +179,7 @@ mod tests {
             .seed([vec![3], stream].concat())
             .tokens(&["\0\0\0\0\0", "\0\x08", "%C3%A9"]);
         target.check(|input| {
-            // The first byte says in how large chunks the others come.
+            // The first byte is the size of the chunks in which the others arrive.
             let (size, bytes) = input.split_first().unwrap_or((&0, &[]));
             let mut inbox = Inbox::default();
             for chunk in bytes.chunks(usize::from(*size) + 1) {

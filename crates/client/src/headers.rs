@@ -1,4 +1,4 @@
-//! Makes the headers every call carries: who the client is, and the signature of its account.
+//! Builds the headers of every call: the identity of the client, and the signature of its account.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,13 @@ use crate::clock;
 use crate::config::{Config, Credentials};
 use crate::error::Error;
 
-/// The version of the protocol's clients that this one keeps up with; proxies treat older ones differently.
+/// The client version that is announced; proxies treat older ones differently.
 pub(crate) const CLIENT_VERSION: &str = "5.1.0";
 
 const DATE_TIME: HeaderName = HeaderName::from_static("x-mq-date-time");
-/// How long the caller waits for the answer.
+/// The time limit of the call.
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// The most a timeout can say in one unit: eight digits.
+/// Largest value of a timeout: eight digits.
 const TIMEOUT_MS_MAX: u128 = 99_999_999;
 
 /// The headers of one client.
@@ -27,7 +27,7 @@ const TIMEOUT_MS_MAX: u128 = 99_999_999;
 pub(crate) struct Headers {
     fixed: HeaderMap,
     credentials: Option<Credentials>,
-    /// The headers of the second they were last signed in: signing is dear, and the date has no finer unit.
+    /// The signed headers of the last second in use: signing is expensive, and the date has no finer unit.
     signed: Mutex<(u64, Arc<HeaderMap>)>,
 }
 
@@ -35,7 +35,7 @@ impl Headers {
     pub(crate) fn new(config: &Config, client_id: &str) -> Result<Self, Error> {
         let value = |text: &str| {
             HeaderValue::from_str(text)
-                .map_err(|_| Error::Invalid(format!("{text:?} cannot stand in a header")))
+                .map_err(|_| Error::Invalid(format!("{text:?} is no valid header value")))
         };
         let mut fixed = HeaderMap::new();
         fixed.insert(TIMEOUT, timeout(config.request_timeout));
@@ -64,20 +64,20 @@ impl Headers {
         })
     }
 
-    /// For a call made now that takes no longer than a request may.
+    /// For a call made now with the request time limit.
     pub(crate) fn now(&self) -> Arc<HeaderMap> {
         self.at(clock::now().as_secs())
     }
 
-    /// For a call made now that may take so long.
+    /// For a call made now with another time limit.
     pub(crate) fn now_within(&self, limit: Duration) -> Arc<HeaderMap> {
         let mut headers = HeaderMap::clone(&self.now());
         headers.insert(TIMEOUT, timeout(limit));
         Arc::new(headers)
     }
 
-    /// For a call that goes on until one side ends it.
-    pub(crate) fn now_lasting(&self) -> Arc<HeaderMap> {
+    /// For a call made now without a time limit.
+    pub(crate) fn now_unlimited(&self) -> Arc<HeaderMap> {
         let mut headers = HeaderMap::clone(&self.now());
         headers.remove(TIMEOUT);
         Arc::new(headers)
@@ -106,16 +106,16 @@ impl Headers {
     }
 }
 
-/// In ms, at most eight digits of them.
+/// The value of the timeout header: ms, at most eight digits.
 fn timeout(limit: Duration) -> HeaderValue {
     let limit_ms = std::cmp::min(limit.as_millis(), TIMEOUT_MS_MAX);
     HeaderValue::from_str(&format!("{limit_ms}m"))
-        .expect("digits and a letter may stand in a header")
+        .expect("digits and a letter are a valid header value")
 }
 
 fn authorization(credentials: &Credentials, date_time: &str) -> String {
     let mut mac = Hmac::<Sha1>::new_from_slice(credentials.secret_key.as_bytes())
-        .expect("a key of this kind may have any length");
+        .expect("an HMAC key may have any length");
     mac.update(date_time.as_bytes());
     let mut text = format!(
         "MQv2-HMAC-SHA1 Credential={}, SignedHeaders=x-mq-date-time, Signature=",
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signatures_are_those_other_clients_make() {
+    fn signatures_equal_those_of_other_clients() {
         let credentials = Credentials {
             access_key: "AK".to_owned(),
             secret_key: "SK".to_owned(),
@@ -158,7 +158,7 @@ mod tests {
         assert!(Headers::new(&wrong, "me").is_err());
     }
     #[test]
-    fn limits_are_told_in_ms() {
+    fn limits_are_written_in_ms() {
         let mut config = Config::new("a").unwrap();
         config.request_timeout = Duration::from_secs(3);
         let headers = Headers::new(&config, "me").unwrap();
@@ -166,6 +166,6 @@ mod tests {
         let limit = Duration::from_millis(23_001);
         assert_eq!(headers.now_within(limit)[TIMEOUT], "23001m");
         assert_eq!(headers.now_within(Duration::MAX)[TIMEOUT], "99999999m");
-        assert!(!headers.now_lasting().contains_key(TIMEOUT));
+        assert!(!headers.now_unlimited().contains_key(TIMEOUT));
     }
 }

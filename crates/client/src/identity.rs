@@ -1,4 +1,4 @@
-//! Makes the names by which a client and its messages are told apart.
+//! Provides unique ids of a client and of its messages.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::clock;
 
-/// Where the protocol's clients begin to count seconds: 2021-01-01T00:00:00Z.
+/// The epoch of message ids: 2021-01-01T00:00:00Z.
 const EPOCH_S: u64 = 1_609_459_200;
 
-/// Who a client is.
+/// The identity of a client.
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// The name of the machine.
     pub(crate) host: String,
-    /// One of its own for every client, in every process.
+    /// Unique for every client, in every process.
     pub(crate) client_id: String,
-    /// In front of every message id: the version of ids, six random bytes, two of the process's number.
+    /// The prefix of every message id: the version, six random bytes, two bytes of the process id.
     prefix: String,
     number: AtomicU32,
 }
@@ -38,21 +38,21 @@ impl Identity {
         }
     }
 
-    /// The id of a new message, in the form all clients of the protocol use.
+    /// The id of a new message, in the form that all clients of the protocol use.
     pub(crate) fn message_id(&self) -> String {
         let second = clock::now().as_secs().saturating_sub(EPOCH_S) & 0xFFFF_FFFF;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         format!("{}{second:08X}{number:08X}", self.prefix)
     }
 
-    /// The name of one attempt to receive.
+    /// The id of one attempt to receive.
     pub(crate) fn attempt_id(&self) -> String {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         format!("{}-{number:x}", self.prefix)
     }
 }
 
-/// Bits nobody else has, from the seed the standard library draws for its maps.
+/// Random bits, from the seed the standard library draws for its maps.
 fn random() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u128(clock::now().as_nanos());

@@ -3,12 +3,12 @@
 //! | | |
 //! |---|---|
 //! | [`Producer`] | sends messages: normal ones, delayed ones, ordered ones, in transactions; cancels delayed ones |
-//! | [`SimpleConsumer`] | receives messages when its user asks for them |
-//! | [`PushConsumer`] | hands messages to a listener as they come |
+//! | [`SimpleConsumer`] | receives messages on request |
+//! | [`PushConsumer`] | passes messages to a listener as they arrive |
 //!
-//! Each connects by itself to the servers its [`Config`] and the routes name, keeps the connections, introduces
-//! itself again after a break, and refreshes the routes. A call that fails says why in an [`Error`], which carries the
-//! server's own code and words if the server refused.
+//! Each connects to the servers that its [`Config`] and the routes name, reconnects and registers again after a
+//! failure, and refreshes the routes. A failed call returns an [`Error`], with the server's own code and message if the
+//! server refused it.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -32,7 +32,7 @@
 //!     .deliver_after(Duration::from_secs(1_800));
 //! let sent = producer.send(deadline).await?;
 //!
-//! // The buyer has paid: nobody needs to look at the order again.
+//! // The buyer has paid: the deadline is cancelled.
 //! if let Some(handle) = &sent.recall {
 //!     producer.recall(handle).await?;
 //! }
@@ -42,17 +42,17 @@
 //! # }
 //! ```
 //!
-//! `examples/order_deadlines.rs` is this as a whole program.
+//! `examples/order_deadlines.rs` is the whole program.
 //!
 //! # What to know
 //!
-//! * A message is delivered at least once: one whose acknowledgement is lost comes again, so what a consumer does must
-//!   bear being done twice.
-//! * A server is spoken to in clear text unless the endpoint begins with `https://`; then its certificate must be one
-//!   the operating system trusts. [`Tls`] has other choices, for servers that vouch for themselves.
-//! * A body that does not fit the digest that came with it is not handed out: the message comes again.
-//! * Clients run on a tokio runtime, several of them share nothing, and what goes on inside is logged by `tracing`.
-//! * What only Duetime can: delayed messages in a message group, delayed messages in transactions, delays of years.
+//! * A message is delivered at least once: if its acknowledgement is lost it is delivered again, so consumers must be
+//!   idempotent.
+//! * Connections are in clear text unless the endpoint begins with `https://`; then the server needs a certificate that
+//!   the operating system trusts. [`Tls`] has other choices, for servers with a self-signed certificate.
+//! * A body that does not match its digest is not passed on: the message is delivered again.
+//! * Clients run on a tokio runtime and log with `tracing`. Several clients share nothing.
+//! * Only Duetime supports delayed messages in a message group, delayed messages in transactions, and delays of years.
 
 mod clock;
 mod config;
@@ -72,6 +72,7 @@ mod route;
 mod session;
 mod settings;
 mod simple;
+mod stream;
 mod telemetry;
 mod tls;
 mod transaction;

@@ -10,13 +10,13 @@ use flate2::read::{GzDecoder, ZlibDecoder};
 use grpc_api::v2::{self, Encoding, MessageType, Resource, SystemProperties};
 
 use crate::clock;
-use crate::connection::Line;
+use crate::connection::Connection;
 use crate::digest;
 use crate::error::Error;
 
-/// First byte of a gzip stream; some producers say gzip and mean zlib, which begins otherwise.
+/// First byte of a gzip stream; some producers announce gzip and send zlib, which begins with another.
 const GZIP_MAGIC: u8 = 0x1f;
-/// Largest unpacked body, in bytes: what Apache RocketMQ lets a client take at most.
+/// Largest decompressed body, in bytes: the most that Apache RocketMQ lets a client receive.
 const BODY_BYTES_MAX: u64 = 130 * 1024 * 1024;
 
 /// A message to be sent.
@@ -37,8 +37,8 @@ pub struct Message {
     tag: Option<String>,
     keys: Vec<String>,
     properties: HashMap<String, String>,
-    /// The message group.
-    pub(crate) order: Option<String>,
+    /// The message group, if it is in one.
+    pub(crate) group: Option<String>,
     delivery: Delivery,
 }
 
@@ -50,7 +50,7 @@ enum Delivery {
 }
 
 impl Message {
-    /// Of a topic, with a body, to be delivered at once.
+    /// A message of a topic, to be delivered at once.
     pub fn new(topic: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self {
             topic: topic.into(),
@@ -58,65 +58,65 @@ impl Message {
             tag: None,
             keys: Vec::new(),
             properties: HashMap::new(),
-            order: None,
+            group: None,
             delivery: Delivery::Now,
         }
     }
 
-    /// With a tag, by which consumers filter.
+    /// Sets the tag, by which consumers filter.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tag = Some(tag.into());
         self
     }
 
-    /// With one more key, by which people find it.
+    /// Adds a key, by which the message can be looked up.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
     }
 
-    /// With one more property, which SQL filters see.
+    /// Adds a property, which SQL filters see.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.insert(name.into(), value.into());
         self
     }
 
-    /// In a message group: consumers get the messages of one group one by one, in their order.
+    /// Sets the message group: the messages of one group are delivered one by one, in order.
     #[must_use]
     pub fn message_group(mut self, message_group: impl Into<String>) -> Self {
-        self.order = Some(message_group.into());
+        self.group = Some(message_group.into());
         self
     }
 
-    /// To be delivered at an instant, to the ms. Of a message in a group, or of a half message of a
-    /// transaction, only Duetime takes this.
+    /// Sets the delivery time, with a resolution of 1 ms. For a message in a message group, or in a transaction, only
+    /// Duetime accepts this.
     #[must_use]
     pub fn deliver_at(mut self, at: SystemTime) -> Self {
         self.delivery = Delivery::At(at);
         self
     }
 
-    /// To be delivered a while after it is sent; see [`Message::deliver_at`].
+    /// Sets the delay between sending and delivery; see [`Message::deliver_at`].
     #[must_use]
     pub fn deliver_after(mut self, wait: Duration) -> Self {
         self.delivery = Delivery::After(wait);
         self
     }
 
-    /// The type of the message, as its fields tell.
+    /// The type of the message, which follows from its fields.
     pub(crate) fn kind(&self) -> MessageType {
-        match (&self.order, self.delivery) {
+        match (&self.group, self.delivery) {
             (Some(_), _) => MessageType::Fifo,
             (None, Delivery::Now) => MessageType::Normal,
             (None, _) => MessageType::Delay,
         }
     }
 
-    /// As it goes out.
-    pub(crate) fn outgoing(self, around: Outgoing<'_>) -> v2::Message {
+    /// The protocol form of the message.
+    pub(crate) fn into_protocol(self, envelope: Envelope<'_>) -> v2::Message {
         let now = clock::now();
         let due = match self.delivery {
             Delivery::Now => None,
@@ -124,20 +124,20 @@ impl Message {
             Delivery::After(wait) => Some(now.saturating_add(wait)),
         };
         v2::Message {
-            topic: Some(around.topic.clone()),
+            topic: Some(envelope.topic.clone()),
             user_properties: self.properties,
             system_properties: Some(SystemProperties {
                 tag: self.tag,
                 keys: self.keys,
-                message_id: around.message_id,
+                message_id: envelope.message_id,
                 body_encoding: Encoding::Identity.into(),
-                message_type: around.kind.into(),
+                message_type: envelope.kind.into(),
                 born_timestamp: Some(clock::timestamp(now)),
-                born_host: around.host.to_owned(),
-                queue_id: around.queue_id,
+                born_host: envelope.host.to_owned(),
+                queue_id: envelope.queue_id,
                 delivery_timestamp: due.map(clock::timestamp),
-                message_group: self.order,
-                orphaned_transaction_recovery_duration: around.check_after.map(clock::duration),
+                message_group: self.group,
+                orphaned_transaction_recovery_duration: envelope.check_after.map(clock::duration),
                 ..SystemProperties::default()
             }),
             body: self.body,
@@ -145,8 +145,8 @@ impl Message {
     }
 }
 
-/// What stands around a message when it goes out.
-pub(crate) struct Outgoing<'a> {
+/// The fields of an outgoing message that the client adds.
+pub(crate) struct Envelope<'a> {
     pub(crate) topic: &'a Resource,
     pub(crate) kind: MessageType,
     pub(crate) message_id: String,
@@ -161,47 +161,47 @@ pub(crate) struct Outgoing<'a> {
 pub struct Received {
     /// The topic it was sent to.
     pub topic: String,
-    /// Its id, which its producer gave it.
+    /// Its id, made by its producer.
     pub message_id: String,
-    /// Its body, unpacked.
+    /// Its body, decompressed.
     pub body: Bytes,
     /// Its tag.
     pub tag: Option<String>,
     /// Its keys.
     pub keys: Vec<String>,
-    /// The properties its producer gave it.
+    /// Its properties.
     pub properties: HashMap<String, String>,
     /// Its message group.
     pub message_group: Option<String>,
-    /// How often it was delivered, this time included.
+    /// Number of this delivery, counted from 1.
     pub attempt: u32,
-    /// When its producer made it, by the producer's clock.
+    /// When its producer created it, by the producer's clock.
     pub born: Option<SystemTime>,
     /// When the server stored it.
     pub stored: Option<SystemTime>,
-    /// When it was due, if it was a delayed message.
+    /// Its delivery time, if it is a delayed message.
     pub due: Option<SystemTime>,
-    /// The message queue it lies in.
+    /// The message queue it is in.
     pub queue_id: i32,
-    /// Its place in that queue.
+    /// Its offset in that queue.
     pub offset: i64,
-    /// Of a dead letter: topic and id of the message it is a copy of.
+    /// For a dead letter, topic and id of the message it is a copy of.
     pub dead_letter_of: Option<(String, String)>,
     pub(crate) receipt: Receipt,
 }
 
-/// What settling a delivery takes.
+/// What is needed to settle a delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct Receipt {
     pub(crate) topic: Resource,
     pub(crate) handle: String,
-    pub(crate) line: Arc<Line>,
+    pub(crate) connection: Arc<Connection>,
 }
 
-/// A delivery that nobody may get to see, for its body is not what was sent.
+/// A delivery that is not passed on, since its body is not what was sent.
 #[derive(Debug)]
 pub(crate) struct Damaged {
-    /// What can be read of it; the body is empty.
+    /// The delivery with an empty body.
     pub(crate) delivery: Received,
     pub(crate) error: Error,
 }
@@ -213,16 +213,19 @@ impl From<Box<Damaged>> for Error {
 }
 
 impl Received {
-    pub(crate) fn read(message: v2::Message, line: &Arc<Line>) -> Result<Self, Box<Damaged>> {
+    pub(crate) fn read(
+        message: v2::Message,
+        connection: &Arc<Connection>,
+    ) -> Result<Self, Box<Damaged>> {
         let body = match &message.system_properties {
-            Some(system) => sound(message.body, system),
+            Some(system) => verified_body(message.body, system),
             None => Err("a message has no system properties".to_owned()),
         };
         let system = message.system_properties.unwrap_or_default();
         let topic = message.topic.unwrap_or_default();
-        let (body, wrong) = match body {
+        let (body, damage) = match body {
             Ok(body) => (body, None),
-            Err(wrong) => (Bytes::new(), Some(wrong)),
+            Err(damage) => (Bytes::new(), Some(damage)),
         };
         let delivery = Self {
             topic: topic.name.clone(),
@@ -236,7 +239,7 @@ impl Received {
             receipt: Receipt {
                 topic,
                 handle: system.receipt_handle.unwrap_or_default(),
-                line: Arc::clone(line),
+                connection: Arc::clone(connection),
             },
             message_id: system.message_id,
             tag: system.tag,
@@ -245,51 +248,51 @@ impl Received {
             message_group: system.message_group,
             dead_letter_of: system
                 .dead_letter_queue
-                .map(|letter| (letter.topic, letter.message_id)),
+                .map(|origin| (origin.topic, origin.message_id)),
         };
-        match wrong {
+        match damage {
             None => Ok(delivery),
-            Some(wrong) => Err(Box::new(Damaged {
+            Some(damage) => Err(Box::new(Damaged {
                 delivery,
-                error: Error::Malformed(wrong),
+                error: Error::Malformed(damage),
             })),
         }
     }
 
-    /// About the memory it takes, in bytes.
-    pub(crate) fn weight(&self) -> usize {
-        /// What the fields themselves and their allocations take.
-        const REST: usize = 1_024;
-        self.body.len() + REST
+    /// Approximate memory use, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        /// The fields without the body, with their allocations.
+        const OVERHEAD: usize = 1_024;
+        self.body.len() + OVERHEAD
     }
 }
 
-/// The body as its producer made it, or why that cannot be had.
-fn sound(body: Bytes, system: &SystemProperties) -> Result<Bytes, String> {
-    // The digest is of the body on its way, packed if it is.
+/// The body as its producer sent it, or why it cannot be restored.
+fn verified_body(body: Bytes, system: &SystemProperties) -> Result<Bytes, String> {
+    // The digest covers the body as transmitted, compressed if it is.
     match digest::mismatch(&body, system.body_digest.as_ref()) {
-        Some(name) => Err(format!("a body does not fit its {name} digest")),
-        None => unpack(body, system.body_encoding()),
+        Some(name) => Err(format!("a body does not match its {name} digest")),
+        None => decompress(body, system.body_encoding()),
     }
 }
 
-fn unpack(body: Bytes, encoding: Encoding) -> Result<Bytes, String> {
+fn decompress(body: Bytes, encoding: Encoding) -> Result<Bytes, String> {
     if encoding != Encoding::Gzip {
         return Ok(body);
     }
-    let mut unpacked = Vec::new();
+    let mut decompressed = Vec::new();
     let read = if body.first() == Some(&GZIP_MAGIC) {
         GzDecoder::new(&body[..])
             .take(BODY_BYTES_MAX)
-            .read_to_end(&mut unpacked)
+            .read_to_end(&mut decompressed)
     } else {
         ZlibDecoder::new(&body[..])
             .take(BODY_BYTES_MAX)
-            .read_to_end(&mut unpacked)
+            .read_to_end(&mut decompressed)
     };
     match read {
-        Ok(_) => Ok(unpacked.into()),
-        Err(error) => Err(format!("a body cannot be unpacked: {error}")),
+        Ok(_) => Ok(decompressed.into()),
+        Err(error) => Err(format!("a body cannot be decompressed: {error}")),
     }
 }
 
@@ -301,7 +304,7 @@ mod tests {
     use std::io::Write as _;
 
     #[test]
-    fn the_type_is_told_by_the_fields() {
+    fn the_type_follows_from_the_fields() {
         let message = || Message::new("t", "b");
         let wait = Duration::from_secs(1);
         for (message, kind) in [
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_goes_out_and_comes_in() {
+    fn every_field_survives_a_round_trip() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_123);
         let topic = Resource {
             resource_namespace: String::new(),
@@ -335,7 +338,7 @@ mod tests {
             .property("p", "v")
             .message_group("g")
             .deliver_at(at);
-        let outgoing = sent.outgoing(Outgoing {
+        let outgoing = sent.into_protocol(Envelope {
             topic: &topic,
             kind: MessageType::Fifo,
             message_id: "01AB".to_owned(),
@@ -343,20 +346,20 @@ mod tests {
             queue_id: 3,
             check_after: None,
         });
-        let line = Line::new(Vec::new(), None);
-        let received = Received::read(outgoing, &line).unwrap();
+        let connection = Connection::new(Vec::new(), None);
+        let received = Received::read(outgoing, &connection).unwrap();
         assert_eq!(received.due, Some(at));
         assert_eq!(received.keys, ["k1", "k2"]);
         assert_eq!(received.tag.as_deref(), Some("a"));
         assert_eq!(received.properties["p"], "v");
         assert_eq!(received.message_group.as_deref(), Some("g"));
         assert_eq!((received.queue_id, &received.body[..]), (3, &b"body"[..]));
-        assert!(Received::read(v2::Message::default(), &line).is_err());
+        assert!(Received::read(v2::Message::default(), &connection).is_err());
     }
 
     #[test]
-    fn a_damaged_body_is_not_handed_out() {
-        let line = Line::new(Vec::new(), None);
+    fn a_damaged_body_is_not_passed_on() {
+        let connection = Connection::new(Vec::new(), None);
         let message = |body: &'static [u8], encoding: Encoding| v2::Message {
             body: Bytes::from_static(body),
             system_properties: Some(SystemProperties {
@@ -371,14 +374,14 @@ mod tests {
             }),
             ..v2::Message::default()
         };
-        let received = Received::read(message(b"hello", Encoding::Identity), &line).unwrap();
+        let received = Received::read(message(b"hello", Encoding::Identity), &connection).unwrap();
         assert_eq!(&received.body[..], b"hello");
         for (body, encoding, why) in [
             (&b"hellp"[..], Encoding::Identity, "MD5"),
             (b"", Encoding::Identity, "MD5"),
-            (b"hello", Encoding::Gzip, "unpacked"),
+            (b"hello", Encoding::Gzip, "decompressed"),
         ] {
-            let damaged = Received::read(message(body, encoding), &line).unwrap_err();
+            let damaged = Received::read(message(body, encoding), &connection).unwrap_err();
             assert!(damaged.delivery.body.is_empty());
             assert_eq!(damaged.delivery.receipt.handle, "handle");
             let error = Error::from(damaged).to_string();
@@ -387,16 +390,16 @@ mod tests {
     }
 
     #[test]
-    fn packed_bodies_are_unpacked() {
+    fn compressed_bodies_are_decompressed() {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(b"hello").unwrap();
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
         zlib.write_all(b"hello").unwrap();
         for packed in [gzip.finish().unwrap(), zlib.finish().unwrap()] {
-            let unpacked = unpack(packed.into(), Encoding::Gzip).unwrap();
-            assert_eq!(&unpacked[..], b"hello");
+            let decompressed = decompress(packed.into(), Encoding::Gzip).unwrap();
+            assert_eq!(&decompressed[..], b"hello");
         }
-        assert!(unpack(Bytes::from_static(b"\x1fno"), Encoding::Gzip).is_err());
-        assert!(unpack(Bytes::from_static(b"\x1fno"), Encoding::Identity).is_ok());
+        assert!(decompress(Bytes::from_static(b"\x1fno"), Encoding::Gzip).is_err());
+        assert!(decompress(Bytes::from_static(b"\x1fno"), Encoding::Identity).is_ok());
     }
 }

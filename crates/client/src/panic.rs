@@ -1,10 +1,10 @@
-//! Keeps a panic of the user's code from ending what is around it.
+//! Catches panics of the user's code.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 
-/// The outcome of a future; `None` if it panics, which must not end what is around it.
-pub(crate) async fn unless_it_panics<T>(future: impl Future<Output = T>) -> Option<T> {
+/// The outcome of a future; `None` if it panics.
+pub(crate) async fn catch_panic<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
@@ -22,13 +22,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_ends_nothing_but_itself() {
-        let fine = unless_it_panics(async {
+    async fn a_panic_is_caught() {
+        let fine = catch_panic(async {
             tokio::task::yield_now().await;
             7
         });
         assert_eq!(fine.await, Some(7));
-        let broken = unless_it_panics(async {
+        let broken = catch_panic(async {
             tokio::task::yield_now().await;
             panic!("as a listener may");
         });

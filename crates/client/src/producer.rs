@@ -1,4 +1,4 @@
-//! Provides the producer: it sends messages, cancels them, and runs transactions.
+//! Provides the producer: it sends messages, recalls delayed ones, and begins transactions.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,11 +13,11 @@ use grpc_api::v2::{
 use tokio::sync::mpsc;
 
 use crate::config::Config;
-use crate::connection::{Line, Procedure};
+use crate::connection::{Connection, Procedure};
 use crate::error::{Error, check};
-use crate::message::{Message, Outgoing, Received};
-use crate::panic::unless_it_panics;
-use crate::session::{Check, Core, Profile};
+use crate::message::{Envelope, Message, Received};
+use crate::panic::catch_panic;
+use crate::session::{Profile, Session, TransactionCheck};
 use crate::transaction::{self, Resolution, Transaction};
 
 const SEND: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/SendMessage");
@@ -26,7 +26,7 @@ const RECALL: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/Recall
 type CheckBack =
     Arc<dyn Fn(Received) -> Pin<Box<dyn Future<Output = Resolution> + Send>> + Send + Sync>;
 
-/// What a producer shall be; made by [`Producer::builder`].
+/// The options of a producer; made by [`Producer::builder`].
 pub struct ProducerBuilder {
     config: Config,
     topics: Vec<String>,
@@ -44,31 +44,31 @@ impl fmt::Debug for ProducerBuilder {
 }
 
 impl ProducerBuilder {
-    /// Names a topic beforehand. Needed for topics of transactions, about which the server asks those who named
-    /// them; with others it only makes the first send quicker.
+    /// Declares a topic. Needed for topics of transactions, since the server asks the producers that declared them; for
+    /// others it only makes the first send faster.
     #[must_use]
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topics.push(topic.into());
         self
     }
 
-    /// Answers the server's questions what became of a transaction that was neither committed nor rolled back in
-    /// time, because the process that began it has ended or the word was lost.
+    /// Sets the handler of transaction checks: the server asks for the outcome of a transaction that was neither
+    /// committed nor rolled back in time, because the process that began it has ended or the request was lost.
     #[must_use]
-    pub fn check_back<F, Fut>(mut self, answer: F) -> Self
+    pub fn check_back<F, Fut>(mut self, handler: F) -> Self
     where
         F: Fn(Received) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Resolution> + Send + 'static,
     {
-        self.check_back = Some(Arc::new(move |message| Box::pin(answer(message))));
+        self.check_back = Some(Arc::new(move |message| Box::pin(handler(message))));
         self
     }
 
-    /// Connects, and waits until the server has said its rules.
+    /// Connects, and waits until the server has answered the settings.
     ///
     /// # Errors
     ///
-    /// Those of connecting, a refusal of the credentials, or [`Code::TopicNotFound`] of a topic named beforehand.
+    /// Those of connecting, a refusal of the credentials, or [`Code::TopicNotFound`] for a declared topic.
     pub async fn start(self) -> Result<Producer, Error> {
         let resource = |topic: &String| Resource {
             resource_namespace: self.config.namespace.clone(),
@@ -83,76 +83,88 @@ impl ProducerBuilder {
             }),
             topics: self.topics,
         };
-        let (core, checks) = Core::start(self.config, profile).await?;
+        let (session, checks) = Session::start(self.config, profile).await?;
         if let Some(check_back) = self.check_back {
-            core.spawn(answer_checks(Arc::clone(&core), checks, check_back));
+            session.spawn(answer_checks(Arc::clone(&session), checks, check_back));
         }
         Ok(Producer {
-            held: Arc::new(Held(core)),
+            held: Arc::new(SessionGuard(session)),
         })
     }
 }
 
-/// Answers one check after the other; each has a moment, for the server asks again.
-async fn answer_checks(core: Arc<Core>, mut checks: mpsc::Receiver<Check>, check_back: CheckBack) {
+/// Answers one check after the other; a check that fails is not repeated, since the server asks again.
+async fn answer_checks(
+    session: Arc<Session>,
+    mut checks: mpsc::Receiver<TransactionCheck>,
+    check_back: CheckBack,
+) {
     while let Some(check) = checks.recv().await {
-        if let Err(error) = answer_check(&core, check, &check_back).await {
-            tracing::warn!(%error, "answer check of transaction");
+        if let Err(error) = answer_check(&session, check, &check_back).await {
+            tracing::warn!(%error, "answer transaction check");
         }
     }
 }
 
-async fn answer_check(core: &Core, check: Check, check_back: &CheckBack) -> Result<(), Error> {
+async fn answer_check(
+    session: &Session,
+    check: TransactionCheck,
+    check_back: &CheckBack,
+) -> Result<(), Error> {
     let message = check.command.message.unwrap_or_default();
-    let message = Received::read(message, &check.line)?;
-    let ending = transaction::Ending {
+    let message = Received::read(message, &check.connection)?;
+    let ending = transaction::TransactionEnd {
         topic: message.receipt.topic.clone(),
         message_id: message.message_id.clone(),
         transaction_id: check.command.transaction_id,
-        line: check.line,
+        connection: check.connection,
     };
     // A handler that panics must not take the later checks with it.
-    let resolution = unless_it_panics(async { check_back(message).await }).await;
+    let resolution = catch_panic(async { check_back(message).await }).await;
     let resolution = resolution.unwrap_or(Resolution::Unknown);
     ending
-        .tell(core, resolution, v2::TransactionSource::SourceServerCheck)
+        .send(
+            session,
+            resolution,
+            v2::TransactionSource::SourceServerCheck,
+        )
         .await
 }
 
-/// A message that is stored.
+/// The receipt of a stored message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sent {
-    /// The message's id, made by this client.
+    /// The id of the message, made by this client.
     pub message_id: String,
-    /// Its place in its queue.
+    /// The offset in its queue.
     pub offset: i64,
-    /// Cancels it, if it is a delayed message.
+    /// Recalls the message, if it is a delayed one.
     pub recall: Option<RecallHandle>,
 }
 
-/// Names a delayed message, to cancel it; may be kept as text.
+/// Identifies a delayed message to recall it; may be stored as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecallHandle {
     /// The topic of the message.
     pub topic: String,
-    /// The server's name for the message.
+    /// The server's handle of the message.
     pub handle: String,
 }
 
-/// Sends messages; a clone is another hand on the same producer.
+/// Sends messages; a clone is another handle to the same producer.
 ///
-/// Once the last hand is dropped its tasks end; [`Producer::shutdown`] says goodbye to the server too.
+/// When the last handle is dropped its tasks end; [`Producer::shutdown`] also notifies the server.
 #[derive(Clone, Debug)]
 pub struct Producer {
-    held: Arc<Held>,
+    held: Arc<SessionGuard>,
 }
 
-/// Stops the core when the last hand lets it go.
+/// Stops the session when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Held(pub(crate) Arc<Core>);
+pub(crate) struct SessionGuard(pub(crate) Arc<Session>);
 
-impl Drop for Held {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.0.stop();
     }
@@ -168,12 +180,12 @@ impl Producer {
         }
     }
 
-    fn core(&self) -> &Arc<Core> {
+    fn session(&self) -> &Arc<Session> {
         &self.held.0
     }
 
-    /// Sends a message, and returns once it is stored. Where the outcome is uncertain or the server is busy it
-    /// tries again, as often as the server's rules say, under the same message id.
+    /// Sends a message, and returns once it is stored. If the outcome is uncertain or the server is busy it retries
+    /// under the same message id, as often as the server's settings allow.
     ///
     /// # Errors
     ///
@@ -181,17 +193,17 @@ impl Producer {
     pub async fn send(&self, message: Message) -> Result<Sent, Error> {
         let topic = message.topic.clone();
         let kind = message.kind();
-        let message_id = self.core().identity.message_id();
+        let message_id = self.session().identity.message_id();
         let (entry, _) = self.store(message, kind, (message_id, None)).await?;
         Ok(sent(&topic, entry))
     }
 
-    /// Sends messages of one topic in one request, and tells what became of each, in their order. Of these Apache
-    /// RocketMQ takes only normal messages; Duetime takes all kinds but half messages. Not tried again.
+    /// Sends messages of one topic in one request, and returns an outcome for each, in order. Apache RocketMQ accepts
+    /// only normal messages here; Duetime accepts all types but messages of transactions. Not retried.
     ///
     /// # Errors
     ///
-    /// One that holds for all of them, as [`Producer::send`].
+    /// An error of the whole request, as [`Producer::send`].
     pub async fn send_all(
         &self,
         messages: Vec<Message>,
@@ -206,41 +218,44 @@ impl Producer {
                 other.topic
             )));
         }
-        let core = self.core();
-        let route = core.route(&topic).await?;
+        let session = self.session();
+        let route = session.route(&topic).await?;
         let queue = route
-            .to_write(first.order.as_deref())
+            .to_write(first.group.as_deref())
             .ok_or_else(|| no_queue(&topic))?;
-        let resource = core.resource(&topic);
+        let resource = session.resource(&topic);
         let count = messages.len();
         let outgoing = messages.into_iter().map(|message| {
-            let around = Outgoing {
+            let envelope = Envelope {
                 topic: &resource,
                 kind: message.kind(),
-                message_id: core.identity.message_id(),
-                host: &core.identity.host,
-                queue_id: queue.told.id,
+                message_id: session.identity.message_id(),
+                host: &session.identity.host,
+                queue_id: queue.info.id,
                 check_after: None,
             };
-            message.outgoing(around)
+            message.into_protocol(envelope)
         });
         let request = SendMessageRequest {
             messages: outgoing.collect(),
         };
-        let answer: SendMessageResponse = queue.line.call(SEND, core.terms(), &request).await?;
-        if answer.entries.len() != count {
-            check(answer.status)?;
-            return Err(wrong_count());
+        let response: SendMessageResponse = queue
+            .connection
+            .call(SEND, session.call_options(), &request)
+            .await?;
+        if response.entries.len() != count {
+            check(response.status)?;
+            return Err(wrong_entry_count());
         }
         let one = |mut entry: SendResultEntry| {
             check(entry.status.take())?;
             Ok(sent(&topic, entry))
         };
-        Ok(answer.entries.into_iter().map(one).collect())
+        Ok(response.entries.into_iter().map(one).collect())
     }
 
-    /// Stores a message that nobody gets to see before the transaction is committed. The server asks about
-    /// transactions that were not ended: after its own time, or `check_after` if that is given.
+    /// Begins a transaction: stores a message that is delivered only after [`Transaction::commit`]. The server asks for
+    /// the outcome of a transaction that was not ended, after its own delay or after `check_after` if that is given.
     ///
     /// # Errors
     ///
@@ -251,64 +266,66 @@ impl Producer {
         check_after: Option<Duration>,
     ) -> Result<Transaction, Error> {
         let topic = message.topic.clone();
-        let message_id = self.core().identity.message_id();
-        let (entry, line) = self
+        let message_id = self.session().identity.message_id();
+        let (entry, connection) = self
             .store(message, MessageType::Transaction, (message_id, check_after))
             .await?;
-        let core = Arc::clone(self.core());
-        let ending = transaction::Ending {
-            topic: core.resource(&topic),
+        let session = Arc::clone(self.session());
+        let ending = transaction::TransactionEnd {
+            topic: session.resource(&topic),
             message_id: entry.message_id,
             transaction_id: entry.transaction_id,
-            line,
+            connection,
         };
-        Ok(Transaction::new(core, ending))
+        Ok(Transaction::new(session, ending))
     }
 
-    /// Cancels a delayed message: afterwards nobody gets it. Duetime says the same when asked again; of Apache
-    /// RocketMQ only the first recall of a message succeeds, so this is not tried again by itself.
+    /// Recalls a delayed message: it is not delivered. Duetime gives the same answer to a repeated recall; on Apache
+    /// RocketMQ only the first one of a message succeeds, so this is not retried.
     ///
     /// # Errors
     ///
     /// The refusal of the server: [`Code::InternalServerError`] if it is too late, [`Code::NotFound`] from Duetime
     /// if there is no such message.
     pub async fn recall(&self, handle: &RecallHandle) -> Result<(), Error> {
-        let core = self.core();
+        let session = self.session();
         let request = RecallMessageRequest {
-            topic: Some(core.resource(&handle.topic)),
+            topic: Some(session.resource(&handle.topic)),
             recall_handle: handle.handle.clone(),
         };
-        let answer: RecallMessageResponse =
-            core.access().call(RECALL, core.terms(), &request).await?;
-        check(answer.status)
+        let response: RecallMessageResponse = session
+            .access_point()
+            .call(RECALL, session.call_options(), &request)
+            .await?;
+        check(response.status)
     }
 
-    /// Says goodbye to the server, and ends. What other hands still try then fails.
+    /// Notifies the server, and ends. Operations of other handles fail from then on.
     pub async fn shutdown(self) {
-        self.core().end().await;
+        self.session().shutdown().await;
     }
 
-    /// Sends one message as often as it takes.
+    /// Sends one message, with retries.
     async fn store(
         &self,
         message: Message,
         kind: MessageType,
         (message_id, check_after): (String, Option<Duration>),
-    ) -> Result<(SendResultEntry, Arc<Line>), Error> {
-        let core = self.core();
-        let rules = core.rules();
+    ) -> Result<(SendResultEntry, Arc<Connection>), Error> {
+        let session = self.session();
+        let settings = session.settings();
         let topic = message.topic.clone();
-        let message_group = message.order.clone();
-        let resource = core.resource(&topic);
-        let mut outgoing = message.outgoing(Outgoing {
+        let message_group = message.group.clone();
+        let resource = session.resource(&topic);
+        let mut outgoing = message.into_protocol(Envelope {
             topic: &resource,
             kind,
             message_id,
-            host: &core.identity.host,
+            host: &session.identity.host,
             queue_id: 0,
             check_after,
         });
-        if let Some(bytes_max) = rules
+        if let Some(bytes_max) = settings
             .body_bytes_max
             .filter(|max| outgoing.body.len() > *max)
         {
@@ -319,45 +336,51 @@ impl Producer {
         }
         let mut attempt = 1;
         loop {
-            let route = core.route(&topic).await?;
+            let route = session.route(&topic).await?;
             let queue = route
                 .to_write(message_group.as_deref())
                 .ok_or_else(|| no_queue(&topic))?;
             if let Some(system) = &mut outgoing.system_properties {
-                system.queue_id = queue.told.id;
+                system.queue_id = queue.info.id;
             }
             let request = SendMessageRequest {
                 messages: vec![outgoing],
             };
-            let error = match send_once(core, &queue.line, &request).await {
-                Ok(entry) => return Ok((entry, Arc::clone(&queue.line))),
+            let error = match send_once(session, &queue.connection, &request).await {
+                Ok(entry) => return Ok((entry, Arc::clone(&queue.connection))),
                 Err(error) => error,
             };
             if error.code() == Some(Code::TopicNotFound) {
-                core.forget_route(&topic);
+                session.forget_route(&topic);
             }
-            if !error.is_transient() || attempt >= rules.attempts_max {
+            if !error.is_transient() || attempt >= settings.attempts_max {
                 return Err(error);
             }
             tracing::debug!(%error, topic, attempt, "send message");
-            tokio::time::sleep(rules.backoff.after(attempt)).await;
+            tokio::time::sleep(settings.backoff.after(attempt)).await;
             attempt += 1;
-            let Some(again) = request.messages.into_iter().next() else {
+            let Some(next) = request.messages.into_iter().next() else {
                 return Err(error);
             };
-            outgoing = again;
+            outgoing = next;
         }
     }
 }
 
 async fn send_once(
-    core: &Core,
-    line: &Arc<Line>,
+    session: &Session,
+    connection: &Arc<Connection>,
     request: &SendMessageRequest,
 ) -> Result<SendResultEntry, Error> {
-    let answer: SendMessageResponse = line.call(SEND, core.terms(), request).await?;
-    check(answer.status)?;
-    let mut entry = answer.entries.into_iter().next().ok_or_else(wrong_count)?;
+    let response: SendMessageResponse = connection
+        .call(SEND, session.call_options(), request)
+        .await?;
+    check(response.status)?;
+    let mut entry = response
+        .entries
+        .into_iter()
+        .next()
+        .ok_or_else(wrong_entry_count)?;
     check(entry.status.take())?;
     Ok(entry)
 }
@@ -375,9 +398,9 @@ fn sent(topic: &str, entry: SendResultEntry) -> Sent {
 }
 
 fn no_queue(topic: &str) -> Error {
-    Error::Invalid(format!("topic {topic:?} has no queue that takes messages"))
+    Error::Invalid(format!("topic {topic:?} has no writable queue"))
 }
 
-fn wrong_count() -> Error {
-    Error::Malformed("it does not have one entry for each message".to_owned())
+fn wrong_entry_count() -> Error {
+    Error::Malformed("the number of entries differs from that of messages".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Knows where the message queues of a topic are, and chooses among them.
+//! Provides the route of a topic: its message queues, and the choice among them.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -6,29 +6,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use grpc_api::v2::{MessageQueue, Permission};
 
-use crate::connection::Line;
+use crate::connection::Connection;
 
-/// A message queue and the way to it.
+/// A message queue, and the connection to its server.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
-    pub(crate) told: MessageQueue,
-    pub(crate) line: Arc<Line>,
+    pub(crate) info: MessageQueue,
+    pub(crate) connection: Arc<Connection>,
 }
 
 impl Queue {
     /// The name of the broker the queue is on.
     pub(crate) fn broker(&self) -> &str {
-        self.told.broker.as_ref().map_or("", |broker| &broker.name)
+        self.info.broker.as_ref().map_or("", |broker| &broker.name)
     }
 
     fn allows(&self, wanted: Permission) -> bool {
-        // Only brokers with number 0 take messages, and give them all.
+        // Only brokers with id 0, the masters, are written to and read from.
         let first = self
-            .told
+            .info
             .broker
             .as_ref()
             .is_none_or(|broker| broker.id == 0);
-        let permission = self.told.permission();
+        let permission = self.info.permission();
         first && (permission == Permission::ReadWrite || permission == wanted)
     }
 }
@@ -37,8 +37,8 @@ impl Queue {
 #[derive(Debug)]
 pub(crate) struct Route {
     writable: Vec<Queue>,
-    /// One queue of each broker: a server gives a consumer messages of every queue of the topic it has,
-    /// whichever is named.
+    /// One queue of each broker: a receive from any queue returns messages of all queues of the topic on that
+    /// broker.
     readable: Vec<Queue>,
     turn: AtomicUsize,
 }
@@ -63,10 +63,10 @@ impl Route {
         }
     }
 
-    /// A queue for a message: always the same one for a message group, else each in its turn.
+    /// A queue for a message: always the same one for a message group, otherwise round robin.
     pub(crate) fn to_write(&self, message_group: Option<&str>) -> Option<&Queue> {
         match message_group {
-            None => self.in_turn(&self.writable),
+            None => self.round_robin(&self.writable),
             Some(group) => {
                 let mut hasher = DefaultHasher::new();
                 group.hash(&mut hasher);
@@ -77,12 +77,12 @@ impl Route {
         }
     }
 
-    /// A queue to read from, each in its turn.
+    /// A queue to read from, round robin.
     pub(crate) fn to_read(&self) -> Option<&Queue> {
-        self.in_turn(&self.readable)
+        self.round_robin(&self.readable)
     }
 
-    fn in_turn<'a>(&self, queues: &'a [Queue]) -> Option<&'a Queue> {
+    fn round_robin<'a>(&self, queues: &'a [Queue]) -> Option<&'a Queue> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         queues.get(turn.checked_rem(queues.len())?)
     }
@@ -95,7 +95,7 @@ mod tests {
 
     fn queue(broker: &str, id: i32, permission: Permission) -> Queue {
         Queue {
-            told: MessageQueue {
+            info: MessageQueue {
                 id,
                 permission: permission.into(),
                 broker: Some(Broker {
@@ -104,12 +104,12 @@ mod tests {
                 }),
                 ..MessageQueue::default()
             },
-            line: Line::new(Vec::new(), None),
+            connection: Connection::new(Vec::new(), None),
         }
     }
 
     #[test]
-    fn queues_are_taken_in_turn_and_groups_stay() {
+    fn queues_are_taken_round_robin_and_groups_stay() {
         let route = Route::new(vec![
             queue("a", 0, Permission::ReadWrite),
             queue("a", 1, Permission::ReadWrite),
@@ -117,7 +117,7 @@ mod tests {
             queue("c", 0, Permission::Write),
             queue("d", 0, Permission::None),
         ]);
-        let place = |queue: Option<&Queue>| queue.map(|q| (q.broker().to_owned(), q.told.id));
+        let place = |queue: Option<&Queue>| queue.map(|q| (q.broker().to_owned(), q.info.id));
         let written: Vec<_> = (0..4).filter_map(|_| place(route.to_write(None))).collect();
         let expected = [("a", 0), ("a", 1), ("c", 0), ("a", 0)];
         assert_eq!(written, expected.map(|(name, id)| (name.to_owned(), id)));

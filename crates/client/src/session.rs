@@ -1,4 +1,4 @@
-//! Holds what producers and consumers have in common: lines, settings, routes, the signs of life.
+//! Provides the session that producers and consumers share: connections, settings, routes, heartbeats.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +14,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{Config, HostPort, addresses, endpoints};
-use crate::connection::{Line, Procedure, Terms};
+use crate::connection::{CallOptions, Connection, Procedure};
 use crate::error::{Error, check};
 use crate::headers::{CLIENT_VERSION, Headers};
 use crate::identity::Identity;
 use crate::route::{Queue, Route};
-use crate::settings::Rules;
+use crate::settings::ServerSettings;
 use crate::tls::{self, Connector};
 use crate::{clock, telemetry};
 
@@ -28,75 +28,75 @@ const HEARTBEAT: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/Hea
 const NOTIFY_END: Procedure =
     Procedure("/apache.rocketmq.v2.MessagingService/NotifyClientTermination");
 
-/// How often the server hears that this client lives.
+/// Interval of heartbeats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
-/// How often the routes in use are asked for again.
+/// Interval at which the routes in use are refreshed.
 const ROUTES_EVERY: Duration = Duration::from_secs(30);
-/// Checks of transactions that may wait for the producer.
+/// Transaction checks that may wait for the producer.
 const CHECKS_MAX: usize = 64;
 
-/// What a client is and wants.
+/// What a client is: its type, its group, and what it publishes or subscribes to.
 #[derive(Debug)]
 pub(crate) struct Profile {
     pub(crate) kind: ClientType,
     pub(crate) group: Option<Resource>,
-    /// Everything the settings say of publishing or subscribing.
+    /// The part of the settings about publishing or subscribing.
     pub(crate) pub_sub: PubSub,
-    /// Topics whose routes are known before the client is ready.
+    /// Topics whose routes are fetched before the client is ready.
     pub(crate) topics: Vec<String>,
 }
 
-/// What the servers have said so far.
+/// What the servers have answered so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     /// Present once a server has answered the settings.
-    pub(crate) rules: Option<Arc<Rules>>,
-    /// Why a line has no stream at present.
+    pub(crate) settings: Option<Arc<ServerSettings>>,
+    /// Why a connection has no telemetry stream at present.
     pub(crate) failure: Option<Error>,
 }
 
-/// A transaction the server asks about, and the line it asks on.
+/// A transaction the server asks about, and the connection it asks on.
 #[derive(Debug)]
-pub(crate) struct Check {
+pub(crate) struct TransactionCheck {
     pub(crate) command: RecoverOrphanedTransactionCommand,
-    pub(crate) line: Arc<Line>,
+    pub(crate) connection: Arc<Connection>,
 }
 
 /// One running client.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct Session {
     pub(crate) identity: Identity,
     pub(crate) profile: Profile,
     pub(crate) known: watch::Sender<Known>,
-    /// Where checks of transactions go.
-    pub(crate) checks: mpsc::Sender<Check>,
-    /// Makes every stream say the settings again.
-    pub(crate) reintroduce: Notify,
+    /// Receives the checks of transactions.
+    pub(crate) checks: mpsc::Sender<TransactionCheck>,
+    /// Makes every telemetry stream send the settings again.
+    pub(crate) resend_settings: Notify,
     config: Config,
     headers: Headers,
     secure: Option<Connector>,
-    access: Arc<Line>,
-    lines: Mutex<HashMap<Vec<HostPort>, Arc<Line>>>,
+    access_point: Arc<Connection>,
+    connections: Mutex<HashMap<Vec<HostPort>, Arc<Connection>>>,
     routes: Mutex<HashMap<String, Arc<Route>>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
 
-impl Core {
+impl Session {
     /// Connects, and waits until the server has answered the settings and the routes are known.
     pub(crate) async fn start(
         config: Config,
         profile: Profile,
-    ) -> Result<(Arc<Self>, mpsc::Receiver<Check>), Error> {
+    ) -> Result<(Arc<Self>, mpsc::Receiver<TransactionCheck>), Error> {
         let identity = Identity::new();
         let secure = tls::connector(&config.tls)?;
-        let access = Line::new(config.addresses.clone(), secure.clone());
+        let access_point = Connection::new(config.addresses.clone(), secure.clone());
         let (checks, checks_out) = mpsc::channel(CHECKS_MAX);
-        let core = Arc::new(Self {
+        let session = Arc::new(Self {
             headers: Headers::new(&config, &identity.client_id)?,
             known: watch::Sender::default(),
-            reintroduce: Notify::new(),
-            lines: Mutex::default(),
+            resend_settings: Notify::new(),
+            connections: Mutex::default(),
             routes: Mutex::default(),
             stop: watch::Sender::new(false),
             tasks: Mutex::default(),
@@ -105,20 +105,20 @@ impl Core {
             checks,
             config,
             secure,
-            access: Arc::clone(&access),
+            access_point: Arc::clone(&access_point),
         });
-        let started = core.introduce(access).await;
+        let started = session.connect(access_point).await;
         if let Err(error) = started {
-            core.stop();
+            session.stop();
             return Err(error);
         }
-        core.spawn(beat(Arc::clone(&core)));
-        core.spawn(refresh(Arc::clone(&core)));
-        Ok((core, checks_out))
+        session.spawn(send_heartbeats(Arc::clone(&session)));
+        session.spawn(refresh_routes(Arc::clone(&session)));
+        Ok((session, checks_out))
     }
 
-    async fn introduce(self: &Arc<Self>, access: Arc<Line>) -> Result<(), Error> {
-        self.attach(access);
+    async fn connect(self: &Arc<Self>, access_point: Arc<Connection>) -> Result<(), Error> {
+        self.attach(access_point);
         let mut known = self.known.subscribe();
         let limit = self.request_timeout() + HEARTBEAT_EVERY;
         let answered = known.wait_for(|known| {
@@ -126,14 +126,16 @@ impl Core {
                 .failure
                 .as_ref()
                 .is_some_and(|error| !error.is_transient());
-            known.rules.is_some() || refused
+            known.settings.is_some() || refused
         });
         let answered = match tokio::time::timeout(limit, answered).await {
             Ok(Ok(known)) => Ok(known.clone()),
             _ => Err(Error::Timeout(limit)),
         };
         match answered {
-            Ok(Known { rules: Some(_), .. }) => {}
+            Ok(Known {
+                settings: Some(_), ..
+            }) => {}
             Ok(Known { failure, .. }) => return Err(failure.unwrap_or(Error::Timeout(limit))),
             Err(late) => return Err(self.known.borrow().failure.clone().unwrap_or(late)),
         }
@@ -150,36 +152,36 @@ impl Core {
         }
     }
 
-    pub(crate) fn access(&self) -> &Arc<Line> {
-        &self.access
+    pub(crate) fn access_point(&self) -> &Arc<Connection> {
+        &self.access_point
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {
         self.config.request_timeout
     }
 
-    /// The rules of the server.
-    pub(crate) fn rules(&self) -> Arc<Rules> {
-        self.known.borrow().rules.clone().unwrap_or_default()
+    /// The settings the server has answered, the defaults before that.
+    pub(crate) fn settings(&self) -> Arc<ServerSettings> {
+        self.known.borrow().settings.clone().unwrap_or_default()
     }
 
-    /// The headers of a call made now, and how long it may take.
-    pub(crate) fn terms(&self) -> Terms {
+    /// The headers of a call made now, and its time limit.
+    pub(crate) fn call_options(&self) -> CallOptions {
         (self.headers.now(), self.request_timeout())
     }
 
-    /// The same for a call that the server may leave unanswered for some time.
-    pub(crate) fn terms_of_waiting(&self, wait: Duration) -> Terms {
+    /// The same for a call that the server may hold open for `wait`.
+    pub(crate) fn long_call_options(&self, wait: Duration) -> CallOptions {
         let limit = self.request_timeout() + wait;
         (self.headers.now_within(limit), limit)
     }
 
-    /// The headers of a call that goes on until one side ends it.
-    pub(crate) fn lasting_headers(&self) -> Arc<http::HeaderMap> {
-        self.headers.now_lasting()
+    /// The headers of a call without a time limit.
+    pub(crate) fn unlimited_headers(&self) -> Arc<http::HeaderMap> {
+        self.headers.now_unlimited()
     }
 
-    /// Runs a task until this client is stopped, or it ends by itself.
+    /// Runs a task until it ends or this client is stopped.
     pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let mut stop = self.stop.subscribe();
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,21 +194,22 @@ impl Core {
         });
     }
 
-    /// Ends all tasks, without a word to the server.
+    /// Ends all tasks without notifying the server.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Says goodbye, and ends all tasks.
-    pub(crate) async fn end(&self) {
-        for line in self.all_lines() {
+    /// Notifies the servers that this client ends, and ends all tasks.
+    pub(crate) async fn shutdown(&self) {
+        for connection in self.all_connections() {
             let request = NotifyClientTerminationRequest {
                 group: self.profile.group.clone(),
             };
-            let ended: Result<NotifyClientTerminationResponse, Error> =
-                line.call(NOTIFY_END, self.terms(), &request).await;
-            if let Err(error) = ended {
-                tracing::debug!(%error, "end client");
+            let notified: Result<NotifyClientTerminationResponse, Error> = connection
+                .call(NOTIFY_END, self.call_options(), &request)
+                .await;
+            if let Err(error) = notified {
+                tracing::debug!(%error, "notify server of shutdown");
             }
         }
         self.stop();
@@ -215,46 +218,57 @@ impl Core {
             std::mem::take(&mut *tasks)
         };
         while tasks.join_next().await.is_some() {}
-        self.all_lines().iter().for_each(|line| line.hang_up());
+        self.all_connections()
+            .iter()
+            .for_each(|connection| connection.disconnect());
     }
 
-    fn all_lines(&self) -> Vec<Arc<Line>> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.values().cloned().collect()
+    fn all_connections(&self) -> Vec<Arc<Connection>> {
+        let connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        connections.values().cloned().collect()
     }
 
-    /// Begins to introduce this client on a line, if it does not yet.
-    fn attach(self: &Arc<Self>, line: Arc<Line>) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let addresses = line.addresses().to_vec();
-        if let std::collections::hash_map::Entry::Vacant(vacant) = lines.entry(addresses) {
-            vacant.insert(Arc::clone(&line));
-            self.spawn(telemetry::attend(Arc::clone(self), line));
+    /// Starts the telemetry stream of a connection, unless it has one already.
+    fn attach(self: &Arc<Self>, connection: Arc<Connection>) {
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let addresses = connection.addresses().to_vec();
+        if let std::collections::hash_map::Entry::Vacant(vacant) = connections.entry(addresses) {
+            vacant.insert(Arc::clone(&connection));
+            self.spawn(telemetry::maintain(Arc::clone(self), connection));
         }
     }
 
-    /// The line to a server that a route names; the access point's if the route names none.
-    pub(crate) fn line_to(self: &Arc<Self>, queue: &MessageQueue) -> Arc<Line> {
-        let told = queue
+    /// The connection to the server that a queue names; the access point's if it names none.
+    pub(crate) fn connection_to(self: &Arc<Self>, queue: &MessageQueue) -> Arc<Connection> {
+        let endpoints = queue
             .broker
             .as_ref()
             .and_then(|broker| broker.endpoints.as_ref());
-        let addresses = told.map(addresses).unwrap_or_default();
+        let addresses = endpoints.map(addresses).unwrap_or_default();
         if addresses.is_empty() {
-            return Arc::clone(&self.access);
+            return Arc::clone(&self.access_point);
         }
         let known = {
-            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.get(&addresses).cloned()
+            let connections = self
+                .connections
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            connections.get(&addresses).cloned()
         };
         known.unwrap_or_else(|| {
-            let line = Line::new(addresses, self.secure.clone());
-            self.attach(Arc::clone(&line));
-            line
+            let connection = Connection::new(addresses, self.secure.clone());
+            self.attach(Arc::clone(&connection));
+            connection
         })
     }
 
-    /// Where the queues of a topic are, asked for if that is not known.
+    /// The route of a topic; queries the server if it is not known.
     pub(crate) async fn route(self: &Arc<Self>, topic: &str) -> Result<Arc<Route>, Error> {
         let known = {
             let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,23 +276,23 @@ impl Core {
         };
         match known {
             Some(route) => Ok(route),
-            None => self.ask_route(topic).await,
+            None => self.query_route(topic).await,
         }
     }
 
-    async fn ask_route(self: &Arc<Self>, topic: &str) -> Result<Arc<Route>, Error> {
+    async fn query_route(self: &Arc<Self>, topic: &str) -> Result<Arc<Route>, Error> {
         let request = QueryRouteRequest {
             topic: Some(self.resource(topic)),
             endpoints: Some(endpoints(&self.config.addresses)),
         };
-        let answer: QueryRouteResponse = self
-            .access
-            .call(QUERY_ROUTE, self.terms(), &request)
+        let response: QueryRouteResponse = self
+            .access_point
+            .call(QUERY_ROUTE, self.call_options(), &request)
             .await?;
-        check(answer.status)?;
-        let queues = answer.message_queues.into_iter().map(|told| Queue {
-            line: self.line_to(&told),
-            told,
+        check(response.status)?;
+        let queues = response.message_queues.into_iter().map(|info| Queue {
+            connection: self.connection_to(&info),
+            info,
         });
         let route = Arc::new(Route::new(queues.collect()));
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -286,14 +300,14 @@ impl Core {
         Ok(route)
     }
 
-    /// Makes the next use of a topic ask for its route again.
+    /// Makes the next use of a topic query its route again.
     pub(crate) fn forget_route(&self, topic: &str) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.remove(topic);
     }
 
-    /// What this client says of itself.
-    pub(crate) fn settings(&self) -> Settings {
+    /// The settings this client sends.
+    pub(crate) fn client_settings(&self) -> Settings {
         Settings {
             client_type: Some(self.profile.kind.into()),
             access_point: Some(endpoints(&self.config.addresses)),
@@ -309,58 +323,62 @@ impl Core {
         }
     }
 
-    async fn beat_on(&self, line: Arc<Line>) {
+    async fn send_heartbeat(&self, connection: Arc<Connection>) {
         let request = HeartbeatRequest {
             group: self.profile.group.clone(),
             client_type: self.profile.kind.into(),
         };
-        let answer: Result<HeartbeatResponse, Error> =
-            line.call(HEARTBEAT, self.terms(), &request).await;
-        match answer.and_then(|answer| check(answer.status)) {
+        let response: Result<HeartbeatResponse, Error> = connection
+            .call(HEARTBEAT, self.call_options(), &request)
+            .await;
+        match response.and_then(|response| check(response.status)) {
             Ok(()) => {}
-            // The server does not know this client: it was restarted, or heard nothing for too long.
+            // The server does not know this client: it was restarted, or received no heartbeat for too long.
             Err(error) if error.code() == Some(Code::UnrecognizedClientType) => {
-                self.reintroduce.notify_waiters();
+                self.resend_settings.notify_waiters();
             }
-            // A connection that carries nothing any more often says so only by its silence.
-            Err(Error::Timeout(_)) => line.hang_up(),
+            // A dead connection often shows only in a call that gets no response.
+            Err(Error::Timeout(_)) => connection.disconnect(),
             Err(error) => tracing::debug!(%error, "send heartbeat"),
         }
     }
 }
 
-/// Lets every server know that this client lives.
-async fn beat(core: Arc<Core>) {
+/// Sends a heartbeat to every server at each interval.
+async fn send_heartbeats(session: Arc<Session>) {
     let mut every = tokio::time::interval(HEARTBEAT_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        let mut beats = JoinSet::new();
-        for line in core.all_lines() {
-            let core = Arc::clone(&core);
-            beats.spawn(async move { core.beat_on(line).await });
+        let mut heartbeats = JoinSet::new();
+        for connection in session.all_connections() {
+            let session = Arc::clone(&session);
+            heartbeats.spawn(async move { session.send_heartbeat(connection).await });
         }
-        while beats.join_next().await.is_some() {}
+        while heartbeats.join_next().await.is_some() {}
     }
 }
 
-/// Asks for the routes in use again and again; one that cannot be asked for stays as it was.
-async fn refresh(core: Arc<Core>) {
+/// Refreshes the routes in use at each interval; one that cannot be queried stays as it was.
+async fn refresh_routes(session: Arc<Session>) {
     let mut every = tokio::time::interval(ROUTES_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first tick comes at once, when all routes are new.
+    // The first tick comes at once, while all routes are new.
     every.tick().await;
     loop {
         every.tick().await;
         let topics: Vec<String> = {
-            let routes = core.routes.lock().unwrap_or_else(PoisonError::into_inner);
+            let routes = session
+                .routes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             routes.keys().cloned().collect()
         };
         for topic in topics {
-            match core.ask_route(&topic).await {
+            match session.query_route(&topic).await {
                 Ok(_) => {}
                 Err(error) if error.code() == Some(Code::TopicNotFound) => {
-                    core.forget_route(&topic);
+                    session.forget_route(&topic);
                 }
                 Err(error) => tracing::debug!(%error, topic, "refresh route"),
             }

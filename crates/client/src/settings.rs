@@ -1,4 +1,4 @@
-//! Defines the rules a server gives a client in its answer to the client's settings.
+//! Defines the settings a server answers to a client's settings.
 
 use std::time::Duration;
 
@@ -9,94 +9,94 @@ use grpc_api::v2::{self};
 
 use crate::clock;
 
-/// Messages asked for at a time, if the server does not say.
-const BATCH: usize = 32;
-/// How long the server is let wait for messages, if it does not say.
-const POLL: Duration = Duration::from_secs(20);
+/// Messages requested per receive, unless the server says otherwise.
+const RECEIVE_BATCH_SIZE: usize = 32;
+/// Long-polling time, unless the server says otherwise.
+const LONG_POLLING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the server wants of this client.
+/// What the server asks of this client.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Rules {
-    /// How often something is tried, the first time included.
+pub(crate) struct ServerSettings {
+    /// Attempts per send or delivery, the first one included.
     pub(crate) attempts_max: u32,
     pub(crate) backoff: Backoff,
     /// Largest body a producer may send, in bytes.
     pub(crate) body_bytes_max: Option<usize>,
-    /// Whether a consumer gets the messages of a group one by one.
+    /// Whether the consumer group is FIFO: the messages of a message group are delivered one by one.
     pub(crate) fifo: bool,
-    /// How many messages a push consumer asks for.
-    pub(crate) batch: usize,
-    /// How long a push consumer lets the server wait.
-    pub(crate) poll: Duration,
+    /// Messages a push consumer requests per receive.
+    pub(crate) receive_batch_size: usize,
+    /// How long the server may hold a receive of a push consumer open.
+    pub(crate) long_polling_timeout: Duration,
 }
 
-/// How long to wait after each failure.
+/// The wait before each retry.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Backoff {
-    Growing {
+    Exponential {
         first: Duration,
         longest: Duration,
         factor: f64,
     },
-    /// The last wait repeats.
-    Listed(Vec<Duration>),
+    /// One wait per retry; the last one repeats.
+    Fixed(Vec<Duration>),
 }
 
-impl Default for Rules {
+impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             attempts_max: 3,
-            backoff: Backoff::Growing {
+            backoff: Backoff::Exponential {
                 first: Duration::from_millis(10),
                 longest: Duration::from_secs(1),
                 factor: 2.0,
             },
             body_bytes_max: None,
             fifo: false,
-            batch: BATCH,
-            poll: POLL,
+            receive_batch_size: RECEIVE_BATCH_SIZE,
+            long_polling_timeout: LONG_POLLING_TIMEOUT,
         }
     }
 }
 
-impl Rules {
-    pub(crate) fn read(settings: &v2::Settings) -> Self {
-        let mut rules = Self::default();
-        if let Some(policy) = &settings.backoff_policy {
-            rules.adopt(policy);
+impl ServerSettings {
+    pub(crate) fn read(answered: &v2::Settings) -> Self {
+        let mut settings = Self::default();
+        if let Some(policy) = &answered.backoff_policy {
+            settings.set_retry_policy(policy);
         }
-        match &settings.pub_sub {
+        match &answered.pub_sub {
             Some(PubSub::Publishing(publishing)) => {
-                rules.body_bytes_max = positive(publishing.max_body_size);
+                settings.body_bytes_max = positive(publishing.max_body_size);
             }
             Some(PubSub::Subscription(subscription)) => {
-                rules.fifo = subscription.fifo();
-                if let Some(batch) = positive(subscription.receive_batch_size()) {
-                    rules.batch = batch;
+                settings.fifo = subscription.fifo();
+                if let Some(size) = positive(subscription.receive_batch_size()) {
+                    settings.receive_batch_size = size;
                 }
-                if let Some(poll) = &subscription.long_polling_timeout {
-                    rules.poll = clock::span(poll);
+                if let Some(timeout) = &subscription.long_polling_timeout {
+                    settings.long_polling_timeout = clock::span(timeout);
                 }
             }
             None => {}
         }
-        rules
+        settings
     }
 
-    fn adopt(&mut self, policy: &RetryPolicy) {
+    fn set_retry_policy(&mut self, policy: &RetryPolicy) {
         let attempts = u32::try_from(policy.max_attempts).unwrap_or(0);
         self.attempts_max = std::cmp::max(attempts, 1);
         let span = |span: Option<&grpc_api::Duration>| span.map(clock::span).unwrap_or_default();
         match &policy.strategy {
             Some(Strategy::ExponentialBackoff(backoff)) => {
-                self.backoff = Backoff::Growing {
+                self.backoff = Backoff::Exponential {
                     first: span(backoff.initial.as_ref()),
                     longest: span(backoff.max.as_ref()),
                     factor: f64::from(backoff.multiplier).clamp(1.0, 100.0),
                 };
             }
             Some(Strategy::CustomizedBackoff(backoff)) if !backoff.next.is_empty() => {
-                self.backoff = Backoff::Listed(backoff.next.iter().map(clock::span).collect());
+                self.backoff = Backoff::Fixed(backoff.next.iter().map(clock::span).collect());
             }
             _ => {}
         }
@@ -108,11 +108,11 @@ fn positive(number: i32) -> Option<usize> {
 }
 
 impl Backoff {
-    /// How long to wait after the attempt of this number, 1 for the first, has failed.
+    /// The wait after failed attempt number `attempt`; the first attempt is 1.
     pub(crate) fn after(&self, attempt: u32) -> Duration {
         let failures = attempt.saturating_sub(1);
         match self {
-            Self::Growing {
+            Self::Exponential {
                 first,
                 longest,
                 factor,
@@ -122,7 +122,7 @@ impl Backoff {
                 let wait = Duration::try_from_secs_f64(seconds).unwrap_or(*longest);
                 std::cmp::min(wait, *longest)
             }
-            Self::Listed(waits) => {
+            Self::Fixed(waits) => {
                 let index = usize::try_from(failures).unwrap_or(usize::MAX);
                 let wait = waits.get(index).or_else(|| waits.last());
                 wait.copied().unwrap_or_default()
@@ -139,22 +139,22 @@ mod tests {
     #[test]
     fn waits_follow_the_policy() {
         let seconds = Duration::from_secs;
-        let growing = Backoff::Growing {
+        let exponential = Backoff::Exponential {
             first: seconds(1),
             longest: seconds(5),
             factor: 2.0,
         };
-        let listed = Backoff::Listed(vec![seconds(1), seconds(30)]);
-        for (attempt, grown, of_list) in [(1, 1, 1), (2, 2, 30), (3, 4, 30), (4, 5, 30)] {
-            assert_eq!(growing.after(attempt), seconds(grown), "{attempt}");
-            assert_eq!(listed.after(attempt), seconds(of_list), "{attempt}");
+        let fixed = Backoff::Fixed(vec![seconds(1), seconds(30)]);
+        for (attempt, grown, of_fixed) in [(1, 1, 1), (2, 2, 30), (3, 4, 30), (4, 5, 30)] {
+            assert_eq!(exponential.after(attempt), seconds(grown), "{attempt}");
+            assert_eq!(fixed.after(attempt), seconds(of_fixed), "{attempt}");
         }
-        assert_eq!(growing.after(u32::MAX), seconds(5));
-        assert_eq!(Backoff::Listed(Vec::new()).after(1), Duration::ZERO);
+        assert_eq!(exponential.after(u32::MAX), seconds(5));
+        assert_eq!(Backoff::Fixed(Vec::new()).after(1), Duration::ZERO);
     }
 
     #[test]
-    fn answers_of_servers_are_read() {
+    fn settings_of_servers_are_read() {
         let producer = v2::Settings {
             backoff_policy: Some(RetryPolicy {
                 max_attempts: 5,
@@ -170,9 +170,12 @@ mod tests {
             })),
             ..v2::Settings::default()
         };
-        let rules = Rules::read(&producer);
-        assert_eq!((rules.attempts_max, rules.body_bytes_max), (5, Some(10)));
-        assert_eq!(rules.backoff.after(2), Duration::from_millis(60));
+        let settings = ServerSettings::read(&producer);
+        assert_eq!(
+            (settings.attempts_max, settings.body_bytes_max),
+            (5, Some(10))
+        );
+        assert_eq!(settings.backoff.after(2), Duration::from_millis(60));
         let consumer = v2::Settings {
             backoff_policy: Some(RetryPolicy {
                 max_attempts: 17,
@@ -188,15 +191,22 @@ mod tests {
             })),
             ..v2::Settings::default()
         };
-        let rules = Rules::read(&consumer);
+        let settings = ServerSettings::read(&consumer);
         assert_eq!(
-            (rules.fifo, rules.batch, rules.poll.as_secs()),
+            (
+                settings.fifo,
+                settings.receive_batch_size,
+                settings.long_polling_timeout.as_secs()
+            ),
             (true, 7, 9)
         );
         assert_eq!(
-            rules.backoff,
-            Backoff::Listed(vec![Duration::from_secs(10)])
+            settings.backoff,
+            Backoff::Fixed(vec![Duration::from_secs(10)])
         );
-        assert_eq!(Rules::read(&v2::Settings::default()), Rules::default());
+        assert_eq!(
+            ServerSettings::read(&v2::Settings::default()),
+            ServerSettings::default()
+        );
     }
 }

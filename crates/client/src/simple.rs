@@ -1,4 +1,4 @@
-//! Provides the simple consumer: it asks for messages when its user does, and settles them when told so.
+//! Provides the simple consumer: its user receives, acknowledges and postpones messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,13 +12,13 @@ use crate::delivery::{self, Poll};
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::message::Received;
-use crate::producer::Held;
-use crate::session::{Core, Profile};
+use crate::producer::SessionGuard;
+use crate::session::{Profile, Session};
 
-/// How long the server waits for messages, unless told otherwise.
+/// Default long-polling time.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// What a simple consumer shall be; made by [`SimpleConsumer::builder`].
+/// The options of a simple consumer; made by [`SimpleConsumer::builder`].
 #[derive(Debug)]
 pub struct SimpleConsumerBuilder {
     config: Config,
@@ -28,29 +28,31 @@ pub struct SimpleConsumerBuilder {
 }
 
 impl SimpleConsumerBuilder {
-    /// Reads one more topic.
+    /// Subscribes to a topic.
     #[must_use]
     pub fn subscribe(mut self, topic: impl Into<String>, filter: Filter) -> Self {
         self.subscriptions.push((topic.into(), filter));
         self
     }
 
-    /// How long [`SimpleConsumer::receive`] waits if there is no message; 20 s by default, which is also the most
-    /// that servers grant.
+    /// Sets how long [`SimpleConsumer::receive`] waits if there is no message; 20 s by default, the most that servers
+    /// grant.
     #[must_use]
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
     }
 
-    /// Connects, and waits until the server has said its rules.
+    /// Connects, and waits until the server has answered the settings.
     ///
     /// # Errors
     ///
     /// Those of connecting, a refusal of the credentials, or an unknown topic.
     pub async fn start(self) -> Result<SimpleConsumer, Error> {
         if self.subscriptions.is_empty() {
-            return Err(Error::Invalid("the consumer reads no topic".to_owned()));
+            return Err(Error::Invalid(
+                "the consumer has no subscription".to_owned(),
+            ));
         }
         let group = Resource {
             resource_namespace: self.config.namespace.clone(),
@@ -65,10 +67,10 @@ impl SimpleConsumerBuilder {
             pub_sub: PubSub::Subscription(subscription),
             topics: topics.collect(),
         };
-        let (core, _) = Core::start(self.config, profile).await?;
+        let (session, _) = Session::start(self.config, profile).await?;
         Ok(SimpleConsumer {
             reader: Arc::new(Reader {
-                held: Held(core),
+                held: SessionGuard(session),
                 subscriptions: self.subscriptions,
                 wait: self.wait,
                 turn: AtomicUsize::new(0),
@@ -77,9 +79,9 @@ impl SimpleConsumerBuilder {
     }
 }
 
-/// Receives messages on demand; a clone is another hand on the same consumer.
+/// Receives messages on request; a clone is another handle to the same consumer.
 ///
-/// Once the last hand is dropped its tasks end; [`SimpleConsumer::shutdown`] says goodbye to the server too.
+/// When the last handle is dropped its tasks end; [`SimpleConsumer::shutdown`] also notifies the server.
 #[derive(Clone, Debug)]
 pub struct SimpleConsumer {
     reader: Arc<Reader>,
@@ -87,7 +89,7 @@ pub struct SimpleConsumer {
 
 #[derive(Debug)]
 struct Reader {
-    held: Held,
+    held: SessionGuard,
     subscriptions: Vec<(String, Filter)>,
     wait: Duration,
     turn: AtomicUsize,
@@ -104,15 +106,15 @@ impl SimpleConsumer {
         }
     }
 
-    fn core(&self) -> &Arc<Core> {
+    fn session(&self) -> &Arc<Session> {
         &self.reader.held.0
     }
 
-    /// Waits for messages of one of the topics, each in its turn, and takes at most `messages_max`. They stay
-    /// hidden from others for `invisible`; those that are not acknowledged by then come again. Empty if none came.
+    /// Receives at most `messages_max` messages of one of the topics, which take turns. They are invisible to others for
+    /// `invisible`; those that are not acknowledged by then are delivered again. Empty if none arrived in time.
     ///
-    /// A message whose body does not fit the digest that came with it is left out, and a warning logged: it comes again
-    /// as one that was not acknowledged, and is a dead letter once it has come as often as the group allows.
+    /// A message whose body does not match its digest is left out, with a warning in the log: it is delivered again like
+    /// one that was not acknowledged, and becomes a dead letter after as many attempts as the group allows.
     ///
     /// # Errors
     ///
@@ -122,16 +124,16 @@ impl SimpleConsumer {
         messages_max: usize,
         invisible: Duration,
     ) -> Result<Vec<Received>, Error> {
-        let core = self.core();
+        let session = self.session();
         let turn = self.reader.turn.fetch_add(1, Ordering::Relaxed);
         let index = turn % std::cmp::max(self.reader.subscriptions.len(), 1);
         let Some((topic, filter)) = self.reader.subscriptions.get(index) else {
             return Ok(Vec::new());
         };
-        let route = core.route(topic).await?;
-        let queue = route.to_read().ok_or_else(|| {
-            Error::Invalid(format!("topic {topic:?} has no queue that may be read"))
-        })?;
+        let route = session.route(topic).await?;
+        let queue = route
+            .to_read()
+            .ok_or_else(|| Error::Invalid(format!("topic {topic:?} has no readable queue")))?;
         let poll = Poll {
             filter,
             messages_max,
@@ -139,31 +141,31 @@ impl SimpleConsumer {
             wait: self.reader.wait,
             attempt_id: None,
         };
-        let haul = delivery::receive(core, queue, poll).await;
-        if haul.is_err() {
-            core.forget_route(topic);
+        let batch = delivery::receive(session, queue, poll).await;
+        if batch.is_err() {
+            session.forget_route(topic);
         }
-        Ok(haul?.messages)
+        Ok(batch?.messages)
     }
 
-    /// Acknowledges a delivery: its group does not get the message again.
+    /// Acknowledges a delivery: the message is not delivered to its group again.
     ///
     /// # Errors
     ///
     /// [`Code::InvalidReceiptHandle`](crate::Code::InvalidReceiptHandle) if it came too late, another refusal, or the
     /// failure to reach the server.
     pub async fn ack(&self, delivery: &Received) -> Result<(), Error> {
-        let mut outcomes = delivery::ack(self.core(), &[delivery]).await;
+        let mut outcomes = delivery::ack(self.session(), &[delivery]).await;
         outcomes.pop().unwrap_or(Ok(()))
     }
 
-    /// Acknowledges deliveries in as few calls as that takes, and tells of each, in their order, how it went.
+    /// Acknowledges deliveries in as few calls as possible, and returns an outcome for each, in order.
     pub async fn ack_all(&self, deliveries: &[Received]) -> Vec<Result<(), Error>> {
         let deliveries: Vec<&Received> = deliveries.iter().collect();
-        delivery::ack(self.core(), &deliveries).await
+        delivery::ack(self.session(), &deliveries).await
     }
 
-    /// Keeps a delivery hidden for another while, counted from now.
+    /// Sets the invisible duration of a delivery, counted from now.
     ///
     /// # Errors
     ///
@@ -174,12 +176,12 @@ impl SimpleConsumer {
         invisible: Duration,
     ) -> Result<(), Error> {
         delivery.receipt.handle =
-            delivery::change_invisible(self.core(), delivery, invisible).await?;
+            delivery::change_invisible(self.session(), delivery, invisible).await?;
         Ok(())
     }
 
-    /// Says goodbye to the server, which gives what is not acknowledged to others, and ends.
+    /// Notifies the server, which delivers what is not acknowledged to others, and ends.
     pub async fn shutdown(self) {
-        self.core().end().await;
+        self.session().shutdown().await;
     }
 }

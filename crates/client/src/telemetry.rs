@@ -1,4 +1,4 @@
-//! Keeps the stream to one server on which settings and commands go.
+//! Keeps the telemetry stream to one server open: it carries settings and commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,28 +6,31 @@ use std::time::Duration;
 use grpc_api::v2::telemetry_command::Command;
 use grpc_api::v2::{Code, Status, TelemetryCommand, ThreadStackTrace, VerifyMessageResult};
 
-use crate::connection::{Line, Procedure, Speech};
+use crate::connection::{Connection, Procedure};
 use crate::error::{Error, Refused};
-use crate::session::{Check, Core};
-use crate::settings::Rules;
+use crate::session::{Session, TransactionCheck};
+use crate::settings::ServerSettings;
+use crate::stream::RequestStream;
 
 const TELEMETRY: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/Telemetry");
-/// How often the settings are said again.
+/// Interval at which the settings are sent again.
 const SETTINGS_EVERY: Duration = Duration::from_mins(5);
-/// How long to wait before a stream that ended is opened again.
+/// Wait before a stream that ended is opened again.
 const REOPEN_WAIT: Duration = Duration::from_secs(1);
-/// The same after a first failure, so that a server that was just restarted is met soon.
+/// The same after the first failure, so that a restarted server is reached soon.
 const REOPEN_WAIT_FIRST: Duration = Duration::from_millis(100);
 
 /// Keeps the stream open until the client stops.
-pub(crate) async fn attend(core: Arc<Core>, line: Arc<Line>) {
+pub(crate) async fn maintain(session: Arc<Session>, connection: Arc<Connection>) {
     let mut wait = REOPEN_WAIT_FIRST;
     loop {
-        match talk(&core, &line).await {
+        match run_stream(&session, &connection).await {
             Ok(()) => wait = REOPEN_WAIT_FIRST,
             Err(error) => {
                 tracing::debug!(%error, "keep telemetry stream");
-                core.known.send_modify(|known| known.failure = Some(error));
+                session
+                    .known
+                    .send_modify(|known| known.failure = Some(error));
             }
         }
         tokio::time::sleep(wait).await;
@@ -35,90 +38,90 @@ pub(crate) async fn attend(core: Arc<Core>, line: Arc<Line>) {
     }
 }
 
-/// One stream, until it ends.
-async fn talk(core: &Core, line: &Arc<Line>) -> Result<(), Error> {
-    let (mut commands, mut speech) = line
-        .converse::<TelemetryCommand>(TELEMETRY, &core.lasting_headers())
+/// Opens one stream and serves it until it ends.
+async fn run_stream(session: &Session, connection: &Arc<Connection>) -> Result<(), Error> {
+    let (mut commands, mut requests) = connection
+        .open_stream::<TelemetryCommand>(TELEMETRY, &session.unlimited_headers())
         .await?;
     let mut every = tokio::time::interval(SETTINGS_EVERY);
     loop {
         let command = tokio::select! {
             command = commands.next() => command?,
             _ = every.tick() => {
-                introduce(core, &mut speech)?;
+                send_settings(session, &mut requests)?;
                 continue;
             }
-            () = core.reintroduce.notified() => {
-                introduce(core, &mut speech)?;
+            () = session.resend_settings.notified() => {
+                send_settings(session, &mut requests)?;
                 continue;
             }
         };
         match command {
             None => return Ok(()),
-            Some(command) => obey(core, line, command, &mut speech)?,
+            Some(command) => handle_command(session, connection, command, &mut requests)?,
         }
     }
 }
 
-fn introduce(core: &Core, speech: &mut Speech) -> Result<(), Error> {
-    speech.say(&TelemetryCommand {
+fn send_settings(session: &Session, requests: &mut RequestStream) -> Result<(), Error> {
+    requests.send(&TelemetryCommand {
         status: None,
-        command: Some(Command::Settings(core.settings())),
+        command: Some(Command::Settings(session.client_settings())),
     })
 }
 
-fn obey(
-    core: &Core,
-    line: &Arc<Line>,
-    told: TelemetryCommand,
-    speech: &mut Speech,
+fn handle_command(
+    session: &Session,
+    connection: &Arc<Connection>,
+    received: TelemetryCommand,
+    requests: &mut RequestStream,
 ) -> Result<(), Error> {
-    if let Some(status) = told.status
+    if let Some(status) = received.status
         && status.code != i32::from(Code::Ok)
     {
         return Err(Refused::from(status).into());
     }
-    match told.command {
+    match received.command {
         Some(Command::Settings(settings)) => {
-            let rules = Arc::new(Rules::read(&settings));
-            core.known.send_modify(|known| {
-                known.rules = Some(rules);
+            let settings = Arc::new(ServerSettings::read(&settings));
+            session.known.send_modify(|known| {
+                known.settings = Some(settings);
                 known.failure = None;
             });
         }
         Some(Command::RecoverOrphanedTransactionCommand(command)) => {
-            let check = Check {
+            let check = TransactionCheck {
                 command,
-                line: Arc::clone(line),
+                connection: Arc::clone(connection),
             };
-            // One that finds no room is asked about again later.
-            drop(core.checks.try_send(check));
+            // If the channel is full it is dropped: the server asks again later.
+            drop(session.checks.try_send(check));
         }
-        Some(Command::ReconnectEndpointsCommand(_)) => line.hang_up(),
+        Some(Command::ReconnectEndpointsCommand(_)) => connection.disconnect(),
         Some(Command::PrintThreadStackTraceCommand(command)) => {
             let trace = ThreadStackTrace {
                 nonce: command.nonce,
                 ..ThreadStackTrace::default()
             };
-            speech.say(&cannot(Command::ThreadStackTrace(trace)))?;
+            requests.send(&unsupported(Command::ThreadStackTrace(trace)))?;
         }
         Some(Command::VerifyMessageCommand(command)) => {
             let result = VerifyMessageResult {
                 nonce: command.nonce,
             };
-            speech.say(&cannot(Command::VerifyMessageResult(result)))?;
+            requests.send(&unsupported(Command::VerifyMessageResult(result)))?;
         }
         _ => {}
     }
     Ok(())
 }
 
-/// The answer to a command this client does not know how to obey.
-fn cannot(command: Command) -> TelemetryCommand {
+/// The response to a command this client does not support.
+fn unsupported(command: Command) -> TelemetryCommand {
     TelemetryCommand {
         status: Some(Status {
             code: Code::Unsupported.into(),
-            message: "this client does not offer that".to_owned(),
+            message: "this client does not support that command".to_owned(),
         }),
         command: Some(command),
     }

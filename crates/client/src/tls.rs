@@ -1,4 +1,4 @@
-//! Provides TLS: whom to trust, and the connector that follows from it.
+//! Provides TLS: which certificates are trusted, and the connector made from that.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,19 +23,19 @@ use crate::error::Error;
 pub enum Tls {
     /// Clear text.
     Off,
-    /// Encrypted, with a server whose certificate an authority vouches for that the operating system trusts: what
+    /// Encrypted; the server's certificate must be signed by an authority that the operating system trusts. This is what
     /// `https://` in an endpoint means. The authorities are read when a client starts, on Linux from
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR` if those are set.
     System,
-    /// Encrypted, with whatever certificate the server shows, as official clients do by default. Nobody can listen,
-    /// but anybody in between can pretend to be the server.
+    /// Encrypted; any certificate is accepted, as by the official clients by default. This prevents eavesdropping, but
+    /// not an attacker who impersonates the server.
     TrustAny,
-    /// Encrypted, with a server whose certificate one of those in this PEM file vouches for: the server's own if it
-    /// is self-signed, such as Duetime's `tls/certificate.pem`, or those of one's own authorities.
+    /// Encrypted; the server's certificate must be in this PEM file or signed by one that is: the server's own if it is
+    /// self-signed, such as Duetime's `tls/certificate.pem`, or those of private authorities.
     Roots(PathBuf),
 }
 
-/// Makes connections secure.
+/// Encrypts connections.
 #[derive(Clone)]
 pub(crate) struct Connector(pub(crate) TlsConnector);
 
@@ -45,7 +45,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// What makes connections secure; `None` if they shall be clear text.
+/// The connector for a choice of TLS; `None` for clear text.
 pub(crate) fn connector(tls: &Tls) -> Result<Option<Connector>, Error> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -68,39 +68,39 @@ pub(crate) fn connector(tls: &Tls) -> Result<Option<Connector>, Error> {
     Ok(Some(Connector(Arc::new(config).into())))
 }
 
-/// The authorities the operating system trusts. One that cannot be read is left out: the others may do.
+/// The authorities the operating system trusts. Unreadable ones are left out: the others may suffice.
 fn system_roots() -> Result<RootCertStore, Error> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        let mut words = "the operating system trusts no authority".to_owned();
+        let mut message = "the operating system trusts no authority".to_owned();
         for error in found.errors {
-            words = format!("{words}; {error}");
+            message = format!("{message}; {error}");
         }
-        return Err(Error::Invalid(words));
+        return Err(Error::Invalid(message));
     }
     Ok(roots)
 }
 
 fn roots(path: &std::path::Path) -> Result<RootCertStore, Error> {
-    let wrong = |words: String| Error::Invalid(format!("read {}: {words}", path.display()));
+    let invalid = |message: String| Error::Invalid(format!("read {}: {message}", path.display()));
     let mut roots = RootCertStore::empty();
     let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+        CertificateDer::pem_file_iter(path).map_err(|error| invalid(error.to_string()))?;
     for certificate in certificates {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
         roots
             .add(certificate)
-            .map_err(|error| wrong(error.to_string()))?;
+            .map_err(|error| invalid(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(wrong("there is no certificate in it".to_owned()));
+        return Err(invalid("there is no certificate in it".to_owned()));
     }
     Ok(roots)
 }
 
-/// Takes every certificate; that the server holds its key is still proved.
+/// Accepts every certificate; the server still proves that it holds the key.
 #[derive(Debug)]
 struct TrustAny(Arc<CryptoProvider>);
 
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roots_that_cannot_be_used_are_told() {
+    fn unusable_roots_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roots.pem");
         assert!(connector(&Tls::Roots(path.clone())).is_err());

@@ -1,4 +1,4 @@
-//! Provides transactions: a message nobody sees before it is known that it shall be sent.
+//! Provides transactions: a message is delivered only after its transaction is committed.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use grpc_api::v2::{
     TransactionSource,
 };
 
-use crate::connection::{Line, Procedure};
+use crate::connection::{Connection, Procedure};
 use crate::error::{Error, check};
-use crate::session::Core;
+use crate::session::Session;
 
 const END: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/EndTransaction");
 
-/// What becomes of a message that was sent in a transaction.
+/// The outcome of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// It is delivered, at its due time if it has one.
+    /// The message is delivered, at its delivery time if it has one.
     Commit,
-    /// Nobody gets it.
+    /// The message is dropped.
     Rollback,
-    /// That is not known yet: the server asks again later.
+    /// Not known yet: the server asks again later.
     Unknown,
 }
 
@@ -29,13 +29,13 @@ pub enum Resolution {
 #[derive(Debug)]
 #[must_use = "a transaction that is dropped is neither committed nor rolled back"]
 pub struct Transaction {
-    core: Arc<Core>,
-    ending: Ending,
+    session: Arc<Session>,
+    ending: TransactionEnd,
 }
 
 impl Transaction {
-    pub(crate) fn new(core: Arc<Core>, ending: Ending) -> Self {
-        Self { core, ending }
+    pub(crate) fn new(session: Arc<Session>, ending: TransactionEnd) -> Self {
+        Self { session, ending }
     }
 
     /// The id of the message.
@@ -43,7 +43,7 @@ impl Transaction {
         &self.ending.message_id
     }
 
-    /// Makes the message one to be delivered. May be repeated.
+    /// Releases the message for delivery. May be repeated.
     ///
     /// # Errors
     ///
@@ -63,30 +63,30 @@ impl Transaction {
 
     async fn end(&self, resolution: Resolution) -> Result<(), Error> {
         let source = TransactionSource::SourceClient;
-        self.ending.tell(&self.core, resolution, source).await
+        self.ending.send(&self.session, resolution, source).await
     }
 }
 
-/// What ending a transaction takes.
+/// What is needed to end a transaction.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub(crate) struct TransactionEnd {
     pub(crate) topic: Resource,
     pub(crate) message_id: String,
     pub(crate) transaction_id: String,
-    pub(crate) line: Arc<Line>,
+    pub(crate) connection: Arc<Connection>,
 }
 
-impl Ending {
-    pub(crate) async fn tell(
+impl TransactionEnd {
+    pub(crate) async fn send(
         &self,
-        core: &Core,
+        session: &Session,
         resolution: Resolution,
         source: TransactionSource,
     ) -> Result<(), Error> {
         let resolution = match resolution {
             Resolution::Commit => TransactionResolution::Commit,
             Resolution::Rollback => TransactionResolution::Rollback,
-            // Silence says it: the server asks again.
+            // Nothing is sent: the server asks again.
             Resolution::Unknown => return Ok(()),
         };
         let request = EndTransactionRequest {
@@ -97,7 +97,10 @@ impl Ending {
             source: source.into(),
             ..EndTransactionRequest::default()
         };
-        let answer: EndTransactionResponse = self.line.call(END, core.terms(), &request).await?;
-        check(answer.status)
+        let response: EndTransactionResponse = self
+            .connection
+            .call(END, session.call_options(), &request)
+            .await?;
+        check(response.status)
     }
 }

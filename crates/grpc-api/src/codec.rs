@@ -1,7 +1,7 @@
-//! Makes the buffers of a call as small as most of its messages are.
+//! Provides a codec whose buffers are as small as most messages.
 //!
-//! tonic gives every call two buffers of 8 KiB by default. Most messages here have a few hundred bytes, and a call
-//! is so short that making and freeing these buffers was among the dearest things the server did.
+//! By default tonic allocates two buffers of 8 KiB per call. Most messages here have a few hundred bytes, and calls are
+//! so short that allocating these buffers was among the largest costs of the server.
 
 use std::marker::PhantomData;
 
@@ -9,16 +9,16 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// Bytes a buffer begins with; it grows for a message that needs more. Allocators keep blocks of up to a KiB at hand.
+/// Initial size of a buffer, which grows if a message needs more. Allocators are fastest for blocks of up to 1 KiB.
 const BUFFER_BYTES: usize = 960;
-/// How many bytes of a stream of messages gather before they are handed on.
-const GATHERED_BYTES: usize = 32 * 1024;
+/// Bytes of a stream of messages that are buffered before they are sent.
+const YIELD_THRESHOLD_BYTES: usize = 32 * 1024;
 
 fn settings() -> BufferSettings {
-    BufferSettings::new(BUFFER_BYTES, GATHERED_BYTES)
+    BufferSettings::new(BUFFER_BYTES, YIELD_THRESHOLD_BYTES)
 }
 
-/// Protocol buffers in small buffers.
+/// The codec for protocol buffers, with small buffers.
 #[derive(Debug)]
 pub(crate) struct SmallBuffers<T, U>(PhantomData<(T, U)>);
 

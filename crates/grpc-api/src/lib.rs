@@ -1,9 +1,8 @@
-//! The protocol that RocketMQ 5 clients speak, for its two ends: messages, and the service as a server's trait
-//! and as a client.
+//! Defines the gRPC protocol of RocketMQ 5 clients: its messages, and its service as a server trait and as a client.
 //!
-//! `proto/` holds our own description of it: numbers, names and types are those of the protocol, the words
-//! are ours. The Rust form is generated when this crate is built. How connections are made is up to the user
-//! of this crate, so neither a transport nor TLS comes with it.
+//! `proto/` holds our own description of the protocol: numbers, names and types are those of RocketMQ, the comments are
+//! ours. The Rust code is generated when this crate is built. Neither a transport nor TLS is included: the user of this
+//! crate makes the connections.
 //!
 //! ```
 //! use grpc_api::v2::{Code, Resource, Status};
@@ -27,7 +26,7 @@ pub use prost_types::{Duration, Timestamp};
     clippy::excessive_nesting,
     clippy::too_many_lines,
     clippy::large_enum_variant,
-    reason = "generated code: fields that need no words have none in the .proto files either"
+    reason = "generated code: fields that need no comment have none in the .proto files either"
 )]
 pub mod v2 {
     tonic::include_proto!("apache.rocketmq.v2");

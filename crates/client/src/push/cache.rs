@@ -1,13 +1,13 @@
-//! Provides the bound on messages that are in memory.
+//! Provides the limit on messages in memory.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes are counted in units of so many.
+/// Bytes are counted in units of this size.
 const UNIT_BYTES: usize = 1_024;
 
-/// Room for messages: so many of them, and so many bytes.
+/// The limits on the number of messages and on their bytes.
 #[derive(Debug)]
 pub(super) struct Cache {
     messages: Arc<Semaphore>,
@@ -16,11 +16,11 @@ pub(super) struct Cache {
     units_max: u32,
 }
 
-/// Room for messages that were asked for and have not come yet.
+/// The room of messages that were requested and have not arrived yet.
 #[derive(Debug)]
 pub(super) struct Reserved(OwnedSemaphorePermit);
 
-/// The room one message takes, given back when it is dropped.
+/// The room of one message, released on drop.
 #[derive(Debug)]
 pub(super) struct Room {
     _message: OwnedSemaphorePermit,
@@ -44,18 +44,18 @@ impl Cache {
         }
     }
 
-    /// Waits for room for messages to be asked for: so many, or fewer if there is never room for so many.
+    /// Waits for room for `messages`, or for the limit if that is lower; returns how many may be requested.
     pub(super) async fn reserve(&self, messages: usize) -> (Reserved, usize) {
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
         let messages = messages.clamp(1, self.messages_max);
         let permit = Arc::clone(&self.messages)
             .acquire_many_owned(messages)
             .await
-            .expect("nobody closes the semaphore");
+            .expect("the semaphore is never closed");
         (Reserved(permit), usize::try_from(messages).unwrap_or(1))
     }
 
-    /// The room of one message that has come. Waits while there are too many bytes: then no more are asked for.
+    /// The room of one message that has arrived. Waits while there are too many bytes, so that no more are requested.
     pub(super) async fn hold(&self, reserved: &mut Reserved, bytes: usize) -> Option<Room> {
         let message = reserved.0.split(1)?;
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
@@ -68,7 +68,7 @@ impl Cache {
         })
     }
 
-    /// Waits until nothing is in it.
+    /// Waits until the cache is empty.
     pub(super) async fn empty(&self) {
         drop(self.messages.acquire_many(self.messages_max).await);
     }
@@ -79,12 +79,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn room_is_given_back() {
+    async fn room_is_released() {
         let cache = Cache::new(10, 4 * UNIT_BYTES);
         let (mut reserved, messages) = cache.reserve(100).await;
         assert_eq!(messages, 10);
         let first = cache.hold(&mut reserved, 3 * UNIT_BYTES).await;
-        // Larger than all there is: it takes everything, once the first has gone.
+        // Larger than the limit: it takes all units, once the first is released.
         let second = cache.hold(&mut reserved, 100 * UNIT_BYTES);
         let (second, ()) = tokio::join!(second, async {
             tokio::task::yield_now().await;

@@ -1,98 +1,106 @@
-//! Hands messages to the listener: as many at a time as allowed, or one after the other.
+//! Passes messages to the listener: concurrently, or one after the other in a FIFO group.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::cache::{Reserved, Room};
-use super::settle::{self, Done};
+use super::settle::{self, Processed};
 use super::{Verdict, Worker};
-use crate::delivery::Haul;
+use crate::delivery::Batch;
 use crate::message::{Damaged, Received};
-use crate::panic::unless_it_panics;
+use crate::panic::catch_panic;
 
-/// Begins to work on what one poll brought.
-pub(super) async fn spread(worker: &Arc<Worker>, mut reserved: Reserved, haul: Haul) {
-    let Haul { messages, damaged } = haul;
+/// Starts to process the result of one receive.
+pub(super) async fn dispatch(worker: &Arc<Worker>, mut reserved: Reserved, batch: Batch) {
+    let Batch { messages, damaged } = batch;
     for Damaged { delivery, .. } in damaged {
-        let room = worker.cache.hold(&mut reserved, delivery.weight()).await;
-        let core = Arc::clone(&worker.core);
-        worker.core.spawn(async move {
-            settle::refuse(&core, &delivery).await;
+        let room = worker
+            .cache
+            .hold(&mut reserved, delivery.memory_bytes())
+            .await;
+        let session = Arc::clone(&worker.session);
+        worker.session.spawn(async move {
+            settle::return_damaged(&session, &delivery).await;
             drop(room);
         });
     }
-    let fifo = worker.core.rules().fifo;
-    let mut rows: HashMap<Option<String>, Vec<(Received, Room)>> = HashMap::new();
+    let fifo = worker.session.settings().fifo;
+    let mut groups: HashMap<Option<String>, Vec<(Received, Room)>> = HashMap::new();
     for message in messages {
-        let room = worker.cache.hold(&mut reserved, message.weight()).await;
-        // A server that gives more than it was asked for gets them back when their lease ends.
+        let room = worker
+            .cache
+            .hold(&mut reserved, message.memory_bytes())
+            .await;
+        // If a server sends more than requested, the excess is delivered again when its lease expires.
         let Some(room) = room else { break };
         if fifo {
-            let row = rows.entry(message.message_group.clone()).or_default();
-            row.push((message, room));
+            let ordered = groups.entry(message.message_group.clone()).or_default();
+            ordered.push((message, room));
         } else {
-            let at_once = one(Arc::clone(worker), message, room);
-            worker.core.spawn(at_once);
+            let task = consume_one(Arc::clone(worker), message, room);
+            worker.session.spawn(task);
         }
     }
-    for (_, row) in rows {
-        worker.core.spawn(in_a_row(Arc::clone(worker), row));
+    for (_, ordered) in groups {
+        worker
+            .session
+            .spawn(consume_in_order(Arc::clone(worker), ordered));
     }
 }
 
-/// Works on a message that waits for no other.
-async fn one(worker: Arc<Worker>, message: Received, room: Room) {
-    let verdict = listen(&worker, &message).await;
-    let rules = worker.core.rules();
-    let last = message.attempt >= rules.attempts_max;
+/// Processes a message that waits for no other.
+async fn consume_one(worker: Arc<Worker>, message: Received, room: Room) {
+    let verdict = call_listener(&worker, &message).await;
+    let settings = worker.session.settings();
+    let last = message.attempt >= settings.attempts_max;
     match verdict {
         Verdict::Done => {
-            let done = Done { message, room };
-            // The receiver lives as long as this client.
+            let done = Processed { message, room };
+            // The receiver exists as long as this client.
             drop(worker.acks.send(done).await);
         }
-        Verdict::DeadLetter => settle::dead_letter(&worker.core, &message).await,
+        Verdict::DeadLetter => settle::dead_letter(&worker.session, &message).await,
         Verdict::Retry | Verdict::RetryAfter(_) if last => {
-            settle::dead_letter(&worker.core, &message).await;
+            settle::dead_letter(&worker.session, &message).await;
         }
         Verdict::Retry => {
-            let wait = rules.backoff.after(message.attempt);
-            settle::come_again(&worker.core, &message, wait).await;
+            let wait = settings.backoff.after(message.attempt);
+            settle::retry_after(&worker.session, &message, wait).await;
         }
-        Verdict::RetryAfter(wait) => settle::come_again(&worker.core, &message, wait).await,
+        Verdict::RetryAfter(wait) => settle::retry_after(&worker.session, &message, wait).await,
     }
 }
 
-/// Works on the messages of one message group. One that fails keeps its place: it is tried again here.
-async fn in_a_row(worker: Arc<Worker>, row: Vec<(Received, Room)>) {
-    for (mut message, room) in row {
+/// Processes the messages of one message group. One that fails keeps its place: it is retried here.
+async fn consume_in_order(worker: Arc<Worker>, ordered: Vec<(Received, Room)>) {
+    for (mut message, room) in ordered {
         let settled = loop {
-            let rules = worker.core.rules();
-            let wait = match listen(&worker, &message).await {
+            let settings = worker.session.settings();
+            let wait = match call_listener(&worker, &message).await {
                 Verdict::Done => break true,
                 Verdict::DeadLetter => break false,
-                _ if message.attempt >= rules.attempts_max => break false,
-                Verdict::Retry => rules.backoff.after(message.attempt),
+                _ if message.attempt >= settings.attempts_max => break false,
+                Verdict::Retry => settings.backoff.after(message.attempt),
                 Verdict::RetryAfter(wait) => wait,
             };
             tokio::time::sleep(wait).await;
             message.attempt += 1;
         };
         if settled {
-            settle::ack(&worker.core, &message).await;
+            settle::ack(&worker.session, &message).await;
         } else {
-            settle::dead_letter(&worker.core, &message).await;
+            settle::dead_letter(&worker.session, &message).await;
         }
         drop(room);
     }
 }
 
-/// Asks the listener for its verdict.
-async fn listen(worker: &Worker, message: &Received) -> Verdict {
+/// Calls the listener.
+async fn call_listener(worker: &Worker, message: &Received) -> Verdict {
     let permit = worker.concurrency.acquire().await;
     let listener = Arc::clone(&worker.listener);
     let message = message.clone();
-    let verdict = unless_it_panics(async move { listener(message).await }).await;
+    let verdict = catch_panic(async move { listener(message).await }).await;
     drop(permit);
     verdict.unwrap_or(Verdict::Retry)
 }

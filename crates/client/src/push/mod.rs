@@ -1,4 +1,4 @@
-//! Provides the push consumer: it hands messages to a listener, which says what becomes of each.
+//! Provides the push consumer: it passes messages to a listener, which returns a verdict on each.
 
 mod cache;
 mod consume;
@@ -20,36 +20,36 @@ use crate::delivery;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::message::Received;
-use crate::producer::Held;
-use crate::session::{Core, Profile};
+use crate::producer::SessionGuard;
+use crate::session::{Profile, Session};
 
-/// Messages the listener works on at a time, unless told otherwise.
+/// Default number of messages the listener works on at a time.
 const CONCURRENCY: usize = 20;
-/// Messages that may be in memory, unless told otherwise.
+/// Default limit of messages in memory.
 const CACHE_MESSAGES: usize = 1_024;
-/// Bytes of messages that may be in memory, unless told otherwise.
+/// Default limit of bytes of messages in memory.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
-/// Deliveries that may wait to be acknowledged together with others.
+/// Deliveries that may wait to be acknowledged in a batch.
 const ACKS_WAITING_MAX: usize = 1_024;
 
-/// What a listener says of a message.
+/// A listener's verdict on a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is done with.
+    /// Processed: the message is acknowledged.
     Done,
-    /// It shall come again, after the wait the server's rules give; once it has come as often as they allow, it
-    /// becomes a dead letter. A listener that panics says this.
+    /// Failed: the message is delivered again after the backoff of the server's settings, and becomes a dead letter after
+    /// as many attempts as they allow. A panic of the listener counts as this.
     Retry,
-    /// The same, after a wait of its own.
+    /// The same, with a backoff of its own.
     RetryAfter(Duration),
-    /// It becomes a dead letter at once.
+    /// The message becomes a dead letter at once.
     DeadLetter,
 }
 
 type Listener =
     Arc<dyn Fn(Received) -> Pin<Box<dyn Future<Output = Verdict> + Send>> + Send + Sync>;
 
-/// What a push consumer shall be; made by [`PushConsumer::builder`].
+/// The options of a push consumer; made by [`PushConsumer::builder`].
 #[derive(Debug)]
 pub struct PushConsumerBuilder {
     config: Config,
@@ -61,21 +61,21 @@ pub struct PushConsumerBuilder {
 }
 
 impl PushConsumerBuilder {
-    /// Reads one more topic.
+    /// Subscribes to a topic.
     #[must_use]
     pub fn subscribe(mut self, topic: impl Into<String>, filter: Filter) -> Self {
         self.subscriptions.push((topic.into(), filter));
         self
     }
 
-    /// How many messages the listener works on at a time; 20 by default.
+    /// Sets how many messages the listener works on at a time; 20 by default.
     #[must_use]
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
         self
     }
 
-    /// How many messages may be in memory, and how many bytes of them; 1,024 and 64 MiB by default.
+    /// Sets how many messages, and how many bytes of them, may be in memory; 1,024 and 64 MiB by default.
     #[must_use]
     pub fn cache(mut self, messages: usize, bytes: usize) -> Self {
         self.cache_messages = messages;
@@ -83,14 +83,14 @@ impl PushConsumerBuilder {
         self
     }
 
-    /// Connects, and begins to hand messages to the listener.
+    /// Connects, and begins to pass messages to the listener.
     ///
-    /// The server keeps a message hidden from others for as long as the listener works on it, up to its own limit
-    /// of some hours. In a FIFO group the messages of one message group come one after the other, and the next
-    /// does not come before the one in front is done with.
+    /// The server keeps a message invisible to others while the listener works on it, up to its own limit of some
+    /// hours. In a FIFO group the messages of one message group are passed one after the other, each after the one
+    /// before it is settled.
     ///
-    /// A message whose body does not fit the digest that came with it is not handed to the listener, and a warning is
-    /// logged. It is treated as if the listener had said [`Verdict::Retry`], in a FIFO group [`Verdict::DeadLetter`].
+    /// A message whose body does not match its digest is not passed to the listener, and a warning is logged. It is
+    /// treated as if the listener had returned [`Verdict::Retry`], in a FIFO group [`Verdict::DeadLetter`].
     ///
     /// # Errors
     ///
@@ -101,8 +101,8 @@ impl PushConsumerBuilder {
         Fut: Future<Output = Verdict> + Send + 'static,
     {
         if self.subscriptions.is_empty() || self.concurrency == 0 {
-            let words = "the consumer reads no topic, or nothing at a time";
-            return Err(Error::Invalid(words.to_owned()));
+            let message = "the consumer has no subscription, or a concurrency of 0";
+            return Err(Error::Invalid(message.to_owned()));
         }
         let group = Resource {
             resource_namespace: self.config.namespace.clone(),
@@ -116,22 +116,22 @@ impl PushConsumerBuilder {
             pub_sub: PubSub::Subscription(subscription),
             topics: topics.collect(),
         };
-        let (core, _) = Core::start(self.config, profile).await?;
+        let (session, _) = Session::start(self.config, profile).await?;
         let (acks, acks_out) = mpsc::channel(ACKS_WAITING_MAX);
         let worker = Arc::new(Worker {
-            core: Arc::clone(&core),
+            session: Arc::clone(&session),
             listener: Arc::new(move |message| Box::pin(listener(message))),
             concurrency: Semaphore::new(self.concurrency),
             cache: Cache::new(self.cache_messages, self.cache_bytes),
             acks,
             closing: watch::Sender::new(false),
         });
-        core.spawn(settle::acknowledge(Arc::clone(&core), acks_out));
+        session.spawn(settle::acknowledge(Arc::clone(&session), acks_out));
         for (topic, filter) in self.subscriptions {
-            core.spawn(poll::follow(Arc::clone(&worker), topic, filter));
+            session.spawn(poll::follow(Arc::clone(&worker), topic, filter));
         }
         Ok(PushConsumer {
-            held: Held(core),
+            held: SessionGuard(session),
             worker,
         })
     }
@@ -139,19 +139,19 @@ impl PushConsumerBuilder {
 
 /// What the tasks of one push consumer share.
 struct Worker {
-    core: Arc<Core>,
+    session: Arc<Session>,
     listener: Listener,
     concurrency: Semaphore,
     cache: Cache,
-    /// Where deliveries go that are done with.
-    acks: mpsc::Sender<settle::Done>,
-    /// Whether no further messages are asked for.
+    /// Receives the deliveries to acknowledge.
+    acks: mpsc::Sender<settle::Processed>,
+    /// Whether receiving has stopped.
     closing: watch::Sender<bool>,
 }
 
-/// Hands messages to a listener for as long as it is kept; see [`PushConsumerBuilder::start`].
+/// Passes messages to a listener until it is dropped; see [`PushConsumerBuilder::start`].
 pub struct PushConsumer {
-    held: Held,
+    held: SessionGuard,
     worker: Arc<Worker>,
 }
 
@@ -159,7 +159,7 @@ impl fmt::Debug for PushConsumer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("PushConsumer")
-            .field("core", &self.held)
+            .field("session", &self.held)
             .finish_non_exhaustive()
     }
 }
@@ -177,11 +177,11 @@ impl PushConsumer {
         }
     }
 
-    /// Asks for no more messages, waits until the listener is done with those it has, says goodbye to the
-    /// server, and ends. Put a time limit around it if the listener may hang; then they come again elsewhere.
+    /// Stops receiving, waits until the listener has finished with the messages it has, notifies the server, and ends.
+    /// Put a time limit around it if the listener may hang; the rest is then delivered to others.
     pub async fn shutdown(self) {
         self.worker.closing.send_replace(true);
         self.worker.cache.empty().await;
-        self.held.0.end().await;
+        self.held.0.shutdown().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Follows the queues the server assigns, and asks each for messages as long as there is room.
+//! Follows the queues the server assigns, and receives from each while the cache has room.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::route::Queue;
 
 const QUERY_ASSIGNMENT: Procedure =
     Procedure("/apache.rocketmq.v2.MessagingService/QueryAssignment");
-/// How often the server is asked which queues to read.
+/// Interval at which the assignment is queried.
 const ASSIGNMENT_EVERY: Duration = Duration::from_secs(5);
-/// Wait after a poll that failed.
+/// Wait after a failed receive.
 const POLL_WAIT: Duration = Duration::from_secs(1);
-/// Wait after a poll for which the server was too busy.
+/// Wait after a receive for which the server was too busy.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
 
-/// What tells queues apart: their broker, and their number.
-type Place = (String, i32);
+/// Identifies a queue: its broker, and its id.
+type QueueId = (String, i32);
 
-/// Keeps one task for each queue of a topic that is assigned, until the consumer stops.
+/// Keeps one task for each assigned queue of a topic, until the consumer stops.
 pub(super) async fn follow(worker: Arc<Worker>, topic: String, filter: Filter) {
-    let mut assigned: HashMap<Place, watch::Sender<()>> = HashMap::new();
+    let mut assigned: HashMap<QueueId, watch::Sender<()>> = HashMap::new();
     let mut every = tokio::time::interval(ASSIGNMENT_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -37,18 +37,18 @@ pub(super) async fn follow(worker: Arc<Worker>, topic: String, filter: Filter) {
         let queues = match assignments(&worker, &topic).await {
             Ok(queues) => queues,
             Err(error) => {
-                tracing::debug!(%error, topic, "ask for assignment");
+                tracing::debug!(%error, topic, "query assignment");
                 continue;
             }
         };
-        let place = |queue: &Queue| (queue.broker().to_owned(), queue.told.id);
-        // A queue's task ends, once its poll has, when its sender is dropped.
+        let place = |queue: &Queue| (queue.broker().to_owned(), queue.info.id);
+        // Dropping the sender ends the task of a queue after its current receive.
         assigned.retain(|known, _| queues.iter().any(|queue| place(queue) == *known));
         for queue in queues {
             assigned.entry(place(&queue)).or_insert_with(|| {
                 let (keep, kept) = watch::channel(());
                 let task = read(Arc::clone(&worker), queue, filter.clone(), kept);
-                worker.core.spawn(task);
+                worker.session.spawn(task);
                 keep
             });
         }
@@ -56,44 +56,44 @@ pub(super) async fn follow(worker: Arc<Worker>, topic: String, filter: Filter) {
 }
 
 async fn assignments(worker: &Worker, topic: &str) -> Result<Vec<Queue>, Error> {
-    let core = &worker.core;
-    let access = core.access();
+    let session = &worker.session;
+    let access_point = session.access_point();
     let request = QueryAssignmentRequest {
-        topic: Some(core.resource(topic)),
-        group: core.profile.group.clone(),
-        endpoints: Some(endpoints(access.addresses())),
+        topic: Some(session.resource(topic)),
+        group: session.profile.group.clone(),
+        endpoints: Some(endpoints(access_point.addresses())),
     };
-    let answer: QueryAssignmentResponse = access
-        .call(QUERY_ASSIGNMENT, core.terms(), &request)
+    let response: QueryAssignmentResponse = access_point
+        .call(QUERY_ASSIGNMENT, session.call_options(), &request)
         .await?;
-    check(answer.status)?;
-    let told = answer.assignments.into_iter();
-    Ok(told
+    check(response.status)?;
+    let assignments = response.assignments.into_iter();
+    Ok(assignments
         .filter_map(|assignment| assignment.message_queue)
-        .map(|told| Queue {
-            line: core.line_to(&told),
-            told,
+        .map(|info| Queue {
+            connection: session.connection_to(&info),
+            info,
         })
         .collect())
 }
 
-/// Asks one queue for messages until it is not assigned any more, or the consumer closes.
+/// Receives from one queue until it is no longer assigned, or the consumer shuts down.
 async fn read(worker: Arc<Worker>, queue: Queue, filter: Filter, kept: watch::Receiver<()>) {
     let mut closing = worker.closing.subscribe();
-    // The same for every repetition of a poll whose answer was lost, so that the server knows what it gave.
-    let mut attempt_id = worker.core.identity.attempt_id();
+    // Kept when a receive is repeated because its response was lost, so that the server can give the same messages.
+    let mut attempt_id = worker.session.identity.attempt_id();
     while kept.has_changed().is_ok() {
-        let rules = worker.core.rules();
+        let settings = worker.session.settings();
         let poll = async {
-            let (reserved, messages_max) = worker.cache.reserve(rules.batch).await;
+            let (reserved, messages_max) = worker.cache.reserve(settings.receive_batch_size).await;
             let poll = Poll {
                 filter: &filter,
                 messages_max,
                 invisible: None,
-                wait: rules.poll,
+                wait: settings.long_polling_timeout,
                 attempt_id: Some(attempt_id.clone()),
             };
-            let received = delivery::receive(&worker.core, &queue, poll).await;
+            let received = delivery::receive(&worker.session, &queue, poll).await;
             (reserved, received)
         };
         let (reserved, received) = tokio::select! {
@@ -101,9 +101,9 @@ async fn read(worker: Arc<Worker>, queue: Queue, filter: Filter, kept: watch::Re
             polled = poll => polled,
         };
         match received {
-            Ok(haul) => {
-                attempt_id = worker.core.identity.attempt_id();
-                consume::spread(&worker, reserved, haul).await;
+            Ok(batch) => {
+                attempt_id = worker.session.identity.attempt_id();
+                consume::dispatch(&worker, reserved, batch).await;
             }
             Err(error) => {
                 drop(reserved);

@@ -1,4 +1,4 @@
-//! Tells the server what became of deliveries, until it knows or the delivery does not hold any more.
+//! Settles deliveries with the server: repeats until the server has answered or the receipt handle has expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use super::cache::Room;
 use crate::delivery::{self, ACKS_MAX};
 use crate::error::Error;
 use crate::message::Received;
-use crate::session::Core;
+use crate::session::Session;
 
-/// Wait between two tries.
-const WAIT: Duration = Duration::from_secs(1);
-/// Calls that acknowledge at the same time.
+/// Wait between two attempts.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// Concurrent calls that acknowledge.
 const CALLS_MAX: usize = 8;
 
-/// A delivery that is done with, and the room it takes until the server knows.
+/// A processed delivery, and the room it takes until it is acknowledged.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct Processed {
     pub(super) message: Received,
     pub(super) room: Room,
 }
 
-/// Acknowledges what the listener is done with; what gathers during a call goes together.
-pub(super) async fn acknowledge(core: Arc<Core>, mut done: mpsc::Receiver<Done>) {
+/// Acknowledges processed deliveries; those that accumulate during a call share the next one.
+pub(super) async fn acknowledge(session: Arc<Session>, mut done: mpsc::Receiver<Processed>) {
     let calls = Arc::new(Semaphore::new(CALLS_MAX));
     loop {
         let call = Arc::clone(&calls).acquire_owned().await;
@@ -33,19 +33,19 @@ pub(super) async fn acknowledge(core: Arc<Core>, mut done: mpsc::Receiver<Done>)
         if done.recv_many(&mut batch, ACKS_MAX).await == 0 {
             return;
         }
-        let core_of_call = Arc::clone(&core);
-        core.spawn(async move {
-            acknowledge_all(&core_of_call, batch).await;
+        let session_of_call = Arc::clone(&session);
+        session.spawn(async move {
+            acknowledge_all(&session_of_call, batch).await;
             drop(call);
         });
     }
 }
 
-async fn acknowledge_all(core: &Core, mut batch: Vec<Done>) {
+async fn acknowledge_all(session: &Session, mut batch: Vec<Processed>) {
     loop {
         let deliveries: Vec<&Received> = batch.iter().map(|done| &done.message).collect();
-        let outcomes = delivery::ack(core, &deliveries).await;
-        let mut left = Vec::new();
+        let outcomes = delivery::ack(session, &deliveries).await;
+        let mut failed = Vec::new();
         for (done, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
                 Ok(()) => drop(done.room),
@@ -53,63 +53,63 @@ async fn acknowledge_all(core: &Core, mut batch: Vec<Done>) {
                     tracing::debug!(%error, "acknowledge");
                     drop(done.room);
                 }
-                Err(_) => left.push(done),
+                Err(_) => failed.push(done),
             }
         }
-        if left.is_empty() {
+        if failed.is_empty() {
             return;
         }
-        batch = left;
-        tokio::time::sleep(WAIT).await;
+        batch = failed;
+        tokio::time::sleep(RETRY_WAIT).await;
     }
 }
 
-pub(super) async fn ack(core: &Core, message: &Received) {
-    while let Some(Err(error)) = delivery::ack(core, &[message]).await.pop() {
-        if is_over(&error).await {
-            return;
-        }
-    }
-}
-
-pub(super) async fn dead_letter(core: &Core, message: &Received) {
-    while let Err(error) = delivery::dead_letter(core, message).await {
-        if is_over(&error).await {
+pub(super) async fn ack(session: &Session, message: &Received) {
+    while let Some(Err(error)) = delivery::ack(session, &[message]).await.pop() {
+        if is_final_or_wait(&error).await {
             return;
         }
     }
 }
 
-pub(super) async fn come_again(core: &Core, message: &Received, wait: Duration) {
-    while let Err(error) = delivery::change_invisible(core, message, wait).await {
-        if is_over(&error).await {
+pub(super) async fn dead_letter(session: &Session, message: &Received) {
+    while let Err(error) = delivery::dead_letter(session, message).await {
+        if is_final_or_wait(&error).await {
             return;
         }
     }
 }
 
-/// Gives a damaged delivery back, as the official clients do. Its like may be sound the next time; in a FIFO group the
-/// others wait behind it, so there it becomes a dead letter at once.
-pub(super) async fn refuse(core: &Core, message: &Received) {
-    let rules = core.rules();
-    if rules.fifo || message.attempt >= rules.attempts_max {
-        dead_letter(core, message).await;
+pub(super) async fn retry_after(session: &Session, message: &Received, wait: Duration) {
+    while let Err(error) = delivery::change_invisible(session, message, wait).await {
+        if is_final_or_wait(&error).await {
+            return;
+        }
+    }
+}
+
+/// Returns a damaged delivery, as the official clients do: the next delivery may be intact. In a FIFO group others wait
+/// for it, so there it becomes a dead letter at once.
+pub(super) async fn return_damaged(session: &Session, message: &Received) {
+    let settings = session.settings();
+    if settings.fifo || message.attempt >= settings.attempts_max {
+        dead_letter(session, message).await;
     } else {
-        come_again(core, message, rules.backoff.after(message.attempt)).await;
+        retry_after(session, message, settings.backoff.after(message.attempt)).await;
     }
 }
 
-/// Whether a failure is the last word; if not, waits for the next try.
-async fn is_over(error: &Error) -> bool {
+/// Whether an error is final; if not, waits before the next attempt.
+async fn is_final_or_wait(error: &Error) -> bool {
     tracing::debug!(%error, "settle delivery");
     let last = is_final(error);
     if !last {
-        tokio::time::sleep(WAIT).await;
+        tokio::time::sleep(RETRY_WAIT).await;
     }
     last
 }
 
-/// Whether telling it again is of no use: the delivery holds no more, or this client may not settle it.
+/// Whether repeating is pointless: the receipt handle has expired, or the server refuses.
 fn is_final(error: &Error) -> bool {
     error.code() == Some(Code::InvalidReceiptHandle) || !error.is_transient()
 }

@@ -1,4 +1,4 @@
-//! Tests of how clients reach a server: TLS, accounts, several endpoints, a server that crashes.
+//! Tests of connecting: TLS, accounts, several endpoints, a server that crashes.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -14,7 +14,7 @@ async fn sends(config: Config) -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn tls_trusts_anybody_or_those_it_is_told() {
+async fn tls_trusts_any_certificate_or_the_configured_ones() {
     let server = Server::start().await;
     server.topic("t", "normal").await;
     let https = Config::new(&format!("https://{}", server.address)).unwrap();
@@ -69,12 +69,12 @@ async fn the_next_endpoint_is_tried() {
     assert!(matches!(error, Err(Error::Unreachable { .. })), "{error:?}");
 }
 
-/// Sends a number of messages one after the other; tells those that are stored for certain.
+/// Sends messages one after the other; returns those that are certainly stored.
 async fn send_many(producer: Producer) -> Vec<String> {
     let mut stored = Vec::new();
     for number in 0..400 {
         let name = number.to_string();
-        // What failed for good while the server was away need not be there.
+        // A message whose send failed while the server was down need not be stored.
         let sent = producer.send(message("t", &name)).await;
         stored.extend(sent.is_ok().then_some(name));
     }
@@ -88,7 +88,7 @@ async fn nothing_is_lost_when_the_server_crashes_under_load() {
     let producer = server.producer().await;
     let consumer = server.reader("t", "g").await;
     let load = tokio::spawn(send_many(producer.clone()));
-    // Once some have come, it crashes.
+    // It crashes once some have arrived.
     let mut seen = drain(&consumer, 20).await;
     server.crash().await;
     let stored = load.await.unwrap();

@@ -1,4 +1,4 @@
-//! Tests of bodies that are damaged on their way: they are not handed out, and come again.
+//! Tests of bodies that are damaged in transit: they are not passed on, and are delivered again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use tokio::sync::mpsc;
 
 use crate::rig::{INVISIBLE, Server, body, drain, message};
 
-/// What the wire looks for; nothing else that goes over it has such a text.
+/// What the proxy looks for; nothing else it forwards contains this text.
 const MARK: &[u8] = b"~~~~";
 
-/// A body that the wire spoils.
+/// A body that the proxy damages.
 fn fragile() -> String {
     "~".repeat(64)
 }
 
-/// A way to the server on which a number of fragile bodies are spoilt, on their way from the server.
-async fn wire(server: &Server, times: usize) -> Config {
+/// A proxy that damages the first `times` fragile bodies the server sends.
+async fn damaging_proxy(server: &Server, times: usize) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = Config::new(&listener.local_addr().unwrap().to_string()).unwrap();
     let address: SocketAddr = server.address.parse().unwrap();
@@ -30,13 +30,13 @@ async fn wire(server: &Server, times: usize) -> Config {
         loop {
             let (client, _) = listener.accept().await.unwrap();
             let server = TcpStream::connect(address).await.unwrap();
-            tokio::spawn(carry(client, server, Arc::clone(&left)));
+            tokio::spawn(forward(client, server, Arc::clone(&left)));
         }
     });
     config
 }
 
-async fn carry(client: TcpStream, server: TcpStream, left: Arc<AtomicUsize>) {
+async fn forward(client: TcpStream, server: TcpStream, left: Arc<AtomicUsize>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     tokio::spawn(async move { copy(&mut from_client, &mut to_server).await });
@@ -44,10 +44,10 @@ async fn carry(client: TcpStream, server: TcpStream, left: Arc<AtomicUsize>) {
     while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
         let read = &mut bytes[..count];
         let found = read.windows(MARK.len()).position(|window| window == MARK);
-        let spoil = |left: usize| left.checked_sub(1);
+        let damage = |left: usize| left.checked_sub(1);
         if let Some(place) = found
             && left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spoil)
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, damage)
                 .is_ok()
         {
             read[place] = b'!';
@@ -58,30 +58,30 @@ async fn carry(client: TcpStream, server: TcpStream, left: Arc<AtomicUsize>) {
     }
 }
 
-/// A consumer of the topic `t` that makes `hopeless` messages dead letters, is done with others, and tells of each.
+/// A consumer of the topic `t` that makes `hopeless` messages dead letters, acknowledges others, and reports each.
 async fn listen(config: Config) -> (PushConsumer, mpsc::UnboundedReceiver<(String, u32)>) {
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, deliveries) = mpsc::unbounded_channel();
     let consumer = PushConsumer::builder(config, "g")
         .subscribe("t", Filter::all())
         .start(move |received| {
-            let tell = tell.clone();
+            let sender = sender.clone();
             async move {
                 let name = body(&received).to_owned();
                 let verdict = match name.as_str() {
                     "hopeless" => Verdict::DeadLetter,
                     _ => Verdict::Done,
                 };
-                tell.send((name, received.attempt)).unwrap();
+                sender.send((name, received.attempt)).unwrap();
                 verdict
             }
         })
         .await
         .unwrap();
-    (consumer, told)
+    (consumer, deliveries)
 }
 
 #[tokio::test]
-async fn a_simple_consumer_gets_it_when_it_is_sound() {
+async fn a_simple_consumer_gets_it_once_it_is_intact() {
     let server = Server::start().await;
     server.topic("t", "normal").await;
     server
@@ -90,7 +90,7 @@ async fn a_simple_consumer_gets_it_when_it_is_sound() {
         .send(message("t", &fragile()))
         .await
         .unwrap();
-    let consumer = SimpleConsumer::builder(wire(&server, 1).await, "g")
+    let consumer = SimpleConsumer::builder(damaging_proxy(&server, 1).await, "g")
         .subscribe("t", Filter::all())
         .start()
         .await
@@ -104,7 +104,7 @@ async fn a_simple_consumer_gets_it_when_it_is_sound() {
 }
 
 #[tokio::test]
-async fn a_push_consumer_gives_it_back() {
+async fn a_push_consumer_returns_it() {
     let server = Server::start().await;
     server.topic("t", "normal").await;
     server
@@ -112,36 +112,42 @@ async fn a_push_consumer_gives_it_back() {
         .await;
     let producer = server.producer().await;
     producer.send(message("t", &fragile())).await.unwrap();
-    let (consumer, mut told) = listen(wire(&server, 1).await).await;
-    assert_eq!(told.recv().await.unwrap(), (fragile(), 2));
+    let (consumer, mut deliveries) = listen(damaging_proxy(&server, 1).await).await;
+    assert_eq!(deliveries.recv().await.unwrap(), (fragile(), 2));
     consumer.shutdown().await;
-    assert!(told.recv().await.is_none(), "nothing comes again");
+    assert!(
+        deliveries.recv().await.is_none(),
+        "nothing is delivered again"
+    );
 }
 
 #[tokio::test]
-async fn one_that_is_never_sound_is_a_dead_letter() {
+async fn a_message_that_is_always_damaged_becomes_a_dead_letter() {
     let server = Server::start().await;
     server.topic("t", "normal").await;
     server
         .run(&["group", "create", "g", "--attempts", "2", "--backoff", "1s"])
         .await;
     let producer = server.producer().await;
-    // The topic of dead letters is there once it has one.
+    // The dead-letter topic exists once it has a message.
     producer.send(message("t", "hopeless")).await.unwrap();
-    let (consumer, mut told) = listen(server.config()).await;
-    assert_eq!(told.recv().await.unwrap(), ("hopeless".to_owned(), 1));
+    let (consumer, mut deliveries) = listen(server.config()).await;
+    assert_eq!(deliveries.recv().await.unwrap(), ("hopeless".to_owned(), 1));
     consumer.shutdown().await;
     producer.send(message("t", &fragile())).await.unwrap();
-    let (consumer, mut told) = listen(wire(&server, usize::MAX).await).await;
-    // What the server has is sound.
-    let found = letters(&server, 2).await;
+    let (consumer, mut deliveries) = listen(damaging_proxy(&server, usize::MAX).await).await;
+    // The copy on the server is intact.
+    let found = dead_letters(&server, 2).await;
     assert_eq!(found, ["hopeless".to_owned(), fragile()]);
     consumer.shutdown().await;
-    assert!(told.recv().await.is_none(), "the listener gets nothing");
+    assert!(
+        deliveries.recv().await.is_none(),
+        "the listener gets nothing"
+    );
 }
 
 #[tokio::test]
-async fn in_a_fifo_group_it_makes_way_for_the_next() {
+async fn in_a_fifo_group_the_next_is_delivered() {
     let server = Server::start().await;
     server.topic("t", "fifo").await;
     server.run(&["group", "create", "g", "--fifo"]).await;
@@ -150,14 +156,14 @@ async fn in_a_fifo_group_it_makes_way_for_the_next() {
         let of_group = message("t", name).message_group("x");
         producer.send(of_group).await.unwrap();
     }
-    let (consumer, mut told) = listen(wire(&server, usize::MAX).await).await;
-    assert_eq!(told.recv().await.unwrap(), ("next".to_owned(), 1));
-    // It waits until the server has taken back what was damaged.
+    let (consumer, mut deliveries) = listen(damaging_proxy(&server, usize::MAX).await).await;
+    assert_eq!(deliveries.recv().await.unwrap(), ("next".to_owned(), 1));
+    // The shutdown waits until the damaged delivery is returned.
     consumer.shutdown().await;
-    assert_eq!(letters(&server, 1).await, [fragile()]);
+    assert_eq!(dead_letters(&server, 1).await, [fragile()]);
 }
 
-/// Bodies of the group's dead letters, once there are so many.
-async fn letters(server: &Server, count: usize) -> Vec<String> {
-    drain(&server.reader("%DLQ%g", "undertaker").await, count).await
+/// The bodies of the first `count` dead letters of the group.
+async fn dead_letters(server: &Server, count: usize) -> Vec<String> {
+    drain(&server.reader("%DLQ%g", "dead-letter-reader").await, count).await
 }

@@ -1,4 +1,4 @@
-//! Tests of the example as a user runs it, in a process of its own; also whom such a process trusts by default.
+//! Tests of the example in a process of its own, also which authorities such a process trusts by default.
 
 use std::path::Path;
 use std::process::Output;
@@ -19,7 +19,7 @@ async fn run(endpoint: &str, authorities: &Path) -> Output {
 }
 
 #[tokio::test]
-async fn the_example_works_with_those_the_system_trusts() {
+async fn the_example_works_with_authorities_the_system_trusts() {
     let server = Server::start().await;
     server.topic("order-deadlines", "delay").await;
     let port = server.address.rsplit_once(':').unwrap().1;
@@ -42,7 +42,7 @@ async fn a_server_the_system_does_not_trust_is_refused() {
     let port = server.address.rsplit_once(':').unwrap().1;
     let endpoint = format!("https://localhost:{port}");
     let foreign = other.folder().join("tls/certificate.pem");
-    let empty = server.folder().join("nobody.pem");
+    let empty = server.folder().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
     for (authorities, why) in [
         (&foreign, "invalid peer certificate"),

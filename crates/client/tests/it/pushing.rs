@@ -8,31 +8,32 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::rig::{INVISIBLE, Server, body, message};
 
-/// A consumer of the topic `t` that tells every delivery and says what a function of it says.
+/// A consumer of the topic `t` that reports every delivery and returns the verdict of a function.
 async fn listen(
     server: &Server,
     change: impl FnOnce(PushConsumerBuilder) -> PushConsumerBuilder,
     verdict: impl Fn(&Received) -> Verdict + Send + Sync + 'static,
 ) -> (PushConsumer, mpsc::UnboundedReceiver<(String, u32)>) {
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, deliveries) = mpsc::unbounded_channel();
     let builder = PushConsumer::builder(server.config(), "g").subscribe("t", Filter::all());
     let verdict = Arc::new(verdict);
     let consumer = change(builder)
         .start(move |received| {
-            let (tell, verdict) = (tell.clone(), Arc::clone(&verdict));
+            let (sender, verdict) = (sender.clone(), Arc::clone(&verdict));
             async move {
-                tell.send((body(&received).to_owned(), received.attempt))
+                sender
+                    .send((body(&received).to_owned(), received.attempt))
                     .unwrap();
                 verdict(&received)
             }
         })
         .await
         .unwrap();
-    (consumer, told)
+    (consumer, deliveries)
 }
 
 #[tokio::test]
-async fn what_is_done_is_done_and_what_fails_comes_again() {
+async fn processed_messages_are_gone_and_failed_ones_are_redelivered() {
     let server = Server::start().await;
     server.topic("t", "normal").await;
     let producer = server.producer().await;
@@ -47,12 +48,12 @@ async fn what_is_done_is_done_and_what_fails_comes_again() {
         ("panic", 1) => panic!("as a listener may"),
         _ => Verdict::Done,
     };
-    let (consumer, mut told) = listen(&server, |builder| builder, verdict).await;
-    let mut heard = Vec::new();
-    while heard.len() < 5 {
-        heard.push(told.recv().await.unwrap());
+    let (consumer, mut deliveries) = listen(&server, |builder| builder, verdict).await;
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        seen.push(deliveries.recv().await.unwrap());
     }
-    heard.sort();
+    seen.sort();
     let expected = [
         ("fine", 1),
         ("later", 1),
@@ -61,15 +62,18 @@ async fn what_is_done_is_done_and_what_fails_comes_again() {
         ("panic", 2),
     ];
     assert_eq!(
-        heard,
+        seen,
         expected.map(|(name, attempt)| (name.to_owned(), attempt))
     );
     consumer.shutdown().await;
-    assert!(told.recv().await.is_none(), "nothing comes again");
+    assert!(
+        deliveries.recv().await.is_none(),
+        "nothing is delivered again"
+    );
 }
 
 #[tokio::test]
-async fn what_fails_for_good_is_a_dead_letter() {
+async fn a_message_that_keeps_failing_becomes_a_dead_letter() {
     let server = Server::start().await;
     server.topic("t", "normal").await;
     server
@@ -82,22 +86,22 @@ async fn what_fails_for_good_is_a_dead_letter() {
         "poison" => Verdict::DeadLetter,
         _ => Verdict::Retry,
     };
-    let (consumer, mut told) = listen(&server, |builder| builder, verdict).await;
-    let mut heard = Vec::new();
-    while heard.len() < 3 {
-        heard.push(told.recv().await.unwrap());
+    let (consumer, mut deliveries) = listen(&server, |builder| builder, verdict).await;
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(deliveries.recv().await.unwrap());
     }
-    heard.sort();
+    seen.sort();
     let expected = [("hopeless", 1), ("hopeless", 2), ("poison", 1)];
     assert_eq!(
-        heard,
+        seen,
         expected.map(|(name, attempt)| (name.to_owned(), attempt))
     );
     consumer.shutdown().await;
-    let letters = server.reader("%DLQ%g", "undertaker").await;
+    let dead_letters = server.reader("%DLQ%g", "dead-letter-reader").await;
     let mut found = Vec::new();
     while found.len() < 2 {
-        found.extend(letters.receive(8, INVISIBLE).await.unwrap());
+        found.extend(dead_letters.receive(8, INVISIBLE).await.unwrap());
     }
     let poison = found
         .iter()
@@ -132,12 +136,12 @@ async fn a_message_that_fails_keeps_its_place_in_its_group() {
         ("1", 1) | ("2", _) => Verdict::RetryAfter(Duration::from_millis(20)),
         _ => Verdict::Done,
     };
-    let (consumer, mut told) = listen(&server, |builder| builder, verdict).await;
-    let mut heard = Vec::new();
-    while heard.len() < 7 {
-        heard.push(told.recv().await.unwrap());
+    let (consumer, mut deliveries) = listen(&server, |builder| builder, verdict).await;
+    let mut seen = Vec::new();
+    while seen.len() < 7 {
+        seen.push(deliveries.recv().await.unwrap());
     }
-    // The third is given up after as many attempts as the group allows, and only then comes the fourth.
+    // The third becomes a dead letter after as many attempts as the group allows; only then the fourth is delivered.
     let expected = [
         ("0", 1),
         ("1", 1),
@@ -148,12 +152,12 @@ async fn a_message_that_fails_keeps_its_place_in_its_group() {
         ("3", 1),
     ];
     assert_eq!(
-        heard,
+        seen,
         expected.map(|(name, attempt)| (name.to_owned(), attempt))
     );
     consumer.shutdown().await;
-    let letters = server.reader("%DLQ%g", "undertaker").await;
-    let found = letters.receive(8, INVISIBLE).await.unwrap();
+    let dead_letters = server.reader("%DLQ%g", "dead-letter-reader").await;
+    let found = dead_letters.receive(8, INVISIBLE).await.unwrap();
     assert_eq!(body(&found[0]), "2");
 }
 
@@ -167,25 +171,25 @@ async fn memory_is_bounded_and_a_shutdown_waits_for_the_listener() {
         outcome.unwrap();
     }
     let gate = Arc::new(Semaphore::new(0));
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (sender, mut deliveries) = mpsc::unbounded_channel();
     let at_gate = Arc::clone(&gate);
     let consumer = PushConsumer::builder(server.config(), "g")
         .subscribe("t", Filter::all())
         .concurrency(2)
         .cache(8, 1024 * 1024)
         .start(move |received| {
-            let (tell, gate) = (tell.clone(), Arc::clone(&at_gate));
+            let (sender, gate) = (sender.clone(), Arc::clone(&at_gate));
             async move {
-                tell.send(body(&received).to_owned()).unwrap();
+                sender.send(body(&received).to_owned()).unwrap();
                 gate.acquire().await.unwrap().forget();
                 Verdict::Done
             }
         })
         .await
         .unwrap();
-    told.recv().await.unwrap();
-    told.recv().await.unwrap();
-    // The listener works on two and has at most eight: the others are still there for another consumer.
+    deliveries.recv().await.unwrap();
+    deliveries.recv().await.unwrap();
+    // The listener works on two, the cache holds at most eight: the others are available to another consumer.
     let other = server.reader("t", "g").await;
     let mut left = 0;
     while left < 42 {
@@ -196,9 +200,9 @@ async fn memory_is_bounded_and_a_shutdown_waits_for_the_listener() {
     let closing = tokio::spawn(consumer.shutdown());
     gate.add_permits(50);
     closing.await.unwrap();
-    // What it had, it has finished: nothing is left for anybody.
+    // It has finished what it had: nothing is left.
     let mut finished = 2;
-    while told.recv().await.is_some() {
+    while deliveries.recv().await.is_some() {
         finished += 1;
     }
     assert_eq!(finished + left, 50);

@@ -1,4 +1,4 @@
-//! Provides a server in a process of its own, and what tests do with it again and again.
+//! Provides a server in a process of its own, and the steps that tests share.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -8,10 +8,10 @@ use client::{Config, Filter, Message, Producer, Received, SimpleConsumer};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// How long a message stays hidden that a test receives, unless the test is about that.
+/// Invisible duration of received messages, unless the test is about that.
 pub(crate) const INVISIBLE: Duration = Duration::from_secs(30);
 
-/// A `duetime serve` on free ports, with a folder that goes away.
+/// A `duetime serve` on free ports, with a temporary folder.
 pub(crate) struct Server {
     /// Where RocketMQ clients connect.
     pub(crate) address: String,
@@ -32,7 +32,7 @@ pub(crate) fn built(name: &str) -> PathBuf {
     let program = own
         .ancestors()
         .nth(2)
-        .expect("tests lie in a folder of the target folder")
+        .expect("tests are in a folder of the target folder")
         .join(name);
     assert!(
         program.is_file(),
@@ -144,10 +144,10 @@ async fn serve(folder: &Path, settings: &[String]) -> (Child, String, String) {
         address = address.or_else(|| value("RocketMQ clients"));
         api = api.or_else(|| value("broker").filter(|value| value.starts_with("http://")));
         if let (Some(address), Some(api)) = (&address, &api) {
-            let told = (address.clone(), api.clone());
-            // The rest is for people, but the pipe must stay open.
+            let addresses = (address.clone(), api.clone());
+            // The pipe must stay open, or the server could not write.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return (process, told.0, told.1);
+            return (process, addresses.0, addresses.1);
         }
     }
     panic!("the server ended: {:?}", process.wait().await);
@@ -162,7 +162,7 @@ pub(crate) fn body(received: &Received) -> &str {
     std::str::from_utf8(&received.body).unwrap()
 }
 
-/// Receives and acknowledges until there were so many messages; tells their bodies in the order they came.
+/// Receives and acknowledges `count` messages; returns their bodies in order of arrival.
 pub(crate) async fn drain(consumer: &SimpleConsumer, count: usize) -> Vec<String> {
     let mut bodies = Vec::new();
     while bodies.len() < count {

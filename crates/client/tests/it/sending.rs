@@ -65,7 +65,7 @@ async fn delayed_messages_are_never_early_and_can_be_recalled() {
     let due = received[0].due.unwrap();
     assert!(due + Duration::from_millis(1) > at && due < at + Duration::from_millis(2));
 
-    // Whoever recalls too late hears so; whoever does it again hears the same again.
+    // A recall after delivery is refused; a repeated recall has the same outcome.
     let far = Duration::from_hours(5 * 365 * 24);
     let late = producer
         .send(message("t", "soon").deliver_after(Duration::ZERO))

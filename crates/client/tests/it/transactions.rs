@@ -1,4 +1,4 @@
-//! Tests of transactions: committed, rolled back, delayed, and asked about.
+//! Tests of transactions: commit, rollback, delay, checks.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn only_what_is_committed_is_delivered() {
     let kept = begin("kept").await;
     dropped.rollback().await.unwrap();
     kept.commit().await.unwrap();
-    // Word that goes astray is sent again.
+    // A commit may be repeated.
     kept.commit().await.unwrap();
     let last = begin("last").await;
     last.commit().await.unwrap();
