@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::clock::Clock;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr as _, SqliteConnection};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -56,6 +57,16 @@ pub(crate) struct Opened {
     pub(crate) outbox_written: Arc<Notify>,
 }
 
+/// The versions of the schema. A released one never changes: the database keeps a checksum of each.
+///
+/// They are listed here and not collected by `sqlx::migrate!`, which would compile sqlx and SQLite a second time for the
+/// compiler's own use.
+fn migrations() -> Migrator {
+    let start = include_str!("../../migrations/0001_start.sql").into_sql_str();
+    let start = Migration::new(1, "start".into(), MigrationType::Simple, start, false);
+    Migrator::with_migrations(vec![start])
+}
+
 /// Opens the database file, makes it if need be, and brings its schema up to date.
 pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
     let synchronous = match config.durability {
@@ -76,7 +87,7 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
         .disable_statement_logging();
 
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    sqlx::migrate!("./migrations").run(&mut connection).await?;
+    migrations().run(&mut connection).await?;
     resume_clock(&mut connection, clock.as_ref()).await?;
 
     let readers = SqlitePoolOptions::new()
@@ -117,4 +128,16 @@ async fn resume_clock(connection: &mut SqliteConnection, clock: &dyn Clock) -> R
     }
     clock.resume_at(u64::try_from(last_ms).unwrap_or(0));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_file_is_listed() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let files = std::fs::read_dir(folder).unwrap();
+        assert_eq!(files.count(), migrations().iter().count());
+    }
 }
