@@ -2,8 +2,9 @@
 
 use crate::gateway::CallbackError;
 use crate::ids::{CouponId, OrderId, PaymentId, ProductId, RefundId};
-use crate::order::OrderState;
-use crate::refund::RefundState;
+use crate::messaging::MessagingError;
+use crate::model::order::OrderState;
+use crate::model::refund::RefundState;
 
 /// The result of the platform's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no such thing, or it belongs to another merchant.
+    /// It does not exist, or belongs to another merchant.
     #[error("there is no {what} {id}")]
     NotFound {
         /// The kind of thing, such as `order`.
@@ -28,7 +29,7 @@ pub enum Error {
         /// What is wrong with the value and what would be right.
         detail: String,
     },
-    /// The order's state forbids it: somebody else was faster.
+    /// The order's state forbids it: another transition came first.
     #[error("order {id} is {state}, so it cannot be {wanted}")]
     OrderState {
         /// The order.
@@ -96,13 +97,13 @@ pub enum Error {
         /// The key.
         key: String,
     },
-    /// The gateway said no.
+    /// The gateway refused.
     #[error("the gateway refused: {reason}")]
     GatewayRefused {
         /// The gateway's reason.
         reason: String,
     },
-    /// A callback is not believed.
+    /// A callback is not authentic or not readable.
     #[error(transparent)]
     Callback(#[from] CallbackError),
     /// The platform has stopped or is stopping.
@@ -124,7 +125,7 @@ pub enum Error {
     },
     /// The broker failed while the platform started.
     #[error(transparent)]
-    Messaging(#[from] crate::messaging::MessagingError),
+    Messaging(#[from] MessagingError),
     /// The request had been answered before; the stored answer is inside. Never leaves the crate.
     #[error("the request was answered before")]
     #[doc(hidden)]

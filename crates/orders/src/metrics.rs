@@ -1,8 +1,8 @@
-//! Defines what is measured of the platform, recorded once the transaction that made it true is committed.
+//! Defines the business metrics, recorded after their transaction commits.
 
-use crate::order::CloseReason;
-use crate::payment::PaymentKind;
-use crate::timer::TimerKind;
+use crate::model::order::CloseReason;
+use crate::model::payment::PaymentKind;
+use crate::model::timer::TimerKind;
 
 /// Something that a transaction made true.
 #[derive(Clone, Copy, Debug)]

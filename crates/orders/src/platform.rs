@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use broker::clock::Clock;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::error::{Error, Result};
 use crate::gateway::Gateways;
-use crate::merchant::KnownKeys;
-use crate::store::{Db, Writer};
+use crate::ids::OrderId;
+use crate::merchant::known_keys::KnownKeys;
+use crate::store::idempotency::{self, Answered, Keyed};
+use crate::store::verify::{self, Finding, Tally};
+use crate::store::{self, Db, Writer, outbox};
 
 /// The order platform. Clones are handles to the same platform.
 #[derive(Clone)]
@@ -52,7 +58,7 @@ impl Platform {
 
     /// The time, in ms since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
-        crate::now_ms(&*self.shared.clock)
+        store::clock_ms(&*self.shared.clock)
     }
 
     /// The gateways it speaks to, by account id; more can be added at any time.
@@ -60,10 +66,60 @@ impl Platform {
         &self.shared.gateways
     }
 
-    /// Whether the database answers.
-    pub async fn check_database(&self) -> crate::Result<()> {
-        sqlx::query("select 1").execute(self.readers()).await?;
-        Ok(())
+    /// Fails if the database does not answer.
+    pub async fn check_database(&self) -> Result<()> {
+        store::ping(self.readers()).await
+    }
+
+    /// Checks every invariant; answers what breaks each. Reads whole tables: meant for people and tests.
+    pub async fn verify(&self) -> Result<Vec<Finding>> {
+        verify::check(self.readers()).await
+    }
+
+    /// Counts what the platform holds. Reads whole tables.
+    pub async fn tally(&self) -> Result<Tally> {
+        verify::tally(self.readers()).await
+    }
+
+    /// Orders that wait for their payment, their deadline or a gateway.
+    pub async fn open_orders(&self) -> Result<u64> {
+        verify::open_orders(self.readers()).await
+    }
+
+    /// How long after its deadline each order that was closed by timeout was closed, in ms.
+    pub async fn close_lags_ms(&self) -> Result<Vec<(OrderId, i64)>> {
+        verify::close_lags_ms(self.readers()).await
+    }
+
+    /// Messages in the outbox that have not been published yet.
+    pub async fn unpublished(&self) -> Result<u64> {
+        outbox::count_waiting(self.readers()).await
+    }
+
+    /// Runs an operation of a merchant, unless its idempotency key has been used.
+    pub(crate) async fn run_keyed<I, T>(&self, keyed: Keyed<I, T>) -> Result<Answered<T>>
+    where
+        I: Send + Sync + 'static,
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let outcome = self
+            .writer()
+            .run(keyed, |tx, keyed| Box::pin(idempotency::run(tx, keyed)))
+            .await;
+        match outcome {
+            Ok(value) => Ok(Answered {
+                value,
+                replayed: false,
+            }),
+            Err(Error::Replayed(response)) => Ok(Answered {
+                value: serde_json::from_str(&response).map_err(|error| Error::Unreadable {
+                    what: "answer",
+                    detail: error.to_string(),
+                })?,
+                replayed: true,
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn readers(&self) -> &SqlitePool {
@@ -74,7 +130,7 @@ impl Platform {
         &self.shared.db.writer
     }
 
-    /// Tells the task that lets parked timers go that a pause has ended.
+    /// Wakes the task that releases parked timers: a pause has ended.
     pub(crate) fn wake_resumer(&self) {
         self.shared.resumed.notify_one();
     }

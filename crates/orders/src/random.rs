@@ -1,4 +1,4 @@
-//! Provides chance: the platform draws ids and waits from here, so that a simulator can make them repeat.
+//! Provides the randomness of ids and waits, which a simulator can seed.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
-    /// What a simulator has put in the place of chance, on this thread alone.
+    /// The generator that a simulator has seeded, on this thread alone.
     static SEEDED: RefCell<Option<Seeded>> = const { RefCell::new(None) };
 }
 

@@ -2,46 +2,34 @@
 
 use uuid::Uuid;
 
-use crate::coupon::{Change, CouponState, coupon_columns, from_row, tell};
+use crate::coupon::event::{Change, record};
 use crate::error::Result;
-use crate::store::audit::Actor;
-use crate::store::{Tx, hex_json};
-use crate::timer::{self, TimerKind};
+use crate::model::audit::Actor;
+use crate::model::coupon::CouponState;
+use crate::model::timer::TimerKind;
+use crate::store::{Tx, coupons};
+use crate::timer;
 
-/// Expires those of the coupons that are free and past their validity, and drops the timers of all of them.
+/// Expires those of the coupons that are available and past their validity, and drops the timers of all of them.
 ///
-/// One that is held needs no timer any more: it expires when it comes back. The caller has made sure that the
-/// timers are due.
+/// A held coupon needs no timer: it expires when it is returned. The caller has made sure that the timers are due.
 pub(crate) async fn expire(tx: &mut Tx, ids: &[Uuid]) -> Result<usize> {
     if ids.is_empty() {
         return Ok(0);
     }
-    let now_ms = tx.now_ms();
-    let rows = sqlx::query(concat!(
-        "update coupon set state = ?, version = version + 1
-         where id in (select unhex(value) from json_each(?)) and state = ? and expires_ms <= ?
-         returning ",
-        coupon_columns!()
-    ))
-    .bind(CouponState::Expired.stored())
-    .bind(hex_json(ids.iter().copied()))
-    .bind(CouponState::Free.stored())
-    .bind(now_ms)
-    .fetch_all(tx.conn())
-    .await?;
+    let expired = coupons::expire(tx, ids).await?;
     timer::disarm(tx, TimerKind::CouponExpiry, ids.iter().copied()).await?;
-    for row in &rows {
-        let coupon = from_row(row)?;
-        tell(
+    for coupon in &expired {
+        record(
             tx,
-            &coupon,
+            coupon,
             &Change {
                 action: "expire",
                 event: "coupon.expired",
-                from: Some(CouponState::Free),
+                from: Some(CouponState::Available),
                 actor: Actor::System,
             },
         );
     }
-    Ok(rows.len())
+    Ok(expired.len())
 }

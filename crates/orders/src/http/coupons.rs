@@ -12,8 +12,8 @@ use super::extract::{
 };
 use super::problem::{Problem, Problems};
 use super::time::Instant;
-use crate::coupon::{self, NewCouponRule};
 use crate::ids::{CouponId, CouponRuleId, OrderId};
+use crate::model::coupon::{self, NewCouponRule};
 use crate::money::Currency;
 
 /// How long a coupon is valid if its rule does not say, in days.
@@ -302,7 +302,7 @@ pub(super) async fn give(
 ) -> Result<Json<CouponBody>, Problem> {
     let coupon = state
         .platform()
-        .give_coupon(&merchant.id, id, &body.buyer_id)
+        .transfer_coupon(&merchant.id, id, &body.buyer_id)
         .await?;
     Ok(Json(coupon.into()))
 }

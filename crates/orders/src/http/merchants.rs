@@ -14,7 +14,7 @@ use super::problem::{Problem, ProblemKind, Problems};
 use super::time::Instant;
 use crate::gateway::simulator::GATEWAY_NAME;
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
-use crate::merchant::{self, NewGatewayAccount};
+use crate::model::merchant::{self, NewGatewayAccount};
 
 /// A merchant to make.
 #[derive(Debug, Deserialize, ToSchema)]

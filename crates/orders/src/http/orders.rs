@@ -15,9 +15,10 @@ use super::problem::{Problem, Problems};
 use super::time::Instant;
 use crate::error::Error;
 use crate::ids::{CouponId, OrderId, PaymentId, ProductId};
+use crate::model::audit::AuditEntry;
+use crate::model::order::{self, CloseReason, OrderState};
 use crate::money::Currency;
-use crate::order::{self, CloseReason, Deadline, NewLine, NewOrder, OrderState};
-use crate::store::audit::AuditEntry;
+use crate::order::create::{Deadline, NewLine, NewOrder};
 
 /// One line of an order to make.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -11,7 +11,7 @@ use super::extract::{Page, StrictJson};
 use super::problem::{Problem, ProblemKind, Problems};
 use super::time::Instant;
 use crate::ids::GatewayAccountId;
-use crate::timer::pause::{self, PauseScope, PauseState};
+use crate::model::pause::{self, PauseScope, PauseState};
 
 /// How much is paused.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]

@@ -14,8 +14,9 @@ use super::extract::{Created, IdempotencyKey, KeyedJson, PathId};
 use super::problem::{Problem, Problems};
 use super::time::Instant;
 use crate::ids::{AttemptId, GatewayAccountId, OrderId, PaymentId};
+use crate::model::payment;
 use crate::money::Currency;
-use crate::payment::{self, NewAttempt};
+use crate::payment::start::NewAttempt;
 
 /// A payment attempt to start.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -13,8 +13,8 @@ use super::extract::{
 use super::problem::{Problem, Problems};
 use super::time::Instant;
 use crate::ids::ProductId;
+use crate::model::product::{self, NewProduct};
 use crate::money::Currency;
-use crate::product::{self, NewProduct};
 
 /// A product to make.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -11,8 +11,9 @@ use super::extract::{Created, IdempotencyKey, KeyedJson, Page, PathId};
 use super::problem::{Problem, Problems};
 use super::time::Instant;
 use crate::ids::{OrderId, PaymentId, RefundId};
+use crate::model::refund;
 use crate::money::Currency;
-use crate::refund::{self, NewRefund};
+use crate::refund::request::NewRefund;
 
 /// A refund to make.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -84,7 +84,7 @@ fn of_database(error: &sqlx::Error) -> Problem {
 mod tests {
     use super::*;
     use crate::ids::OrderId;
-    use crate::order::OrderState;
+    use crate::model::order::OrderState;
 
     #[test]
     fn a_lost_race_tells_the_present_state() {

@@ -1,4 +1,4 @@
-//! Consumes topics: timers for the closer, events for the coupons.
+//! Consumes topics: timers, and the events that issue coupons.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use tokio::task::{JoinError, JoinSet};
 use crate::error::Error;
 use crate::messaging::dispatch;
 use crate::messaging::{Handle, Incoming, MessagingError, Subscription};
+use crate::model::outbox::Topic;
+use crate::model::timer::TimerKind;
 use crate::platform::Platform;
-use crate::store::outbox::Topic;
-use crate::timer::TimerKind;
 
 /// How long one receive waits for a message.
 const WAIT: Duration = Duration::from_secs(20);
-/// When a message whose work failed comes again.
+/// When a message that failed is delivered again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a consumer waits after the broker failed.
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// The next messages; `None` once told to stop.
+    /// The next messages; `None` once stopped.
     async fn next(&mut self, max: usize) -> Option<Vec<Incoming>> {
         loop {
             if *self.stop.borrow() {
@@ -53,14 +53,14 @@ impl Consumer {
         }
     }
 
-    /// Answers messages that need no gateway, a batch in one transaction.
+    /// Handles messages that need no gateway, a batch in one transaction.
     pub(crate) async fn run_batches(mut self, topic: Topic) {
         let max = self.platform.config().close_batch;
         while let Some(received) = self.next(max).await {
-            let answered = dispatch::answer(&self.platform, topic, &received).await;
+            let handled = dispatch::handle(&self.platform, topic, &received).await;
             let mut done = Vec::with_capacity(received.len());
-            for (incoming, answered) in received.iter().zip(answered) {
-                match answered {
+            for (incoming, handled) in received.iter().zip(handled) {
+                match handled {
                     Ok(()) => done.push(incoming.handle.clone()),
                     Err(error) => hand_back(self.subscription.as_ref(), incoming, &error).await,
                 }
@@ -69,7 +69,7 @@ impl Consumer {
         }
     }
 
-    /// Answers timers that ask a gateway, many at once: the wait is the gateway's.
+    /// Handles timers that ask a gateway, many at once: most of their time is spent waiting for it.
     pub(crate) async fn run_calls(mut self, kind: TimerKind) {
         let places = Arc::new(Semaphore::new(self.platform.config().gateway_calls));
         let mut calls = JoinSet::new();
@@ -87,7 +87,7 @@ impl Consumer {
                 let platform = self.platform.clone();
                 let subscription = Arc::clone(&self.subscription);
                 calls.spawn(async move {
-                    answer_call(&platform, subscription.as_ref(), kind, &incoming).await;
+                    handle_call(&platform, subscription.as_ref(), kind, &incoming).await;
                     drop(place);
                 });
             }
@@ -101,13 +101,13 @@ impl Consumer {
     }
 }
 
-async fn answer_call(
+async fn handle_call(
     platform: &Platform,
     subscription: &dyn Subscription,
     kind: TimerKind,
     incoming: &Incoming,
 ) {
-    match dispatch::answer_one(platform, kind, incoming).await {
+    match dispatch::handle_one(platform, kind, incoming).await {
         Ok(()) => ack(subscription, std::slice::from_ref(&incoming.handle)).await,
         Err(error) => hand_back(subscription, incoming, &error).await,
     }
@@ -115,7 +115,7 @@ async fn answer_call(
 
 fn warn_of_panic(joined: std::result::Result<(), JoinError>) {
     if let Err(error) = joined {
-        tracing::error!(%error, "answer a message");
+        tracing::error!(%error, "handle a message");
     }
 }
 
@@ -128,7 +128,7 @@ async fn ack(subscription: &dyn Subscription, handles: &[Handle]) {
 }
 
 async fn hand_back(subscription: &dyn Subscription, incoming: &Incoming, error: &Error) {
-    tracing::error!(%error, message = %incoming.message_id, "answer a message");
+    tracing::error!(%error, message = %incoming.message_id, "handle a message");
     let retried = subscription
         .retry_later(&incoming.handle, RETRY_AFTER)
         .await;

@@ -1,6 +1,6 @@
-//! Answers delivered messages: what the consumers do with them, and the simulator one step at a time.
+//! Dispatches delivered messages to what handles them: timers to `timer::fire`, paid orders to `coupon::issue`.
 //!
-//! An answered message is to be acknowledged; one that failed is to be handed back.
+//! A handled message is to be acknowledged; one that failed is to be handed back.
 
 use serde::Deserialize;
 
@@ -8,13 +8,13 @@ use crate::coupon::issue;
 use crate::error::{Error, Result};
 use crate::ids::OrderId;
 use crate::messaging::Incoming;
+use crate::model::outbox::Topic;
+use crate::model::timer::{TimerKind, TimerMessage};
 use crate::platform::Platform;
-use crate::store::outbox::Topic;
 use crate::timer::fire;
-use crate::timer::{TimerKind, TimerMessage};
 
-/// Answers messages of a topic; one result per message, in order.
-pub(crate) async fn answer(
+/// Handles messages of a topic; one result per message, in order.
+pub(crate) async fn handle(
     platform: &Platform,
     topic: Topic,
     delivered: &[Incoming],
@@ -29,7 +29,7 @@ pub(crate) async fn answer(
         Topic::Timers(kind) => {
             let mut results = Vec::with_capacity(delivered.len());
             for incoming in delivered {
-                results.push(answer_one(platform, kind, incoming).await);
+                results.push(handle_one(platform, kind, incoming).await);
             }
             results
         }
@@ -42,8 +42,8 @@ pub(crate) async fn answer(
     }
 }
 
-/// Answers a timer that asks a gateway.
-pub(crate) async fn answer_one(
+/// Handles a timer that asks a gateway.
+pub(crate) async fn handle_one(
     platform: &Platform,
     kind: TimerKind,
     incoming: &Incoming,
@@ -54,7 +54,7 @@ pub(crate) async fn answer_one(
     }
 }
 
-/// What came of each message, given those of them that failed. One that says nothing needs no work.
+/// The result of each message, given those of them that failed. One without content needs no work.
 fn results<T: PartialEq>(messages: &[Option<T>], mut failed: Vec<(T, Error)>) -> Vec<Result<()>> {
     messages
         .iter()
@@ -72,7 +72,7 @@ fn results<T: PartialEq>(messages: &[Option<T>], mut failed: Vec<(T, Error)>) ->
 fn timer(kind: TimerKind, incoming: &Incoming) -> Option<TimerMessage> {
     let message = TimerMessage::parse(kind, &incoming.body);
     if message.is_none() {
-        tracing::warn!(message = %incoming.message_id, "drop a message that is no timer");
+        tracing::warn!(message = %incoming.message_id, "drop a message that is not a timer");
     }
     message
 }
@@ -84,7 +84,7 @@ struct PaidEvent {
     subject: String,
 }
 
-/// The order that the event says is paid.
+/// The order of an `order.paid` event.
 fn paid_order(incoming: &Incoming) -> Option<OrderId> {
     let event: PaidEvent = serde_json::from_slice(&incoming.body).ok()?;
     (event.kind == "order.paid").then(|| event.subject.parse().ok())?

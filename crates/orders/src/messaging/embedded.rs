@@ -24,7 +24,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Talks to this broker.
+    /// Uses this broker.
     pub fn new(broker: Broker) -> Self {
         Self { broker }
     }
@@ -44,9 +44,9 @@ impl Messaging for Embedded {
         };
         let spec = TopicSpec::new(topic, kind).with_queues(queues);
         match self.broker.create_topic(spec).await {
-            // One that an operator set up otherwise is as good.
+            // One that an operator has created with other settings will do.
             Ok(()) | Err(Error::Refused(Refusal::Exists { .. })) => Ok(()),
-            Err(error) => Err(told(&error)),
+            Err(error) => Err(to_error(&error)),
         }
     }
 
@@ -65,7 +65,7 @@ impl Messaging for Embedded {
                 Ok(sent) => sent.await,
                 Err(error) => Err(error),
             };
-            results.push(result.map(drop).map_err(|error| told(&error)));
+            results.push(result.map(drop).map_err(|error| to_error(&error)));
         }
         results
     }
@@ -79,7 +79,7 @@ impl Messaging for Embedded {
             .broker
             .topic_stats(topic)
             .await
-            .map_err(|error| told(&error))?;
+            .map_err(|error| to_error(&error))?;
         // Events of an order reach their consumers in the order in which they happened; timers need none.
         let fifo = stats.spec.kind == TopicKind::Fifo;
         match self
@@ -91,7 +91,7 @@ impl Messaging for Embedded {
             .await
         {
             Ok(()) | Err(Error::Refused(Refusal::Exists { .. })) => {}
-            Err(error) => return Err(told(&error)),
+            Err(error) => return Err(to_error(&error)),
         }
         Ok(Box::new(Member {
             broker: self.broker.clone(),
@@ -137,7 +137,7 @@ impl Subscription for Member {
             .broker
             .receive(request, wait)
             .await
-            .map_err(|error| told(&error))?;
+            .map_err(|error| to_error(&error))?;
         Ok(delivered.into_iter().map(incoming).collect())
     }
 
@@ -147,11 +147,11 @@ impl Subscription for Member {
             .broker
             .ack(handles)
             .await
-            .map_err(|error| told(&error))?
+            .map_err(|error| to_error(&error))?
         {
             match result {
                 Ok(()) | Err(Error::Refused(Refusal::Expired)) => {}
-                Err(error) => return Err(told(&error)),
+                Err(error) => return Err(to_error(&error)),
             }
         }
         Ok(())
@@ -160,7 +160,7 @@ impl Subscription for Member {
     async fn retry_later(&self, handle: &Handle, delay: Duration) -> Result<(), MessagingError> {
         match self.broker.retry_later(parse(handle)?, Some(delay)).await {
             Ok(()) | Err(Error::Refused(Refusal::Expired)) => Ok(()),
-            Err(error) => Err(told(&error)),
+            Err(error) => Err(to_error(&error)),
         }
     }
 }
@@ -189,8 +189,8 @@ pub fn parse(handle: &Handle) -> Result<ReceiptHandle, MessagingError> {
         .map_err(|error| MessagingError::Rejected(format!("{error}")))
 }
 
-/// What may work later, and what never will.
-pub fn told(error: &Error) -> MessagingError {
+/// Sorts errors into those of calls that may work later, and those that never will.
+pub fn to_error(error: &Error) -> MessagingError {
     match error {
         Error::Refused(Refusal::DiskReserve { .. } | Refusal::QuotaReached { .. })
         | Error::TooManyPollers { .. }

@@ -1,10 +1,10 @@
-//! Provides the events for other systems: CloudEvents 1.0 in JSON, through the outbox.
+//! Publishes events for other systems: CloudEvents 1.0 in JSON, through the outbox.
 
 use serde::Serialize;
 
 use crate::ids::{EventId, MerchantId};
+use crate::model::outbox::{OutboxRow, Topic};
 use crate::store::Tx;
-use crate::store::outbox::{OutboxRow, Topic};
 
 /// An event to publish with the present transaction.
 pub(crate) struct NewEvent<'a, D> {

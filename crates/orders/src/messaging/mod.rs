@@ -1,4 +1,4 @@
-//! Defines the one door between the order platform and a message broker.
+//! Defines the interface between the order platform and a message broker.
 //!
 //! The shape is what both an embedded broker and an Apache RocketMQ cluster can keep: delivery at least
 //! once, batches, opaque handles, acknowledgement of whole messages, and no transaction that spans the
@@ -21,7 +21,7 @@ pub struct Outgoing {
     pub topic: String,
     /// Identity chosen by the producer; a broker stores a repeated one once within its window.
     pub message_id: String,
-    /// What a person finds it by, an order id for instance.
+    /// A key to find it by, an order id for instance.
     pub key: Option<String>,
     /// What consumers filter by, an event type for instance.
     pub tag: Option<String>,
@@ -109,7 +109,7 @@ pub trait Subscription: Send + Sync {
     /// Waits until a message can be delivered, then returns up to `max` of them; an empty answer after `wait`.
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Incoming>, MessagingError>;
 
-    /// Says that these deliveries are done. One that has expired meanwhile is redelivered; that is no error.
+    /// Acknowledges deliveries. One that has expired meanwhile is redelivered; that is no error.
     async fn ack(&self, handles: &[Handle]) -> Result<(), MessagingError>;
 
     /// Hands one delivery back, to come again after `delay` with a higher attempt.

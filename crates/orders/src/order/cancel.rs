@@ -1,13 +1,13 @@
-//! Cancels orders: the same way out as the deadline, only sooner.
+//! Cancels orders: they close as at the deadline, only sooner.
 
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, OrderId};
 use crate::metrics::lost_race;
+use crate::model::audit::Actor;
+use crate::model::order::{CloseReason, Order, OrderState};
 use crate::order::close::{self, Cause};
-use crate::order::{CloseReason, Order, OrderState, query};
 use crate::platform::Platform;
-use crate::store::Tx;
-use crate::store::audit::Actor;
+use crate::store::{Tx, orders};
 
 impl Platform {
     /// Ends a pending order for `reason`, which must be the buyer's or the merchant's.
@@ -35,7 +35,7 @@ async fn cancel(
     id: OrderId,
     reason: CloseReason,
 ) -> Result<Order> {
-    let before = query::find(tx.conn(), merchant_id, id).await?;
+    let before = orders::find(tx.conn(), merchant_id, id).await?;
     let cause = Cause {
         reason,
         actor: match reason {
@@ -48,7 +48,7 @@ async fn cancel(
         due_before_ms: i64::MAX,
     };
     close::close_pending(tx, &[id], cause).await?;
-    let order = query::find_whole(tx, merchant_id, id).await?;
+    let order = orders::find_whole(tx, merchant_id, id).await?;
     if order.version == before.version && order.state != OrderState::Closing {
         lost_race("cancel", order.state.as_str());
         return Err(Error::OrderState {

@@ -11,14 +11,14 @@ use crate::coupon;
 use crate::error::Result;
 use crate::ids::{OrderId, ProductId};
 use crate::metrics::Metric;
-use crate::order::create::emit;
-use crate::order::{CloseReason, HoldState, Order, OrderState, from_row, order_columns};
-use crate::product;
-use crate::store::audit::{Actor, NewAudit};
-use crate::store::{Tx, column, hex_json};
-use crate::timer::{self, NewTimer, TimerKind};
+use crate::model::audit::{Actor, NewAudit};
+use crate::model::order::{CloseReason, HoldState, Order, OrderState};
+use crate::model::timer::{NewTimer, TimerKind};
+use crate::order::event::emit;
+use crate::store::{Tx, orders, products};
+use crate::timer;
 
-/// Why and on whose behalf orders are closed.
+/// Why orders are closed, and by whom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cause {
     pub(crate) reason: CloseReason,
@@ -27,7 +27,7 @@ pub(crate) struct Cause {
     pub(crate) due_before_ms: i64,
 }
 
-/// What became of a batch; orders that another transition was faster with are in neither list.
+/// The orders of a batch that were moved; orders that another transition won are in neither list.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
     pub(crate) closed: Vec<Order>,
@@ -36,54 +36,21 @@ pub(crate) struct Ended {
 
 /// Takes pending orders to CLOSED or CLOSING.
 pub(crate) async fn close_pending(tx: &mut Tx, ids: &[OrderId], cause: Cause) -> Result<Ended> {
-    let json = hex_json(ids.iter().map(|id| id.uuid()));
-    let now_ms = tx.now_ms();
-    let rows = sqlx::query(concat!(
-        "update orders set state = ?, version = version + 1, closed_ms = ?, close_reason = ?
-         where id in (select unhex(value) from json_each(?)) and state = ? and deadline_ms <= ?
-           and live_attempts = 0 returning ",
-        order_columns!()
-    ))
-    .bind(OrderState::Closed.stored())
-    .bind(now_ms)
-    .bind(cause.reason.stored())
-    .bind(&json)
-    .bind(OrderState::Pending.stored())
-    .bind(cause.due_before_ms)
-    .fetch_all(tx.conn())
-    .await?;
-    let closed: Vec<Order> = rows.iter().map(from_row).collect::<Result<_>>()?;
+    let closed = orders::close_pending(tx, ids, cause.reason, cause.due_before_ms).await?;
+    // Orders that go to CLOSING start no attempt any longer; money that comes still wins.
     let closing = if closed.len() == ids.len() {
         Vec::new()
     } else {
-        fence(tx, &json, cause).await?
+        orders::start_closing(tx, ids, cause.reason, cause.due_before_ms).await?
     };
-    let gone = closed.iter().chain(&closing).map(|order| order.id.uuid());
-    let gone: Vec<Uuid> = gone.collect();
-    if !gone.is_empty() {
-        timer::disarm(tx, TimerKind::OrderDeadline, gone).await?;
+    let ended = closed.iter().chain(&closing).map(|order| order.id.uuid());
+    let ended: Vec<Uuid> = ended.collect();
+    if !ended.is_empty() {
+        timer::disarm(tx, TimerKind::OrderDeadline, ended).await?;
     }
     release(tx, &closed, OrderState::Pending, cause.actor).await?;
     arm_closing(tx, &closing, cause);
     Ok(Ended { closed, closing })
-}
-
-/// Takes orders with live attempts to CLOSING: no attempt starts any more, money that comes still wins.
-async fn fence(tx: &mut Tx, ids_json: &str, cause: Cause) -> Result<Vec<Order>> {
-    let rows = sqlx::query(concat!(
-        "update orders set state = ?, version = version + 1, close_reason = ?
-         where id in (select unhex(value) from json_each(?)) and state = ? and deadline_ms <= ?
-           and live_attempts > 0 returning ",
-        order_columns!()
-    ))
-    .bind(OrderState::Closing.stored())
-    .bind(cause.reason.stored())
-    .bind(ids_json)
-    .bind(OrderState::Pending.stored())
-    .bind(cause.due_before_ms)
-    .fetch_all(tx.conn())
-    .await?;
-    rows.iter().map(from_row).collect()
 }
 
 fn arm_closing(tx: &mut Tx, closing: &[Order], cause: Cause) {
@@ -104,32 +71,21 @@ fn arm_closing(tx: &mut Tx, closing: &[Order], cause: Cause) {
     }
 }
 
-/// Takes a closing order without live attempts to CLOSED; answers it if this call did.
+/// Takes a closing order without live attempts to CLOSED; answers the order if this call did.
 pub(crate) async fn finish_closing(
     tx: &mut Tx,
     id: OrderId,
     actor: Actor,
 ) -> Result<Option<Order>> {
-    let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
-        "update orders set state = ?, version = version + 1, closed_ms = ?
-         where id = ? and state = ? and live_attempts = 0 returning ",
-        order_columns!()
-    ))
-    .bind(OrderState::Closed.stored())
-    .bind(now_ms)
-    .bind(id)
-    .bind(OrderState::Closing.stored())
-    .fetch_optional(tx.conn())
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let order = from_row(&row)?;
+    let Some(order) = orders::finish_closing(tx, id).await? else {
+        return Ok(None);
+    };
     timer::disarm(tx, TimerKind::OrderClosing, [id.uuid()]).await?;
     release(tx, std::slice::from_ref(&order), OrderState::Closing, actor).await?;
     Ok(Some(order))
 }
 
-/// Gives back what the orders, just closed, held, and tells about it.
+/// Returns what the orders, just closed, held, and records that they closed.
 async fn release(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) -> Result<()> {
     if closed.is_empty() {
         return Ok(());
@@ -153,25 +109,15 @@ async fn release(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) 
 pub(crate) async fn return_units(
     tx: &mut Tx,
     ids: &[OrderId],
-    [from, to]: [HoldState; 2],
+    states: [HoldState; 2],
 ) -> Result<()> {
-    let rows = sqlx::query(
-        "update hold set state = ? where order_id in (select unhex(value) from json_each(?))
-           and state = ? returning product_id, quantity",
-    )
-    .bind(to.stored())
-    .bind(hex_json(ids.iter().map(|id| id.uuid())))
-    .bind(from.stored())
-    .fetch_all(tx.conn())
-    .await?;
     // Summed first: an update joined with many holds of one product would count only one of them.
     let mut units: BTreeMap<ProductId, i64> = BTreeMap::new();
-    for row in &rows {
-        let quantity: i64 = column(row, "quantity")?;
-        *units.entry(column(row, "product_id")?).or_insert(0) += quantity;
+    for (product_id, quantity) in orders::move_holds(tx, ids, states).await? {
+        *units.entry(product_id).or_insert(0) += quantity;
     }
     let units: Vec<_> = units.into_iter().collect();
-    product::give_back(tx, &units).await
+    products::put_back(tx, &units).await
 }
 
 fn audit_close(tx: &mut Tx, order: &Order, from: OrderState, actor: Actor) {

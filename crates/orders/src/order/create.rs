@@ -7,14 +7,16 @@ use crate::coupon;
 use crate::error::{Error, Result, check_range, check_text};
 use crate::ids::{CouponId, MerchantId, OrderId, ProductId};
 use crate::limits::{AMOUNT_MINOR_MAX, LINES_MAX, QUANTITY_MAX, REFERENCE_CHARS_MAX};
-use crate::messaging::event::{self, NewEvent};
-use crate::order::{HoldState, Order, OrderLine, OrderState};
+use crate::model::audit::{Actor, NewAudit};
+use crate::model::order::{HoldState, Order, OrderLine, OrderState};
+use crate::model::product::Taken;
+use crate::model::timer::{NewTimer, TimerKind};
+use crate::order::event::emit;
 use crate::platform::Platform;
-use crate::product::{self, Taken};
-use crate::store::audit::{Actor, NewAudit};
+use crate::product;
 use crate::store::idempotency::{Answered, Idempotency, Keyed};
-use crate::store::{Tx, hex_key};
-use crate::timer::{self, NewTimer, TimerKind};
+use crate::store::{Tx, orders};
+use crate::timer;
 
 /// When a new order must be paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,23 +29,23 @@ pub enum Deadline {
     AtMs(i64),
 }
 
-/// One line of an order to make.
+/// One line of an order to create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewLine {
-    /// What is bought.
+    /// The product that is bought.
     pub product_id: ProductId,
     /// How many units.
     pub quantity: i64,
 }
 
-/// An order to make.
+/// An order to create.
 #[derive(Clone, Debug)]
 pub struct NewOrder {
     /// The merchant's own number, unique for the merchant.
     pub merchant_order_no: String,
-    /// Who buys, by the merchant's own naming.
+    /// The buyer, by the merchant's own naming.
     pub buyer_id: String,
-    /// What is bought; prices are the products' own.
+    /// Its lines; prices are the products' own.
     pub lines: Vec<NewLine>,
     /// A coupon of the buyer to use.
     pub coupon_id: Option<CouponId>,
@@ -86,7 +88,7 @@ struct Input {
 }
 
 impl Platform {
-    /// Makes an order: its stock is held and its deadline armed when this returns.
+    /// Creates an order: its stock is held and its deadline armed when this returns.
     pub async fn create_order(
         &self,
         merchant_id: &MerchantId,
@@ -162,13 +164,17 @@ async fn create(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<
         order.discount_minor = std::cmp::min(off_minor, order.total_minor);
     }
     order.payable_minor = order.total_minor - order.discount_minor;
-    // Nothing to pay: no gateway will ever say that it is paid.
+    // Nothing to pay: no gateway will ever report a payment.
     if order.payable_minor == 0 {
         order.state = OrderState::Paid;
         order.paid_ms = Some(now_ms);
     }
-    insert(tx, &order).await?;
-    insert_holds(tx, &order).await?;
+    let holds = match order.state {
+        OrderState::Paid => HoldState::Consumed,
+        _ => HoldState::Held,
+    };
+    orders::insert(tx, &order).await?;
+    orders::insert_holds(tx, &order, holds).await?;
     follow_up(tx, &order).await?;
     Ok(order)
 }
@@ -202,19 +208,6 @@ async fn follow_up(tx: &mut Tx, order: &Order) -> Result<()> {
         },
     );
     Ok(())
-}
-
-/// Publishes an event of the order, with the order as its data.
-pub(crate) fn emit(tx: &mut Tx, kind: &'static str, order: &Order) {
-    event::emit(
-        tx,
-        NewEvent {
-            kind,
-            merchant_id: &order.merchant_id,
-            subject: order.id.to_string(),
-            data: order,
-        },
-    );
 }
 
 fn lines(new: &NewOrder, taken: &[Taken]) -> Result<Vec<OrderLine>> {
@@ -258,68 +251,4 @@ fn total(lines: &[OrderLine]) -> Result<i64> {
                 format!("the order comes to more than {AMOUNT_MINOR_MAX} minor units"),
             )
         })
-}
-
-async fn insert(tx: &mut Tx, order: &Order) -> Result<()> {
-    let inserted = sqlx::query(
-        "insert into orders (id, merchant_id, merchant_order_no, buyer_id, state, version, currency,
-             total_minor, discount_minor, coupon_id, deadline_ms, created_ms, paid_ms)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(order.id)
-    .bind(order.merchant_id.as_str())
-    .bind(&order.merchant_order_no)
-    .bind(&order.buyer_id)
-    .bind(order.state.stored())
-    .bind(order.version)
-    .bind(order.currency.as_str())
-    .bind(order.total_minor)
-    .bind(order.discount_minor)
-    .bind(order.coupon_id)
-    .bind(order.deadline_ms)
-    .bind(order.created_ms)
-    .bind(order.paid_ms)
-    .execute(tx.conn())
-    .await;
-    match inserted {
-        Ok(_) => Ok(()),
-        Err(error) if Error::is_unique_violation(&error) => Err(Error::Duplicate {
-            what: "order",
-            number: order.merchant_order_no.clone(),
-        }),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn insert_holds(tx: &mut Tx, order: &Order) -> Result<()> {
-    let state = match order.state {
-        OrderState::Paid => HoldState::Consumed,
-        _ => HoldState::Held,
-    };
-    let lines: Vec<_> = order
-        .lines
-        .iter()
-        .map(|line| {
-            (
-                hex_key(line.product_id.uuid()),
-                &line.name,
-                line.unit_price_minor,
-                line.quantity,
-            )
-        })
-        .collect();
-    let lines = serde_json::to_string(&lines).expect("texts and numbers are always JSON");
-    sqlx::query(
-        "insert into hold
-             (order_id, line_no, merchant_id, product_id, name, unit_price_minor, quantity, state)
-         select ?1, key + 1, ?2, unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, ?3
-         from json_each(?4)",
-    )
-    .bind(order.id)
-    .bind(order.merchant_id.as_str())
-    .bind(state.stored())
-    .bind(lines)
-    .execute(tx.conn())
-    .await?;
-    Ok(())
 }

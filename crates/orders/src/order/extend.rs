@@ -2,19 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, OrderId};
-use crate::order::{self, Order, OrderState, query};
+use crate::model::audit::{Actor, NewAudit};
+use crate::model::order::{Order, OrderState};
+use crate::model::timer::{NewTimer, TimerKind};
+use crate::order;
 use crate::platform::Platform;
 use crate::store::Tx;
-use crate::store::audit::{Actor, NewAudit};
-use crate::timer::{self, NewTimer, TimerKind};
-
-struct Input {
-    merchant_id: MerchantId,
-    id: OrderId,
-    deadline_ms: i64,
-    /// Farthest deadline after the order's creation.
-    max_ms: i64,
-}
+use crate::store::orders::{self, Extension};
+use crate::timer;
 
 impl Platform {
     /// Moves the order's deadline to a later instant, in ms since the Unix epoch.
@@ -24,7 +19,7 @@ impl Platform {
         id: OrderId,
         deadline_ms: i64,
     ) -> Result<Order> {
-        let input = Input {
+        let input = Extension {
             merchant_id: merchant_id.clone(),
             id,
             deadline_ms,
@@ -36,23 +31,11 @@ impl Platform {
     }
 }
 
-async fn extend(tx: &mut Tx, input: &Input) -> Result<Order> {
+async fn extend(tx: &mut Tx, input: &Extension) -> Result<Order> {
     let now_ms = tx.now_ms();
-    let extended = sqlx::query(
-        "update orders set deadline_ms = ?1, version = version + 1
-         where id = ?2 and merchant_id = ?3 and state = ?4 and deadline_ms > ?5 and deadline_ms < ?1
-           and created_ms + ?6 >= ?1",
-    )
-    .bind(input.deadline_ms)
-    .bind(input.id)
-    .bind(input.merchant_id.as_str())
-    .bind(OrderState::Pending.stored())
-    .bind(now_ms)
-    .bind(input.max_ms)
-    .execute(tx.conn())
-    .await?;
-    let order = query::find_whole(tx, &input.merchant_id, input.id).await?;
-    if extended.rows_affected() == 0 {
+    let extended = orders::extend(tx, input).await?;
+    let order = orders::find_whole(tx, &input.merchant_id, input.id).await?;
+    if !extended {
         return Err(refusal(&order, input, now_ms));
     }
     let timer = NewTimer {
@@ -81,7 +64,7 @@ async fn extend(tx: &mut Tx, input: &Input) -> Result<Order> {
 }
 
 /// Why the guard matched nothing.
-fn refusal(order: &Order, input: &Input, now_ms: i64) -> Error {
+fn refusal(order: &Order, input: &Extension, now_ms: i64) -> Error {
     if let Some(error) = order::not_open(order, now_ms, ["extend", "extended"]) {
         return error;
     }

@@ -1,15 +1,12 @@
-//! Reads orders: one, or a page of them by state.
-
-use std::collections::HashMap;
-
-use sqlx::SqliteExecutor;
+//! Reads orders: one, a page of them by state, and the audit trail of one.
 
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, OrderId};
 use crate::limits::PAGE_ROWS_MAX;
-use crate::order::{Order, OrderLine, OrderState, from_row, order_columns};
+use crate::model::audit::AuditEntry;
+use crate::model::order::{Order, OrderState};
 use crate::platform::Platform;
-use crate::store::{Tx, column, hex_json};
+use crate::store::{audit, orders};
 
 /// A page of orders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +20,8 @@ pub struct OrderPage {
 impl Platform {
     /// The order with its lines.
     pub async fn order(&self, merchant_id: &MerchantId, id: OrderId) -> Result<Order> {
-        let mut order = find(self.readers(), merchant_id, id).await?;
-        order.lines = lines(self.readers(), &[id])
+        let mut order = orders::find(self.readers(), merchant_id, id).await?;
+        order.lines = orders::lines(self.readers(), &[id])
             .await?
             .remove(&id)
             .unwrap_or_default();
@@ -37,13 +34,7 @@ impl Platform {
         merchant_id: &MerchantId,
         merchant_order_no: &str,
     ) -> Result<Order> {
-        let id: Option<OrderId> = sqlx::query_scalar(
-            "select id from orders where merchant_id = ? and merchant_order_no = ?",
-        )
-        .bind(merchant_id.as_str())
-        .bind(merchant_order_no)
-        .fetch_optional(self.readers())
-        .await?;
+        let id = orders::id_of_number(self.readers(), merchant_id, merchant_order_no).await?;
         let id = id.ok_or_else(|| Error::not_found("order", &merchant_order_no))?;
         self.order(merchant_id, id).await
     }
@@ -57,95 +48,33 @@ impl Platform {
         limit: usize,
     ) -> Result<OrderPage> {
         let limit = limit.clamp(1, PAGE_ROWS_MAX);
-        let after = after.unwrap_or_else(|| OrderId::from_uuid(uuid::Uuid::nil()));
         let mut orders = Vec::new();
-        // The index leads with the state, so all states are so many short walks along it.
+        // The index leads with the state, so all states are so many short scans of it.
         for state in OrderState::ALL
             .into_iter()
             .filter(|each| state.is_none_or(|state| state == *each))
         {
-            let rows = sqlx::query(concat!(
-                "select ",
-                order_columns!(),
-                " from orders where merchant_id = ? and state = ? and id > ? order by id limit ?"
-            ))
-            .bind(merchant_id.as_str())
-            .bind(state.stored())
-            .bind(after)
-            .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX))
-            .fetch_all(self.readers())
-            .await?;
-            for row in &rows {
-                orders.push(from_row(row)?);
-            }
+            orders
+                .extend(orders::page(self.readers(), merchant_id, state, after, limit + 1).await?);
         }
         orders.sort_by_key(|order| order.id);
         let more = orders.len() > limit;
         orders.truncate(limit);
         let next = orders.last().filter(|_| more).map(|order| order.id);
         let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
-        let mut lines = lines(self.readers(), &ids).await?;
+        let mut lines = orders::lines(self.readers(), &ids).await?;
         for order in &mut orders {
             order.lines = lines.remove(&order.id).unwrap_or_default();
         }
         Ok(OrderPage { orders, next })
     }
-}
 
-/// The order without its lines.
-pub(crate) async fn find<'e>(
-    executor: impl SqliteExecutor<'e>,
-    merchant_id: &MerchantId,
-    id: OrderId,
-) -> Result<Order> {
-    let row = sqlx::query(concat!(
-        "select ",
-        order_columns!(),
-        " from orders where id = ? and merchant_id = ?"
-    ))
-    .bind(id)
-    .bind(merchant_id.as_str())
-    .fetch_optional(executor)
-    .await?;
-    from_row(&row.ok_or_else(|| Error::not_found("order", &id))?)
-}
-
-/// The order with its lines, as the open transaction sees it.
-pub(super) async fn find_whole(
-    tx: &mut Tx,
-    merchant_id: &MerchantId,
-    id: OrderId,
-) -> Result<Order> {
-    let mut order = find(tx.conn(), merchant_id, id).await?;
-    order.lines = lines(tx.conn(), &[id])
-        .await?
-        .remove(&id)
-        .unwrap_or_default();
-    Ok(order)
-}
-
-async fn lines<'e>(
-    executor: impl SqliteExecutor<'e>,
-    ids: &[OrderId],
-) -> Result<HashMap<OrderId, Vec<OrderLine>>> {
-    let rows = sqlx::query(
-        "select order_id, product_id, name, quantity, unit_price_minor from hold
-         where order_id in (select unhex(value) from json_each(?)) order by order_id, line_no",
-    )
-    .bind(hex_json(ids.iter().map(|id| id.uuid())))
-    .fetch_all(executor)
-    .await?;
-    let mut lines: HashMap<OrderId, Vec<OrderLine>> = HashMap::new();
-    for row in &rows {
-        lines
-            .entry(column(row, "order_id")?)
-            .or_default()
-            .push(OrderLine {
-                product_id: column(row, "product_id")?,
-                name: column(row, "name")?,
-                quantity: column(row, "quantity")?,
-                unit_price_minor: column(row, "unit_price_minor")?,
-            });
+    /// The audit trail of an order, oldest entry first.
+    pub async fn order_audit(
+        &self,
+        merchant_id: &MerchantId,
+        order_id: OrderId,
+    ) -> Result<Vec<AuditEntry>> {
+        audit::of_subject(self.readers(), merchant_id, &order_id.to_string()).await
     }
-    Ok(lines)
 }

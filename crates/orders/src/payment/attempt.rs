@@ -3,11 +3,12 @@
 use crate::error::Result;
 use crate::ids::{AttemptId, OrderId};
 use crate::metrics::Metric;
+use crate::model::audit::{Actor, NewAudit};
+use crate::model::payment::{Attempt, AttemptState};
+use crate::model::timer::TimerKind;
 use crate::order::close;
-use crate::payment::{Attempt, AttemptState, attempt_columns, attempt_from_row};
-use crate::store::Tx;
-use crate::store::audit::{Actor, NewAudit};
-use crate::timer::{self, TimerKind};
+use crate::store::{Tx, orders, payments};
+use crate::timer;
 
 /// How an attempt ends.
 #[derive(Clone, Debug)]
@@ -18,21 +19,9 @@ pub(crate) struct End {
     pub(crate) detail: Option<String>,
 }
 
-pub(crate) async fn find(tx: &mut Tx, id: AttemptId) -> Result<Option<Attempt>> {
-    let row = sqlx::query(concat!(
-        "select ",
-        attempt_columns!(),
-        " from attempt where id = ?"
-    ))
-    .bind(id)
-    .fetch_optional(tx.conn())
-    .await?;
-    row.as_ref().map(attempt_from_row).transpose()
-}
-
 /// Ends the attempt if it is open, and closes its order if that was all it waited for.
 pub(crate) async fn end_open(tx: &mut Tx, id: AttemptId, end: &End) -> Result<bool> {
-    let Some(attempt) = find(tx, id).await? else {
+    let Some(attempt) = payments::find_attempt(tx.conn(), id).await? else {
         return Ok(false);
     };
     if !attempt.state.is_open() {
@@ -46,20 +35,8 @@ pub(crate) async fn end_open(tx: &mut Tx, id: AttemptId, end: &End) -> Result<bo
 /// An attempt that was live no longer is, and an order that is closing and has no live attempt left closes here
 /// and now.
 pub(crate) async fn change(tx: &mut Tx, attempt: &Attempt, end: &End) -> Result<bool> {
-    let now_ms = tx.now_ms();
-    let changed = sqlx::query(
-        "update attempt set state = ?, version = version + 1, final_ms = ?,
-                detail = coalesce(?, detail)
-         where id = ? and state = ?",
-    )
-    .bind(end.to.stored())
-    .bind((!end.to.is_open()).then_some(now_ms))
-    .bind(&end.detail)
-    .bind(attempt.id)
-    .bind(attempt.state.stored())
-    .execute(tx.conn())
-    .await?;
-    if changed.rows_affected() == 0 {
+    let detail = end.detail.as_deref();
+    if !payments::change_attempt(tx, attempt, end.to, detail).await? {
         return Ok(false);
     }
     if !end.to.is_open() && attempt.state.is_open() {
@@ -86,13 +63,7 @@ pub(crate) async fn change(tx: &mut Tx, attempt: &Attempt, end: &End) -> Result<
 
 /// Takes one live attempt off the order.
 async fn retire(tx: &mut Tx, order_id: OrderId) -> Result<()> {
-    let live: i64 = sqlx::query_scalar(
-        "update orders set live_attempts = live_attempts - 1, version = version + 1 where id = ?
-         returning live_attempts",
-    )
-    .bind(order_id)
-    .fetch_one(tx.conn())
-    .await?;
+    let live = orders::remove_live_attempt(tx, order_id).await?;
     if live == 0 {
         close::finish_closing(tx, order_id, Actor::System).await?;
     }

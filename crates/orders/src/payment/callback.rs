@@ -4,13 +4,14 @@ use http::HeaderMap;
 
 use crate::error::{Error, Result};
 use crate::gateway::{Ack, CallbackError, CallbackKind};
-use crate::ids::{AttemptId, GatewayAccountId, RefundId};
-use crate::payment::AttemptState;
+use crate::ids::{AttemptId, GatewayAccountId, IdError, RefundId};
+use crate::model::audit::Actor;
+use crate::model::payment::AttemptState;
 use crate::payment::attempt::{self, End};
 use crate::payment::record::{self, Received};
 use crate::platform::Platform;
-use crate::refund;
-use crate::store::audit::Actor;
+use crate::refund::transition;
+use crate::store::payments;
 
 impl Platform {
     /// Takes a callback to a gateway account; `raw_body` is the body exactly as it arrived.
@@ -39,7 +40,7 @@ impl Platform {
             }
             CallbackKind::Refund { refund_id, status } => {
                 let id: RefundId = refund_id.parse().map_err(|error| malformed(&error))?;
-                refund::note_status(self, account_id, id, status).await?;
+                transition::apply_status(self, account_id, id, status).await?;
             }
             CallbackKind::Other { name } => {
                 tracing::debug!(%name, "drop a callback that has no use");
@@ -66,7 +67,7 @@ impl Platform {
         self.writer()
             .run(input, |tx, (account_id, attempt_id)| {
                 Box::pin(async move {
-                    let attempt = attempt::find(tx, *attempt_id).await?;
+                    let attempt = payments::find_attempt(tx.conn(), *attempt_id).await?;
                     let attempt = attempt
                         .filter(|attempt| attempt.account_id == *account_id)
                         .ok_or_else(|| Error::not_found("payment attempt", attempt_id))?;
@@ -87,6 +88,6 @@ fn parse_attempt(text: &str) -> Result<AttemptId> {
     text.parse().map_err(|error| malformed(&error))
 }
 
-fn malformed(error: &crate::ids::IdError) -> Error {
+fn malformed(error: &IdError) -> Error {
     Error::Callback(CallbackError::Body(error.to_string()))
 }

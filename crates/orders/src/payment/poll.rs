@@ -9,14 +9,16 @@ use crate::config::UnknownPolicy;
 use crate::error::{Error, Result};
 use crate::gateway::{CloseOutcome, Gateway, Paid, QueryOutcome};
 use crate::ids::{AttemptId, GatewayAccountId, OrderId};
-use crate::order::{self, Order, OrderState, close, order_columns};
+use crate::model::audit::Actor;
+use crate::model::order::{Order, OrderState};
+use crate::model::payment::{Attempt, AttemptState};
+use crate::model::timer::{TimerKind, TimerRow};
+use crate::order::close;
 use crate::payment::attempt::{self, End};
 use crate::payment::record::Received;
-use crate::payment::{Attempt, AttemptState, attempt_columns, attempt_from_row};
 use crate::platform::Platform;
-use crate::store::audit::Actor;
-use crate::store::{Tx, column};
-use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerMessage, TimerRow};
+use crate::store::{Tx, orders, payments};
+use crate::timer::{self, REARM_MIN_MS, retry_after};
 
 /// Waits between the questions about an attempt, in ms; the last one repeats.
 pub(crate) const ATTEMPT_DELAYS_MS: [i64; 6] = [10_000, 30_000, 60_000, 300_000, 600_000, 900_000];
@@ -26,7 +28,7 @@ const CLOSING_DELAYS_MS: [i64; 7] = [2_000, 5_000, 15_000, 30_000, 60_000, 120_0
 /// may have been under way, but is refused after the expiry it carries.
 const NEVER_SEEN_MS: i64 = 60_000;
 
-/// What asking came to.
+/// The result of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     /// The attempt has reached a final state.
@@ -35,7 +37,7 @@ enum Answer {
     Again { after_ms: i64 },
 }
 
-/// Whether the gateway is also told to close the attempt.
+/// Whether the gateway is also asked to close the attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Aim {
     Learn,
@@ -50,15 +52,11 @@ impl Platform {
     }
 }
 
-/// Answers a timer of an order that is closing; answers whether the message still counted.
-pub(crate) async fn fire_closing(platform: &Platform, message: TimerMessage) -> Result<bool> {
-    let kind = TimerKind::OrderClosing;
-    let Some(row) = timer::current(platform.readers(), kind, message).await? else {
-        return Ok(false);
-    };
+/// Handles a due timer of an order that is closing; answers whether there was something to do.
+pub(crate) async fn fire_closing(platform: &Platform, row: TimerRow) -> Result<bool> {
     let id = OrderId::from_uuid(row.id);
     let mut after_ms = 0;
-    for attempt in live_attempts(platform, id).await? {
+    for attempt in payments::live_attempts(platform.readers(), id).await? {
         if let Answer::Again { after_ms: again } = ask(platform, &attempt, Aim::Close).await? {
             after_ms = std::cmp::max(after_ms, again);
         }
@@ -97,34 +95,24 @@ async fn after_closing(tx: &mut Tx, input: &AfterClosing) -> Result<()> {
         return give_up(tx, id).await;
     }
     let delay_ms = std::cmp::max(delay(&CLOSING_DELAYS_MS, input.row.tries), input.after_ms);
-    again(tx, &input.row, delay_ms).await
+    retry_after(tx, &input.row, delay_ms).await
 }
 
-/// Closes an order over attempts that the gateway says nothing of; each is still watched.
+/// Closes an order over attempts that the gateway gives no answer about; each is still watched.
 async fn give_up(tx: &mut Tx, id: OrderId) -> Result<()> {
-    let rows = sqlx::query("select id from attempt where order_id = ? and state = ?")
-        .bind(id)
-        .bind(AttemptState::Submitted.stored())
-        .fetch_all(tx.conn())
-        .await?;
     let end = End {
         to: AttemptState::Unknown,
         actor: Actor::System,
         detail: Some("the gateway did not answer while the order was closing".to_owned()),
     };
-    for row in &rows {
-        let id: AttemptId = column(row, "id")?;
-        attempt::end_open(tx, id, &end).await?;
+    for attempt in payments::live_attempts(tx.conn(), id).await? {
+        attempt::end_open(tx, attempt.id, &end).await?;
     }
     Ok(())
 }
 
-/// Answers a timer of an attempt; answers whether the message still counted.
-pub(crate) async fn fire_attempt(platform: &Platform, message: TimerMessage) -> Result<bool> {
-    let kind = TimerKind::Attempt;
-    let Some(row) = timer::current(platform.readers(), kind, message).await? else {
-        return Ok(false);
-    };
+/// Handles a due timer of an attempt; answers whether there was something to do.
+pub(crate) async fn fire_attempt(platform: &Platform, row: TimerRow) -> Result<bool> {
     let Some((attempt, order)) = with_order(platform, AttemptId::from_uuid(row.id)).await? else {
         let disarmed = platform.writer().run(row.id, |tx, id| {
             Box::pin(timer::disarm(tx, TimerKind::Attempt, [*id]))
@@ -160,7 +148,7 @@ pub(crate) async fn fire_attempt(platform: &Platform, message: TimerMessage) -> 
     platform
         .writer()
         .run((row, delay_ms), |tx, (row, delay_ms)| {
-            Box::pin(again(tx, row, *delay_ms))
+            Box::pin(retry_after(tx, row, *delay_ms))
         })
         .await?;
     Ok(true)
@@ -168,46 +156,18 @@ pub(crate) async fn fire_attempt(platform: &Platform, message: TimerMessage) -> 
 
 /// The attempt, if it is still open, and its order.
 async fn with_order(platform: &Platform, id: AttemptId) -> Result<Option<(Attempt, Order)>> {
-    let row = sqlx::query(concat!(
-        "select ",
-        attempt_columns!(),
-        " from attempt where id = ?"
-    ))
-    .bind(id)
-    .fetch_optional(platform.readers())
-    .await?;
-    let attempt = row.as_ref().map(attempt_from_row).transpose()?;
+    let attempt = payments::find_attempt(platform.readers(), id).await?;
     let Some(attempt) = attempt.filter(|attempt| attempt.state.is_open()) else {
         return Ok(None);
     };
-    let row = sqlx::query(concat!(
-        "select ",
-        order_columns!(),
-        " from orders where id = ?"
-    ))
-    .bind(attempt.order_id)
-    .fetch_one(platform.readers())
-    .await?;
-    Ok(Some((attempt, order::from_row(&row)?)))
+    let order = orders::get(platform.readers(), attempt.order_id).await?;
+    Ok(Some((attempt, order)))
 }
 
-async fn live_attempts(platform: &Platform, order_id: OrderId) -> Result<Vec<Attempt>> {
-    let rows = sqlx::query(concat!(
-        "select ",
-        attempt_columns!(),
-        " from attempt where order_id = ? and state = ? order by id"
-    ))
-    .bind(order_id)
-    .bind(AttemptState::Submitted.stored())
-    .fetch_all(platform.readers())
-    .await?;
-    rows.iter().map(attempt_from_row).collect()
-}
-
-/// Asks the gateway about the attempt and applies what it says.
+/// Asks the gateway about the attempt and applies the answer.
 async fn ask(platform: &Platform, attempt: &Attempt, aim: Aim) -> Result<Answer> {
     let Some(gateway) = platform.gateways().get(&attempt.account_id.to_string()) else {
-        tracing::warn!(account = %attempt.account_id, "no gateway speaks for the account");
+        tracing::warn!(account = %attempt.account_id, "the account has no gateway");
         return Ok(Answer::Again { after_ms: 0 });
     };
     let id = attempt.id.to_string();
@@ -238,7 +198,7 @@ async fn ask(platform: &Platform, attempt: &Attempt, aim: Aim) -> Result<Answer>
     }
 }
 
-/// Applies what a query said; `None` if it says nothing final.
+/// Applies the answer to a query; `None` if it is not final.
 async fn apply(
     platform: &Platform,
     attempt: &Attempt,
@@ -246,7 +206,7 @@ async fn apply(
 ) -> Result<Option<Answer>> {
     let end = match queried {
         QueryOutcome::Paid(paid) => {
-            note_paid(platform, attempt, paid.clone()).await?;
+            record_paid(platform, attempt, paid.clone()).await?;
             return Ok(Some(Answer::Final));
         }
         QueryOutcome::Closed => End {
@@ -269,7 +229,7 @@ async fn apply(
     Ok(Some(Answer::Final))
 }
 
-async fn note_paid(platform: &Platform, attempt: &Attempt, paid: Paid) -> Result<()> {
+async fn record_paid(platform: &Platform, attempt: &Attempt, paid: Paid) -> Result<()> {
     let received = Received {
         account_id: attempt.account_id,
         attempt_id: attempt.id,
@@ -285,18 +245,6 @@ async fn end_attempt(platform: &Platform, id: AttemptId, end: End) -> Result<()>
             Box::pin(attempt::end_open(tx, *id, end))
         })
         .await?;
-    Ok(())
-}
-
-/// Arms the timer again, `delay_ms` ahead.
-pub(crate) async fn again(tx: &mut Tx, row: &TimerRow, delay_ms: i64) -> Result<()> {
-    let rearm = Rearm {
-        id: row.id,
-        hop: row.hop,
-        fire_ms: tx.now_ms() + std::cmp::max(delay_ms, REARM_MIN_MS),
-        tries: 1,
-    };
-    timer::rearm(tx, row.kind, &[rearm]).await?;
     Ok(())
 }
 

@@ -8,17 +8,18 @@ use crate::error::{Error, Result};
 use crate::gateway::Paid;
 use crate::ids::{AttemptId, GatewayAccountId, PaymentId};
 use crate::metrics::{Metric, lost_race};
+use crate::model::audit::{Actor, NewAudit};
+use crate::model::order::{Order, OrderState};
+use crate::model::payment::{Attempt, AttemptState, Payment, PaymentKind};
+use crate::model::timer::TimerKind;
 use crate::money::Currency;
-use crate::order::create::emit;
-use crate::order::{self, HoldState, Order, OrderState, order_columns};
+use crate::order::event::emit;
 use crate::payment::attempt::{self, End};
-use crate::payment::{Attempt, AttemptState, Payment, PaymentKind};
-use crate::refund;
-use crate::store::Tx;
-use crate::store::audit::{Actor, NewAudit};
-use crate::timer::{self, TimerKind};
+use crate::refund::request::refund_unaccepted;
+use crate::store::{Tx, coupons, orders, payments};
+use crate::timer;
 
-/// Money that a gateway says it has taken.
+/// Money that a gateway reports as taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) account_id: GatewayAccountId,
@@ -28,18 +29,18 @@ pub(crate) struct Received {
 
 /// Records the money; answers what it was, or `None` if it had been recorded before.
 pub(crate) async fn record(tx: &mut Tx, received: &Received) -> Result<Option<PaymentKind>> {
-    let attempt = attempt::find(tx, received.attempt_id).await?;
+    let attempt = payments::find_attempt(tx.conn(), received.attempt_id).await?;
     let attempt = attempt
         .filter(|attempt| attempt.account_id == received.account_id)
         .ok_or_else(|| Error::not_found("payment attempt", &received.attempt_id))?;
     let mut payment = payment(tx.now_ms(), &attempt, &received.paid)?;
-    if !insert(tx, &payment).await? {
+    if !payments::insert_payment(tx, &payment).await? {
         return Ok(None);
     }
     if payment.kind == PaymentKind::Accepted {
         payment.kind = accept(tx, &payment).await?;
     }
-    // After the order is paid: else an order that is closing would close with its last live attempt.
+    // After the order is paid: otherwise an order that is closing would close with its last live attempt.
     if attempt.state != AttemptState::Succeeded {
         let end = End {
             to: AttemptState::Succeeded,
@@ -51,7 +52,7 @@ pub(crate) async fn record(tx: &mut Tx, received: &Received) -> Result<Option<Pa
     audit_payment(tx, &payment);
     if payment.kind != PaymentKind::Accepted {
         tx.record(Metric::NotAccepted(payment.kind));
-        refund::give_back(tx, &payment).await?;
+        refund_unaccepted(tx, &payment).await?;
     }
     Ok(Some(payment.kind))
 }
@@ -92,34 +93,11 @@ fn payment(now_ms: i64, attempt: &Attempt, paid: &Paid) -> Result<Payment> {
     })
 }
 
-async fn insert(tx: &mut Tx, payment: &Payment) -> Result<bool> {
-    let inserted = sqlx::query(
-        "insert into payment (id, merchant_id, order_id, attempt_id, account_id, gateway_txn, kind,
-             amount_minor, currency, paid_at_ms, created_ms)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         on conflict (account_id, gateway_txn) do nothing",
-    )
-    .bind(payment.id)
-    .bind(payment.merchant_id.as_str())
-    .bind(payment.order_id)
-    .bind(payment.attempt_id)
-    .bind(payment.account_id)
-    .bind(&payment.gateway_txn)
-    .bind(payment.kind.stored())
-    .bind(payment.amount_minor)
-    .bind(payment.currency.as_str())
-    .bind(payment.paid_at_ms)
-    .bind(payment.created_ms)
-    .execute(tx.conn())
-    .await?;
-    Ok(inserted.rows_affected() == 1)
-}
-
 /// Pays the order if it is still open; answers what the payment is.
 async fn accept(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
-    // In the order in which an order goes through them, so that none slips past between the two.
+    // In the order in which an order goes through them, so that an order that moves on meanwhile is not missed.
     for from in [OrderState::Pending, OrderState::Closing] {
-        let Some(order) = pay(tx, payment, from).await? else {
+        let Some(order) = orders::pay(tx, payment.order_id, payment.id, from).await? else {
             continue;
         };
         consume(tx, &order, from).await?;
@@ -140,59 +118,26 @@ async fn accept(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
     lost(tx, payment).await
 }
 
-/// Takes the order from a state to PAID; answers it if this call did.
-async fn pay(tx: &mut Tx, payment: &Payment, from: OrderState) -> Result<Option<Order>> {
-    let row = sqlx::query(concat!(
-        "update orders set state = ?, version = version + 1, paid_ms = ?, payment_id = ?, close_reason = null
-         where id = ? and state = ? returning ",
-        order_columns!()
-    ))
-    .bind(OrderState::Paid.stored())
-    .bind(tx.now_ms())
-    .bind(payment.id)
-    .bind(payment.order_id)
-    .bind(from.stored())
-    .fetch_optional(tx.conn())
-    .await?;
-    row.as_ref().map(order::from_row).transpose()
-}
-
-/// Makes what the order, just paid, held its own.
+/// Records as sold what the order, just paid, held.
 async fn consume(tx: &mut Tx, order: &Order, from: OrderState) -> Result<()> {
-    sqlx::query("update hold set state = ? where order_id = ? and state = ?")
-        .bind(HoldState::Consumed.stored())
-        .bind(order.id)
-        .bind(HoldState::Held.stored())
-        .execute(tx.conn())
-        .await?;
+    orders::consume_holds(tx, order.id).await?;
     coupon::use_held(tx, order).await?;
     timer::disarm(tx, TimerKind::OrderDeadline, [order.id.uuid()]).await?;
     if from == OrderState::Closing {
         timer::disarm(tx, TimerKind::OrderClosing, [order.id.uuid()]).await?;
     }
-    let now_ms = tx.now_ms();
-    sqlx::query("insert into coupon_due (order_id, merchant_id, since_ms) values (?, ?, ?)")
-        .bind(order.id)
-        .bind(order.merchant_id.as_str())
-        .bind(now_ms)
-        .execute(tx.conn())
-        .await?;
-    Ok(())
+    coupons::insert_due(tx, order).await
 }
 
-/// What money is that came when the order was no longer open.
+/// Decides what money is that came when the order was no longer open.
 async fn lost(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
-    let order = order::find(tx.conn(), &payment.merchant_id, payment.order_id).await?;
+    let order = orders::find(tx.conn(), &payment.merchant_id, payment.order_id).await?;
     lost_race("pay", order.state.as_str());
     let kind = match order.state {
         OrderState::Paid => PaymentKind::Duplicate,
         _ => PaymentKind::Late,
     };
-    sqlx::query("update payment set kind = ? where id = ?")
-        .bind(kind.stored())
-        .bind(payment.id)
-        .execute(tx.conn())
-        .await?;
+    payments::set_kind(tx, payment.id, kind).await?;
     Ok(kind)
 }
 

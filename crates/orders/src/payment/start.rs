@@ -1,18 +1,20 @@
-//! Starts payment attempts: SUBMITTED is durable before the gateway hears of it.
+//! Starts payment attempts: SUBMITTED is durable before the gateway is asked.
 
 use crate::error::{Error, Result};
 use crate::gateway::{Capabilities, CreateOutcome, CreateRequest, Money};
 use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId};
 use crate::limits::LIVE_ATTEMPTS_MAX;
-use crate::order::{self, Order, OrderState, order_columns};
+use crate::model::audit::{Actor, NewAudit};
+use crate::model::order::Order;
+use crate::model::payment::{Attempt, AttemptState};
+use crate::model::timer::{NewTimer, TimerKind};
+use crate::order;
 use crate::payment::attempt::{self, End};
 use crate::payment::poll::ATTEMPT_DELAYS_MS;
-use crate::payment::{Attempt, AttemptState};
 use crate::platform::Platform;
-use crate::store::Tx;
-use crate::store::audit::{Actor, NewAudit};
 use crate::store::idempotency::{Answered, Idempotency, Keyed};
-use crate::timer::{self, NewTimer, TimerKind};
+use crate::store::{Tx, orders, payments};
+use crate::timer;
 
 /// A payment attempt to start.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +63,7 @@ impl Platform {
         // A repeated request may have found an attempt whose first request was cut off before the gateway's answer.
         if attempt.state == AttemptState::Submitted && attempt.pay_url.is_none() {
             let outcome = gateway.create(&create_request(&attempt)).await;
-            attempt = self.note_created(attempt, outcome).await?;
+            attempt = self.record_created(attempt, outcome).await?;
         }
         let value = attempt;
         Ok(Answered { value, replayed })
@@ -87,12 +89,12 @@ impl Platform {
         }
     }
 
-    async fn note_created(&self, attempt: Attempt, outcome: CreateOutcome) -> Result<Attempt> {
+    async fn record_created(&self, attempt: Attempt, outcome: CreateOutcome) -> Result<Attempt> {
         let merchant_id = attempt.merchant_id.clone();
         let id = attempt.id;
         self.writer()
             .run((id, outcome), |tx, (id, outcome)| {
-                Box::pin(note_created(tx, *id, outcome))
+                Box::pin(record_created(tx, *id, outcome))
             })
             .await?;
         self.attempt(&merchant_id, id).await
@@ -114,24 +116,11 @@ fn create_request(attempt: &Attempt) -> CreateRequest {
 
 async fn submit(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<Attempt> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
-        "update orders set live_attempts = live_attempts + 1, version = version + 1
-         where id = ? and merchant_id = ? and state = ? and deadline_ms > ? and live_attempts < ?
-         returning ",
-        order_columns!()
-    ))
-    .bind(input.order_id)
-    .bind(merchant_id.as_str())
-    .bind(OrderState::Pending.stored())
-    .bind(now_ms)
-    .bind(LIVE_ATTEMPTS_MAX)
-    .fetch_optional(tx.conn())
-    .await?;
-    let Some(row) = row else {
-        let order = order::find(tx.conn(), merchant_id, input.order_id).await?;
+    let order = orders::add_live_attempt(tx, merchant_id, input.order_id).await?;
+    let Some(order) = order else {
+        let order = orders::find(tx.conn(), merchant_id, input.order_id).await?;
         return Err(refusal(&order, now_ms));
     };
-    let order = order::from_row(&row)?;
     let attempt = Attempt {
         id: AttemptId::new(now_ms),
         merchant_id: merchant_id.clone(),
@@ -148,7 +137,7 @@ async fn submit(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<
         created_ms: now_ms,
         final_ms: None,
     };
-    insert(tx, &attempt).await?;
+    payments::insert_attempt(tx, &attempt).await?;
     follow_up(tx, &attempt);
     Ok(attempt)
 }
@@ -208,55 +197,20 @@ fn refusal(order: &Order, now_ms: i64) -> Error {
     )
 }
 
-async fn insert(tx: &mut Tx, attempt: &Attempt) -> Result<()> {
-    sqlx::query(
-        "insert into attempt (id, merchant_id, order_id, account_id, state, version, amount_minor,
-             currency, expires_ms, created_ms)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(attempt.id)
-    .bind(attempt.merchant_id.as_str())
-    .bind(attempt.order_id)
-    .bind(attempt.account_id)
-    .bind(attempt.state.stored())
-    .bind(attempt.version)
-    .bind(attempt.amount_minor)
-    .bind(attempt.currency.as_str())
-    .bind(attempt.expires_ms)
-    .bind(attempt.created_ms)
-    .execute(tx.conn())
-    .await?;
-    Ok(())
-}
-
-async fn note_created(tx: &mut Tx, id: AttemptId, outcome: &CreateOutcome) -> Result<()> {
+async fn record_created(tx: &mut Tx, id: AttemptId, outcome: &CreateOutcome) -> Result<()> {
     match outcome {
         CreateOutcome::Created {
             gateway_ref,
             pay_url,
-        } => {
-            sqlx::query("update attempt set gateway_ref = ?, pay_url = ? where id = ?")
-                .bind(gateway_ref)
-                .bind(pay_url)
-                .bind(id)
-                .execute(tx.conn())
-                .await?;
-        }
+        } => payments::set_gateway_ref(tx, id, gateway_ref.as_deref(), pay_url.as_deref()).await,
         CreateOutcome::Rejected { reason } => {
             let end = End {
                 to: AttemptState::Failed,
                 actor: Actor::Gateway,
                 detail: Some(reason.clone()),
             };
-            attempt::end_open(tx, id, &end).await?;
+            attempt::end_open(tx, id, &end).await.map(drop)
         }
-        CreateOutcome::Unknown { reason } => {
-            sqlx::query("update attempt set detail = ? where id = ?")
-                .bind(reason)
-                .bind(id)
-                .execute(tx.conn())
-                .await?;
-        }
+        CreateOutcome::Unknown { reason } => payments::set_detail(tx, id, reason).await,
     }
-    Ok(())
 }

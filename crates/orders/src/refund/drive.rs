@@ -1,17 +1,17 @@
-//! Works on refunds when their timers fire: sends them, asks about them, and waits longer each time.
+//! Drives refunds when their timers fire: sends them, asks about them, and waits longer each time.
 
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::gateway::{Gateway, Money, RefundOutcome, RefundRequest, RefundStatus};
-use crate::ids::{AttemptId, GatewayAccountId, RefundId};
-use crate::payment::poll::again;
+use crate::ids::RefundId;
+use crate::model::audit::Actor;
+use crate::model::refund::{RefundJob, RefundState};
+use crate::model::timer::{TimerKind, TimerRow};
 use crate::platform::Platform;
 use crate::refund::transition::{self, Move};
-use crate::refund::{Refund, RefundState, from_row};
-use crate::store::audit::Actor;
-use crate::store::{Tx, column};
-use crate::timer::{self, TimerKind, TimerMessage, TimerRow};
+use crate::store::{Tx, refunds};
+use crate::timer::{self, retry_after};
 
 /// Waits between the steps of a refund, in ms; after the last one a person must look.
 const DELAYS_MS: [i64; 12] = [
@@ -31,26 +31,14 @@ const DELAYS_MS: [i64; 12] = [
 /// A wait is drawn out by up to this part of itself, so that refunds of one outage do not come back as one burst.
 const JITTER_PART: i64 = 10;
 
-/// A refund with what the gateway needs to know of its payment.
-struct Job {
-    refund: Refund,
-    account_id: GatewayAccountId,
-    attempt_id: AttemptId,
-    gateway_txn: String,
-}
-
-/// Answers a timer of a refund; answers whether the message still counted.
-pub(crate) async fn fire(platform: &Platform, message: TimerMessage) -> Result<bool> {
-    let kind = TimerKind::Refund;
-    let Some(row) = timer::current(platform.readers(), kind, message).await? else {
-        return Ok(false);
-    };
-    let job = job(platform, RefundId::from_uuid(row.id)).await?;
+/// Handles a due timer of a refund; answers whether there was something to do.
+pub(crate) async fn fire(platform: &Platform, row: TimerRow) -> Result<bool> {
+    let job = refunds::job(platform.readers(), RefundId::from_uuid(row.id)).await?;
     let gateway = platform.gateways().get(&job.account_id.to_string());
     let step = if let Some(gateway) = &gateway {
         step(platform, gateway, &job).await?
     } else {
-        tracing::warn!(account = %job.account_id, "no gateway speaks for the account");
+        tracing::warn!(account = %job.account_id, "the account has no gateway");
         None
     };
     let after_ms = gateway.map_or(0, |gateway| {
@@ -69,26 +57,12 @@ pub(crate) async fn fire(platform: &Platform, message: TimerMessage) -> Result<b
     Ok(true)
 }
 
-async fn job(platform: &Platform, id: RefundId) -> Result<Job> {
-    let row = sqlx::query(
-        "select r.id, r.merchant_id, r.refund_no, r.order_id, r.payment_id, r.state, r.version, r.cause,
-                r.amount_minor, r.currency, r.restock, r.detail, r.created_ms, r.final_ms,
-                p.account_id, p.attempt_id, p.gateway_txn
-         from refund r join payment p on p.id = r.payment_id where r.id = ?",
-    )
-    .bind(id)
-    .fetch_one(platform.readers())
-    .await?;
-    Ok(Job {
-        refund: from_row(&row)?,
-        account_id: column(&row, "account_id")?,
-        attempt_id: column(&row, "attempt_id")?,
-        gateway_txn: column(&row, "gateway_txn")?,
-    })
-}
-
 /// Does what comes next at the gateway; `None` where there is nothing new.
-async fn step(platform: &Platform, gateway: &Arc<dyn Gateway>, job: &Job) -> Result<Option<Move>> {
+async fn step(
+    platform: &Platform,
+    gateway: &Arc<dyn Gateway>,
+    job: &RefundJob,
+) -> Result<Option<Move>> {
     match job.refund.state {
         RefundState::Succeeded | RefundState::NeedsOperator => Ok(None),
         RefundState::Requested | RefundState::FailedRetryable => {
@@ -111,7 +85,7 @@ async fn step(platform: &Platform, gateway: &Arc<dyn Gateway>, job: &Job) -> Res
     }
 }
 
-async fn send(gateway: &Arc<dyn Gateway>, job: &Job) -> Option<Move> {
+async fn send(gateway: &Arc<dyn Gateway>, job: &RefundJob) -> Option<Move> {
     let request = RefundRequest {
         refund_id: job.refund.id.to_string(),
         attempt_id: job.attempt_id.to_string(),
@@ -155,7 +129,7 @@ async fn after_step(tx: &mut Tx, input: &AfterStep) -> Result<()> {
     let id = RefundId::from_uuid(input.row.id);
     let state = match &input.step {
         Some(step) => transition::apply(tx, id, step).await?,
-        None => transition::find(tx, id).await?.map(|refund| refund.state),
+        None => refunds::find(tx, id).await?.map(|refund| refund.state),
     };
     if state.is_none_or(RefundState::is_final) {
         return timer::disarm(tx, TimerKind::Refund, [input.row.id]).await;
@@ -171,7 +145,7 @@ async fn after_step(tx: &mut Tx, input: &AfterStep) -> Result<()> {
         return Ok(());
     };
     let delay_ms = delay_ms + drawn(delay_ms / JITTER_PART, input.jitter);
-    again(tx, &input.row, std::cmp::max(delay_ms, input.after_ms)).await
+    retry_after(tx, &input.row, std::cmp::max(delay_ms, input.after_ms)).await
 }
 
 #[expect(

@@ -1,21 +1,22 @@
-//! Requests refunds: by itself for money that was not accepted, or for the merchant.
+//! Requests refunds: automatically for money that was not accepted, or for the merchant.
 
 use crate::coupon;
 use crate::error::{Error, Result, check_range, check_text};
 use crate::ids::{MerchantId, OrderId, RefundId};
 use crate::limits::{AMOUNT_MINOR_MAX, REFERENCE_CHARS_MAX};
-use crate::merchant::duplicate;
-use crate::messaging::event::{self, NewEvent};
-use crate::order::{self, HoldState, close};
-use crate::payment::{Payment, PaymentKind, payment_columns, payment_from_row};
+use crate::model::audit::Actor;
+use crate::model::order::HoldState;
+use crate::model::payment::{Payment, PaymentKind};
+use crate::model::refund::{Refund, RefundCause, RefundState};
+use crate::model::timer::{NewTimer, TimerKind};
+use crate::order::close;
 use crate::platform::Platform;
-use crate::refund::{Refund, RefundCause, RefundState, from_row, refund_columns};
-use crate::store::Tx;
-use crate::store::audit::{Actor, NewAudit};
+use crate::refund::event::record;
 use crate::store::idempotency::{Answered, Idempotency, Keyed};
-use crate::timer::{self, NewTimer, TimerKind};
+use crate::store::{Tx, orders, payments, refunds};
+use crate::timer;
 
-/// What the numbers of refunds that the platform makes by itself begin with.
+/// Prefix of the numbers of refunds that the platform requests by itself.
 const AUTOMATIC_PREFIX: &str = "auto-";
 
 /// A refund to request.
@@ -32,7 +33,7 @@ pub struct NewRefund {
 }
 
 impl Platform {
-    /// Requests a refund of a paid order. The money is reserved when this returns; the gateway is asked after.
+    /// Requests a refund of a paid order. The money is reserved when this returns; the gateway is asked afterwards.
     pub async fn create_refund(
         &self,
         merchant_id: &MerchantId,
@@ -58,7 +59,7 @@ impl Platform {
         .await
     }
 
-    /// Takes up a refund again that was given up until a person looked at it.
+    /// Tries a refund again that needed an operator.
     pub async fn retry_refund(&self, merchant_id: &MerchantId, id: RefundId) -> Result<Refund> {
         let input = (merchant_id.clone(), id);
         self.writer()
@@ -69,8 +70,8 @@ impl Platform {
     }
 }
 
-/// Gives a payment back that was not accepted; at most once per payment.
-pub(crate) async fn give_back(tx: &mut Tx, payment: &Payment) -> Result<()> {
+/// Requests the refund of a payment that was not accepted; at most once per payment.
+pub(crate) async fn refund_unaccepted(tx: &mut Tx, payment: &Payment) -> Result<()> {
     let cause = match payment.kind {
         PaymentKind::Accepted => return Ok(()),
         PaymentKind::Late => RefundCause::Late,
@@ -78,11 +79,11 @@ pub(crate) async fn give_back(tx: &mut Tx, payment: &Payment) -> Result<()> {
         PaymentKind::WrongAmount => RefundCause::WrongAmount,
         PaymentKind::WrongCurrency => RefundCause::WrongCurrency,
     };
-    if !reserve(tx, payment, payment.amount_minor).await? {
+    if !payments::reserve(tx, payment.id, payment.amount_minor).await? {
         return Ok(());
     }
     let refund = new_refund(tx, payment, payment.amount_minor, cause);
-    insert(tx, &refund).await?;
+    refunds::insert(tx, &refund).await?;
     follow_up(tx, &refund, Actor::System);
     Ok(())
 }
@@ -91,7 +92,7 @@ async fn request(tx: &mut Tx, merchant_id: &MerchantId, new: &NewRefund) -> Resu
     let payment = accepted_payment(tx, merchant_id, new.order_id).await?;
     let left_minor = payment.amount_minor - payment.refunded_minor;
     let amount_minor = new.amount_minor.unwrap_or(left_minor);
-    if amount_minor == 0 || !reserve(tx, &payment, amount_minor).await? {
+    if amount_minor == 0 || !payments::reserve(tx, payment.id, amount_minor).await? {
         return Err(Error::RefundTooLarge {
             id: payment.id,
             left_minor,
@@ -101,7 +102,7 @@ async fn request(tx: &mut Tx, merchant_id: &MerchantId, new: &NewRefund) -> Resu
     let mut refund = new_refund(tx, &payment, amount_minor, RefundCause::Merchant);
     refund.refund_no.clone_from(&new.refund_no);
     refund.restock = new.restock;
-    insert(tx, &refund).await?;
+    refunds::insert(tx, &refund).await?;
     if refund.restock {
         let states = [HoldState::Consumed, HoldState::Restocked];
         close::return_units(tx, &[refund.order_id], states).await?;
@@ -118,38 +119,15 @@ async fn accepted_payment(
     merchant_id: &MerchantId,
     order_id: OrderId,
 ) -> Result<Payment> {
-    let row = sqlx::query(concat!(
-        "select ",
-        payment_columns!(),
-        " from payment where order_id = ? and merchant_id = ? and kind = ?"
-    ))
-    .bind(order_id)
-    .bind(merchant_id.as_str())
-    .bind(PaymentKind::Accepted.stored())
-    .fetch_optional(tx.conn())
-    .await?;
-    if let Some(row) = row {
-        return payment_from_row(&row);
+    if let Some(payment) = payments::accepted(tx, merchant_id, order_id).await? {
+        return Ok(payment);
     }
-    let order = order::find(tx.conn(), merchant_id, order_id).await?;
+    let order = orders::find(tx.conn(), merchant_id, order_id).await?;
     Err(Error::OrderState {
         id: order_id,
         state: order.state,
         wanted: "refunded: no payment was accepted for it",
     })
-}
-
-/// Sets money of the payment aside for a refund; answers whether there was enough left.
-async fn reserve(tx: &mut Tx, payment: &Payment, amount_minor: i64) -> Result<bool> {
-    let reserved = sqlx::query(
-        "update payment set refunded_minor = refunded_minor + ?1
-         where id = ?2 and refunded_minor + ?1 <= amount_minor",
-    )
-    .bind(amount_minor)
-    .bind(payment.id)
-    .execute(tx.conn())
-    .await?;
-    Ok(reserved.rows_affected() == 1)
 }
 
 fn new_refund(tx: &Tx, payment: &Payment, amount_minor: i64, cause: RefundCause) -> Refund {
@@ -172,32 +150,6 @@ fn new_refund(tx: &Tx, payment: &Payment, amount_minor: i64, cause: RefundCause)
     }
 }
 
-async fn insert(tx: &mut Tx, refund: &Refund) -> Result<()> {
-    let automatic = refund.cause != RefundCause::Merchant;
-    let inserted = sqlx::query(
-        "insert into refund (id, merchant_id, refund_no, order_id, payment_id, auto_payment_id, state,
-             version, cause, amount_minor, currency, restock, created_ms)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(refund.id)
-    .bind(refund.merchant_id.as_str())
-    .bind(&refund.refund_no)
-    .bind(refund.order_id)
-    .bind(refund.payment_id)
-    .bind(automatic.then_some(refund.payment_id))
-    .bind(refund.state.stored())
-    .bind(refund.version)
-    .bind(refund.cause.stored())
-    .bind(refund.amount_minor)
-    .bind(refund.currency.as_str())
-    .bind(refund.restock)
-    .bind(refund.created_ms)
-    .execute(tx.conn())
-    .await;
-    inserted.map_err(|error| duplicate(error, "refund", &refund.refund_no))?;
-    Ok(())
-}
-
 /// Sets what goes with a refund that is to be worked on: its timer, its audit row, its event.
 fn follow_up(tx: &mut Tx, refund: &Refund, actor: Actor) {
     let now_ms = tx.now_ms();
@@ -212,62 +164,14 @@ fn follow_up(tx: &mut Tx, refund: &Refund, actor: Actor) {
             version: refund.version,
         },
     );
-    tell(tx, refund, None, actor);
-}
-
-/// Records where the refund stands now.
-pub(super) fn tell(tx: &mut Tx, refund: &Refund, from: Option<RefundState>, actor: Actor) {
-    tx.audit(NewAudit {
-        subject: refund.order_id.to_string(),
-        merchant_id: refund.merchant_id.clone(),
-        entity: refund.id.to_string(),
-        actor,
-        action: "refund",
-        from: from.map(RefundState::as_str),
-        to: Some(refund.state.as_str()),
-        detail: refund.detail.clone(),
-    });
-    let kind = match refund.state {
-        RefundState::Requested => "refund.requested",
-        RefundState::Succeeded => "refund.succeeded",
-        RefundState::NeedsOperator => "refund.needs_operator",
-        RefundState::Submitted | RefundState::Processing | RefundState::FailedRetryable => return,
-    };
-    event::emit(
-        tx,
-        NewEvent {
-            kind,
-            merchant_id: &refund.merchant_id,
-            subject: refund.order_id.to_string(),
-            data: refund,
-        },
-    );
+    record(tx, refund, None, actor);
 }
 
 async fn retry(tx: &mut Tx, merchant_id: &MerchantId, id: RefundId) -> Result<Refund> {
-    let row = sqlx::query(concat!(
-        "update refund set state = ?, version = version + 1, final_ms = null
-         where id = ? and merchant_id = ? and state = ? returning ",
-        refund_columns!()
-    ))
-    .bind(RefundState::Requested.stored())
-    .bind(id)
-    .bind(merchant_id.as_str())
-    .bind(RefundState::NeedsOperator.stored())
-    .fetch_optional(tx.conn())
-    .await?;
-    if let Some(row) = row {
-        let refund = from_row(&row)?;
+    if let Some(refund) = refunds::reopen(tx, merchant_id, id).await? {
         follow_up(tx, &refund, Actor::Merchant);
         return Ok(refund);
     }
-    let state: Option<i64> =
-        sqlx::query_scalar("select state from refund where id = ? and merchant_id = ?")
-            .bind(id)
-            .bind(merchant_id.as_str())
-            .fetch_optional(tx.conn())
-            .await?;
-    let state = state.ok_or_else(|| Error::not_found("refund", &id))?;
-    let state = RefundState::from_stored(state)?;
+    let state = refunds::state(tx, merchant_id, id).await?;
     Err(Error::RefundState { id, state })
 }

@@ -1,17 +1,18 @@
-//! Moves refunds from state to state, whoever brings the news: a timer's question or a callback.
+//! Moves refunds from state to state, on the answer to a timer's question or on a callback.
 
 use crate::error::{Error, Result};
 use crate::gateway::RefundStatus;
 use crate::ids::{GatewayAccountId, RefundId};
 use crate::metrics::Metric;
+use crate::model::audit::Actor;
+use crate::model::refund::RefundState;
+use crate::model::timer::TimerKind;
 use crate::platform::Platform;
-use crate::refund::request::tell;
-use crate::refund::{Refund, RefundState, from_row, refund_columns};
-use crate::store::Tx;
-use crate::store::audit::Actor;
-use crate::timer::{self, TimerKind};
+use crate::refund::event::record;
+use crate::store::{Tx, refunds};
+use crate::timer;
 
-/// Where a refund goes, and why.
+/// The next state of a refund, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Move {
     pub(crate) to: RefundState,
@@ -20,7 +21,7 @@ pub(crate) struct Move {
 }
 
 impl Move {
-    /// What a gateway's status means; `None` where it says nothing new.
+    /// The move that a gateway's status asks for; `None` where it is nothing new.
     pub(crate) fn of_status(status: RefundStatus) -> Option<Self> {
         let (to, detail) = match status {
             RefundStatus::Succeeded { .. } => (RefundState::Succeeded, None),
@@ -34,23 +35,11 @@ impl Move {
     }
 }
 
-pub(crate) async fn find(tx: &mut Tx, id: RefundId) -> Result<Option<Refund>> {
-    let row = sqlx::query(concat!(
-        "select ",
-        refund_columns!(),
-        " from refund where id = ?"
-    ))
-    .bind(id)
-    .fetch_optional(tx.conn())
-    .await?;
-    row.as_ref().map(from_row).transpose()
-}
-
-/// Moves the refund unless it is done with; answers where it stands then.
+/// Moves the refund unless it is finished; answers its state then.
 ///
-/// The gateway's word that the money went back counts even for a refund that was given up.
+/// A gateway's report that the money went back counts even for a refund that was given up.
 pub(crate) async fn apply(tx: &mut Tx, id: RefundId, step: &Move) -> Result<Option<RefundState>> {
-    let Some(before) = find(tx, id).await? else {
+    let Some(before) = refunds::find(tx, id).await? else {
         return Ok(None);
     };
     let late_success =
@@ -58,33 +47,22 @@ pub(crate) async fn apply(tx: &mut Tx, id: RefundId, step: &Move) -> Result<Opti
     if before.state == step.to || (before.state.is_final() && !late_success) {
         return Ok(Some(before.state));
     }
-    let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
-        "update refund set state = ?, version = version + 1, detail = coalesce(?, detail), final_ms = ?
-         where id = ? and state = ? returning ",
-        refund_columns!()
-    ))
-    .bind(step.to.stored())
-    .bind(&step.detail)
-    .bind(step.to.is_final().then_some(now_ms))
-    .bind(id)
-    .bind(before.state.stored())
-    .fetch_optional(tx.conn())
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let refund = from_row(&row)?;
+    let states = [before.state, step.to];
+    let Some(refund) = refunds::change(tx, id, states, step.detail.as_deref()).await? else {
+        return Ok(None);
+    };
     if refund.state.is_final() {
         timer::disarm(tx, TimerKind::Refund, [id.uuid()]).await?;
     }
     if refund.state == RefundState::NeedsOperator {
         tx.record(Metric::NeedsOperator("refund"));
     }
-    tell(tx, &refund, Some(before.state), step.actor);
+    record(tx, &refund, Some(before.state), step.actor);
     Ok(Some(refund.state))
 }
 
-/// Applies what a callback of the account says of a refund.
-pub(crate) async fn note_status(
+/// Applies the status of a refund from a callback of the account.
+pub(crate) async fn apply_status(
     platform: &Platform,
     account_id: GatewayAccountId,
     id: RefundId,
@@ -107,13 +85,7 @@ async fn apply_of_account(
     id: RefundId,
     step: &Move,
 ) -> Result<()> {
-    let owner: Option<GatewayAccountId> = sqlx::query_scalar(
-        "select p.account_id from refund r join payment p on p.id = r.payment_id where r.id = ?",
-    )
-    .bind(id)
-    .fetch_optional(tx.conn())
-    .await?;
-    if owner != Some(account_id) {
+    if refunds::account(tx, id).await? != Some(account_id) {
         return Err(Error::not_found("refund", &id));
     }
     apply(tx, id, step).await?;

@@ -14,10 +14,11 @@ use crate::gateway::Gateways;
 use crate::messaging::consumer::Consumer;
 use crate::messaging::relay;
 use crate::messaging::{Messaging, TopicKind};
+use crate::model::outbox::Topic;
+use crate::model::pause::PauseState;
+use crate::model::timer::TimerKind;
 use crate::platform::Platform;
 use crate::store;
-use crate::store::outbox::Topic;
-use crate::timer::TimerKind;
 use crate::timer::pause::{self, Cursor};
 use crate::timer::sweep;
 
@@ -30,13 +31,13 @@ pub struct Running {
     /// Consumers, sweeper, resumer: stopped first.
     workers: JoinSet<()>,
     stop_workers: watch::Sender<bool>,
-    /// Stopped when nobody writes to the outbox any more.
+    /// Stopped when nothing writes to the outbox any longer.
     relay: Option<JoinHandle<()>>,
     stop_relay: watch::Sender<bool>,
 }
 
 impl Running {
-    /// Opens the database without any task but its writer: nothing is published and no timer is answered.
+    /// Opens the database with its writer and no other task: nothing is published and no timer is handled.
     pub async fn open(config: Config, clock: Arc<dyn Clock>, gateways: Gateways) -> Result<Self> {
         let opened = store::open(&config, Arc::clone(&clock)).await?;
         Ok(Self {
@@ -50,7 +51,7 @@ impl Running {
         })
     }
 
-    /// Opens the database, makes the topics, and starts the relay, the consumers and the sweeper.
+    /// Opens the database, creates the topics, and starts the relay, the consumers and the sweeper.
     pub async fn start(
         config: Config,
         clock: Arc<dyn Clock>,
@@ -145,7 +146,7 @@ impl Running {
         tracing::error!(?ended, "a task of the order platform has ended");
     }
 
-    /// Ends every task where it stands, as a crash would; what was not committed is gone.
+    /// Ends every task at once, as a crash would; what was not committed is gone.
     pub(crate) async fn crash(mut self) {
         self.workers.shutdown().await;
         for task in [self.relay.take(), self.writer.take()]
@@ -198,11 +199,11 @@ fn warn_of(what: &'static str, joined: std::result::Result<(), tokio::task::Join
     }
 }
 
-/// Lets parked timers go whenever a pause has ended, also one that ended before the last stop.
+/// Releases parked timers whenever a pause has ended, also one that ended before the last stop.
 async fn run_resumer(platform: Platform, mut stop: watch::Receiver<bool>) {
     loop {
         if let Err(error) = resume(&platform).await {
-            tracing::error!(%error, "let parked timers go");
+            tracing::error!(%error, "release parked timers");
         }
         tokio::select! {
             () = platform.resumed() => {}
@@ -211,13 +212,10 @@ async fn run_resumer(platform: Platform, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Lets all parked timers go that no pause holds.
+/// Releases all parked timers that no pause holds.
 pub(crate) async fn resume(platform: &Platform) -> Result<()> {
     let ending = platform.pauses().await?;
-    if ending
-        .iter()
-        .all(|pause| pause.state == pause::PauseState::Paused)
-    {
+    if ending.iter().all(|pause| pause.state == PauseState::Paused) {
         return Ok(());
     }
     let per_second = platform.config().resume_per_second;

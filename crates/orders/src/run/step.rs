@@ -1,4 +1,4 @@
-//! Provides the platform's work one step at a time, for a simulator that decides what happens next and when.
+//! Runs the platform one step at a time, for a simulator that decides what happens next and when.
 //!
 //! A platform opened with [`Running::open`](crate::Running::open) does nothing by itself but commit. These functions
 //! do what its tasks do, once each, through the same code.
@@ -7,11 +7,11 @@ use crate::error::Result;
 use crate::messaging::dispatch;
 use crate::messaging::relay;
 use crate::messaging::{Incoming, Messaging};
+use crate::model::outbox::Topic;
 use crate::platform::Platform;
 use crate::run::{self, Running};
-use crate::store::outbox::Topic;
 
-/// What one step of the relay came to.
+/// The result of one step of the relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relayed {
     /// Rows of the outbox that it read.
@@ -34,19 +34,19 @@ pub async fn relay(platform: &Platform, messaging: &dyn Messaging) -> Result<Rel
     })
 }
 
-/// Answers one batch of delivered messages of a topic, as its consumer does; one result per message, in order.
+/// Handles one batch of delivered messages of a topic, as its consumer does; one result per message, in order.
 ///
-/// An answered message is to be acknowledged; one that failed is to be handed back.
-pub async fn answer(platform: &Platform, topic: Topic, delivered: &[Incoming]) -> Vec<Result<()>> {
-    dispatch::answer(platform, topic, delivered).await
+/// A handled message is to be acknowledged; one that failed is to be handed back.
+pub async fn handle(platform: &Platform, topic: Topic, delivered: &[Incoming]) -> Vec<Result<()>> {
+    dispatch::handle(platform, topic, delivered).await
 }
 
-/// Lets the parked timers go that no pause holds any more.
+/// Releases the parked timers that no pause holds any longer.
 pub async fn release(platform: &Platform) -> Result<()> {
     run::resume(platform).await
 }
 
-/// Ends every task of the platform where it stands, as a crash would; what was not committed is gone.
+/// Ends every task of the platform at once, as a crash would; what was not committed is gone.
 pub async fn crash(running: Running) {
     running.crash().await;
 }

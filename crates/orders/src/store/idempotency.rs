@@ -1,19 +1,20 @@
-//! Provides idempotency keys: the first answer to a request is kept and given again.
+//! Stores idempotency keys: the first answer to a request is kept and given again.
 //!
-//! The row that claims the key is inserted in the transaction of the effect. Whoever loses the unique insert is
-//! rolled back and answers what the winner stored; a failure leaves no row.
+//! The row that claims the key is inserted in the transaction of the effect. A request that loses the
+//! unique insert is rolled back and answers what the winner stored; a failure leaves no row.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result, check_text};
+use crate::hex::hex;
 use crate::ids::MerchantId;
 use crate::limits::REFERENCE_CHARS_MAX;
-use crate::platform::Platform;
-use crate::store::{BoxFuture, Tx, column};
+use crate::store::rows::column;
+use crate::store::tx::Tx;
+use crate::store::writer::BoxFuture;
 
-/// An idempotency key with what tells requests apart.
+/// An idempotency key with a fingerprint of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
     key: String,
@@ -29,7 +30,7 @@ impl Idempotency {
         // A separator that no operation contains, so that no two pairs run together.
         digest.update([0]);
         digest.update(body);
-        let fingerprint = crate::hex(&digest.finalize());
+        let fingerprint = hex(&digest.finalize());
         let key = key.to_owned();
         Ok(Self { key, fingerprint })
     }
@@ -52,35 +53,8 @@ pub(crate) struct Keyed<I, T> {
     pub(crate) operation: for<'t> fn(&'t mut Tx, &'t MerchantId, &'t I) -> BoxFuture<'t, Result<T>>,
 }
 
-impl Platform {
-    /// Runs the operation unless its key has been used.
-    pub(crate) async fn run_keyed<I, T>(&self, keyed: Keyed<I, T>) -> Result<Answered<T>>
-    where
-        I: Send + Sync + 'static,
-        T: Serialize + DeserializeOwned + Send + Sync + 'static,
-    {
-        let outcome = self
-            .writer()
-            .run(keyed, |tx, keyed| Box::pin(run(tx, keyed)))
-            .await;
-        match outcome {
-            Ok(value) => Ok(Answered {
-                value,
-                replayed: false,
-            }),
-            Err(Error::Replayed(response)) => Ok(Answered {
-                value: serde_json::from_str(&response).map_err(|error| Error::Unreadable {
-                    what: "answer",
-                    detail: error.to_string(),
-                })?,
-                replayed: true,
-            }),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-async fn run<I, T: Serialize>(tx: &mut Tx, keyed: &Keyed<I, T>) -> Result<T> {
+/// Runs the operation unless its key has been used; a stored answer comes as [`Error::Replayed`].
+pub(crate) async fn run<I, T: Serialize>(tx: &mut Tx, keyed: &Keyed<I, T>) -> Result<T> {
     let worked = (keyed.operation)(tx, &keyed.merchant_id, &keyed.input).await;
     let Some(idempotency) = &keyed.idempotency else {
         return worked;
@@ -143,4 +117,17 @@ async fn answered_before(
         return Ok(Some(Error::IdempotencyKeyReused { key }));
     }
     Ok(Some(Error::Replayed(column(&row, "response")?)))
+}
+
+/// Deletes up to `limit` of the oldest keys that were used before `before_ms`; answers how many.
+pub(crate) async fn delete_used(tx: &mut Tx, before_ms: i64, limit: i64) -> Result<u64> {
+    let deleted = sqlx::query(
+        "delete from idempotency where rowid in (select rowid from idempotency order by rowid limit ?)
+           and created_ms < ?",
+    )
+    .bind(limit)
+    .bind(before_ms)
+    .execute(tx.conn())
+    .await?;
+    Ok(deleted.rows_affected())
 }

@@ -1,9 +1,17 @@
 //! Provides the SQLite database: one writer, several readers, the schema brought up to date on opening.
 
 pub(crate) mod audit;
+pub(crate) mod coupons;
 pub(crate) mod idempotency;
+pub(crate) mod merchants;
+pub(crate) mod orders;
 pub(crate) mod outbox;
+pub(crate) mod pauses;
+pub(crate) mod payments;
+pub(crate) mod products;
+pub(crate) mod refunds;
 mod rows;
+pub(crate) mod timers;
 mod tx;
 pub(crate) mod verify;
 mod writer;
@@ -22,11 +30,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Config, Durability};
 use crate::error::Result;
-use crate::now_ms;
 
-pub(crate) use rows::{column, hex_json, hex_key};
 pub(crate) use tx::Tx;
-pub(crate) use writer::{BoxFuture, Writer};
+pub(crate) use writer::Writer;
 
 /// Memory for pages of each connection, in KiB.
 const CACHE_KIB: &str = "-32768";
@@ -34,7 +40,7 @@ const CACHE_KIB: &str = "-32768";
 const CHECKPOINT_PAGES: &str = "8000";
 /// How long a connection waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// A clock that is behind by more than this was set, in ms.
+/// A clock that is earlier by more than this was set, in ms.
 const BEHIND_MS_MAX: i64 = 1_000;
 /// Prepared statements kept per connection: all that the platform has.
 const STATEMENTS: usize = 512;
@@ -48,7 +54,7 @@ pub(crate) struct Db {
     pub(crate) writer: Writer,
 }
 
-/// What [`open`] gives back.
+/// What [`open`] returns.
 pub(crate) struct Opened {
     pub(crate) db: Db,
     /// Ends when the writer has stopped and its connection is closed.
@@ -109,21 +115,30 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
     })
 }
 
-/// Lets the clock go on from where it stood when something was last recorded here.
+/// The clock's time as the database stores it, in ms since the Unix epoch.
+pub(crate) fn clock_ms(clock: &dyn Clock) -> i64 {
+    i64::try_from(clock.now_ms()).unwrap_or(i64::MAX)
+}
+
+/// Fails if the database does not answer.
+pub(crate) async fn ping(readers: &SqlitePool) -> Result<()> {
+    sqlx::query("select 1").execute(readers).await?;
+    Ok(())
+}
+
+/// Sets the clock to the time of the last entry of the audit trail, if it shows an earlier one.
 ///
-/// The broker in this process sees to it too, but its folder may be lost, or end a moment earlier: then a wall clock
-/// that was set back would make deadlines lie ahead again that have been reached.
+/// The broker in this process does the same, but its folder may be lost, or end a moment earlier: then a wall clock
+/// that was set back would put deadlines ahead again that have been reached.
 async fn resume_clock(connection: &mut SqliteConnection, clock: &dyn Clock) -> Result<()> {
-    let row = sqlx::query("select at_ms from audit order by seq desc limit 1")
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(()) };
-    let last_ms: i64 = column(&row, "at_ms")?;
-    let behind_ms = last_ms - now_ms(clock);
+    let Some(last_ms) = audit::last_ms(connection).await? else {
+        return Ok(());
+    };
+    let behind_ms = last_ms - clock_ms(clock);
     if behind_ms > BEHIND_MS_MAX {
         tracing::warn!(
             behind_ms,
-            "the clock stood before the last entry of the audit trail and goes on from there"
+            "the clock is earlier than the last entry of the audit trail and continues from that entry"
         );
     }
     clock.resume_at(u64::try_from(last_ms).unwrap_or(0));

@@ -1,81 +1,50 @@
-//! Provides the outbox: messages written in the transaction of their cause and published after its commit.
+//! Stores the outbox: messages written in the transaction of their cause and published after its commit.
 
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::error::{Error, Result};
-use crate::ids::MerchantId;
 use crate::limits::OUTBOX_SHARDS;
-use crate::timer::TimerKind;
+use crate::model::outbox::{OutboxRow, Topic};
+use crate::store::rows::{column, limit_of, list_json};
+use crate::store::tx::Tx;
 
-/// Where a message goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Topic {
-    /// The timers of one kind.
-    Timers(TimerKind),
-    /// The events for other systems.
-    Events,
-}
+/// `unsent` of a row that waits to be published.
+const WAITING: i64 = 1;
+/// `unsent` of a row that has been published.
+const SENT: i64 = 0;
+/// `unsent` of a row that the broker refuses for good.
+const PARKED: i64 = 2;
 
-/// The number under which the topic of events is stored; timer topics are stored as their kind.
-const EVENTS: i64 = 10;
-
-impl Topic {
-    /// Every topic.
-    pub const ALL: [Self; 6] = [
-        Self::Timers(TimerKind::OrderDeadline),
-        Self::Timers(TimerKind::OrderClosing),
-        Self::Timers(TimerKind::Attempt),
-        Self::Timers(TimerKind::Refund),
-        Self::Timers(TimerKind::CouponExpiry),
-        Self::Events,
-    ];
-
-    /// The name at the broker, behind the configured prefix.
-    pub fn name(self, prefix: &str) -> String {
-        let name = match self {
-            Self::Timers(TimerKind::OrderDeadline) => "order-deadlines",
-            Self::Timers(TimerKind::OrderClosing) => "order-closings",
-            Self::Timers(TimerKind::Attempt) => "payment-attempts",
-            Self::Timers(TimerKind::Refund) => "refunds",
-            Self::Timers(TimerKind::CouponExpiry) => "coupon-expiries",
-            Self::Events => "order-events",
-        };
-        format!("{prefix}-{name}")
-    }
-
-    pub(crate) fn stored(self) -> i64 {
-        match self {
-            Self::Timers(kind) => kind.stored(),
-            Self::Events => EVENTS,
-        }
-    }
-
-    pub(crate) fn from_stored(stored: i64) -> Result<Self> {
-        if stored == EVENTS {
-            return Ok(Self::Events);
-        }
-        TimerKind::from_stored(stored)
-            .map(Self::Timers)
-            .ok_or_else(|| Error::Unreadable {
-                what: "topic",
-                detail: format!("{stored} is not the number of a topic"),
-            })
-    }
-}
-
-/// A message to publish.
-#[derive(Clone, Debug)]
-pub(crate) struct OutboxRow {
-    pub(crate) merchant_id: MerchantId,
+/// A row that waits to be published.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    pub(crate) seq: i64,
     pub(crate) topic: Topic,
-    /// The same for every publication, so that a broker or a consumer can drop repetitions.
     pub(crate) message_id: String,
-    /// The id of what it is about; events of one subject keep their order.
     pub(crate) subject: String,
-    pub(crate) tag: &'static str,
+    pub(crate) tag: String,
     pub(crate) deliver_at_ms: Option<i64>,
     pub(crate) body: String,
     pub(crate) created_ms: i64,
+}
+
+/// Which process relays shards, and for how long at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub(crate) owner: String,
+    pub(crate) lease_ms: i64,
+}
+
+/// Rows by what became of them at the broker, named by `seq`.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// Timer messages that are published.
+    pub(crate) timers: Vec<i64>,
+    /// Events that are published.
+    pub(crate) events: Vec<i64>,
+    /// Messages that the broker refuses for good.
+    pub(crate) refused: Vec<i64>,
 }
 
 /// The shard of a subject: FNV-1a, written out because it must stay the same for ever.
@@ -90,7 +59,8 @@ fn shard_of(subject: &str) -> u16 {
     u16::try_from(folded % u64::from(OUTBOX_SHARDS)).unwrap_or(0)
 }
 
-pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result<()> {
+/// Writes rows.
+pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -107,7 +77,6 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]
             )
         })
         .collect();
-    let rows = serde_json::to_string(&rows).expect("texts and numbers are always JSON");
     sqlx::query(
         "insert into outbox
              (merchant_id, shard, topic, message_id, subject, tag, deliver_at_ms, body, created_ms, unsent)
@@ -116,30 +85,147 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]
          from json_each(?)",
     )
     .bind(WAITING)
-    .bind(rows)
+    .bind(list_json(&rows))
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// `unsent` of a row that waits to be published.
-pub(crate) const WAITING: i64 = 1;
-/// `unsent` of a row that has been published.
-pub(crate) const SENT: i64 = 0;
-/// `unsent` of a row that the broker refuses for good.
-pub(crate) const PARKED: i64 = 2;
+/// Whether a row waits to be published.
+pub(crate) async fn is_waiting(readers: &SqlitePool) -> Result<bool> {
+    let waiting = sqlx::query("select 1 from outbox where unsent > 0 and unsent = ? limit 1")
+        .bind(WAITING)
+        .fetch_optional(readers)
+        .await?;
+    Ok(waiting.is_some())
+}
+
+/// How many rows wait to be published.
+pub(crate) async fn count_waiting(readers: &SqlitePool) -> Result<u64> {
+    let waiting: i64 =
+        sqlx::query_scalar("select count(*) from outbox where unsent > 0 and unsent = ?")
+            .bind(WAITING)
+            .fetch_one(readers)
+            .await?;
+    Ok(u64::try_from(waiting).unwrap_or(0))
+}
+
+/// The next rows of these shards, oldest first.
+pub(crate) async fn next(
+    readers: &SqlitePool,
+    shards: &[i64],
+    limit: usize,
+) -> Result<Vec<Unsent>> {
+    let rows = sqlx::query(
+        "select seq, topic, message_id, subject, tag, deliver_at_ms, body, created_ms from outbox
+         where unsent > 0 and unsent = ? and shard in (select value from json_each(?))
+         order by seq limit ?",
+    )
+    .bind(WAITING)
+    .bind(list_json(shards))
+    .bind(limit_of(limit))
+    .fetch_all(readers)
+    .await?;
+    rows.iter().map(unsent).collect()
+}
+
+fn unsent(row: &SqliteRow) -> Result<Unsent> {
+    let topic: i64 = column(row, "topic")?;
+    Ok(Unsent {
+        seq: column(row, "seq")?,
+        topic: Topic::from_stored(topic).ok_or_else(|| Error::Unreadable {
+            what: "topic",
+            detail: format!("{topic} is not the number of a topic"),
+        })?,
+        message_id: column(row, "message_id")?,
+        subject: column(row, "subject")?,
+        tag: column(row, "tag")?,
+        deliver_at_ms: column(row, "deliver_at_ms")?,
+        body: column(row, "body")?,
+        created_ms: column(row, "created_ms")?,
+    })
+}
+
+/// The shards that the owner holds until after `until_ms` (ms since the Unix epoch).
+pub(crate) async fn held_shards(
+    readers: &SqlitePool,
+    owner: &str,
+    until_ms: i64,
+) -> Result<Vec<i64>> {
+    let held =
+        sqlx::query_scalar("select shard from outbox_lease where owner = ? and until_ms > ?")
+            .bind(owner)
+            .bind(until_ms)
+            .fetch_all(readers)
+            .await?;
+    Ok(held)
+}
+
+/// Leases the shards that are free or the owner's already; answers those that the owner holds then.
+pub(crate) async fn lease_shards(tx: &mut Tx, lease: &Lease) -> Result<Vec<i64>> {
+    let now_ms = tx.now_ms();
+    let shards: Vec<u16> = (0..OUTBOX_SHARDS).collect();
+    let leased = sqlx::query_scalar(
+        "insert into outbox_lease (shard, owner, until_ms)
+         select value, ?1, ?2 from json_each(?3) where true
+         on conflict (shard) do update set owner = excluded.owner, until_ms = excluded.until_ms
+             where owner = excluded.owner or until_ms <= ?4
+         returning shard",
+    )
+    .bind(&lease.owner)
+    .bind(now_ms + lease.lease_ms)
+    .bind(list_json(&shards))
+    .bind(now_ms)
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(leased)
+}
+
+/// Records what became of rows. Published timers are deleted, since their own rows know of them; events are kept.
+pub(crate) async fn record_published(tx: &mut Tx, published: &Published) -> Result<()> {
+    let now_ms = tx.now_ms();
+    if !published.timers.is_empty() {
+        sqlx::query("delete from outbox where seq in (select value from json_each(?))")
+            .bind(list_json(&published.timers))
+            .execute(tx.conn())
+            .await?;
+    }
+    for (seqs, unsent) in [(&published.events, SENT), (&published.refused, PARKED)] {
+        if !seqs.is_empty() {
+            sqlx::query(
+                "update outbox set unsent = ?, sent_ms = ?
+                 where seq in (select value from json_each(?))",
+            )
+            .bind(unsent)
+            .bind(now_ms)
+            .bind(list_json(seqs))
+            .execute(tx.conn())
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes up to `limit` of the oldest rows that were published before `before_ms`; answers how many.
+///
+/// Events of orders whose coupon is undecided are kept whatever their age.
+pub(crate) async fn delete_sent(tx: &mut Tx, before_ms: i64, limit: i64) -> Result<u64> {
+    let deleted = sqlx::query(
+        "delete from outbox where seq in (select seq from outbox order by seq limit ?1)
+           and unsent = ?2 and sent_ms < ?3
+           and created_ms < coalesce((select min(since_ms) from coupon_due), ?3)",
+    )
+    .bind(limit)
+    .bind(SENT)
+    .bind(before_ms)
+    .execute(tx.conn())
+    .await?;
+    Ok(deleted.rows_affected())
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_topic_survives_its_stored_form() {
-        for topic in Topic::ALL {
-            assert_eq!(Topic::from_stored(topic.stored()).unwrap(), topic);
-        }
-        assert!(Topic::from_stored(7).is_err());
-    }
 
     #[test]
     fn the_shard_of_a_subject_never_changes() {

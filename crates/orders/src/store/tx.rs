@@ -8,9 +8,11 @@ use sqlx::SqliteConnection;
 
 use crate::error::Result;
 use crate::metrics::Metric;
-use crate::store::audit::{self, AuditRow, NewAudit};
-use crate::store::outbox::{self, OutboxRow};
-use crate::timer::{self, TimerRow};
+use crate::model::audit::NewAudit;
+use crate::model::outbox::OutboxRow;
+use crate::model::timer::TimerRow;
+use crate::store::audit::{self, AuditRow};
+use crate::store::{clock_ms, outbox, timers};
 
 /// Rows of one table that are written by one statement for many requests.
 ///
@@ -55,7 +57,7 @@ pub(crate) struct Tx {
     audit: Buffer<AuditRow>,
     outbox: Buffer<OutboxRow>,
     timers: Buffer<TimerRow>,
-    facts: Vec<Metric>,
+    metrics: Vec<Metric>,
 }
 
 /// Where a request began, to return to if it fails.
@@ -64,7 +66,7 @@ pub(super) struct Mark {
     audit: (usize, usize),
     outbox: (usize, usize),
     timers: (usize, usize),
-    facts: usize,
+    metrics: usize,
 }
 
 impl Tx {
@@ -76,7 +78,7 @@ impl Tx {
             audit: Buffer::default(),
             outbox: Buffer::default(),
             timers: Buffer::default(),
-            facts: Vec::new(),
+            metrics: Vec::new(),
         }
     }
 
@@ -101,7 +103,7 @@ impl Tx {
         });
     }
 
-    /// Publishes a message once this request is committed.
+    /// Writes a message to the outbox with this request.
     pub(crate) fn publish(&mut self, row: OutboxRow) {
         self.outbox.rows.push(row);
     }
@@ -112,14 +114,14 @@ impl Tx {
     }
 
     /// Measures something once this request is committed.
-    pub(crate) fn record(&mut self, fact: Metric) {
-        self.facts.push(fact);
+    pub(crate) fn record(&mut self, metric: Metric) {
+        self.metrics.push(metric);
     }
 
     /// Writes the new timer rows that still wait, so that a statement can see them.
-    pub(crate) async fn settle_timers(&mut self) -> Result<()> {
+    pub(crate) async fn write_timers(&mut self) -> Result<()> {
         if !self.timers.waiting().is_empty() {
-            timer::insert(&mut self.connection, self.timers.waiting()).await?;
+            timers::insert(&mut self.connection, self.timers.waiting()).await?;
             self.timers.flushed = self.timers.rows.len();
         }
         Ok(())
@@ -127,12 +129,12 @@ impl Tx {
 
     /// Begins a request.
     pub(super) fn begin_request(&mut self) -> Mark {
-        self.now_ms = crate::now_ms(&*self.clock);
+        self.now_ms = clock_ms(&*self.clock);
         Mark {
             audit: self.audit.mark(),
             outbox: self.outbox.mark(),
             timers: self.timers.mark(),
-            facts: self.facts.len(),
+            metrics: self.metrics.len(),
         }
     }
 
@@ -141,12 +143,12 @@ impl Tx {
         self.audit.return_to(mark.audit);
         self.outbox.return_to(mark.outbox);
         self.timers.return_to(mark.timers);
-        self.facts.truncate(mark.facts);
+        self.metrics.truncate(mark.metrics);
     }
 
     /// Writes everything collected; answers whether the outbox got rows.
     pub(super) async fn flush(&mut self) -> Result<bool> {
-        self.settle_timers().await?;
+        self.write_timers().await?;
         if !self.audit.waiting().is_empty() {
             audit::insert(&mut self.connection, self.audit.waiting()).await?;
         }
@@ -159,8 +161,8 @@ impl Tx {
     }
 
     /// Measures what the transaction, just committed, has made true.
-    pub(super) fn record_facts(&mut self) {
-        self.facts.drain(..).for_each(Metric::record);
+    pub(super) fn record_metrics(&mut self) {
+        self.metrics.drain(..).for_each(Metric::record);
     }
 
     /// Forgets everything collected, after the transaction has ended.
@@ -168,6 +170,6 @@ impl Tx {
         self.audit.return_to((0, 0));
         self.outbox.return_to((0, 0));
         self.timers.return_to((0, 0));
-        self.facts.clear();
+        self.metrics.clear();
     }
 }

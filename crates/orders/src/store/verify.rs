@@ -1,14 +1,13 @@
-//! Checks the invariants of the order platform against what lies in the database, from SQL alone.
+//! Checks the invariants of the order platform in the database, from SQL alone.
 //!
-//! Every check is one statement that finds the rows which break a rule; none is the only good answer. The
-//! demo, `duetime verify` and the tests ask the same questions.
+//! Every check is one statement that finds the rows which break a rule. The demo, the simulator and the tests run the
+//! same checks.
 
-use sqlx::Row as _;
+use sqlx::{Row as _, SqlitePool};
 
 use crate::error::Result;
 use crate::ids::OrderId;
-use crate::platform::Platform;
-use crate::store::column;
+use crate::store::rows::column;
 
 /// Rows a check names at the most.
 const EXAMPLES_MAX: i64 = 5;
@@ -18,7 +17,7 @@ const EXAMPLES_MAX: i64 = 5;
 pub struct Finding {
     /// The rule, in a few words.
     pub rule: &'static str,
-    /// How many rows break it; 0 is the only good answer.
+    /// How many rows break it.
     pub broken: u64,
     /// Ids of some of them.
     pub examples: Vec<String>,
@@ -119,106 +118,96 @@ const RULES: [(&str, &str); 12] = [
     ),
 ];
 
-impl Platform {
-    /// Checks every rule and tells what breaks it. Reads whole tables: meant for people and tests.
-    pub async fn verify(&self) -> Result<Vec<Finding>> {
-        let mut findings = Vec::with_capacity(RULES.len());
-        for (rule, statement) in RULES {
-            let count = format!("select count(*) from ({statement})");
-            let broken: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
-                .fetch_one(self.readers())
-                .await?;
-            let examples = if broken == 0 {
-                Vec::new()
-            } else {
-                self.examples(statement).await?
-            };
-            findings.push(Finding {
-                rule,
-                broken: u64::try_from(broken).unwrap_or(0),
-                examples,
-            });
-        }
-        Ok(findings)
-    }
-
-    async fn examples(&self, statement: &'static str) -> Result<Vec<String>> {
-        let some = format!("select hex(id) as id from ({statement}) limit ?");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(some))
-            .bind(EXAMPLES_MAX)
-            .fetch_all(self.readers())
+/// Checks every rule; answers what breaks each. Reads whole tables.
+pub(crate) async fn check(readers: &SqlitePool) -> Result<Vec<Finding>> {
+    let mut findings = Vec::with_capacity(RULES.len());
+    for (rule, statement) in RULES {
+        let count = format!("select count(*) from ({statement})");
+        let broken: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+            .fetch_one(readers)
             .await?;
-        rows.iter().map(|row| column(row, "id")).collect()
-    }
-
-    /// Counts what the platform holds.
-    pub async fn tally(&self) -> Result<Tally> {
-        let row = sqlx::query(
-            "select
-               (select count(*) from orders where state = 1) as pending,
-               (select count(*) from orders where state = 2) as closing,
-               (select count(*) from orders where state = 3) as paid,
-               (select count(*) from orders where state = 4 and close_reason = 1) as closed_by_timeout,
-               (select count(*) from orders where state = 4 and close_reason <> 1) as cancelled,
-               (select count(*) from payment) as payments,
-               (select count(*) from payment where kind <> 1) as payments_to_give_back,
-               (select count(*) from refund where auto_payment_id is not null and state = 4) as payments_given_back,
-               (select max(final_ms - created_ms) from refund where auto_payment_id is not null and state = 4) as slowest_refund_ms,
-               (select count(*) from coupon) as coupons,
-               (select coalesce(sum(stocked), 0) from product) as stocked,
-               (select coalesce(sum(available), 0) from product) as available,
-               (select coalesce(sum(quantity), 0) from hold where state = 1) as held,
-               (select coalesce(sum(quantity), 0) from hold where state = 2) as sold",
-        )
-        .fetch_one(self.readers())
-        .await?;
-        let number = |name: &'static str| -> Result<u64> {
-            let number: i64 = row.try_get(name)?;
-            Ok(u64::try_from(number).unwrap_or(0))
+        let examples = if broken == 0 {
+            Vec::new()
+        } else {
+            examples(readers, statement).await?
         };
-        Ok(Tally {
-            pending: number("pending")?,
-            closing: number("closing")?,
-            paid: number("paid")?,
-            closed_by_timeout: number("closed_by_timeout")?,
-            cancelled: number("cancelled")?,
-            payments: number("payments")?,
-            payments_to_give_back: number("payments_to_give_back")?,
-            payments_given_back: number("payments_given_back")?,
-            slowest_refund_ms: row
-                .try_get::<Option<i64>, _>("slowest_refund_ms")?
-                .and_then(|ms| u64::try_from(ms).ok()),
-            coupons: number("coupons")?,
-            stocked: number("stocked")?,
-            available: number("available")?,
-            held: number("held")?,
-            sold: number("sold")?,
-        })
+        findings.push(Finding {
+            rule,
+            broken: u64::try_from(broken).unwrap_or(0),
+            examples,
+        });
     }
+    Ok(findings)
+}
 
-    /// Orders that wait for their payment, their deadline or a gateway.
-    pub async fn open_orders(&self) -> Result<u64> {
-        let open: i64 = sqlx::query_scalar("select count(*) from orders where merchant_id in (select id from merchant) and state in (1, 2)")
-            .fetch_one(self.readers())
-            .await?;
-        Ok(u64::try_from(open).unwrap_or(0))
-    }
+async fn examples(readers: &SqlitePool, statement: &'static str) -> Result<Vec<String>> {
+    let some = format!("select hex(id) as id from ({statement}) limit ?");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(some))
+        .bind(EXAMPLES_MAX)
+        .fetch_all(readers)
+        .await?;
+    rows.iter().map(|row| column(row, "id")).collect()
+}
 
-    /// Messages in the outbox that have not been published yet.
-    pub async fn unpublished(&self) -> Result<u64> {
-        let unsent: i64 = sqlx::query_scalar("select count(*) from outbox where unsent = 1")
-            .fetch_one(self.readers())
-            .await?;
-        Ok(u64::try_from(unsent).unwrap_or(0))
-    }
+/// Counts what the platform holds.
+pub(crate) async fn tally(readers: &SqlitePool) -> Result<Tally> {
+    let row = sqlx::query(
+        "select
+           (select count(*) from orders where state = 1) as pending,
+           (select count(*) from orders where state = 2) as closing,
+           (select count(*) from orders where state = 3) as paid,
+           (select count(*) from orders where state = 4 and close_reason = 1) as closed_by_timeout,
+           (select count(*) from orders where state = 4 and close_reason <> 1) as cancelled,
+           (select count(*) from payment) as payments,
+           (select count(*) from payment where kind <> 1) as payments_to_give_back,
+           (select count(*) from refund where auto_payment_id is not null and state = 4) as payments_given_back,
+           (select max(final_ms - created_ms) from refund where auto_payment_id is not null and state = 4) as slowest_refund_ms,
+           (select count(*) from coupon) as coupons,
+           (select coalesce(sum(stocked), 0) from product) as stocked,
+           (select coalesce(sum(available), 0) from product) as available,
+           (select coalesce(sum(quantity), 0) from hold where state = 1) as held,
+           (select coalesce(sum(quantity), 0) from hold where state = 2) as sold",
+    )
+    .fetch_one(readers)
+    .await?;
+    let number = |name: &'static str| -> Result<u64> {
+        let number: i64 = row.try_get(name)?;
+        Ok(u64::try_from(number).unwrap_or(0))
+    };
+    Ok(Tally {
+        pending: number("pending")?,
+        closing: number("closing")?,
+        paid: number("paid")?,
+        closed_by_timeout: number("closed_by_timeout")?,
+        cancelled: number("cancelled")?,
+        payments: number("payments")?,
+        payments_to_give_back: number("payments_to_give_back")?,
+        payments_given_back: number("payments_given_back")?,
+        slowest_refund_ms: row
+            .try_get::<Option<i64>, _>("slowest_refund_ms")?
+            .and_then(|ms| u64::try_from(ms).ok()),
+        coupons: number("coupons")?,
+        stocked: number("stocked")?,
+        available: number("available")?,
+        held: number("held")?,
+        sold: number("sold")?,
+    })
+}
 
-    /// How long after its deadline each order that was closed by timeout was closed, in ms.
-    pub async fn close_lags_ms(&self) -> Result<Vec<(OrderId, i64)>> {
-        let rows = sqlx::query("select id, closed_ms - deadline_ms as lag_ms from orders where state = 4 and close_reason = 1")
-            .fetch_all(self.readers())
-            .await?;
-        rows.iter()
-            .map(|row| Ok((column(row, "id")?, column(row, "lag_ms")?)))
-            .collect()
-    }
+/// Orders that wait for their payment, their deadline or a gateway.
+pub(crate) async fn open_orders(readers: &SqlitePool) -> Result<u64> {
+    let open: i64 = sqlx::query_scalar("select count(*) from orders where merchant_id in (select id from merchant) and state in (1, 2)")
+        .fetch_one(readers)
+        .await?;
+    Ok(u64::try_from(open).unwrap_or(0))
+}
+
+/// How long after its deadline each order that was closed by timeout was closed, in ms.
+pub(crate) async fn close_lags_ms(readers: &SqlitePool) -> Result<Vec<(OrderId, i64)>> {
+    let rows = sqlx::query("select id, closed_ms - deadline_ms as lag_ms from orders where state = 4 and close_reason = 1")
+        .fetch_all(readers)
+        .await?;
+    rows.iter()
+        .map(|row| Ok((column(row, "id")?, column(row, "lag_ms")?)))
+        .collect()
 }

@@ -268,7 +268,7 @@ impl Worker {
             // It fails where SQLite has already rolled back by itself, which comes to the same.
             let _ = sqlx::query(ROLLBACK).execute(self.tx.conn()).await;
         } else {
-            self.tx.record_facts();
+            self.tx.record_metrics();
         }
         self.tx.clear();
         if committed? {

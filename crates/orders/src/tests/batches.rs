@@ -10,7 +10,7 @@ async fn failed_of(shop: &Shop, topic: Topic) -> Vec<String> {
     let incoming = shop.broker.take(&name, "platform", 512);
     let handles: Vec<_> = incoming.iter().map(|each| each.handle.clone()).collect();
     shop.broker.settle(&name, "platform", &handles);
-    let answered = step::answer(shop.platform(), topic, &incoming).await;
+    let answered = step::handle(shop.platform(), topic, &incoming).await;
     let failed = incoming
         .iter()
         .zip(answered)

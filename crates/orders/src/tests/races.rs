@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::gateway::Paid;
 use crate::messaging::relay;
-use crate::store::outbox::Topic;
+use crate::model::outbox::Topic;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::shop::{Shop, answer};
 use crate::tests::till::{Till, TillFaults};

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::gateway::{Gateways, Paid};
 use crate::messaging::Handle;
 use crate::messaging::relay;
+use crate::model::outbox::Topic;
 use crate::run::step;
-use crate::store::outbox::Topic;
 use crate::tests::broker::TestBroker;
 use crate::tests::gate::Gates;
 use crate::tests::till::Till;
@@ -270,7 +270,7 @@ pub(crate) async fn answer(
 ) -> usize {
     let name = topic.name("duetime");
     let incoming = broker.take(&name, "platform", max);
-    for answered in step::answer(platform, topic, &incoming).await {
+    for answered in step::handle(platform, topic, &incoming).await {
         answered.unwrap();
     }
     let handles: Vec<Handle> = incoming.into_iter().map(|each| each.handle).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::messaging::{Messaging, Subscription};
-use crate::store::outbox::Topic;
+use crate::model::outbox::Topic;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::shop::Shop;
 use crate::{OrderState, Swept};

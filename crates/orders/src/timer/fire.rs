@@ -1,4 +1,4 @@
-//! Answers timer messages: closes due orders in batches, expires coupons, and hands the rest to the gateways.
+//! Handles due timers: closes orders, expires coupons, drives attempts, closings and refunds at the gateways.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use crate::coupon;
 use crate::error::{Error, Result};
 use crate::ids::OrderId;
 use crate::metrics::count_timers;
-use crate::order::CloseReason;
+use crate::model::audit::Actor;
+use crate::model::order::CloseReason;
+use crate::model::timer::{Rearm, TimerKind, TimerMessage, TimerRow};
 use crate::order::close::{self, Cause};
 use crate::payment::poll;
 use crate::platform::Platform;
-use crate::refund;
-use crate::store::Tx;
-use crate::store::audit::Actor;
-use crate::timer::pause;
-use crate::timer::{self, REARM_MIN_MS, Rearm, TimerKind, TimerMessage, TimerRow};
+use crate::refund::drive;
+use crate::store::{Tx, timers};
+use crate::timer::{self, REARM_MIN_MS, pause};
 
 /// How often the shortest wait of a timer that keeps firing early is doubled, at most.
 const DOUBLINGS_MAX: i64 = 10;
@@ -48,9 +48,9 @@ impl Fired {
     }
 }
 
-/// Answers a batch of timers of one of the kinds that need no gateway, in one transaction.
+/// Fires a batch of timers of one of the kinds that need no gateway, in one transaction.
 ///
-/// The messages that could not be answered are given back with the error.
+/// Answers the messages that failed, with the error.
 pub(crate) async fn fire_batch(
     platform: &Platform,
     kind: TimerKind,
@@ -68,19 +68,20 @@ pub(crate) async fn fire_batch(
     split.failed
 }
 
-/// Answers a timer of one of the kinds that ask a gateway.
+/// Fires a timer of one of the kinds that ask a gateway.
 pub(crate) async fn fire_one(
     platform: &Platform,
     kind: TimerKind,
     message: TimerMessage,
 ) -> Result<Fired> {
-    if let Some(fired) = ahead_of_gateway(platform, kind, message).await? {
-        return Ok(fired.count(kind));
-    }
+    let row = match ahead_of_gateway(platform, kind, message).await? {
+        Ahead::Due(row) => row,
+        Ahead::Handled(fired) => return Ok(fired.count(kind)),
+    };
     let counted = match kind {
-        TimerKind::OrderClosing => poll::fire_closing(platform, message).await?,
-        TimerKind::Attempt => poll::fire_attempt(platform, message).await?,
-        TimerKind::Refund => refund::fire(platform, message).await?,
+        TimerKind::OrderClosing => poll::fire_closing(platform, row).await?,
+        TimerKind::Attempt => poll::fire_attempt(platform, row).await?,
+        TimerKind::Refund => drive::fire(platform, row).await?,
         TimerKind::OrderDeadline | TimerKind::CouponExpiry => false,
     };
     let fired = Fired {
@@ -91,24 +92,34 @@ pub(crate) async fn fire_one(
     Ok(fired.count(kind))
 }
 
-/// Drops, arms again or parks a timer of a gateway; `None` if the gateway is to be asked.
+/// What there is to do about a timer before its gateway is asked.
+enum Ahead {
+    /// Nothing: the gateway is to be asked.
+    Due(TimerRow),
+    /// It was stale, or was armed again or parked.
+    Handled(Fired),
+}
+
+/// Drops, arms again or parks a timer of a gateway, unless the gateway is to be asked.
 ///
 /// A message that comes too soon is common where the broker rounds, and asking then would shorten every wait.
 async fn ahead_of_gateway(
     platform: &Platform,
     kind: TimerKind,
     message: TimerMessage,
-) -> Result<Option<Fired>> {
-    let row = timer::current(platform.readers(), kind, message).await?;
-    let Some(row) = row else {
-        let stale = 1;
-        return Ok(Some(Fired {
-            stale,
-            ..Fired::default()
-        }));
-    };
-    if ready_ms(&row) <= platform.now_ms() && kind != TimerKind::OrderClosing {
-        return Ok(None);
+) -> Result<Ahead> {
+    // Only a closing can be paused, and a pause is read in the transaction that obeys it.
+    if kind != TimerKind::OrderClosing {
+        let row = timers::current(platform.readers(), kind, message).await?;
+        let Some(row) = row else {
+            return Ok(Ahead::Handled(Fired {
+                stale: 1,
+                ..Fired::default()
+            }));
+        };
+        if ready_ms(&row) <= platform.now_ms() {
+            return Ok(Ahead::Due(row));
+        }
     }
     platform
         .writer()
@@ -118,25 +129,21 @@ async fn ahead_of_gateway(
         .await
 }
 
-/// Arms the timer again or parks it; `None` if it is due.
-async fn set_aside_one(
-    tx: &mut Tx,
-    kind: TimerKind,
-    message: TimerMessage,
-) -> Result<Option<Fired>> {
-    let timers = timer::current_of(tx, kind, &[message]).await?;
-    let sorted = sort(tx, kind, timers).await?;
-    if !sorted.due.is_empty() {
-        return Ok(None);
+/// Arms the timer again or parks it, unless it is due.
+async fn set_aside_one(tx: &mut Tx, kind: TimerKind, message: TimerMessage) -> Result<Ahead> {
+    let timers = timers::current_of(tx, kind, &[message]).await?;
+    let mut sorted = sort(tx, kind, timers).await?;
+    if let Some(row) = sorted.due.pop() {
+        return Ok(Ahead::Due(row));
     }
     set_aside(tx, kind, &sorted).await?;
     let mut fired = sorted.counts();
     fired.stale = 1 - fired.early - fired.parked;
-    Ok(Some(fired))
+    Ok(Ahead::Handled(fired))
 }
 
 async fn fire_in(tx: &mut Tx, kind: TimerKind, messages: &[TimerMessage]) -> Result<Fired> {
-    let timers = timer::current_of(tx, kind, messages).await?;
+    let timers = timers::current_of(tx, kind, messages).await?;
     let sorted = sort(tx, kind, timers).await?;
     set_aside(tx, kind, &sorted).await?;
     let mut fired = sorted.counts();

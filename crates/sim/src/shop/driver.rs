@@ -304,7 +304,7 @@ impl Driver {
             Err(error) => return Ok(broken("receive", error)?),
         };
         let results = self
-            .live(step::answer(&platform, *topic, &received))
+            .live(step::handle(&platform, *topic, &received))
             .await?;
         for result in results {
             if let Err(error) = result {

@@ -129,7 +129,7 @@ impl Link {
         let answer = self.ask(vec![question]).await.pop();
         answer
             .unwrap_or(Err(Error::Stopped))
-            .map_err(|error| embedded::told(&error))
+            .map_err(|error| embedded::to_error(&error))
     }
 
     /// Whether a deliberate fault swallows the message.
@@ -195,7 +195,7 @@ impl Messaging for Link {
                 return Ok(());
             }
             let sent = answers.next().unwrap_or(Err(Error::Stopped));
-            sent.map(drop).map_err(|error| embedded::told(&error))
+            sent.map(drop).map_err(|error| embedded::to_error(&error))
         };
         swallowed.into_iter().map(answer).collect()
     }
@@ -289,7 +289,7 @@ impl Subscription for Member {
         for result in self.link.ask_one((command, receiver)).await? {
             match result {
                 Ok(()) | Err(Error::Refused(Refusal::Expired)) => {}
-                Err(error) => return Err(embedded::told(&error)),
+                Err(error) => return Err(embedded::to_error(&error)),
             }
         }
         Ok(())

@@ -1,0 +1,64 @@
+//! Defines the audit trail: who did what to an order, a coupon or a pause, and when.
+
+use serde::Serialize;
+
+use crate::ids::MerchantId;
+
+/// Who did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The buyer.
+    Buyer,
+    /// The merchant, through the API.
+    Merchant,
+    /// The payment gateway, by a callback or an answer.
+    Gateway,
+    /// The platform itself, driven by a timer or an event.
+    System,
+}
+
+impl Actor {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Buyer => "buyer",
+            Self::Merchant => "merchant",
+            Self::Gateway => "gateway",
+            Self::System => "system",
+        }
+    }
+}
+
+/// What an operation records.
+#[derive(Clone, Debug)]
+pub(crate) struct NewAudit {
+    /// The order, coupon or pause that the row is found by.
+    pub(crate) subject: String,
+    pub(crate) merchant_id: MerchantId,
+    /// The thing that changed: the subject itself, or one of its attempts, payments or refunds.
+    pub(crate) entity: String,
+    pub(crate) actor: Actor,
+    pub(crate) action: &'static str,
+    pub(crate) from: Option<&'static str>,
+    pub(crate) to: Option<&'static str>,
+    pub(crate) detail: Option<String>,
+}
+
+/// One entry of an audit trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuditEntry {
+    /// When, in ms since the Unix epoch.
+    pub at_ms: i64,
+    /// The id of the thing that changed.
+    pub entity: String,
+    /// Who changed it.
+    pub actor: String,
+    /// What was done, such as `close`.
+    pub action: String,
+    /// The state before, where there was one.
+    pub from_state: Option<String>,
+    /// The state after, where it has one.
+    pub to_state: Option<String>,
+    /// More, for a person.
+    pub detail: Option<String>,
+}

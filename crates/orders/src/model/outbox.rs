@@ -1,0 +1,86 @@
+//! Defines the topics and the messages that wait in the outbox.
+
+use crate::ids::MerchantId;
+use crate::model::stored::Stored;
+use crate::model::timer::TimerKind;
+
+/// A topic of the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// The timers of one kind.
+    Timers(TimerKind),
+    /// The events for other systems.
+    Events,
+}
+
+/// The number under which the topic of events is stored; timer topics are stored as their kind.
+const EVENTS: i64 = 10;
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Self; 6] = [
+        Self::Timers(TimerKind::OrderDeadline),
+        Self::Timers(TimerKind::OrderClosing),
+        Self::Timers(TimerKind::Attempt),
+        Self::Timers(TimerKind::Refund),
+        Self::Timers(TimerKind::CouponExpiry),
+        Self::Events,
+    ];
+
+    /// The name at the broker: the configured prefix, a hyphen, the topic's own name.
+    pub fn name(self, prefix: &str) -> String {
+        let name = match self {
+            Self::Timers(TimerKind::OrderDeadline) => "order-deadlines",
+            Self::Timers(TimerKind::OrderClosing) => "order-closings",
+            Self::Timers(TimerKind::Attempt) => "payment-attempts",
+            Self::Timers(TimerKind::Refund) => "refunds",
+            Self::Timers(TimerKind::CouponExpiry) => "coupon-expiries",
+            Self::Events => "order-events",
+        };
+        format!("{prefix}-{name}")
+    }
+
+    /// The number that stands for it in the database.
+    pub(crate) fn stored(self) -> i64 {
+        match self {
+            Self::Timers(kind) => kind.stored(),
+            Self::Events => EVENTS,
+        }
+    }
+
+    /// The topic of a number from the database; `None` if the number is unknown.
+    pub(crate) fn from_stored(stored: i64) -> Option<Self> {
+        if stored == EVENTS {
+            return Some(Self::Events);
+        }
+        TimerKind::from_stored(stored).map(Self::Timers)
+    }
+}
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub(crate) struct OutboxRow {
+    pub(crate) merchant_id: MerchantId,
+    pub(crate) topic: Topic,
+    /// The same for every publication, so that a broker or a consumer can drop repetitions.
+    pub(crate) message_id: String,
+    /// The id of what it is about; events of one subject keep their order.
+    pub(crate) subject: String,
+    pub(crate) tag: &'static str,
+    pub(crate) deliver_at_ms: Option<i64>,
+    pub(crate) body: String,
+    pub(crate) created_ms: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_survives_its_stored_form() {
+        for topic in Topic::ALL {
+            assert_eq!(Topic::from_stored(topic.stored()).unwrap(), topic);
+        }
+        assert!(Topic::from_stored(7).is_none());
+    }
+}

@@ -1,0 +1,222 @@
+//! Stores merchants, API keys and gateway accounts.
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::{Error, Result};
+use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
+use crate::model::merchant::{ApiKey, GatewayAccount, Merchant};
+use crate::store::rows::{column, duplicate, merchant_column};
+use crate::store::tx::Tx;
+
+/// The columns that [`from_row`] reads.
+macro_rules! columns {
+    () => {
+        "id, name, created_ms"
+    };
+}
+
+/// The columns that [`key_from_row`] reads.
+macro_rules! key_columns {
+    () => {
+        "id, merchant_id, label, created_ms, revoked_ms"
+    };
+}
+
+/// The columns that [`account_from_row`] reads.
+macro_rules! account_columns {
+    () => {
+        "id, merchant_id, gateway, name, settings, created_ms"
+    };
+}
+
+/// Writes a new merchant.
+pub(crate) async fn insert(tx: &mut Tx, merchant: &Merchant) -> Result<()> {
+    let inserted = sqlx::query(concat!(
+        "insert into merchant (",
+        columns!(),
+        ") values (?, ?, ?)"
+    ))
+    .bind(merchant.id.as_str())
+    .bind(&merchant.name)
+    .bind(merchant.created_ms)
+    .execute(tx.conn())
+    .await;
+    inserted.map_err(|error| duplicate(error, "merchant", merchant.id.as_str()))?;
+    Ok(())
+}
+
+/// The merchant.
+pub(crate) async fn find(readers: &SqlitePool, id: &MerchantId) -> Result<Merchant> {
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from merchant where id = ?"
+    ))
+    .bind(id.as_str())
+    .fetch_optional(readers)
+    .await?;
+    from_row(&row.ok_or_else(|| Error::not_found("merchant", &id))?)
+}
+
+/// All merchants by their ids.
+pub(crate) async fn all(readers: &SqlitePool) -> Result<Vec<Merchant>> {
+    let rows = sqlx::query(concat!("select ", columns!(), " from merchant order by id"))
+        .fetch_all(readers)
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Writes a new API key, with the hash of its secret.
+pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey, hash: &[u8; 32]) -> Result<()> {
+    sqlx::query(concat!(
+        "insert into api_key (key_hash, ",
+        key_columns!(),
+        ") values (?, ?, ?, ?, ?, ?)"
+    ))
+    .bind(hash.as_slice())
+    .bind(key.id)
+    .bind(key.merchant_id.as_str())
+    .bind(&key.label)
+    .bind(key.created_ms)
+    .bind(key.revoked_ms)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// The merchant's API keys, oldest first.
+pub(crate) async fn keys(readers: &SqlitePool, merchant_id: &MerchantId) -> Result<Vec<ApiKey>> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        key_columns!(),
+        " from api_key where merchant_id = ? order by id"
+    ))
+    .bind(merchant_id.as_str())
+    .fetch_all(readers)
+    .await?;
+    rows.iter().map(key_from_row).collect()
+}
+
+/// Revokes an API key; answers whether it was valid.
+pub(crate) async fn revoke_key(
+    tx: &mut Tx,
+    merchant_id: &MerchantId,
+    id: ApiKeyId,
+) -> Result<bool> {
+    let now_ms = tx.now_ms();
+    let revoked = sqlx::query(
+        "update api_key set revoked_ms = ? where id = ? and merchant_id = ? and revoked_ms is null",
+    )
+    .bind(now_ms)
+    .bind(id)
+    .bind(merchant_id.as_str())
+    .execute(tx.conn())
+    .await?;
+    Ok(revoked.rows_affected() == 1)
+}
+
+/// The merchant of the API key with this hash, if the key is valid.
+pub(crate) async fn merchant_of_key(
+    readers: &SqlitePool,
+    hash: &[u8; 32],
+) -> Result<Option<MerchantId>> {
+    // The look-up by hash leaks no more than the hash's own bytes by its timing.
+    let merchant_id: Option<String> = sqlx::query_scalar(
+        "select merchant_id from api_key where key_hash = ? and revoked_ms is null",
+    )
+    .bind(hash.as_slice())
+    .fetch_optional(readers)
+    .await?;
+    Ok(merchant_id.map(MerchantId::from_stored))
+}
+
+/// Writes a new gateway account.
+pub(crate) async fn insert_account(tx: &mut Tx, account: &GatewayAccount) -> Result<()> {
+    let inserted = sqlx::query(concat!(
+        "insert into gateway_account (",
+        account_columns!(),
+        ") values (?, ?, ?, ?, ?, ?)"
+    ))
+    .bind(account.id)
+    .bind(account.merchant_id.as_str())
+    .bind(&account.gateway)
+    .bind(&account.name)
+    .bind(&account.settings)
+    .bind(account.created_ms)
+    .execute(tx.conn())
+    .await;
+    inserted.map_err(|error| duplicate(error, "gateway account", &account.name))?;
+    Ok(())
+}
+
+/// The gateway accounts of a merchant, or of all merchants, oldest first.
+pub(crate) async fn accounts(
+    readers: &SqlitePool,
+    merchant_id: Option<&MerchantId>,
+) -> Result<Vec<GatewayAccount>> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        account_columns!(),
+        " from gateway_account where ?1 is null or merchant_id = ?1 order by id"
+    ))
+    .bind(merchant_id.map(MerchantId::as_str))
+    .fetch_all(readers)
+    .await?;
+    rows.iter().map(account_from_row).collect()
+}
+
+/// The gateway account, of any merchant.
+pub(crate) async fn account(readers: &SqlitePool, id: GatewayAccountId) -> Result<GatewayAccount> {
+    let row = sqlx::query(concat!(
+        "select ",
+        account_columns!(),
+        " from gateway_account where id = ?"
+    ))
+    .bind(id)
+    .fetch_optional(readers)
+    .await?;
+    account_from_row(&row.ok_or_else(|| Error::not_found("gateway account", &id))?)
+}
+
+/// The merchant of a gateway account, which must exist.
+pub(crate) async fn merchant_of_account(tx: &mut Tx, id: GatewayAccountId) -> Result<MerchantId> {
+    let merchant_id: String =
+        sqlx::query_scalar("select merchant_id from gateway_account where id = ?")
+            .bind(id)
+            .fetch_one(tx.conn())
+            .await?;
+    Ok(MerchantId::from_stored(merchant_id))
+}
+
+/// Reads a row of `columns!()`.
+fn from_row(row: &SqliteRow) -> Result<Merchant> {
+    Ok(Merchant {
+        id: MerchantId::from_stored(column(row, "id")?),
+        name: column(row, "name")?,
+        created_ms: column(row, "created_ms")?,
+    })
+}
+
+/// Reads a row of `key_columns!()`.
+fn key_from_row(row: &SqliteRow) -> Result<ApiKey> {
+    Ok(ApiKey {
+        id: column(row, "id")?,
+        merchant_id: merchant_column(row)?,
+        label: column(row, "label")?,
+        created_ms: column(row, "created_ms")?,
+        revoked_ms: column(row, "revoked_ms")?,
+    })
+}
+
+/// Reads a row of `account_columns!()`.
+fn account_from_row(row: &SqliteRow) -> Result<GatewayAccount> {
+    Ok(GatewayAccount {
+        id: column(row, "id")?,
+        merchant_id: merchant_column(row)?,
+        gateway: column(row, "gateway")?,
+        name: column(row, "name")?,
+        settings: column(row, "settings")?,
+        created_ms: column(row, "created_ms")?,
+    })
+}

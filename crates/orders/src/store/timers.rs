@@ -1,0 +1,449 @@
+//! Stores timers: one row per thing that must happen in time.
+//!
+//! New rows are collected by the open transaction; each statement here that reads or changes rows writes those first.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, SqlitePool};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::stored::Stored as _;
+use crate::model::timer::{NewTimer, Rearm, TimerKind, TimerMessage, TimerRow};
+use crate::store::rows::{column, hex_json, hex_key, list_json, merchant_column, stored_column};
+use crate::store::tx::Tx;
+
+/// The columns that [`from_row`] reads, each with the prefix if one is given.
+macro_rules! columns {
+    () => {
+        columns!("")
+    };
+    ($prefix:literal) => {
+        concat!(
+            $prefix,
+            "kind, ",
+            $prefix,
+            "id, ",
+            $prefix,
+            "merchant_id, ",
+            $prefix,
+            "due_ms, ",
+            $prefix,
+            "next_fire_ms, ",
+            $prefix,
+            "version, ",
+            $prefix,
+            "hop, ",
+            $prefix,
+            "tries"
+        )
+    };
+}
+
+/// Arms the timers of a list again, whose hops have not moved on.
+const REARM: &str = concat!(
+    "update timer set hop = timer.hop + 1, next_fire_ms = again.fire_ms,
+        tries = timer.tries + again.tries, parked = 0
+     from (select unhex(value ->> 0) as id, value ->> 1 as hop, value ->> 2 as fire_ms,
+                  value ->> 3 as tries from json_each(?)) as again
+     where timer.kind = ? and timer.id = again.id and timer.hop = again.hop
+     returning ",
+    columns!()
+);
+
+/// The timers of a list of messages. A cross join keeps SQLite to this order: once through the list, a search each.
+const CURRENT_OF: &str = concat!(
+    "select distinct ",
+    columns!("t."),
+    " from json_each(?) m cross join timer t on t.kind = ? and t.id = unhex(m.value ->> 0)
+          and t.version = m.value ->> 1 and t.hop = m.value ->> 2"
+);
+
+/// Which timers are missing, with the name under which finds are counted.
+///
+/// Bound are the kind, the instant before which a thing must be due, when the timer fires, and how many at most. The
+/// states are written out since only so does SQLite use the indexes of what is open; a test holds them.
+const MISSING: &[(TimerKind, &str, &str)] = &[
+    (
+        TimerKind::OrderDeadline,
+        "pending_order",
+        concat!(
+            "insert into timer (",
+            columns!(),
+            ", parked)
+         select ?1, id, merchant_id, deadline_ms, min(deadline_ms, ?3), version, 0, 0, 0 from orders o
+         where state = 1 and deadline_ms < ?2
+           and not exists (select 1 from timer t where t.id = o.id and t.kind = ?1) limit ?4"
+        ),
+    ),
+    (
+        TimerKind::OrderClosing,
+        "closing_order",
+        concat!(
+            "insert into timer (",
+            columns!(),
+            ", parked)
+         select ?1, id, merchant_id, ?3, ?3, version, 0, 0, 0 from orders o
+         where state = 2 and deadline_ms < ?2
+           and not exists (select 1 from timer t where t.id = o.id and t.kind = ?1) limit ?4"
+        ),
+    ),
+    (
+        TimerKind::Attempt,
+        "attempt",
+        concat!(
+            "insert into timer (",
+            columns!(),
+            ", parked)
+         select ?1, id, merchant_id, expires_ms, ?3, version, 0, 0, 0 from attempt a
+         where state in (1, 5) and expires_ms < ?2
+           and not exists (select 1 from timer t where t.id = a.id and t.kind = ?1) limit ?4"
+        ),
+    ),
+    (
+        TimerKind::Refund,
+        "refund",
+        concat!(
+            "insert into timer (",
+            columns!(),
+            ", parked)
+         select ?1, id, merchant_id, ?3, ?3, version, 0, 0, 0 from refund r
+         where state in (1, 2, 3, 5) and created_ms < ?2
+           and not exists (select 1 from timer t where t.id = r.id and t.kind = ?1) limit ?4"
+        ),
+    ),
+    (
+        TimerKind::CouponExpiry,
+        "coupon",
+        concat!(
+            "insert into timer (",
+            columns!(),
+            ", parked)
+         select ?1, id, merchant_id, expires_ms, min(expires_ms, ?3), version, 0, 0, 0 from coupon c
+         where state = 1 and expires_ms < ?2
+           and not exists (select 1 from timer t where t.id = c.id and t.kind = ?1) limit ?4"
+        ),
+    ),
+];
+
+/// Which missing timers are written, and when they fire.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Only of things that are due, or were created, before this instant, in ms since the Unix epoch.
+    pub(crate) due_before_ms: i64,
+    /// When they fire at the latest, in ms since the Unix epoch.
+    pub(crate) fire_ms: i64,
+    /// How many of each kind; all if negative.
+    pub(crate) limit: i64,
+}
+
+/// Writes new rows.
+pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[TimerRow]) -> Result<()> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row.kind.stored(),
+                hex_key(row.id),
+                &row.merchant_id,
+                row.due_ms,
+                row.next_fire_ms,
+                row.version,
+                row.hop,
+                row.tries,
+            )
+        })
+        .collect();
+    sqlx::query(concat!(
+        "insert into timer (",
+        columns!(),
+        ", parked)
+         select value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+                value ->> 6, value ->> 7, 0
+         from json_each(?)"
+    ))
+    .bind(list_json(&rows))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes timers that should exist and do not; answers how many of each kind of thing.
+pub(crate) async fn insert_missing(
+    tx: &mut Tx,
+    bounds: Bounds,
+) -> Result<Vec<(&'static str, usize)>> {
+    tx.write_timers().await?;
+    let mut written = Vec::new();
+    for (kind, name, statement) in MISSING {
+        let done = sqlx::query(*statement)
+            .bind(kind.stored())
+            .bind(bounds.due_before_ms)
+            .bind(bounds.fire_ms)
+            .bind(bounds.limit)
+            .execute(tx.conn())
+            .await?;
+        let count = usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
+        if count > 0 {
+            written.push((*name, count));
+        }
+    }
+    Ok(written)
+}
+
+/// Moves timers to their next hops; answers those that had not moved on, as they are now.
+pub(crate) async fn rearm(tx: &mut Tx, kind: TimerKind, timers: &[Rearm]) -> Result<Vec<TimerRow>> {
+    tx.write_timers().await?;
+    let list: Vec<_> = timers
+        .iter()
+        .map(|timer| (hex_key(timer.id), timer.hop, timer.fire_ms, timer.tries))
+        .collect();
+    let rows = sqlx::query(REARM)
+        .bind(list_json(&list))
+        .bind(kind.stored())
+        .fetch_all(tx.conn())
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Moves a timer to a new due time, whatever its hop; answers it as it is now, if it exists.
+pub(crate) async fn postpone(tx: &mut Tx, timer: &NewTimer) -> Result<Option<TimerRow>> {
+    tx.write_timers().await?;
+    let row = sqlx::query(concat!(
+        "update timer set due_ms = ?, next_fire_ms = ?, version = ?, hop = hop + 1, parked = 0
+         where kind = ? and id = ? returning ",
+        columns!()
+    ))
+    .bind(timer.due_ms)
+    .bind(timer.fire_ms)
+    .bind(timer.version)
+    .bind(timer.kind.stored())
+    .bind(timer.id)
+    .fetch_optional(tx.conn())
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Parks the timers: they wait for a pause to end.
+pub(crate) async fn park(tx: &mut Tx, kind: TimerKind, ids: &[Uuid]) -> Result<()> {
+    tx.write_timers().await?;
+    sqlx::query(
+        "update timer set parked = 1
+         where kind = ? and id in (select unhex(value) from json_each(?))",
+    )
+    .bind(kind.stored())
+    .bind(hex_json(ids.iter().copied()))
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Deletes the timers.
+pub(crate) async fn delete(
+    tx: &mut Tx,
+    kind: TimerKind,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Result<()> {
+    tx.write_timers().await?;
+    sqlx::query(
+        "delete from timer where kind = ? and id in (select unhex(value) from json_each(?))",
+    )
+    .bind(kind.stored())
+    .bind(hex_json(ids))
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// The timer of a message, if the message still counts.
+pub(crate) async fn current(
+    readers: &SqlitePool,
+    kind: TimerKind,
+    message: TimerMessage,
+) -> Result<Option<TimerRow>> {
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from timer where kind = ? and id = ? and version = ? and hop = ?"
+    ))
+    .bind(kind.stored())
+    .bind(message.id)
+    .bind(message.version)
+    .bind(message.hop)
+    .fetch_optional(readers)
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// The timers whose messages still count; the others are stale. Each is named once.
+pub(crate) async fn current_of(
+    tx: &mut Tx,
+    kind: TimerKind,
+    messages: &[TimerMessage],
+) -> Result<Vec<TimerRow>> {
+    tx.write_timers().await?;
+    let list: Vec<_> = messages
+        .iter()
+        .map(|message| (hex_key(message.id), message.version, message.hop))
+        .collect();
+    let rows = sqlx::query(CURRENT_OF)
+        .bind(list_json(&list))
+        .bind(kind.stored())
+        .fetch_all(tx.conn())
+        .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Up to `limit` timers whose messages should have come before `before_ms`, longest overdue first.
+pub(crate) async fn overdue(tx: &mut Tx, before_ms: i64, limit: i64) -> Result<Vec<TimerRow>> {
+    tx.write_timers().await?;
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from timer where parked = 0 and next_fire_ms < ? order by next_fire_ms limit ?"
+    ))
+    .bind(before_ms)
+    .bind(limit)
+    .fetch_all(tx.conn())
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Up to `limit` parked timers after the one with this place, in the order in which they would have fired.
+pub(crate) async fn parked_after(
+    tx: &mut Tx,
+    place: &ParkedPlace,
+    limit: u32,
+) -> Result<Vec<TimerRow>> {
+    tx.write_timers().await?;
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from timer where parked = 1 and (next_fire_ms, kind, id) > (?, ?, ?)
+         order by next_fire_ms, kind, id limit ?"
+    ))
+    .bind(place.next_fire_ms)
+    .bind(place.kind)
+    .bind(place.id)
+    .bind(limit)
+    .fetch_all(tx.conn())
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The place of a parked timer among all of them; the default comes before the first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ParkedPlace {
+    next_fire_ms: i64,
+    kind: i64,
+    id: Uuid,
+}
+
+impl ParkedPlace {
+    /// The place of this timer.
+    pub(crate) fn of(timer: &TimerRow) -> Self {
+        Self {
+            next_fire_ms: timer.next_fire_ms,
+            kind: timer.kind.stored(),
+            id: timer.id,
+        }
+    }
+}
+
+/// Up to `limit` timers after the one of this id and kind, parked or not; from the first if there is none.
+pub(crate) async fn page(
+    tx: &mut Tx,
+    after: Option<(Uuid, TimerKind)>,
+    limit: i64,
+) -> Result<Vec<TimerRow>> {
+    let (id, kind) = after.map_or((Uuid::nil(), 0), |(id, kind)| (id, kind.stored()));
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from timer where (id, kind) > (?, ?) order by id, kind limit ?"
+    ))
+    .bind(id)
+    .bind(kind)
+    .bind(limit)
+    .fetch_all(tx.conn())
+    .await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Reads a row of `columns!()`.
+fn from_row(row: &SqliteRow) -> Result<TimerRow> {
+    Ok(TimerRow {
+        kind: stored_column(row, "kind")?,
+        id: column(row, "id")?,
+        merchant_id: merchant_column(row)?,
+        due_ms: column(row, "due_ms")?,
+        next_fire_ms: column(row, "next_fire_ms")?,
+        version: column(row, "version")?,
+        hop: column(row, "hop")?,
+        tries: column(row, "tries")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::shop::Shop;
+    use crate::{AttemptState, CouponState, OrderState, RefundState};
+    use sqlx::Row;
+
+    #[tokio::test]
+    async fn a_batch_searches_each_timer_by_its_id() {
+        let shop = Shop::open().await;
+        for statement in [REARM, CURRENT_OF] {
+            let explain = format!("explain query plan {statement}");
+            let rows = sqlx::query(sqlx::AssertSqlSafe(explain))
+                .bind("[]")
+                .bind(1)
+                .fetch_all(shop.platform().readers())
+                .await
+                .unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let searches = plan.iter().any(|step| step.contains("(id=? AND kind=?)"));
+            assert!(searches, "{statement}\n{plan:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn open_things_are_found_by_an_index_of_what_is_open() {
+        let shop = Shop::open().await;
+        let indexes = [
+            "orders_pending",
+            "orders_closing",
+            "attempt_open",
+            "refund_open",
+            "coupon_free",
+        ];
+        for ((_, name, statement), index) in MISSING.iter().zip(indexes) {
+            let explain = format!("explain query plan {statement}");
+            let rows = sqlx::query(sqlx::AssertSqlSafe(explain))
+                .bind(1)
+                .bind(1)
+                .bind(1)
+                .bind(1)
+                .fetch_all(shop.platform().readers())
+                .await
+                .unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            assert!(
+                plan.iter().any(|step| step.contains(index))
+                    && plan.iter().any(|step| step.contains("(id=? AND kind=?)")),
+                "{name}: {plan:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_states_written_out_are_those_of_the_enums() {
+        assert_eq!(OrderState::Pending.stored(), 1);
+        assert_eq!(OrderState::Closing.stored(), 2);
+        assert_eq!(AttemptState::Submitted.stored(), 1);
+        assert_eq!(AttemptState::Unknown.stored(), 5);
+        assert_eq!(CouponState::Available.stored(), 1);
+        assert_eq!(RefundState::Succeeded.stored(), 4);
+        assert_eq!(RefundState::NeedsOperator.stored(), 6);
+    }
+}
