@@ -68,7 +68,7 @@ async fn moving<T>(clock: &ManualClock, future: impl Future<Output = T>) -> T {
         tokio::select! {
             biased;
             value = &mut future => return value,
-            () = tokio::time::sleep(Duration::from_millis(1)) => clock.advance(10),
+            () = ::clock::monotonic::sleep(Duration::from_millis(1)) => clock.advance(10),
         }
     }
 }

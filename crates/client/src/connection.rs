@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use clock::monotonic::Instant;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -17,7 +18,6 @@ use http::{HeaderMap, Method, Request, Uri};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::config::HostPort;
@@ -118,7 +118,7 @@ impl Connection {
             while responses.next().await?.is_some() {}
             Ok(response)
         };
-        tokio::time::timeout(limit, call)
+        clock::monotonic::timeout(limit, call)
             .await
             .unwrap_or(Err(Error::Timeout(limit)))
     }
@@ -140,7 +140,7 @@ impl Connection {
             }
             Ok(all)
         };
-        tokio::time::timeout(limit, call)
+        clock::monotonic::timeout(limit, call)
             .await
             .unwrap_or(Err(Error::Timeout(limit)))
     }
@@ -218,7 +218,7 @@ impl Connection {
             if self.failures.load(Ordering::Relaxed) != failures {
                 return Err(error.clone());
             }
-            tokio::time::sleep_until(*not_before).await;
+            clock::monotonic::sleep_until(*not_before).await;
         }
         let index = connecting.next % self.addresses.len();
         let Some(address) = self.addresses.get(index) else {
@@ -240,7 +240,7 @@ impl Connection {
                 let round = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
                 // The other addresses are tried at once.
                 let wait = wait_after(connecting.failures / std::cmp::max(round, 1));
-                connecting.failed = Some((Instant::now() + wait, error.clone()));
+                connecting.failed = Some((clock::monotonic::now() + wait, error.clone()));
                 Err(error)
             }
         }
@@ -283,7 +283,7 @@ impl Connection {
                 }
             }
         };
-        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+        match clock::monotonic::timeout(CONNECT_TIMEOUT, connect).await {
             Ok(connected) => connected.map_err(unreachable),
             Err(_) => Err(unreachable(io::ErrorKind::TimedOut.into())),
         }

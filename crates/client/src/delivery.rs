@@ -11,13 +11,13 @@ use grpc_api::v2::{
     Subscription, SubscriptionEntry,
 };
 
-use crate::clock;
 use crate::connection::Procedure;
 use crate::error::{Error, Refused, check};
 use crate::filter::Filter;
 use crate::message::{Damaged, Received};
 use crate::route::Queue;
 use crate::session::Session;
+use crate::timestamp;
 
 const RECEIVE: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/ReceiveMessage");
 const ACK: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/AckMessage");
@@ -77,9 +77,9 @@ pub(crate) async fn receive(
         message_queue: Some(queue.info.clone()),
         filter_expression: Some(poll.filter.expression()),
         batch_size: i32::try_from(poll.messages_max).unwrap_or(i32::MAX),
-        invisible_duration: poll.invisible.map(clock::duration),
+        invisible_duration: poll.invisible.map(timestamp::duration),
         auto_renew: poll.invisible.is_none(),
-        long_polling_timeout: Some(clock::duration(poll.wait)),
+        long_polling_timeout: Some(timestamp::duration(poll.wait)),
         attempt_id: poll.attempt_id,
     };
     let responses: Vec<ReceiveMessageResponse> = queue
@@ -194,7 +194,7 @@ pub(crate) async fn change_invisible(
         group: session.profile.group.clone(),
         topic: Some(receipt.topic.clone()),
         receipt_handle: receipt.handle.clone(),
-        invisible_duration: Some(clock::duration(invisible)),
+        invisible_duration: Some(timestamp::duration(invisible)),
         message_id: delivery.message_id.clone(),
         ..ChangeInvisibleDurationRequest::default()
     };
@@ -245,7 +245,7 @@ pub(crate) fn subscription(
     };
     Subscription {
         subscriptions: subscriptions.iter().map(entry).collect(),
-        long_polling_timeout: wait.map(clock::duration),
+        long_polling_timeout: wait.map(timestamp::duration),
         group: Some(group),
         ..Subscription::default()
     }

@@ -9,9 +9,9 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use sha1::Sha1;
 
-use crate::clock;
 use crate::config::{Config, Credentials};
 use crate::error::Error;
+use crate::timestamp;
 
 /// The client version that is announced; proxies treat older ones differently.
 pub(crate) const CLIENT_VERSION: &str = "5.1.0";
@@ -66,7 +66,7 @@ impl Headers {
 
     /// For a call made now with the request time limit.
     pub(crate) fn now(&self) -> Arc<HeaderMap> {
-        self.at(clock::now().as_secs())
+        self.at(clock::wall::since_epoch().as_secs())
     }
 
     /// For a call made now with another time limit.
@@ -92,7 +92,7 @@ impl Headers {
     }
 
     fn sign(&self, second: u64) -> HeaderMap {
-        let date_time = clock::date_time(second);
+        let date_time = timestamp::date_time(second);
         let mut headers = self.fixed.clone();
         if let Some(credentials) = &self.credentials
             && let Ok(value) = HeaderValue::from_str(&authorization(credentials, &date_time))

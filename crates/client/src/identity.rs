@@ -4,8 +4,6 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::clock;
-
 /// The epoch of message ids: 2021-01-01T00:00:00Z.
 const EPOCH_S: u64 = 1_609_459_200;
 
@@ -40,7 +38,7 @@ impl Identity {
 
     /// The id of a new message, in the form that all clients of the protocol use.
     pub(crate) fn message_id(&self) -> String {
-        let second = clock::now().as_secs().saturating_sub(EPOCH_S) & 0xFFFF_FFFF;
+        let second = clock::wall::since_epoch().as_secs().saturating_sub(EPOCH_S) & 0xFFFF_FFFF;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         format!("{}{second:08X}{number:08X}", self.prefix)
     }
@@ -55,7 +53,7 @@ impl Identity {
 /// Random bits, from the seed the standard library draws for its maps.
 fn random() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u128(clock::now().as_nanos());
+    hasher.write_u128(clock::wall::since_epoch().as_nanos());
     hasher.finish()
 }
 

@@ -54,7 +54,6 @@
 //! * Clients run on a tokio runtime and log with `tracing`. Several clients share nothing.
 //! * Only Duetime supports delayed messages in a message group, delayed messages in transactions, and delays of years.
 
-mod clock;
 mod config;
 mod connection;
 mod delivery;
@@ -74,6 +73,7 @@ mod settings;
 mod simple;
 mod stream;
 mod telemetry;
+mod timestamp;
 mod tls;
 mod transaction;
 

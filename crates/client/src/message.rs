@@ -9,10 +9,10 @@ use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use grpc_api::v2::{self, Encoding, MessageType, Resource, SystemProperties};
 
-use crate::clock;
 use crate::connection::Connection;
 use crate::digest;
 use crate::error::Error;
+use crate::timestamp;
 
 /// First byte of a gzip stream; some producers announce gzip and send zlib, which begins with another.
 const GZIP_MAGIC: u8 = 0x1f;
@@ -117,10 +117,10 @@ impl Message {
 
     /// The protocol form of the message.
     pub(crate) fn into_protocol(self, envelope: Envelope<'_>) -> v2::Message {
-        let now = clock::now();
+        let now = clock::wall::since_epoch();
         let due = match self.delivery {
             Delivery::Now => None,
-            Delivery::At(at) => Some(clock::since_epoch(at)),
+            Delivery::At(at) => Some(timestamp::since_epoch(at)),
             Delivery::After(wait) => Some(now.saturating_add(wait)),
         };
         v2::Message {
@@ -132,12 +132,14 @@ impl Message {
                 message_id: envelope.message_id,
                 body_encoding: Encoding::Identity.into(),
                 message_type: envelope.kind.into(),
-                born_timestamp: Some(clock::timestamp(now)),
+                born_timestamp: Some(timestamp::timestamp(now)),
                 born_host: envelope.host.to_owned(),
                 queue_id: envelope.queue_id,
-                delivery_timestamp: due.map(clock::timestamp),
+                delivery_timestamp: due.map(timestamp::timestamp),
                 message_group: self.group,
-                orphaned_transaction_recovery_duration: envelope.check_after.map(clock::duration),
+                orphaned_transaction_recovery_duration: envelope
+                    .check_after
+                    .map(timestamp::duration),
                 ..SystemProperties::default()
             }),
             body: self.body,
@@ -230,9 +232,9 @@ impl Received {
         let delivery = Self {
             topic: topic.name.clone(),
             body,
-            born: system.born_timestamp.as_ref().map(clock::instant),
-            stored: system.store_timestamp.as_ref().map(clock::instant),
-            due: system.delivery_timestamp.as_ref().map(clock::instant),
+            born: system.born_timestamp.as_ref().map(timestamp::instant),
+            stored: system.store_timestamp.as_ref().map(timestamp::instant),
+            due: system.delivery_timestamp.as_ref().map(timestamp::instant),
             attempt: u32::try_from(system.delivery_attempt()).unwrap_or(1),
             queue_id: system.queue_id,
             offset: system.queue_offset(),

@@ -357,7 +357,7 @@ impl Producer {
                 return Err(error);
             }
             tracing::debug!(%error, topic, attempt, "send message");
-            tokio::time::sleep(settings.backoff.after(attempt)).await;
+            clock::monotonic::sleep(settings.backoff.after(attempt)).await;
             attempt += 1;
             let Some(next) = request.messages.into_iter().next() else {
                 return Err(error);

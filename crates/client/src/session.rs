@@ -21,7 +21,7 @@ use crate::identity::Identity;
 use crate::route::{Queue, Route};
 use crate::settings::ServerSettings;
 use crate::tls::{self, Connector};
-use crate::{clock, telemetry};
+use crate::{telemetry, timestamp};
 
 const QUERY_ROUTE: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/QueryRoute");
 const HEARTBEAT: Procedure = Procedure("/apache.rocketmq.v2.MessagingService/Heartbeat");
@@ -128,7 +128,7 @@ impl Session {
                 .is_some_and(|error| !error.is_transient());
             known.settings.is_some() || refused
         });
-        let answered = match tokio::time::timeout(limit, answered).await {
+        let answered = match clock::monotonic::timeout(limit, answered).await {
             Ok(Ok(known)) => Ok(known.clone()),
             _ => Err(Error::Timeout(limit)),
         };
@@ -311,7 +311,7 @@ impl Session {
         Settings {
             client_type: Some(self.profile.kind.into()),
             access_point: Some(endpoints(&self.config.addresses)),
-            request_timeout: Some(clock::duration(self.request_timeout())),
+            request_timeout: Some(timestamp::duration(self.request_timeout())),
             pub_sub: Some(self.profile.pub_sub.clone()),
             user_agent: Some(Ua {
                 language: Language::Rust.into(),
@@ -346,8 +346,7 @@ impl Session {
 
 /// Sends a heartbeat to every server at each interval.
 async fn send_heartbeats(session: Arc<Session>) {
-    let mut every = tokio::time::interval(HEARTBEAT_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut every = clock::monotonic::interval(HEARTBEAT_EVERY);
     loop {
         every.tick().await;
         let mut heartbeats = JoinSet::new();
@@ -361,8 +360,7 @@ async fn send_heartbeats(session: Arc<Session>) {
 
 /// Refreshes the routes in use at each interval; one that cannot be queried stays as it was.
 async fn refresh_routes(session: Arc<Session>) {
-    let mut every = tokio::time::interval(ROUTES_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut every = clock::monotonic::interval(ROUTES_EVERY);
     // The first tick comes at once, while all routes are new.
     every.tick().await;
     loop {

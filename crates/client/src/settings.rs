@@ -7,7 +7,7 @@ use grpc_api::v2::retry_policy::Strategy;
 use grpc_api::v2::settings::PubSub;
 use grpc_api::v2::{self};
 
-use crate::clock;
+use crate::timestamp;
 
 /// Messages requested per receive, unless the server says otherwise.
 const RECEIVE_BATCH_SIZE: usize = 32;
@@ -75,7 +75,7 @@ impl ServerSettings {
                     settings.receive_batch_size = size;
                 }
                 if let Some(timeout) = &subscription.long_polling_timeout {
-                    settings.long_polling_timeout = clock::span(timeout);
+                    settings.long_polling_timeout = timestamp::span(timeout);
                 }
             }
             None => {}
@@ -86,7 +86,8 @@ impl ServerSettings {
     fn set_retry_policy(&mut self, policy: &RetryPolicy) {
         let attempts = u32::try_from(policy.max_attempts).unwrap_or(0);
         self.attempts_max = std::cmp::max(attempts, 1);
-        let span = |span: Option<&grpc_api::Duration>| span.map(clock::span).unwrap_or_default();
+        let span =
+            |span: Option<&grpc_api::Duration>| span.map(timestamp::span).unwrap_or_default();
         match &policy.strategy {
             Some(Strategy::ExponentialBackoff(backoff)) => {
                 self.backoff = Backoff::Exponential {
@@ -96,7 +97,7 @@ impl ServerSettings {
                 };
             }
             Some(Strategy::CustomizedBackoff(backoff)) if !backoff.next.is_empty() => {
-                self.backoff = Backoff::Fixed(backoff.next.iter().map(clock::span).collect());
+                self.backoff = Backoff::Fixed(backoff.next.iter().map(timestamp::span).collect());
             }
             _ => {}
         }
@@ -159,8 +160,8 @@ mod tests {
             backoff_policy: Some(RetryPolicy {
                 max_attempts: 5,
                 strategy: Some(Strategy::ExponentialBackoff(ExponentialBackoff {
-                    initial: Some(clock::duration(Duration::from_millis(20))),
-                    max: Some(clock::duration(Duration::from_secs(2))),
+                    initial: Some(timestamp::duration(Duration::from_millis(20))),
+                    max: Some(timestamp::duration(Duration::from_secs(2))),
                     multiplier: 3.0,
                 })),
             }),
@@ -180,13 +181,13 @@ mod tests {
             backoff_policy: Some(RetryPolicy {
                 max_attempts: 17,
                 strategy: Some(Strategy::CustomizedBackoff(CustomizedBackoff {
-                    next: vec![clock::duration(Duration::from_secs(10))],
+                    next: vec![timestamp::duration(Duration::from_secs(10))],
                 })),
             }),
             pub_sub: Some(PubSub::Subscription(Subscription {
                 fifo: Some(true),
                 receive_batch_size: Some(7),
-                long_polling_timeout: Some(clock::duration(Duration::from_secs(9))),
+                long_polling_timeout: Some(timestamp::duration(Duration::from_secs(9))),
                 ..Subscription::default()
             })),
             ..v2::Settings::default()

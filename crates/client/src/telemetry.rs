@@ -33,7 +33,7 @@ pub(crate) async fn maintain(session: Arc<Session>, connection: Arc<Connection>)
                     .send_modify(|known| known.failure = Some(error));
             }
         }
-        tokio::time::sleep(wait).await;
+        clock::monotonic::sleep(wait).await;
         wait = REOPEN_WAIT;
     }
 }
@@ -43,7 +43,7 @@ async fn run_stream(session: &Session, connection: &Arc<Connection>) -> Result<(
     let (mut commands, mut requests) = connection
         .open_stream::<TelemetryCommand>(TELEMETRY, &session.unlimited_headers())
         .await?;
-    let mut every = tokio::time::interval(SETTINGS_EVERY);
+    let mut every = clock::monotonic::interval(SETTINGS_EVERY);
     loop {
         let command = tokio::select! {
             command = commands.next() => command?,

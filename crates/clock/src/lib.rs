@@ -3,6 +3,10 @@
 //! Everything else takes "now" as an argument or asks the [`Clock`] it was given, so that a test moves
 //! time by hand and the simulator owns it. Code that runs apart from a broker, such as the client, dates what it sends by
 //! [`wall`] and waits by [`monotonic`].
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this crate is the one that reads the time and waits for it"
+)]
 
 pub mod monotonic;
 pub mod wall;

@@ -48,7 +48,7 @@ async fn serve(config: &Config) -> Result<()> {
     }
     tracing::info!("stopping: requests under way are finished, everything is written to the disk");
     let limit = config.server.shutdown_time;
-    match tokio::time::timeout(limit, embedded.stop()).await {
+    match broker::clock::monotonic::timeout(limit, embedded.stop()).await {
         Ok(stopped) => stopped?,
         Err(_) => bail!("not everything had stopped after {limit:?} (server.shutdown_time)"),
     }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use clock::Clock;
+use clock::monotonic::timeout;
 use http_body::{Body, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
@@ -17,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::tls::{Spoken, Tls};
@@ -109,7 +109,7 @@ impl<S: Speak> Entrance<S> {
                 Err(error) => {
                     let protocol = S::NAME;
                     tracing::warn!(protocol, %error, "accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    clock::monotonic::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -195,7 +195,7 @@ impl<S: Speak> Guest<S> {
                 ended = connection.as_mut() => return ended.map_err(Into::into),
                 // An error means that the front end is gone: time to end too.
                 _ = self.stopping.wait_for(|stopping| *stopping) => break self.bounds.drain,
-                () = tokio::time::sleep(self.bounds.idle) => {
+                () = clock::monotonic::sleep(self.bounds.idle) => {
                     let now = activity.at_rest();
                     if now.is_some() && now == at_rest {
                         break self.bounds.handshake;

@@ -68,7 +68,7 @@ pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figur
     settle().await?;
     let idle_before = Usage::now()?;
     let idle_watch = Stopwatch::start();
-    tokio::time::sleep(IDLE).await;
+    broker::clock::monotonic::sleep(IDLE).await;
     let idle_after = Usage::now()?;
     let percent =
         (idle_after.cpu_us - idle_before.cpu_us) / 10_000.0 / idle_watch.elapsed().as_secs_f64();
@@ -107,7 +107,7 @@ pub(crate) async fn run_keyed(folder: &Path, scale: Scale) -> anyhow::Result<Vec
 async fn settle() -> anyhow::Result<()> {
     for _ in 0..120 {
         let before = Usage::now()?.cpu_us;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        broker::clock::monotonic::sleep(Duration::from_secs(1)).await;
         if Usage::now()?.cpu_us - before < 50_000.0 {
             return Ok(());
         }

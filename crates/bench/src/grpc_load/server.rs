@@ -29,7 +29,7 @@ fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("duetime");
     anyhow::ensure!(
         program.is_file(),
-        "{} is missing: run `cargo build --release -p duetime` first",
+        "{} is missing: build it first with the same profile, such as `cargo build --profile dist -p duetime`",
         program.display()
     );
     Ok(program)
@@ -67,7 +67,7 @@ impl Server {
             }
             anyhow::bail!("duetime serve ended without saying where it listens")
         };
-        let (address, api) = tokio::time::timeout(START_TIME, told)
+        let (address, api) = broker::clock::monotonic::timeout(START_TIME, told)
             .await
             .context("wait for duetime serve")??;
         let started_in = watch.elapsed();

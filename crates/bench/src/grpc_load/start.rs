@@ -24,10 +24,10 @@ pub(super) async fn run(folder: &Path) -> Result<Vec<Figure>> {
     let answered = watch.elapsed();
     producer.shutdown().await;
     // What the start left to be done ends meanwhile.
-    tokio::time::sleep(IDLE).await;
+    broker::clock::monotonic::sleep(IDLE).await;
     let before = server.usage()?;
     let idle = Stopwatch::start();
-    tokio::time::sleep(IDLE).await;
+    broker::clock::monotonic::sleep(IDLE).await;
     let after = server.usage()?;
     let percent = (after.cpu_us - before.cpu_us) / 10_000.0 / idle.elapsed().as_secs_f64();
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;

@@ -83,7 +83,7 @@ async fn consume_in_order(worker: Arc<Worker>, ordered: Vec<(Received, Room)>) {
                 Verdict::Retry => settings.backoff.after(message.attempt),
                 Verdict::RetryAfter(wait) => wait,
             };
-            tokio::time::sleep(wait).await;
+            clock::monotonic::sleep(wait).await;
             message.attempt += 1;
         };
         if settled {

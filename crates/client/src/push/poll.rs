@@ -30,8 +30,7 @@ type QueueId = (String, i32);
 /// Keeps one task for each assigned queue of a topic, until the consumer stops.
 pub(super) async fn follow(worker: Arc<Worker>, topic: String, filter: Filter) {
     let mut assigned: HashMap<QueueId, watch::Sender<()>> = HashMap::new();
-    let mut every = tokio::time::interval(ASSIGNMENT_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut every = clock::monotonic::interval(ASSIGNMENT_EVERY);
     loop {
         every.tick().await;
         let queues = match assignments(&worker, &topic).await {
@@ -109,7 +108,7 @@ async fn read(worker: Arc<Worker>, queue: Queue, filter: Filter, kept: watch::Re
                 drop(reserved);
                 let busy = error.code() == Some(Code::TooManyRequests);
                 tracing::debug!(%error, "receive messages");
-                tokio::time::sleep(if busy { BUSY_WAIT } else { POLL_WAIT }).await;
+                clock::monotonic::sleep(if busy { BUSY_WAIT } else { POLL_WAIT }).await;
             }
         }
     }

@@ -60,7 +60,7 @@ async fn acknowledge_all(session: &Session, mut batch: Vec<Processed>) {
             return;
         }
         batch = failed;
-        tokio::time::sleep(RETRY_WAIT).await;
+        clock::monotonic::sleep(RETRY_WAIT).await;
     }
 }
 
@@ -104,7 +104,7 @@ async fn is_final_or_wait(error: &Error) -> bool {
     tracing::debug!(%error, "settle delivery");
     let last = is_final(error);
     if !last {
-        tokio::time::sleep(RETRY_WAIT).await;
+        clock::monotonic::sleep(RETRY_WAIT).await;
     }
     last
 }

@@ -176,10 +176,6 @@ pub(crate) async fn drain(consumer: &SimpleConsumer, count: usize) -> Vec<String
 }
 
 /// The wall clock, which both processes share.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the server is a process of its own, on the wall clock"
-)]
 pub(crate) fn now() -> SystemTime {
-    SystemTime::now()
+    clock::wall::now()
 }

@@ -35,7 +35,7 @@ pub(crate) fn show(counters: Arc<Counters>) -> Bars {
     let shown = (bars.clone(), Arc::clone(&counters));
     let follower = tokio::spawn(async move {
         let (bars, counters) = shown;
-        let mut every = tokio::time::interval(MOVE_EVERY);
+        let mut every = broker::clock::monotonic::interval(MOVE_EVERY);
         loop {
             every.tick().await;
             update(&bars, &counters);

@@ -29,7 +29,8 @@ pub(super) async fn envelope(
         .map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());
     let mut response = match state.admission().request() {
         Ok(_place) => {
-            let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+            let answer =
+                broker::clock::monotonic::timeout(REQUEST_TIMEOUT, next.run(request)).await;
             answer.unwrap_or_else(|_| timed_out())
         }
         Err(problem) => problem.into_response(),

@@ -182,7 +182,7 @@ pub async fn run(
     let figures = state.figures().clone();
     // Durations collect in memory until somebody reads the figures, or this does.
     let upkeep = tokio::spawn(async move {
-        let mut every = tokio::time::interval(UPKEEP_EVERY);
+        let mut every = broker::clock::monotonic::interval(UPKEEP_EVERY);
         loop {
             every.tick().await;
             figures.run_upkeep();

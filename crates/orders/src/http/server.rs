@@ -60,12 +60,12 @@ pub async fn serve(
             }
             Err(error) => {
                 tracing::warn!(%error, "accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                broker::clock::monotonic::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
-    if tokio::time::timeout(drain, connections.shutdown())
+    if broker::clock::monotonic::timeout(drain, connections.shutdown())
         .await
         .is_err()
     {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use broker::clock::monotonic::timeout;
 use grpc_api::v2::messaging_service_server::MessagingServiceServer;
 use http::Request;
 use hyper::body::Incoming;
@@ -13,7 +14,6 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 
 use super::Shared;
 use super::body::RequestBody;

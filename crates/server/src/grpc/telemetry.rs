@@ -31,7 +31,7 @@ struct Line {
     /// Present once the client has said who it is.
     stream: Option<session::Stream>,
     /// When a client that says nothing is let go.
-    patience: Pin<Box<tokio::time::Sleep>>,
+    patience: broker::clock::Sleep<'static>,
     ended: bool,
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn commands(
         dialect,
         said,
         stream: None,
-        patience: Box::pin(tokio::time::sleep(SETTINGS_WAIT)),
+        patience: Box::pin(broker::clock::monotonic::sleep(SETTINGS_WAIT)),
         ended: false,
     };
     Box::pin(stream::unfold(line, |mut line| async move {

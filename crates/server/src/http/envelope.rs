@@ -33,7 +33,7 @@ pub(super) async fn envelope(
     let mut response = match state.admission().request() {
         Ok(_place) => {
             let limit = state.settings().limits.request;
-            tokio::time::timeout(limit, next.run(request))
+            broker::clock::monotonic::timeout(limit, next.run(request))
                 .await
                 .unwrap_or_else(|_| timed_out(limit))
         }

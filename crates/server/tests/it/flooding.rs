@@ -154,6 +154,8 @@ async fn consumers_that_do_not_read_hold_a_bounded_amount() {
         }
     };
     let patience = std::time::Duration::from_secs(30);
-    tokio::time::timeout(patience, served).await.unwrap();
+    broker::clock::monotonic::timeout(patience, served)
+        .await
+        .unwrap();
     rig.stop().await;
 }

@@ -183,7 +183,7 @@ impl Api {
                 tokio::task::yield_now().await;
             }
         };
-        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        let reached = broker::clock::monotonic::timeout(PATIENCE, reached).await;
         assert!(reached.is_ok(), "{path} did not become {state}: {last}");
     }
 

@@ -185,7 +185,7 @@ async fn run_out(api: &Api, mut buyers: JoinSet<()>) {
             }
         }
     };
-    let in_time = tokio::time::timeout(PATIENCE, settled).await;
+    let in_time = broker::clock::monotonic::timeout(PATIENCE, settled).await;
     assert!(
         in_time.is_ok(),
         "{} things are not settled",

@@ -317,7 +317,7 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
     let mut waiting = port.connect().await;
     waiting.write_all(GET.as_bytes()).await.unwrap();
     let mut first = [0; 15];
-    let answered = tokio::time::timeout(MOMENT, waiting.read_exact(&mut first)).await;
+    let answered = broker::clock::monotonic::timeout(MOMENT, waiting.read_exact(&mut first)).await;
     assert!(answered.is_err(), "it was served beyond the limit");
     drop(places.pop());
     waiting.read_exact(&mut first).await.unwrap();

@@ -134,7 +134,7 @@ impl Api {
             tokio::select! {
                 biased;
                 value = &mut future => return value,
-                () = tokio::time::sleep(Duration::from_millis(1)) => self.clock.advance(250),
+                () = broker::clock::monotonic::sleep(Duration::from_millis(1)) => self.clock.advance(250),
             }
         }
     }

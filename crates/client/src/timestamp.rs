@@ -1,19 +1,10 @@
-//! Reads the wall clock, the one place of this crate that does, and turns instants into those of the protocol.
+//! Converts instants and durations to and from their protocol forms.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use grpc_api::Timestamp;
 
-/// The wall clock now, as the time since the Unix epoch.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the client runs far from the broker's clock: what it signs and dates is wall time"
-)]
-pub(crate) fn now() -> Duration {
-    since_epoch(SystemTime::now())
-}
-
-/// An instant as the time since the Unix epoch; one before it counts as it.
+/// An instant as the time since the Unix epoch; earlier ones count as the epoch.
 pub(crate) fn since_epoch(at: SystemTime) -> Duration {
     at.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -30,14 +21,14 @@ pub(crate) fn duration(span: Duration) -> grpc_api::Duration {
     grpc_api::Duration { seconds, nanos }
 }
 
-/// An instant of the protocol; one before the epoch counts as it.
+/// An instant of the protocol; one before the epoch counts as the epoch.
 pub(crate) fn instant(at: &Timestamp) -> SystemTime {
     UNIX_EPOCH
         .checked_add(span_of(at.seconds, at.nanos))
         .unwrap_or(UNIX_EPOCH)
 }
 
-/// A span of the protocol; a negative one counts as none.
+/// A duration of the protocol; a negative one counts as zero.
 pub(crate) fn span(span: &grpc_api::Duration) -> Duration {
     span_of(span.seconds, span.nanos)
 }
@@ -52,7 +43,7 @@ fn span_of(seconds: i64, nanos: i32) -> Duration {
         .unwrap_or_default()
 }
 
-/// The form in which the protocol writes the date of a call: `20261124T115608Z`.
+/// The protocol form of the date of a call: `20261124T115608Z`.
 pub(crate) fn date_time(second: u64) -> String {
     i64::try_from(second)
         .ok()
@@ -67,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_go_there_and_back() {
+    fn instants_survive_a_round_trip() {
         let at = Duration::new(1_800_000_000, 123_000_000);
         assert_eq!(instant(&timestamp(at)), UNIX_EPOCH + at);
         assert_eq!(span(&duration(at)), at);
@@ -80,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_written_as_the_protocol_does() {
+    fn dates_have_the_form_of_the_protocol() {
         assert_eq!(date_time(1_795_521_368), "20261124T115608Z");
     }
 }
