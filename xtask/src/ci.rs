@@ -1,4 +1,4 @@
-//! Provides `cargo xtask ci`: the list of steps, and the loop that runs them and sums up.
+//! Provides `cargo xtask ci`: the list of steps, and the loop that runs them and prints a summary.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
@@ -15,16 +15,18 @@ use crate::tidy;
 pub(crate) struct Step {
     name: &'static str,
     work: Work,
-    /// A step without which this one cannot work; it is not started if that one failed.
+    /// A step this one depends on; it is not started if that one failed.
     needs: Option<&'static str>,
     /// One more environment variable of the step's process.
     variable: Option<(&'static str, &'static str)>,
+    /// Whether `--quick` runs it: it needs nothing but Rust, and builds only once.
+    is_quick: bool,
 }
 
 /// How a step does its work.
 #[derive(Clone, Copy)]
 enum Work {
-    /// Runs cargo with these arguments, which are separated by blanks.
+    /// Runs cargo with these arguments, separated by blanks.
     Cargo(&'static str),
     /// Runs the tidy checks in this process.
     Tidy,
@@ -32,18 +34,20 @@ enum Work {
 
 /// The steps in the order they run, the quick ones first.
 ///
-/// Everything builds in two ways only, dev and release, so that a run from an empty target stays well
-/// under an hour on two cores: a step with other features or flags costs one more full build.
+/// There are two builds only, dev and release, so that a run from an empty target stays well under an hour on two cores: a
+/// step with other features or flags costs one more full build.
 const STEPS: &[Step] = &[
-    Step::cargo("format", "fmt --all -- --check"),
-    Step::tidy("tidy"),
+    Step::cargo("format", "fmt --all -- --check").quick(),
+    Step::tidy("tidy").quick(),
     Step::cargo(
         "clippy",
         "clippy --workspace --all-targets --locked -- -D warnings",
-    ),
+    )
+    .quick(),
     Step::cargo("docs", "doc --workspace --no-deps --locked")
-        .variable("RUSTDOCFLAGS", "-D warnings"),
-    Step::cargo("tests", "test --workspace --no-fail-fast --locked"),
+        .variable("RUSTDOCFLAGS", "-D warnings")
+        .quick(),
+    Step::cargo("tests", "test --workspace --no-fail-fast --locked").quick(),
     Step::cargo(
         "simulation",
         "run --quiet --package sim --locked -- run --seconds 60",
@@ -78,6 +82,7 @@ impl Step {
             work: Work::Cargo(arguments),
             needs: None,
             variable: None,
+            is_quick: false,
         }
     }
 
@@ -87,6 +92,14 @@ impl Step {
             work: Work::Tidy,
             needs: None,
             variable: None,
+            is_quick: false,
+        }
+    }
+
+    const fn quick(self) -> Self {
+        Self {
+            is_quick: true,
+            ..self
         }
     }
 
@@ -128,11 +141,18 @@ struct Outcome {
     tally: Tally,
 }
 
-/// Prints the names of the steps and what they run.
+/// Prints the names of the steps, whether `--quick` runs them, and what they run.
 pub(crate) fn list() {
     for step in STEPS {
-        println!("{:<10} {}", step.name, step.describe());
+        let mark = if step.is_quick { "quick" } else { "" };
+        println!("{:<10} {mark:<5} {}", step.name, step.describe());
     }
+}
+
+/// The steps that need nothing but Rust.
+pub(crate) fn quick() -> Vec<Step> {
+    let quick = STEPS.iter().filter(|step| step.is_quick);
+    quick.copied().collect()
 }
 
 /// The steps with these names in the order of the list; all of them if no name is given.
@@ -155,7 +175,7 @@ pub(crate) fn select(names: &[&str]) -> Result<Vec<Step>, String> {
 
 /// Runs the steps, prints the summary, and says whether all passed.
 ///
-/// A failed step does not stop the others: one run shows everything there is to mend.
+/// A failed step does not stop the others: one run shows every failure.
 pub(crate) fn run(root: &Path, steps: &[Step]) -> bool {
     let started = now();
     let mut outcomes: Vec<Outcome> = Vec::new();
@@ -183,7 +203,7 @@ pub(crate) fn run(root: &Path, steps: &[Step]) -> bool {
         };
         outcomes.push(outcome);
     }
-    print!("\n{}", summary(&outcomes, started.elapsed()));
+    print!("\n{}", summary(&outcomes, elapsed(started)));
     outcomes
         .iter()
         .all(|outcome| outcome.verdict == Verdict::Passed)
@@ -215,12 +235,12 @@ fn run_step(root: &Path, step: &Step) -> Outcome {
         } else {
             Verdict::Failed
         },
-        took: started.elapsed(),
+        took: elapsed(started),
         tally,
     }
 }
 
-/// Runs cargo, passes its output on line by line and counts the test results in it.
+/// Runs cargo, prints its output line by line and counts the test results in it.
 fn run_cargo(
     root: &Path,
     arguments: &str,
@@ -241,7 +261,7 @@ fn run_cargo(
     }
     let mut child = command.spawn().context("start cargo")?;
     let output = child.stdout.take().context("take the output of cargo")?;
-    // A child that prints something else than UTF-8 must not end the run, so lines are read as bytes.
+    // Lines are read as bytes, since output that is no UTF-8 must not end the run.
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("read the output of cargo")?;
         let line = String::from_utf8_lossy(&line);
@@ -277,7 +297,7 @@ fn summary(outcomes: &[Outcome], took: Duration) -> String {
     let seconds = took.as_secs();
     let (minutes, seconds) = (seconds / 60, seconds % 60);
     lines.push(format!(
-        "{minutes} min {seconds} s in all; each step counts as one below"
+        "{minutes} min {seconds} s in total; each step counts as one below"
     ));
     lines.push(format!("{} passed, {} failed", total.passed, total.failed));
     lines.join("\n") + "\n"
@@ -289,6 +309,14 @@ fn summary(outcomes: &[Outcome], took: Duration) -> String {
 )]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a development command shows how long its steps take"
+)]
+fn elapsed(since: Instant) -> Duration {
+    since.elapsed()
 }
 
 #[cfg(test)]
@@ -337,7 +365,7 @@ mod tests {
         assert!(text.contains(
             "tests      FAILED       1.5 s   7 tests passed, 1 failed\n           engine::late\n"
         ));
-        assert!(text.contains("1 min 1 s in all"));
+        assert!(text.contains("1 min 1 s in total"));
         assert!(text.ends_with("\n8 passed, 3 failed\n"), "{text}");
     }
 
@@ -351,8 +379,16 @@ mod tests {
             &demo,
             &[outcome("release", Verdict::Passed, 0, &[])]
         ));
-        // Asked for alone, a step runs even though its need is not in the list.
+        // A step that is named alone runs although the step it needs is not in the list.
         assert!(!is_blocked(&demo, &[]));
+    }
+
+    #[test]
+    fn quick_steps_need_no_other_step() {
+        let quick = quick();
+        let names: Vec<&str> = quick.iter().map(|step| step.name).collect();
+        assert_eq!(names, ["format", "tidy", "clippy", "docs", "tests"]);
+        assert!(quick.iter().all(|step| step.needs.is_none()));
     }
 
     #[test]

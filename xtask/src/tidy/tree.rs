@@ -24,13 +24,13 @@ impl SourceFile {
     }
 }
 
-/// What is read: sources, documents and scripts. Test data of other kinds is nobody's prose.
+/// What is read: sources, documents and scripts.
 const EXTENSIONS: &[&str] = &[
-    "rs", "toml", "sql", "md", "proto", "sh", "html", "css", "js",
+    "rs", "toml", "sql", "md", "proto", "sh", "html", "css", "js", "yml",
 ];
 
 /// Hidden folders that hold files of the project.
-const HIDDEN: &[&str] = &[".cargo", ".ci"];
+const HIDDEN: &[&str] = &[".cargo", ".ci", ".github"];
 
 /// Reads the text files under `root`, sorted by path.
 pub(crate) fn read(root: &Path) -> Result<Vec<SourceFile>> {
