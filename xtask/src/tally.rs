@@ -24,7 +24,7 @@ impl Tally {
     }
 }
 
-/// The number that stands right before `word`, 0 if there is none.
+/// The number right before `word`, 0 if there is none.
 fn count_before(text: &str, word: &str) -> u64 {
     text.split(['.', ';'])
         .filter_map(|part| part.strip_suffix(word))

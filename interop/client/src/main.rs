@@ -14,7 +14,7 @@ use client::{
 };
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-type Told = Outcome<String>;
+type Seen = Outcome<String>;
 
 const INVISIBLE: Duration = Duration::from_secs(15);
 /// The account of servers that have one.
@@ -105,7 +105,7 @@ fn bodies(taken: &[(Received, SystemTime)]) -> Vec<String> {
     taken.iter().map(|(message, _)| body(message)).collect()
 }
 
-async fn normal() -> Told {
+async fn normal() -> Seen {
     let topic = name("normal");
     let (sender, receiver) = both("OPEN", &topic).await?;
     for index in 0..10 {
@@ -132,7 +132,7 @@ async fn normal() -> Told {
     Ok("10 sent, received with tag, key and property, acknowledged".to_owned())
 }
 
-async fn delay() -> Told {
+async fn delay() -> Seen {
     let topic = name("delay");
     let (sender, receiver) = both("OPEN", &topic).await?;
     let start = now() + Duration::from_millis(1_500);
@@ -158,7 +158,7 @@ async fn delay() -> Told {
 }
 
 /// With one message of the group delayed, where the server is Duetime.
-async fn fifo() -> Told {
+async fn fifo() -> Seen {
     let topic = name("fifo");
     let (sender, receiver) = both("FIFO", &topic).await?;
     for index in 0..6 {
@@ -181,7 +181,7 @@ async fn fifo() -> Told {
     Ok(format!("7 of one message group in order{delayed}"))
 }
 
-async fn recall() -> Told {
+async fn recall() -> Seen {
     let topic = name("recall");
     let (sender, receiver) = both("OPEN", &topic).await?;
     let later =
@@ -213,7 +213,7 @@ async fn recall() -> Told {
     Ok("recalled one is never delivered, a delivered one is too late".to_owned())
 }
 
-async fn redelivery() -> Told {
+async fn redelivery() -> Seen {
     let topic = name("redelivery");
     let (sender, receiver) = both("OPEN", &topic).await?;
     sender.send(Message::new(&topic, "x")).await?;
@@ -269,7 +269,7 @@ async fn until(condition: impl Fn() -> bool, seconds: u64) -> Outcome<()> {
     Ok(())
 }
 
-async fn dead_letter() -> Told {
+async fn dead_letter() -> Seen {
     let (topic, group) = (name("dead"), variable("DEAD_GROUP"));
     let letters = format!("%DLQ%{group}");
     let sender = producer("OPEN", &topic).await?;
@@ -292,7 +292,7 @@ async fn dead_letter() -> Told {
     Ok(format!("refused twice, then read from {letters}"))
 }
 
-async fn push() -> Told {
+async fn push() -> Seen {
     let topic = name("push");
     let sender = producer("OPEN", &topic).await?;
     let (consumer, seen) = listen(("OPEN", &format!("g-{topic}"), &topic), |given| {
@@ -311,7 +311,7 @@ async fn push() -> Told {
     Ok("20 pushed, the one that failed again as attempt 2".to_owned())
 }
 
-async fn push_fifo() -> Told {
+async fn push_fifo() -> Seen {
     let topic = name("push-fifo");
     let sender = producer("FIFO", &topic).await?;
     let (consumer, seen) = listen(("FIFO", &format!("g-{topic}"), &topic), |_| false).await?;
@@ -330,7 +330,7 @@ async fn push_fifo() -> Told {
 }
 
 /// With a delayed one that is committed, where the server is Duetime.
-async fn transaction() -> Told {
+async fn transaction() -> Seen {
     let topic = name("transaction");
     let asked = Seen::default();
     let noted = Arc::clone(&asked);
@@ -371,7 +371,7 @@ async fn transaction() -> Told {
     seen.sort();
     let mut asked = listing(&asked);
     if is_apache() {
-        // It learns of an end some time after it was told, and may ask before that.
+        // It notes an outcome some time after it receives it, and may ask before that.
         asked.retain(|asked| asked == "orphan");
         asked.dedup();
         // It does not always deliver what was committed in answer to its question, though it notes the answer.
@@ -416,14 +416,14 @@ async fn filtered(
     check(seen == expected, seen)
 }
 
-async fn tag_filter() -> Told {
+async fn tag_filter() -> Seen {
     let topic = name("tags");
     let messages = ["a", "b", "c"].map(|tag| Message::new(&topic, tag).tag(tag));
     filtered(Filter::tags("a || c"), messages.into(), &topic, &["a", "c"]).await?;
     Ok("a || c".to_owned())
 }
 
-async fn sql_filter() -> Told {
+async fn sql_filter() -> Seen {
     let topic = name("sql");
     let expression = "amount > 10 AND region IS NOT NULL";
     let amount = |amount: &'static str| Message::new(&topic, amount).property("amount", amount);
@@ -443,20 +443,20 @@ async fn send_once(config: Config, message: Message) -> Outcome<()> {
     Ok(())
 }
 
-fn refused(outcome: Outcome<()>, words: &[&str]) -> Told {
+fn refused(outcome: Outcome<()>, words: &[&str]) -> Seen {
     let error = outcome.err().ok_or("it was not refused")?.to_string();
     check(words.iter().any(|word| error.contains(word)), &error)?;
     Ok(error.chars().take(100).collect())
 }
 
-async fn unknown_topic() -> Told {
+async fn unknown_topic() -> Seen {
     refused(
         send_once(config("STRICT")?, Message::new(name("unknown"), "x")).await,
         &["40402"],
     )
 }
 
-async fn wrong_type() -> Told {
+async fn wrong_type() -> Seen {
     let message =
         Message::new(variable("NORMAL_TOPIC"), "x").deliver_after(Duration::from_secs(60));
     refused(
@@ -465,7 +465,7 @@ async fn wrong_type() -> Told {
     )
 }
 
-async fn oversized() -> Told {
+async fn oversized() -> Seen {
     let message = Message::new(name("large"), vec![b'x'; 4 * 1024 * 1024 + 1]);
     refused(
         send_once(config("OPEN")?, message).await,
@@ -473,7 +473,7 @@ async fn oversized() -> Told {
     )
 }
 
-async fn credentials() -> Told {
+async fn credentials() -> Seen {
     let topic = name("credentials");
     let secret = env::var("SECRET").unwrap_or_else(|_| "interop-secret".to_owned());
     let guarded = config("GUARDED")?;
@@ -486,9 +486,9 @@ async fn credentials() -> Told {
     )
 }
 
-async fn tls() -> Told {
-    // Apache RocketMQ makes its certificate anew at each start and shows it to nobody.
-    let (trust, told) = if is_apache() {
+async fn tls() -> Seen {
+    // Apache RocketMQ makes a new certificate at each start and does not publish it.
+    let (trust, seen) = if is_apache() {
         (Tls::TrustAny, "any certificate trusted")
     } else {
         let certificate = variable("CERTIFICATE").into();
@@ -499,7 +499,7 @@ async fn tls() -> Told {
     };
     let config = config("OPEN")?.with_tls(trust);
     send_once(config, Message::new(name("tls"), "x")).await?;
-    Ok(told.to_owned())
+    Ok(seen.to_owned())
 }
 
 /// What a sender has got through, and how often it has not.
@@ -538,16 +538,16 @@ impl Load {
     async fn survives_a_kill(&self) -> Outcome<()> {
         until(|| self.kept().len() >= 100, 60).await?;
         println!("!restart");
-        let told = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()))
+        let read = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()))
             .await??;
-        check(told > 0, "the server is not started again")?;
+        check(read > 0, "the server is not started again")?;
         let count = self.kept().len() + 100;
         until(|| self.kept().len() >= count, 60).await
     }
 }
 
 /// Has the server killed under load: what it has acknowledged must be there afterwards.
-async fn restart() -> Told {
+async fn restart() -> Seen {
     let topic = name("restart");
     let (sender, receiver) = both("MORTAL", &topic).await?;
     let load = Arc::new(Load::default());
@@ -584,7 +584,7 @@ async fn restart() -> Told {
     ))
 }
 
-async fn report(feature: &str, run: impl Future<Output = Told>) -> bool {
+async fn report(feature: &str, run: impl Future<Output = Seen>) -> bool {
     let began = Instant::now();
     match run.await {
         Ok(detail) => {

@@ -23,36 +23,36 @@ name = "interop"
 secret = "interop-secret"
 administer = true
 "#;
-/// Made on the open server: a group that gives a message up after its second delivery.
+/// A group of the open server whose messages become dead letters after the second delivery.
 const DEAD_GROUP: &str = "g-dead";
-/// Made on the strict server, which makes no topic by itself.
+/// A topic of the strict server, which creates no topic by itself.
 const NORMAL_TOPIC: &str = "only-normal";
 
-/// A client, most of them of other projects.
+/// A client; most are of other projects.
 pub(crate) struct Language {
     name: &'static str,
-    /// Its name for people.
+    /// The name to print.
     pub(crate) shown: &'static str,
-    /// What its own registry calls the client.
+    /// The name of the package in its own registry.
     pub(crate) package: &'static str,
     pub(crate) version: &'static str,
     /// The file that asks for this package in this version.
     manifest: &'static str,
-    /// What brings the client here, and what then runs it; `{}` stands for the folder for what is installed.
+    /// The commands that install the client, and the one that runs it; `{}` is the folder to install into.
     install: &'static [&'static str],
     pub(crate) run: &'static str,
-    /// The variable by which its TLS library is told whom to trust.
+    /// The environment variable that names the authorities its TLS library trusts.
     trust: Option<&'static str>,
 }
 
-/// This workspace's own client.
+/// The client of this workspace.
 pub(crate) const OWN: Language = Language {
     name: "client",
     shown: "Duetime's own",
     package: "client",
     version: "crates/client",
     manifest: "Cargo.toml",
-    // Beside what the workspace has built already.
+    // Shares the build of the workspace.
     install: &["cargo build --quiet --locked --target-dir {}/../.."],
     run: "{}/../../debug/interop-client",
     trust: None,
@@ -135,8 +135,8 @@ fn select(names: &[&str]) -> Result<Vec<&'static Language>, String> {
     Ok(LANGUAGES.iter().filter(chosen).collect())
 }
 
-/// Runs the clients of these languages, and says whether all did what they should. `--release` among the names
-/// takes the optimised server. When no language is named docs/compatibility.md is written.
+/// Runs the clients of these languages, and returns whether all passed. With `--release` among the names the server is the
+/// optimised one. If no language is named, docs/compatibility.md is written.
 pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<bool> {
     let (flags, names): (Vec<&str>, Vec<&str>) = arguments
         .iter()
@@ -154,7 +154,7 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<bool> {
             for language in languages {
                 let place = Place::of(root, target, language);
                 let done = install(language, &place);
-                // Nobody listens any more only if this process is about to end.
+                // The send fails only if this process is about to end.
                 drop(installed.send((language, place, done)));
             }
         });
@@ -187,7 +187,7 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Where everything that is built goes.
+/// The target folder of cargo.
 pub(crate) fn target_folder(root: &Path) -> Result<PathBuf> {
     let folder = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), |folder| root.join(folder));
@@ -234,7 +234,7 @@ impl Servers {
         fs::write(&accounts, ACCOUNTS)
             .and_then(|()| fs::set_permissions(&accounts, Permissions::from_mode(0o600)))
             .with_context(|| format!("write {}", accounts.display()))?;
-        let said = format!("access.accounts={}", accounts.display());
+        let setting = format!("access.accounts={}", accounts.display());
         let mixed = "broker.auto_topic=mixed";
         let start = |name: &str, settings: &[&str]| {
             Server::start(binary, &data.join(name), settings)
@@ -244,7 +244,7 @@ impl Servers {
             open: start("open", &[mixed])?,
             fifo: start("fifo", &["broker.auto_topic=fifo"])?,
             strict: start("strict", &["broker.auto_topic=off"])?,
-            guarded: start("guarded", &[mixed, &said])?,
+            guarded: start("guarded", &[mixed, &setting])?,
             mortal: start("mortal", &[mixed])?,
             certificate: data.join("open/tls/certificate.pem"),
         };
@@ -255,7 +255,7 @@ impl Servers {
         Ok(servers)
     }
 
-    fn tell(&self, command: &mut Command, trust: Option<&str>) {
+    fn describe_to(&self, command: &mut Command, trust: Option<&str>) {
         command
             .env("OPEN", &self.open.address)
             .env("FIFO", &self.fifo.address)
@@ -275,7 +275,7 @@ impl Servers {
 fn run_language(place: &Place, binary: &Path, language: &Language) -> Result<Verdicts> {
     let mut servers = Servers::start(binary, &place.folder.join("data"))?;
     let mut command = command_of(language.run, place)?;
-    servers.tell(&mut command, language.trust);
+    servers.describe_to(&mut command, language.trust);
     try_features(command, place, || servers.mortal.restart())
 }
 

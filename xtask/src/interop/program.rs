@@ -1,4 +1,4 @@
-//! Installs the programs that try a client feature by feature, runs them, and reads what they say.
+//! Installs the programs that test a client feature by feature, runs them, and reads their output.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result, ensure};
 use super::Language;
 use super::page::Verdicts;
 
-/// The line by which a client's program asks that its server is killed and started again; a line tells it when
-/// that is done.
+/// The line with which a client's program requests that its server is killed and started again; a line on its input
+/// confirms it.
 const RESTART: &str = "!restart";
-/// How long a client's program may say nothing: twice what the slowest feature takes.
+/// How long a client's program may print nothing: twice the time of the slowest feature.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
 
-/// Where a client's program lies, and what is installed for it.
+/// The folders of a client's program and of what is installed for it.
 pub(crate) struct Place {
     pub(crate) sources: PathBuf,
     pub(crate) folder: PathBuf,
@@ -33,8 +33,8 @@ impl Place {
     }
 }
 
-/// Runs a client's program, and says what it saw of every feature. What the client says beside the outcomes goes to
-/// the file `client.log`; `restart` kills the server and starts it again.
+/// Runs a client's program, and returns its verdict on every feature. Its error output goes to the file `client.log`;
+/// `restart` kills the server and starts it again.
 pub(crate) fn try_features(
     mut command: Command,
     place: &Place,
@@ -51,11 +51,11 @@ pub(crate) fn try_features(
     let mut input = child.stdin.take().context("take the client's input")?;
     let output = child.stdout.take().context("take the client's output")?;
     let mut verdicts = Verdicts::default();
-    let (heard, lines) = mpsc::channel();
+    let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            // Nobody listens any more only once the client was given up.
-            drop(heard.send(String::from_utf8_lossy(&line).into_owned()));
+            // The send fails only after the client was abandoned.
+            drop(sender.send(String::from_utf8_lossy(&line).into_owned()));
         }
     });
     loop {
@@ -64,13 +64,13 @@ pub(crate) fn try_features(
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 drop(child.kill());
-                println!("  | silent for {SILENCE_MAX:?}: given up");
+                println!("  | no output for {SILENCE_MAX:?}: killed");
                 break;
             }
         };
         if line.trim() == RESTART {
             let restarted = restart().and_then(|()| {
-                writeln!(input, "restarted").context("tell the client of the restart")
+                writeln!(input, "restarted").context("confirm the restart to the client")
             });
             if restarted.is_err() {
                 drop(child.kill());
@@ -93,12 +93,12 @@ pub(crate) fn try_features(
     conclude(verdicts, status, &log)
 }
 
-/// The verdicts, if there is one of every feature and the program's own end fits them.
+/// The verdicts, if there is one on every feature and the exit status agrees with them.
 fn conclude(verdicts: Verdicts, status: ExitStatus, log: &Path) -> Result<Verdicts> {
     let unsaid = verdicts.unsaid();
     ensure!(
         unsaid.is_empty(),
-        "the client's program ended with {status} and said nothing of {unsaid:?}; see {}",
+        "the client's program ended with {status} without a verdict on {unsaid:?}; see {}",
         log.display()
     );
     ensure!(
@@ -109,7 +109,7 @@ fn conclude(verdicts: Verdicts, status: ExitStatus, log: &Path) -> Result<Verdic
     Ok(verdicts)
 }
 
-/// Brings the client here.
+/// Installs the client.
 pub(crate) fn install(language: &Language, place: &Place) -> Result<()> {
     let Place { sources, folder } = place;
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -118,7 +118,7 @@ pub(crate) fn install(language: &Language, place: &Place) -> Result<()> {
         fs::read_to_string(&manifest).with_context(|| format!("read {}", manifest.display()))?;
     ensure!(
         asked.contains(language.package) && asked.contains(language.version),
-        "{} asks for another package or version",
+        "{} names another package or version",
         manifest.display()
     );
     for line in language.install {
@@ -130,7 +130,7 @@ pub(crate) fn install(language: &Language, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// A command of the table, its words parted by blanks.
+/// A command of the table, its words separated by blanks.
 pub(crate) fn command_of(line: &str, place: &Place) -> Result<Command> {
     let folder = place
         .folder
@@ -144,7 +144,7 @@ pub(crate) fn command_of(line: &str, place: &Place) -> Result<Command> {
     Ok(command)
 }
 
-/// What a client's program says of one feature.
+/// A line of a client's program about one feature.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome<'a> {
     feature: &'a str,
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_clients_are_told_from_noise() {
+    fn outcomes_are_distinguished_from_other_lines() {
         let read = Outcome::read("tag filter\tok\ta || c (0.1 s)").unwrap();
         assert_eq!((read.feature, read.verdict), ("tag filter", "ok"));
         assert_eq!(Outcome::read("push\tnone\t").unwrap().detail, "");

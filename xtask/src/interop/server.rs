@@ -1,4 +1,4 @@
-//! Runs `duetime serve` for the clients: starts it, kills it, starts it again on what it has kept.
+//! Runs `duetime serve` for the clients: starts it, kills it, starts it again on the same data.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Where `duetime serve` says that RocketMQ clients connect.
+/// The line of `duetime serve` with the address for RocketMQ clients.
 const CLIENTS: &str = "RocketMQ clients";
-/// Where it says that its own commands work.
+/// The line with the address for its own commands.
 const COMMANDS: &str = "broker";
 /// Where it says that the API of the order platform is.
 const ORDERS: &str = "order platform";
 
-/// A server, killed when it is dropped: what it holds is for the test only.
+/// A server, killed when it is dropped: its data is for the test only.
 pub(super) struct Server {
     binary: PathBuf,
     data: PathBuf,

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::jvm::{Jvm, Program};
 use super::{DEAD_GROUP, NORMAL_TOPIC};
 
-/// The topics, by the message type each takes. The client's program names its topics like this when the server makes
-/// none by itself.
+/// The topics, by the message type each takes. The client's program uses these names when the server creates no
+/// topic by itself.
 const TOPICS: &[(&str, &[&str])] = &[
     (
         "NORMAL",
@@ -40,7 +40,7 @@ const TOPICS: &[(&str, &[&str])] = &[
 const QUEUES: u32 = 4;
 /// Deliveries of a message to a group, unless the test is about that.
 const ATTEMPTS: u32 = 17;
-/// How often a row of free ports is looked for.
+/// Attempts to find consecutive free ports.
 const PORT_TRIES: usize = 100;
 
 /// The account of the proxy.
@@ -129,8 +129,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the broker, and has it tell the name server all its topics. By itself it does that ten seconds later,
-    /// and a proxy that starts faster than that does not find its cluster, and ends.
+    /// Starts the broker, and makes it register its topics with the name server. By itself it does that ten seconds later,
+    /// and a proxy that starts sooner does not find its cluster, and ends.
     fn start_broker(&self) -> Result<Jvm> {
         let arguments = words(&["-n", &self.name_server(), "-c", "broker.conf"]);
         let broker = self
@@ -140,7 +140,7 @@ impl Cluster {
                 &arguments,
             )
             .start("boot success")?;
-        // Setting the permission, to what it is, makes a broker register anew.
+        // Setting the permission to its present value makes a broker register again.
         self.administer(&["updateBrokerConfig", "-k", "brokerPermission", "-v", "6"])?;
         Ok(broker)
     }
@@ -167,7 +167,7 @@ impl Cluster {
         self.administer(&[command, "-f", file])
     }
 
-    /// Has the broker do a command of the admin tool.
+    /// Runs a command of the admin tool on the broker.
     fn administer(&self, command: &[&str]) -> Result<()> {
         let broker = format!("127.0.0.1:{}", self.ports.broker());
         let mut arguments = words(command);
@@ -208,7 +208,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Ports that were free a moment ago: Apache RocketMQ cannot be told to take any and say which.
+/// Ports that were free a moment ago: Apache RocketMQ cannot choose a free port and report it.
 struct Ports {
     name_server: u16,
     /// The first of three in a row: the broker's second port is two below its first.
@@ -251,7 +251,7 @@ impl Ports {
     }
 }
 
-/// A secret nobody can guess.
+/// A random secret.
 fn secret() -> Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
@@ -294,7 +294,7 @@ fn broker_settings(ports: &Ports, home: &Path, secret: &str) -> String {
         ("mappedFileSizeConsumeQueue", "600000".to_owned()),
         ("maxHashSlotNum", "5000".to_owned()),
         ("maxIndexNum", "20000".to_owned()),
-        // It counts the whole disk, which is not the test's to keep free.
+        // The limit counts the whole disk, not only what the test uses.
         ("diskMaxUsedSpaceRatio", "95".to_owned()),
         ("recallMessageEnable", "true".to_owned()),
         ("timerPrecisionMs", "100".to_owned()),
@@ -302,7 +302,7 @@ fn broker_settings(ports: &Ports, home: &Path, secret: &str) -> String {
         // Orphans are asked about soon, but not before ends of transactions are noted and producers are known.
         ("transactionTimeOut", "6000".to_owned()),
         ("transactionCheckInterval", "5000".to_owned()),
-        // It keeps the accounts; the proxy asks who may come in.
+        // The broker keeps the accounts; the proxy checks them.
         ("authenticationEnabled", "false".to_owned()),
         (
             "authenticationMetadataProvider",
@@ -321,7 +321,7 @@ fn proxy_settings(ports: &Ports, secret: &str) -> Value {
         "rocketMQClusterName": "DefaultCluster",
         "grpcServerPort": ports.proxy,
         "remotingListenPort": ports.proxy_tcp,
-        // How soon the broker knows of a new producer, whom it may ask about orphans.
+        // How soon the broker knows a new producer, which it may ask about orphans.
         "transactionHeartbeatPeriodSecond": 1,
         "authenticationEnabled": true,
         "authenticationProvider":
@@ -338,7 +338,7 @@ fn topics() -> Value {
             "topicName": name,
             "readQueueNums": QUEUES,
             "writeQueueNums": QUEUES,
-            // To be read and to be written.
+            // Readable and writable.
             "perm": 6,
             "attributes": { "+message.type": kind },
         })
@@ -346,12 +346,12 @@ fn topics() -> Value {
     let topics = TOPICS
         .iter()
         .flat_map(|(kind, names)| names.iter().map(move |name| topic(name, kind)));
-    // The broker would make it for the first dead letter, and the proxy remember for 20 s that it was not there.
-    let letters = topic(&format!("%DLQ%{DEAD_GROUP}"), "NORMAL");
-    topics.chain([letters]).collect()
+    // The broker would create it for the first dead letter, and the proxy remember for 20 s that it did not exist.
+    let dead_letters = topic(&format!("%DLQ%{DEAD_GROUP}"), "NORMAL");
+    topics.chain([dead_letters]).collect()
 }
 
-/// Groups, which try again soon. The client's program has one for each topic, and one for dead letters.
+/// Groups with a short backoff. The client's program has one for each topic, and one for dead letters.
 fn groups() -> Value {
     let group = |name: &str, attempts: u32, is_fifo: bool| {
         json!({

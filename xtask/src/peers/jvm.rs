@@ -1,4 +1,4 @@
-//! Runs a Java program until it says that it is ready, and kills it when it is no longer needed.
+//! Starts a Java program, waits until it reports that it is ready, and kills it when it is no longer needed.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// How long a program may take to be ready: many times what it takes on a machine that has other work.
+/// Time limit for a program to be ready: many times what it takes on a busy machine.
 const READY_MAX: Duration = Duration::from_mins(2);
-/// What Apache RocketMQ needs on a JDK later than 8, and what makes it start quickly where it lives for a minute.
+/// What Apache RocketMQ needs on a JDK later than 8, and what makes it start quickly.
 const FLAGS: &[&str] = &[
     "--add-opens=java.base/java.nio=ALL-UNNAMED",
     "--add-opens=java.base/java.util=ALL-UNNAMED",
@@ -22,8 +22,8 @@ const FLAGS: &[&str] = &[
     "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
 ];
-/// How many of the last lines of a program's output an error tells.
-const LINES_TOLD: usize = 15;
+/// Lines at the end of a program's output that an error includes.
+const LINES_SHOWN: usize = 15;
 
 /// A Java program, and what it runs with.
 pub(super) struct Program<'a> {
@@ -46,7 +46,7 @@ impl Program<'_> {
             .args(FLAGS)
             .arg(format!("-Xmx{}m", self.heap_mb))
             .arg("-XX:MaxDirectMemorySize=256m")
-            // Its logs lie in a folder of the user's home, wherever that is said to be.
+            // Its logs go to a folder in the user's home.
             .arg(format!("-Duser.home={}", home.display()))
             .arg("-cp")
             .arg(format!("{}/*", jars.display()))
@@ -62,12 +62,12 @@ impl Program<'_> {
         self.home.join(format!("{}.out", self.name))
     }
 
-    /// Runs it to its end; it must say these words.
+    /// Runs it to its end; its output must contain these words.
     pub(super) fn run(&self, words: &str) -> Result<()> {
         let output = self.command().output();
         let output = output.with_context(|| format!("start `java` for the {}", self.name))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        // It ends with status 0 also when it has failed.
+        // The exit status is 0 even if it has failed.
         ensure!(
             said.contains(words),
             "the {} failed: {said}{}",
@@ -77,7 +77,7 @@ impl Program<'_> {
         Ok(())
     }
 
-    /// Starts it, and waits until it says these words.
+    /// Starts it, and waits until its output contains these words.
     pub(super) fn start(&self, words: &'static str) -> Result<Jvm> {
         let path = self.output();
         let mut log = File::create(&path).with_context(|| format!("make {}", path.display()))?;
@@ -92,7 +92,7 @@ impl Program<'_> {
         let output = child.stdout.take();
         let jvm = Jvm(child);
         let output = output.context("take the program's output")?;
-        let (tell, told) = mpsc::channel();
+        let (sender, ready) = mpsc::channel();
         std::thread::spawn(move || {
             // Reads on to the end, so that the program never waits for a reader.
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
@@ -100,30 +100,34 @@ impl Program<'_> {
                 // An output that cannot be kept is no reason to stop.
                 drop(writeln!(log, "{line}"));
                 if line.contains(words) {
-                    // Nobody listens any more once the program was given up.
-                    let _ = tell.send(());
+                    // The send fails only after the program was abandoned.
+                    let _ = sender.send(());
                 }
             }
         });
-        let why = match told.recv_timeout(READY_MAX) {
+        let why = match ready.recv_timeout(READY_MAX) {
             Ok(()) => return Ok(jvm),
             Err(mpsc::RecvTimeoutError::Disconnected) => "ended".to_owned(),
             Err(mpsc::RecvTimeoutError::Timeout) => format!("is not ready after {READY_MAX:?}"),
         };
         drop(jvm);
         let said = fs::read_to_string(&path).unwrap_or_default();
-        bail!("the {} {why}; it said:\n{}", self.name, last_lines(&said))
+        bail!(
+            "the {} {why}; its output ends with:\n{}",
+            self.name,
+            last_lines(&said)
+        )
     }
 }
 
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let start = lines.len().saturating_sub(LINES_TOLD);
+    let start = lines.len().saturating_sub(LINES_SHOWN);
     lines.get(start..).unwrap_or_default().join("\n")
 }
 
-/// A running program, killed when it is dropped: what it holds is for the test only. It stays in the process group of
-/// this command, so what ends the group, such as Ctrl-C on a terminal, ends it too.
+/// A running program, killed when it is dropped: its data is for the test only. It stays in the process group of this
+/// command, so what ends the group, such as Ctrl-C on a terminal, ends it too.
 pub(super) struct Jvm(Child);
 
 impl Drop for Jvm {
@@ -139,10 +143,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_long_output_is_told() {
+    fn the_end_of_a_long_output_is_shown() {
         assert_eq!(last_lines("a\nb\n"), "a\nb");
         let lines: Vec<String> = (0..40).map(|line| line.to_string()).collect();
-        let told = last_lines(&lines.join("\n"));
-        assert!(told.starts_with("25\n") && told.ends_with("\n39"), "{told}");
+        let shown = last_lines(&lines.join("\n"));
+        assert!(
+            shown.starts_with("25\n") && shown.ends_with("\n39"),
+            "{shown}"
+        );
     }
 }

@@ -17,13 +17,13 @@ use crate::interop::target_folder;
 
 /// The version of Apache RocketMQ.
 const VERSION: &str = "5.5.0";
-/// A group that gives a message up after its second delivery.
+/// A group whose messages become dead letters after the second delivery.
 const DEAD_GROUP: &str = "g-dead";
 /// A topic of normal messages.
 const NORMAL_TOPIC: &str = "client-only-normal";
 
-/// Runs every feature of the client against a cluster on this machine, writes docs/compatibility.md, and says whether
-/// all did what they should.
+/// Runs every feature of the client against a cluster on this machine, writes docs/compatibility.md, and returns whether
+/// all passed.
 pub(crate) fn run(root: &Path) -> Result<bool> {
     let target = target_folder(root)?;
     let folder = target.join("peers");
@@ -61,14 +61,14 @@ fn run_client(place: &Place, cluster: &mut Cluster) -> Result<Verdicts> {
     try_features(command, place, || cluster.restart())
 }
 
-/// Brings Apache RocketMQ here.
+/// Fetches Apache RocketMQ.
 fn fetch(root: &Path, folder: &Path) -> Result<PathBuf> {
     let manifest = root.join("interop/apache/pom.xml");
     let asked =
         fs::read_to_string(&manifest).with_context(|| format!("read {}", manifest.display()))?;
     ensure!(
         asked.contains(&format!("<rocketmq.version>{VERSION}</rocketmq.version>")),
-        "{} asks for another version than {VERSION}",
+        "{} names another version than {VERSION}",
         manifest.display()
     );
     let jars = folder.join("jars");
@@ -80,9 +80,7 @@ fn fetch(root: &Path, folder: &Path) -> Result<PathBuf> {
         .arg("-DincludeScope=runtime")
         .arg(format!("-DoutputDirectory={}", jars.display()))
         .status()
-        .context(
-            "start `mvn`: Apache RocketMQ comes by Maven, and runs on a JDK of version 17 or later",
-        )?;
+        .context("start `mvn`: Maven fetches Apache RocketMQ, which needs JDK 17 or later")?;
     ensure!(status.success(), "Apache RocketMQ cannot be fetched");
     Ok(jars)
 }
