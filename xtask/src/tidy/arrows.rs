@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn table_has_no_cycle_and_no_stranger() {
-        // Each crate may use only crates that stand above it, so no circle is possible.
+        // Each crate may use only crates above it, so no circle is possible.
         for (index, (name, uses)) in ARROWS.iter().enumerate() {
             for used in *uses {
                 assert!(

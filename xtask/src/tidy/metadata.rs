@@ -1,4 +1,4 @@
-//! Provides what `cargo metadata` says of the workspace and everything it depends on.
+//! Provides the output of `cargo metadata`: the workspace and its dependencies.
 
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// The part of the answer of `cargo metadata` that the checks look at.
+/// The part of the output of `cargo metadata` that the checks use.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
@@ -103,7 +103,7 @@ pub(crate) fn relative(workspace: &Path, path: &str) -> String {
         .replace('\\', "/")
 }
 
-/// Asks cargo.
+/// Runs cargo.
 pub(crate) fn read(root: &Path) -> Result<Metadata> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -116,7 +116,7 @@ pub(crate) fn read(root: &Path) -> Result<Metadata> {
         "cargo metadata failed: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    serde_json::from_slice(&output.stdout).context("read the answer of cargo metadata")
+    serde_json::from_slice(&output.stdout).context("read the output of cargo metadata")
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
-//! Provides `cargo xtask tidy`: what must hold in this repository and no compiler or lint checks.
+//! Provides `cargo xtask tidy`: the rules of this repository that neither the compiler nor a lint checks.
 //!
-//! Each check is a function from what it looks at to a list of problems, so that its tests need neither
-//! files nor cargo.
+//! Each check is a function from its input to a list of problems, so that its tests need neither files nor cargo.
 
 mod arrows;
+mod circles;
+mod folders;
+mod imports;
 mod length;
+mod lexer;
 mod licences;
 mod metadata;
 mod packages;
+mod places;
 mod reach;
 mod text;
 mod tree;
@@ -16,11 +20,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
-/// Programs that are compiled on their own: the official Rust client does not fit into this workspace, and ours is
-/// run beside it.
+/// Programs that are compiled on their own: the one for the official Rust client, which does not fit into this workspace,
+/// and the one for ours.
 const OUTSIDE: &[&str] = &["interop/client/src/main.rs", "interop/rust/src/main.rs"];
 
-/// Something that must be mended.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Problem {
     /// The file, relative to the workspace, or the package.
@@ -49,7 +53,7 @@ impl Problem {
     }
 }
 
-/// Runs every check on the workspace at `root`, prints the problems, and says whether there are none.
+/// Runs every check on the workspace at `root`, prints the problems, and returns whether there are none.
 pub(crate) fn run(root: &Path) -> Result<bool> {
     let metadata = metadata::read(root)?;
     let files = tree::read(root)?;
@@ -63,8 +67,11 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     let mut problems = Vec::new();
     problems.extend(arrows::check(&metadata));
     problems.extend(packages::check(&metadata, root, &files));
+    problems.extend(places::check(&metadata, &files));
     problems.extend(licences::check(&metadata));
     problems.extend(reach::check(&files, &reached));
+    problems.extend(circles::check(&files, &reached));
+    problems.extend(folders::check(&files));
     problems.extend(length::check(&files, &reached));
     problems.extend(text::check(&files));
     problems.sort();

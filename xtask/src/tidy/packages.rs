@@ -65,7 +65,7 @@ fn check_package(package: &Package, manifest: &str, text: &str) -> Vec<Problem> 
             problems.push(Problem::at_line(
                 manifest,
                 index,
-                "a version belongs into [workspace.dependencies]: write name.workspace = true",
+                "versions belong in [workspace.dependencies]: write name.workspace = true",
             ));
         }
     }
@@ -85,7 +85,7 @@ fn dependency_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Every dependency of the workspace must stand in the dependency table of the architecture page.
+/// Every dependency of the workspace must have a row in the dependency table of the architecture page.
 fn check_reasons(manifest: &str, page: &str) -> Vec<Problem> {
     dependency_lines(manifest)
         .filter(|(_, line)| !line.contains("path = \"crates/"))

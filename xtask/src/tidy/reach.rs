@@ -1,7 +1,7 @@
-//! Checks that every Rust file is part of some target: finds the ones nobody compiles.
+//! Checks that every Rust file is part of some target: finds files that are never compiled.
 //!
-//! Modules are found by their lines, which works since `cargo fmt` puts a declaration on a line of its
-//! own. A file declared inside an inline module is not found and so reported: declare it in a file.
+//! Modules are found line by line, which works since `cargo fmt` puts each declaration on a line of its own. A file that is
+//! declared inside an inline module is not found and therefore reported: declare it in a file.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::tree::SourceFile;
 /// The files that some target reaches, by path, and whether only tests do.
 pub(crate) type Reached = BTreeMap<String, Use>;
 
-/// Who compiles a file.
+/// What a file is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
     /// Tests and benchmarks only.
@@ -24,7 +24,7 @@ pub(crate) enum Use {
 /// Follows the module declarations from the roots of all targets.
 pub(crate) fn reached(files: &[SourceFile], roots: &[Root]) -> Reached {
     let mut reached = Reached::new();
-    // The product goes first, so that a file that both reach is the product's.
+    // The product is first, so that a file that both reach counts as the product's.
     for by in [Use::Product, Use::Tests] {
         for root in roots
             .iter()
@@ -48,7 +48,7 @@ pub(crate) fn reached(files: &[SourceFile], roots: &[Root]) -> Reached {
 /// A file on the way.
 struct Visit {
     path: String,
-    /// Where the files of its child modules lie, ending in `/`.
+    /// The folder of its child modules, ending in `/`.
     folder: String,
     by: Use,
 }
@@ -114,7 +114,7 @@ fn declarations(text: &str) -> Vec<Declaration> {
     found
 }
 
-/// The text in quotes behind a prefix.
+/// The quoted text after a prefix.
 fn quoted(line: &str, prefix: &str) -> Option<String> {
     let rest = line.strip_prefix(prefix)?.strip_prefix('"')?;
     rest.split_once('"').map(|(value, _)| value.to_owned())
@@ -135,7 +135,7 @@ fn module_name(line: &str) -> Option<String> {
     (is_visibility && is_name).then(|| name.to_owned())
 }
 
-/// Where the file of a module may lie, each with the folder of its own children.
+/// The possible files of a module, each with the folder of its own children.
 fn candidates(parent: &Visit, module: &Declaration) -> Vec<(String, String)> {
     if let Some(path) = &module.path {
         let path = format!("{}{path}", folder_of(&parent.path));

@@ -45,12 +45,12 @@ fn check_file(file: &SourceFile) -> Vec<Problem> {
                 "{marker} marks unfinished work: finish it or file an issue"
             ));
         }
-        // In Rust this is rustfmt's business, which knows what is inside a string.
+        // In Rust rustfmt does this, which knows what is inside a string.
         if !file.is_rust() && line.ends_with([' ', '\t']) {
             fail("blanks at the end of the line".to_owned());
         }
         if file.is_rust() && skips_a_test(line) {
-            fail("a test that is skipped proves nothing: mend it or delete it".to_owned());
+            fail("a skipped test proves nothing: repair it or delete it".to_owned());
         }
     }
     if !file.text.is_empty() && !file.text.ends_with('\n') {
@@ -66,8 +66,8 @@ fn opens_with_docs(text: &str) -> bool {
         .is_some_and(|sentence| !sentence.trim().is_empty())
 }
 
-/// Whether a word stands in the line, and not only as a part of a longer word.
-fn has_word(line: &str, word: &str) -> bool {
+/// Whether a word is in the line, and not only as a part of a longer word.
+pub(super) fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(start, _)| {
         let is_letter = |letter: char| letter.is_alphanumeric() || letter == '_';
         let before = line.get(..start).and_then(|text| text.chars().next_back());

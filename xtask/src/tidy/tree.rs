@@ -13,7 +13,7 @@ pub(crate) struct SourceFile {
 }
 
 impl SourceFile {
-    /// The part of the name behind the last dot, empty if there is none.
+    /// The part of the name after the last dot, empty if there is none.
     pub(crate) fn extension(&self) -> &str {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         name.rsplit_once('.').map_or("", |(_, extension)| extension)
