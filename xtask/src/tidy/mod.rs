@@ -15,6 +15,7 @@ mod places;
 mod reach;
 mod text;
 mod tree;
+mod words;
 
 use std::path::Path;
 
@@ -74,6 +75,7 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     problems.extend(folders::check(&files));
     problems.extend(length::check(&files, &reached));
     problems.extend(text::check(&files));
+    problems.extend(words::check(&files));
     problems.sort();
 
     for Problem {
