@@ -18,7 +18,7 @@ use crate::{admin, demo};
         duetime serve --data /var/lib/duetime         run the order platform\n  \
         duetime serve --set orders.deadline_default=15m\n  \
         duetime config --example > duetime.toml       a configuration file to start from\n  \
-        duetime timer set reminders order-42 30m      remind somebody, over a running broker\n  \
+        duetime timer set reminders order-42 30m      set a timer on a running broker\n  \
         duetime completions bash > ~/.local/share/bash-completion/completions/duetime\n\n\
         Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Data goes to standard output,\n\
         everything else to standard error."
@@ -46,8 +46,8 @@ pub(crate) enum Command {
     /// Set, show and cancel timers by key
     Timer(admin::TimerArguments),
     /// List, replay and purge dead letters
-    Dlq(admin::LetterArguments),
-    /// Print what a shell needs to complete this command line
+    Dlq(admin::DlqArguments),
+    /// Print the completion script for a shell
     Completions(CompletionArguments),
 }
 
@@ -87,7 +87,7 @@ mod tests {
                 .collect();
             assert!(examples.len() >= 3, "{help}");
             for example in examples {
-                // What is said about it stands behind a gap, what the shell does behind a sign of its own.
+                // Two blanks separate the comment, `<` or `|` what the shell does.
                 let typed = example.split("  ").next().unwrap();
                 let typed = typed.split(['<', '|']).next().unwrap().replace('"', "");
                 let words = typed.split_whitespace().map(str::to_owned);

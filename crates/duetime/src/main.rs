@@ -5,18 +5,22 @@ mod cli;
 mod completions;
 mod config;
 mod demo;
+mod failure;
 mod logs;
 mod run;
 mod serve;
+mod terminal;
+mod transport;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::admin::Errand;
+use crate::admin::AdminCommand;
 use crate::cli::{Cli, Command};
 use crate::config::{Config, ConfigArguments, PrintArguments, Settings};
+use crate::failure::{Failure, message, usage};
+use crate::terminal::{note, print};
 
 /// A message is allocated on the thread that reads it and freed on the one that wrote it to the disk: the allocator of
 /// the C library pays for that with locks and with merging of what is freed. Tests count what decoders allocate, by an
@@ -28,36 +32,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code of wrong usage, which clap uses too: a restart would not help.
 const WRONG_USAGE: u8 = 2;
 
-/// Why the command ends early.
-enum Failure {
-    /// What was typed or configured cannot be used.
-    Usage(anyhow::Error),
-    /// It was tried and did not work.
-    Work(anyhow::Error),
-}
-
 fn main() -> ExitCode {
     let (error, code) = match run(Cli::parse().command) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(error)) => (error, ExitCode::from(WRONG_USAGE)),
         Err(Failure::Work(error)) => (error, ExitCode::FAILURE),
     };
-    tell(&format!("error: {}", words(&error)));
+    note(&format!("error: {}", message(&error)));
     code
-}
-
-/// What went wrong and why; a cause that was told already is not told again.
-fn words(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 fn run(command: Command) -> Result<(), Failure> {
@@ -65,11 +47,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::run(&resolve(&arguments)?).map_err(Failure::Work),
         Command::Demo(arguments) => demo::run(&arguments).map_err(Failure::Work),
         Command::Config(arguments) => print_config(&arguments),
-        Command::Topic(arguments) => admin::run(Errand::Topic(arguments)),
-        Command::Group(arguments) => admin::run(Errand::Group(arguments)),
-        Command::Message(arguments) => admin::run(Errand::Message(arguments)),
-        Command::Timer(arguments) => admin::run(Errand::Timer(arguments)),
-        Command::Dlq(arguments) => admin::run(Errand::Letter(arguments)),
+        Command::Topic(arguments) => admin::run(AdminCommand::Topic(arguments)),
+        Command::Group(arguments) => admin::run(AdminCommand::Group(arguments)),
+        Command::Message(arguments) => admin::run(AdminCommand::Message(arguments)),
+        Command::Timer(arguments) => admin::run(AdminCommand::Timer(arguments)),
+        Command::Dlq(arguments) => admin::run(AdminCommand::Dlq(arguments)),
         Command::Completions(arguments) => {
             print(&completions::script(arguments, &mut Cli::command()))
         }
@@ -78,21 +60,15 @@ fn run(command: Command) -> Result<(), Failure> {
 
 fn load(arguments: &ConfigArguments) -> Result<Settings, Failure> {
     let sources = arguments.sources().map_err(Failure::Usage)?;
-    let settings = config::load(&sources).map_err(|problems| usage(&problems))?;
+    let settings = config::load(&sources).map_err(usage)?;
     for warning in &settings.warnings {
-        tell(&format!("warning: {warning}"));
+        note(&format!("warning: {warning}"));
     }
     Ok(settings)
 }
 
 fn resolve(arguments: &ConfigArguments) -> Result<Config, Failure> {
-    load(arguments)?
-        .resolve()
-        .map_err(|problems| usage(&problems))
-}
-
-fn usage(problems: &config::Problems) -> Failure {
-    Failure::Usage(anyhow::anyhow!("{problems}"))
+    load(arguments)?.resolve().map_err(usage)
 }
 
 fn print_config(arguments: &PrintArguments) -> Result<(), Failure> {
@@ -102,8 +78,8 @@ fn print_config(arguments: &PrintArguments) -> Result<(), Failure> {
         config::reference()
     } else {
         let settings = load(&arguments.from)?;
-        // What is printed is what a server would run with, so it is checked as a whole too.
-        settings.resolve().map_err(|problems| usage(&problems))?;
+        // A server would run with what is printed, so it is checked as a whole too.
+        settings.resolve().map_err(usage)?;
         if arguments.json {
             format!("{}\n", settings.to_json())
         } else {
@@ -111,35 +87,4 @@ fn print_config(arguments: &PrintArguments) -> Result<(), Failure> {
         }
     };
     print(text.as_bytes())
-}
-
-/// Writes to standard output.
-fn print(bytes: &[u8]) -> Result<(), Failure> {
-    match std::io::stdout().lock().write_all(bytes) {
-        // A reader that has seen enough, `head` for instance, is no failure.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Work(error.into()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Says something to the person at the terminal.
-fn tell(text: &str) {
-    // Nobody is left to be told if standard error is gone.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_cause_is_told_once() {
-        let inner = anyhow::anyhow!("no such file");
-        let error = inner
-            .context("cannot read a: no such file")
-            .context("start");
-        assert_eq!(words(&error), "start: cannot read a: no such file");
-    }
 }

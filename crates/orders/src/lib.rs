@@ -49,6 +49,7 @@ pub use payment::start::NewAttempt;
 pub use platform::Platform;
 pub use refund::request::NewRefund;
 pub use run::{Running, step};
+pub use store::history::OrderTimes;
 pub use store::idempotency::{Answered, Idempotency};
 pub use store::verify::{Finding, Tally};
 pub use timer::sweep::Swept;

@@ -1,54 +1,104 @@
-//! Provides calls of the broker's JSON API.
+//! Calls the broker's JSON API.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::Args;
 use http_body_util::Full;
-use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use hyper::{Method, Request, StatusCode};
 use serde_json::Value;
 use tokio_rustls::rustls::{self, RootCertStore};
+use url::Url;
 
-use super::transport::{self, Fault, Line};
-use super::{Access, List, failed, usage};
-use crate::config::ConfigArguments;
+use crate::config::{self, ConfigArguments};
+use crate::failure::{Failure, failed, usage};
 use crate::run::certificate_file;
-use crate::{Failure, config};
+use crate::transport::{self, Fault, Transport};
 
-/// How long to wait for a connection, and again for the TLS handshake.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call may take; a long poll takes a minute at the most.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(100);
 /// Rows asked for at a time.
 const PAGE_ROWS: usize = 200;
 
+/// Which broker, as whom, and whether to print JSON.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Access {
+    /// Where the broker's HTTP API listens
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Broker",
+        value_name = "URL",
+        env = "DUETIME_URL",
+        hide_env_values = true
+    )]
+    #[arg(default_value = "http://127.0.0.1:8082")]
+    server: String,
+    /// Name and secret of an account
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Broker",
+        value_name = "NAME:SECRET",
+        env = "DUETIME_ACCOUNT"
+    )]
+    #[arg(hide_env_values = true)]
+    account: Option<String>,
+    /// Token of an account
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Broker",
+        value_name = "TOKEN",
+        env = "DUETIME_TOKEN"
+    )]
+    #[arg(hide_env_values = true, conflicts_with = "account")]
+    token: Option<String>,
+    /// Trust the certificates in this PEM file
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Broker",
+        value_name = "FILE",
+        env = "DUETIME_CA"
+    )]
+    #[arg(hide_env_values = true)]
+    ca: Option<PathBuf>,
+    /// Print JSON, one object a line
+    #[arg(long, global = true, help_heading = "Broker")]
+    pub(super) json: bool,
+}
+
 /// A client of one broker.
 pub(super) struct Client {
-    line: Line,
+    transport: Transport,
     base: Url,
     authorization: Option<HeaderValue>,
 }
 
-/// A path of the API with its query, put together safely.
+/// Items of a list, and whether there are more.
+pub(super) struct List {
+    pub(super) items: Vec<Value>,
+    pub(super) more: bool,
+}
+
+/// A path of the API with its query, both encoded.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Target {
     segments: Vec<String>,
     query: Vec<(&'static str, String)>,
 }
 
 /// A path of these segments; names in it are encoded.
-pub(super) fn at<const N: usize>(segments: [&str; N]) -> Place {
-    Place {
+pub(super) fn path<const N: usize>(segments: [&str; N]) -> Target {
+    Target {
         segments: segments.into_iter().map(str::to_owned).collect(),
         query: Vec::new(),
     }
 }
 
-impl Place {
+impl Target {
     /// The same with a query parameter, if there is a value for it.
     pub(super) fn with(mut self, name: &'static str, value: Option<&str>) -> Self {
         self.query
@@ -57,11 +107,11 @@ impl Place {
     }
 }
 
-/// What came back.
+/// The answer to a call.
 pub(super) enum Answer {
-    /// It was done; nothing at all is `null`.
+    /// The call succeeded; an empty answer is `null`.
     Done(Value),
-    /// It was not; the problem document says why.
+    /// The call was refused; the problem document says why.
     Refused(StatusCode, Value),
 }
 
@@ -73,37 +123,37 @@ impl Client {
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| {
                 usage(format!(
-                    "--server {server:?} is no address as http://127.0.0.1:8082 is one"
+                    "--server {server:?} is not an address like http://127.0.0.1:8082"
                 ))
             })?;
         let trusted = (base.scheme() == "https").then(|| trusted(access, &base));
         let host = base.host_str().unwrap_or_default();
         let port = base.port_or_known_default().unwrap_or_default();
-        let line = Line::new(host, port, trusted.transpose()?)
+        let transport = Transport::new(host, port, trusted.transpose()?)
             .map_err(|error| failed(format!("set up TLS: {error}")))?;
         Ok(Self {
-            line,
+            transport,
             authorization: authorization(access)?,
             base,
         })
     }
 
-    /// Calls, and tells a refusal apart.
+    /// Calls; a refusal is an answer.
     pub(super) async fn try_call(
         &self,
         method: Method,
-        place: &Place,
+        target: &Target,
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
-        let request = self.request(method, &self.url(place)?, body)?;
-        let answered = self.line.exchange(request).await;
+        let request = self.request(method, &self.url(target)?, body)?;
+        let answered = self.transport.exchange(request).await;
         let (status, text) = answered.map_err(|fault| self.fault(&fault))?;
         let value = if text.is_empty() {
             Value::Null
         } else {
             serde_json::from_slice(&text).map_err(|_| {
                 failed(format!(
-                    "{} is no broker's HTTP API: it answered {status}",
+                    "{} is not a broker's HTTP API: it answered {status}",
                     self.base
                 ))
             })?
@@ -152,34 +202,34 @@ impl Client {
     pub(super) async fn call(
         &self,
         method: Method,
-        place: &Place,
+        target: &Target,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        match self.try_call(method, place, body).await? {
+        match self.try_call(method, target, body).await? {
             Answer::Done(value) => Ok(value),
             Answer::Refused(status, problem) => Err(refusal(&self.base, status, &problem)),
         }
     }
 
-    pub(super) async fn get(&self, place: &Place) -> Result<Value, Failure> {
-        self.call(Method::GET, place, None).await
+    pub(super) async fn get(&self, target: &Target) -> Result<Value, Failure> {
+        self.call(Method::GET, target, None).await
     }
 
-    pub(super) async fn post(&self, place: &Place, body: &Value) -> Result<Value, Failure> {
-        self.call(Method::POST, place, Some(body)).await
+    pub(super) async fn post(&self, target: &Target, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::POST, target, Some(body)).await
     }
 
     /// Reads a list page by page, until there are `limit` items.
-    pub(super) async fn list(&self, place: &Place, limit: usize) -> Result<List, Failure> {
+    pub(super) async fn list(&self, target: &Target, limit: usize) -> Result<List, Failure> {
         let mut items: Vec<Value> = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
             let rows = std::cmp::min(limit.saturating_sub(items.len()), PAGE_ROWS);
-            let place = place
+            let target = target
                 .clone()
                 .with("limit", Some(&rows.to_string()))
                 .with("cursor", cursor.as_deref());
-            let mut page = self.get(&place).await?;
+            let mut page = self.get(&target).await?;
             if let Some(Value::Array(found)) = page.get_mut("items").map(Value::take) {
                 items.extend(found);
             }
@@ -194,15 +244,15 @@ impl Client {
         }
     }
 
-    fn url(&self, place: &Place) -> Result<Url, Failure> {
+    fn url(&self, target: &Target) -> Result<Url, Failure> {
         let mut url = self.base.clone();
         let base = &self.base;
         url.path_segments_mut()
             .map_err(|()| usage(format!("--server {base} takes no path")))?
             .pop_if_empty()
-            .extend(&place.segments);
-        if !place.query.is_empty() {
-            let query = place
+            .extend(&target.segments);
+        if !target.query.is_empty() {
+            let query = target
                 .query
                 .iter()
                 .map(|(name, value)| (*name, value.as_str()));
@@ -215,13 +265,13 @@ impl Client {
         let base = &self.base;
         failed(match fault {
             Fault::Unreachable => format!(
-                "no broker's HTTP API answers at {base}; is `duetime serve` running? --server or DUETIME_URL names another"
+                "no broker's HTTP API answers at {base}; is `duetime serve` running? Name another address in --server or DUETIME_URL"
             ),
             Fault::Untrusted(error) if is_of_name(error) => format!(
-                "the certificate of {base} is not trusted: {error}; reach the server by a name in it, or give it one with this name (tls.certificate, grpc.advertise)"
+                "the certificate of {base} is not trusted: {error}; connect by a name in the certificate, or give the server one with this name (tls.certificate, grpc.advertise)"
             ),
             Fault::Untrusted(error) => format!(
-                "the certificate of {base} is not trusted: {error}; --ca or DUETIME_CA names a file with one to trust, tls/certificate.pem in the server's data folder for instance"
+                "the certificate of {base} is not trusted: {error}; name a file with a certificate to trust in --ca or DUETIME_CA, such as tls/certificate.pem in the server's data folder"
             ),
             Fault::NoTls => {
                 format!("{base} does not speak TLS; `duetime serve` does unless tls.on is false")
@@ -234,7 +284,7 @@ impl Client {
     }
 }
 
-/// Whether a certificate is good, but not for the name by which its server was reached.
+/// Whether a certificate is valid, but not for the name in the URL.
 fn is_of_name(error: &rustls::Error) -> bool {
     use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
     matches!(
@@ -243,56 +293,54 @@ fn is_of_name(error: &rustls::Error) -> bool {
     )
 }
 
-/// What to send along, so that the broker knows who calls.
+/// The header that names the caller.
 fn authorization(access: &Access) -> Result<Option<HeaderValue>, Failure> {
     let text = match (&access.account, &access.token) {
         (Some(account), _) if account.contains(':') => {
             format!("Basic {}", STANDARD.encode(account))
         }
         (Some(_), _) => {
-            let words = "--account is a name and a secret: NAME:SECRET";
-            return Err(usage(words.to_owned()));
+            return Err(usage("--account is a name and a secret: NAME:SECRET"));
         }
         (None, Some(token)) => format!("Bearer {token}"),
         (None, None) => return Ok(None),
     };
     let mut value = HeaderValue::try_from(text)
-        .map_err(|_| usage("--token holds characters that no token has".to_owned()))?;
+        .map_err(|_| usage("--token has characters that no token has"))?;
     value.set_sensitive(true);
     Ok(Some(value))
 }
 
-/// The certificates that are trusted: those named; or the public ones, and on this machine the one that the
-/// configuration gives its server.
+/// The trusted certificates: those of `--ca`, or the public ones and, for this machine, the one of its own server.
 fn trusted(access: &Access, base: &Url) -> Result<RootCertStore, Failure> {
     let files: Vec<PathBuf> = match &access.ca {
         Some(file) => vec![file.clone()],
         None if is_this_machine(base) => own_certificate()?
             .into_iter()
-            .chain(transport::public())
+            .chain(transport::public_authorities())
             .collect(),
-        None => transport::public().into_iter().collect(),
+        None => transport::public_authorities().into_iter().collect(),
     };
     if files.is_empty() {
         return Err(usage(format!(
-            "nothing says which certificate of {base} to trust; --ca or DUETIME_CA names a file with one, tls/certificate.pem in the server's data folder for instance"
+            "no certificate is trusted for {base}; name a file with one in --ca or DUETIME_CA, such as tls/certificate.pem in the server's data folder"
         )));
     }
-    transport::trusted(&files).map_err(|(file, words)| {
+    transport::trusted(&files).map_err(|(file, reason)| {
         usage(format!(
-            "read the certificates in {}: {words}",
+            "read the certificates in {}: {reason}",
             file.display()
         ))
     })
 }
 
-/// The certificate of the server that the configuration found here describes, if it has run.
+/// The certificate of the server that the configuration found here describes, if that server has started once.
 fn own_certificate() -> Result<Option<PathBuf>, Failure> {
     let sources = ConfigArguments::from_environment()
         .sources()
         .map_err(Failure::Usage)?;
     let config = config::load(&sources).and_then(|settings| settings.resolve());
-    let config = config.map_err(|problems| crate::usage(&problems))?;
+    let config = config.map_err(usage)?;
     Ok(Some(certificate_file(&config)).filter(|file| file.exists()))
 }
 
@@ -302,17 +350,16 @@ fn is_this_machine(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Where credentials come from.
-const CREDENTIALS: &str =
-    "give an account's with --account NAME:SECRET (DUETIME_ACCOUNT) or --token (DUETIME_TOKEN)";
+/// How to pass credentials.
+const CREDENTIALS: &str = "pass those of an account with --account NAME:SECRET (DUETIME_ACCOUNT) or --token (DUETIME_TOKEN)";
 
-/// Whether a problem is of the type with this code.
+/// Whether a problem has the type with this code.
 fn is_of(problem: &Value, code: &str) -> bool {
     let kind = problem.get("type").and_then(Value::as_str);
     kind.and_then(|kind| kind.rsplit('/').next()) == Some(code)
 }
 
-/// A refusal: in the API's own words, with what to do about it on the command line.
+/// A refusal in the API's own words, with what to do on the command line.
 fn refusal(base: &Url, status: StatusCode, problem: &Value) -> Failure {
     let text = |member: &str| problem.get(member).and_then(Value::as_str);
     let Some(detail) = text("detail") else {
@@ -325,11 +372,11 @@ fn refusal(base: &Url, status: StatusCode, problem: &Value) -> Failure {
     }
     if is_of(problem, "not_found") && status == StatusCode::NOT_FOUND {
         return failed(format!(
-            "{base} is not the broker's HTTP API: `duetime serve` prints where that is (http.listen)"
+            "{base} is not the broker's HTTP API: `duetime serve` prints its address (http.listen)"
         ));
     }
     if is_of(problem, "exists") {
-        return failed(format!("{detail}; `show` tells them"));
+        return failed(format!("{detail}; `show` prints them"));
     }
     if is_of(problem, "unauthenticated") {
         return failed(format!("{detail}; {CREDENTIALS}"));

@@ -3,10 +3,12 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::api::{Place, at};
-use super::format::{Eye, Lean, count, glimpse, some, table, text};
-use super::{Access, Desk, Sure, confirm, failed, usage};
-use crate::{Failure, tell};
+use super::api::{Access, Target, path};
+use super::confirm::{Confirmation, confirm};
+use super::format::{Align, View, count, count_of, preview, table, text};
+use super::session::Session;
+use crate::failure::{Failure, failed, usage};
+use crate::terminal::note;
 
 /// Dead letters: messages whose deliveries are used up
 #[derive(Clone, Debug, Args)]
@@ -14,28 +16,28 @@ use crate::{Failure, tell};
     \x20 duetime dlq list closer --tag paid\n\
     \x20 duetime dlq replay closer --key order-42 --yes\n\
     \x20 duetime dlq purge closer --all --dry-run")]
-pub(crate) struct LetterArguments {
+pub(crate) struct DlqArguments {
     #[command(flatten)]
     access: Access,
     #[command(subcommand)]
-    command: LetterCommand,
+    command: DlqCommand,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum LetterCommand {
+enum DlqCommand {
     /// List the dead letters of a consumer group
     List {
         /// The consumer group
         group: String,
         #[command(flatten)]
         filter: Filter,
-        /// Most letters to list
+        /// Most dead letters to list
         #[arg(long, default_value_t = 50)]
         limit: usize,
     },
-    /// Give dead letters to their group again, with all their deliveries before them
+    /// Deliver dead letters to their group again, with all attempts anew
     Replay(ActArguments),
-    /// Remove dead letters for good
+    /// Delete dead letters
     Purge(ActArguments),
 }
 
@@ -45,14 +47,14 @@ struct ActArguments {
     group: String,
     #[command(flatten)]
     filter: Filter,
-    /// All of them: needed where nothing else is given
+    /// All of them; required without a filter
     #[arg(long, conflicts_with_all = ["key", "tag", "id", "topic"])]
     all: bool,
     #[command(flatten)]
-    sure: Sure,
+    confirmation: Confirmation,
 }
 
-/// Letters that fit everything that is given.
+/// Dead letters that match every given option.
 #[derive(Clone, Debug, Args)]
 struct Filter {
     /// Only those with this key
@@ -79,16 +81,16 @@ impl Filter {
         ]
     }
 
-    /// What it picks, in words.
-    fn words(&self) -> String {
-        let words: Vec<_> = self
+    /// The filter as text.
+    fn description(&self) -> String {
+        let parts: Vec<_> = self
             .parts()
             .into_iter()
             .filter_map(|(name, value)| Some(format!("{} {}", name.replace('_', " "), value?)))
             .collect();
-        match &words[..] {
+        match &parts[..] {
             [] => String::new(),
-            words => format!(" with {}", words.join(" and ")),
+            parts => format!(" with {}", parts.join(" and ")),
         }
     }
 }
@@ -100,7 +102,7 @@ enum Act {
 }
 
 impl Act {
-    fn words(self) -> (&'static str, &'static str) {
+    fn verbs(self) -> (&'static str, &'static str) {
         match self {
             Self::Replay => ("replay", "replayed"),
             Self::Purge => ("purge", "purged"),
@@ -108,54 +110,54 @@ impl Act {
     }
 }
 
-pub(super) async fn run(arguments: LetterArguments) -> Result<(), Failure> {
-    let desk = Desk::open(&arguments.access)?;
+pub(super) async fn run(arguments: DlqArguments) -> Result<(), Failure> {
+    let session = Session::open(&arguments.access)?;
     match arguments.command {
-        LetterCommand::List {
+        DlqCommand::List {
             group,
             filter,
             limit,
         } => {
-            let mut place = at(["v1", "groups", &group, "dead-letters"]);
+            let mut target = path(["v1", "groups", &group, "dead-letters"]);
             for (name, value) in filter.parts() {
-                place = place.with(name, value);
+                target = target.with(name, value);
             }
-            let list = desk.client.list(&place, limit).await?;
-            desk.print_list(&list, |eye| listed(&list.items, eye))
+            let list = session.client.list(&target, limit).await?;
+            session.print_list(&list, |view| list_table(&list.items, view))
         }
-        LetterCommand::Replay(arguments) => act(&desk, &arguments, Act::Replay).await,
-        LetterCommand::Purge(arguments) => act(&desk, &arguments, Act::Purge).await,
+        DlqCommand::Replay(arguments) => act(&session, &arguments, Act::Replay).await,
+        DlqCommand::Purge(arguments) => act(&session, &arguments, Act::Purge).await,
     }
 }
 
-fn listed(letters: &[Value], eye: &Eye) -> String {
+fn list_table(dead_letters: &[Value], view: &View) -> String {
     let heads = [
-        ("BURIED", Lean::Left),
-        ("FROM", Lean::Left),
-        ("ATTEMPTS", Lean::Right),
-        ("MESSAGE", Lean::Left),
-        ("TAG", Lean::Left),
-        ("KEYS", Lean::Left),
-        ("BODY", Lean::Left),
+        ("BURIED", Align::Left),
+        ("FROM", Align::Left),
+        ("ATTEMPTS", Align::Right),
+        ("MESSAGE", Align::Left),
+        ("TAG", Align::Left),
+        ("KEYS", Align::Left),
+        ("BODY", Align::Left),
     ];
     let row = |letter: &Value| {
         let message = letter.get("message");
         let member = |name: &str| message.and_then(|message| message.get(name));
         [
-            eye.instant(member("stored_at")),
+            view.instant(member("stored_at")),
             text(letter.get("topic")),
             count(letter.get("attempts")),
             text(member("message_id")),
             text(member("tag")),
             text(member("keys")),
-            glimpse(message),
+            preview(message),
         ]
     };
-    table(heads, letters.iter().map(row).collect())
+    table(heads, dead_letters.iter().map(row).collect())
 }
 
-async fn act(desk: &Desk, arguments: &ActArguments, act: Act) -> Result<(), Failure> {
-    let (verb, done) = act.words();
+async fn act(session: &Session, arguments: &ActArguments, act: Act) -> Result<(), Failure> {
+    let (verb, done) = act.verbs();
     let group = &arguments.group;
     let mut body = Map::new();
     for (name, value) in arguments.filter.parts() {
@@ -167,44 +169,44 @@ async fn act(desk: &Desk, arguments: &ActArguments, act: Act) -> Result<(), Fail
         )));
     }
     body.insert("all".to_owned(), arguments.all.into());
-    let place = at(["v1", "groups", group, "dead-letters", verb]);
-    let matched = count_matches(desk, &place, &body).await?;
-    let which = arguments.filter.words();
+    let target = path(["v1", "groups", group, "dead-letters", verb]);
+    let matched = count_matches(session, &target, &body).await?;
+    let which = arguments.filter.description();
     let what = format!(
         "{verb} {} of consumer group {group}{which}",
-        some(matched, "dead letter")
+        count_of(matched, "dead letter")
     );
     if matched == 0 {
-        return desk.done(&json!({ "matched": 0, "done": 0 }), |_| {
+        return session.done(&json!({ "matched": 0, "done": 0 }), |_| {
             format!("consumer group {group} has no dead letters{which}")
         });
     }
-    if !confirm(arguments.sure, &what)? {
+    if !confirm(arguments.confirmation, &what)? {
         return Ok(());
     }
     let (mut finished, mut left) = (0, Vec::new());
     loop {
-        let answer = desk.client.post(&place, &body.clone().into()).await?;
+        let answer = session.client.post(&target, &body.clone().into()).await?;
         finished += answer.get("done").and_then(Value::as_u64).unwrap_or(0);
         let failed = answer.get("failed").and_then(Value::as_array);
         left.extend(failed.into_iter().flatten().cloned());
-        // Letters that cannot be dealt with stay in front; going on would meet them for ever.
+        // Dead letters that fail stay in front; another round would only find them again.
         if answer.get("more") != Some(&Value::Bool(true)) || !left.is_empty() {
             break;
         }
     }
     let value = json!({ "matched": matched, "done": finished, "failed": left });
-    desk.done(&value, |_| {
+    session.done(&value, |_| {
         format!(
             "{done} {} of consumer group {group}{which}",
-            some(finished, "dead letter")
+            count_of(finished, "dead letter")
         )
     })?;
     if left.is_empty() {
         return Ok(());
     }
     for letter in &left {
-        tell(&format!(
+        note(&format!(
             "{}: {}",
             text(letter.get("message_id")),
             text(letter.get("detail"))
@@ -212,18 +214,18 @@ async fn act(desk: &Desk, arguments: &ActArguments, act: Act) -> Result<(), Fail
     }
     Err(failed(format!(
         "{} not {done}",
-        some(matched.saturating_sub(finished), "dead letter")
+        count_of(matched.saturating_sub(finished), "dead letter")
     )))
 }
 
-/// How many letters fit, as far as one request looks.
+/// How many dead letters match, as far as one request looks.
 async fn count_matches(
-    desk: &Desk,
-    place: &Place,
+    session: &Session,
+    target: &Target,
     body: &Map<String, Value>,
 ) -> Result<u64, Failure> {
     let mut body = body.clone();
     body.insert("dry_run".to_owned(), true.into());
-    let answer = desk.client.post(place, &body.into()).await?;
+    let answer = session.client.post(target, &body.into()).await?;
     Ok(answer.get("matched").and_then(Value::as_u64).unwrap_or(0))
 }

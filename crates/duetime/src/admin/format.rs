@@ -1,18 +1,18 @@
-//! Says things to people: aligned tables, local times, numbers one can read.
+//! Formats values for people: aligned tables, local times, grouped numbers.
 
 use broker::clock::{Clock, SystemClock};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-/// Where and when somebody looks at something.
-pub(super) struct Eye {
+/// The clock and the time zone that instants are shown in.
+pub(super) struct View {
     clock: Box<dyn Clock>,
     zone: TimeZone,
 }
 
-impl Eye {
-    /// Looks from here; a command that waits looks at the instant it prints.
+impl View {
+    /// Those of this machine; the clock is read when an instant is printed.
     pub(super) fn of_this_machine() -> Self {
         Self {
             clock: Box::new(SystemClock::start()),
@@ -39,17 +39,17 @@ impl Eye {
     fn away(&self, timestamp: Timestamp) -> String {
         let now_ms = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX);
         let ahead_ms = timestamp.as_millisecond().saturating_sub(now_ms);
-        let span = span(ahead_ms.unsigned_abs());
+        let distance = distance(ahead_ms.unsigned_abs());
         match ahead_ms {
             -999..=999 => "now".to_owned(),
-            ahead_ms if ahead_ms > 0 => format!("in {span}"),
-            _ => format!("{span} ago"),
+            ahead_ms if ahead_ms > 0 => format!("in {distance}"),
+            _ => format!("{distance} ago"),
         }
     }
 }
 
-/// A span of time in one unit, of which there are enough to be exact and few enough to read, rounded.
-fn span(ms: u64) -> String {
+/// A duration, rounded to the unit in which it is exact enough and short.
+fn distance(ms: u64) -> String {
     let seconds = ms.saturating_add(500) / 1_000;
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -59,21 +59,21 @@ fn span(ms: u64) -> String {
     }
 }
 
-/// A number with its thousands parted.
+/// A number with its digits in groups of three.
 pub(super) fn count(value: Option<&Value>) -> String {
     match value.and_then(Value::as_u64) {
-        Some(number) => parted(number),
+        Some(number) => grouped(number),
         None => "-".to_owned(),
     }
 }
 
-/// So many of something, `1 message` or `2,000 messages`.
-pub(super) fn some(number: u64, noun: &str) -> String {
+/// A number of things, `1 message` or `2,000 messages`.
+pub(super) fn count_of(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", parted(number))
+    format!("{} {noun}{plural}", grouped(number))
 }
 
-fn parted(number: u64) -> String {
+fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -85,10 +85,10 @@ fn parted(number: u64) -> String {
     text
 }
 
-/// A warning, if the name is one of those by which the order platform gets its timers.
-pub(super) fn of_platform(name: &str) -> &'static str {
+/// A warning if this is a topic or group of the order platform.
+pub(super) fn platform_warning(name: &str) -> &'static str {
     if name.starts_with("duetime-") {
-        " (THE ORDER PLATFORM WORKS WITH IT)"
+        " (THE ORDER PLATFORM USES IT)"
     } else {
         ""
     }
@@ -140,7 +140,7 @@ fn visible(text: &str) -> String {
 }
 
 /// The beginning of a payload on one line.
-pub(super) fn glimpse(message: Option<&Value>) -> String {
+pub(super) fn preview(message: Option<&Value>) -> String {
     const CHARS_MAX: usize = 48;
     let member = |name| {
         message
@@ -158,9 +158,9 @@ pub(super) fn glimpse(message: Option<&Value>) -> String {
     shown
 }
 
-/// Which way a column leans.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lean {
+pub(super) enum Align {
     /// For texts.
     Left,
     /// For numbers.
@@ -168,7 +168,7 @@ pub(super) enum Lean {
 }
 
 /// Rows under headings, aligned.
-pub(super) fn table<const N: usize>(heads: [(&str, Lean); N], rows: Vec<[String; N]>) -> String {
+pub(super) fn table<const N: usize>(heads: [(&str, Align); N], rows: Vec<[String; N]>) -> String {
     let titles = heads.map(|(title, _)| title.to_owned());
     let rows: Vec<_> = std::iter::once(titles).chain(rows).collect();
     let width = |column: usize| {
@@ -179,11 +179,11 @@ pub(super) fn table<const N: usize>(heads: [(&str, Lean); N], rows: Vec<[String;
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
-        for ((cell, (_, lean)), width) in row.iter().zip(heads).zip(&widths) {
+        for ((cell, (_, align)), width) in row.iter().zip(heads).zip(&widths) {
             let room = " ".repeat(width.saturating_sub(cell.chars().count()));
-            match lean {
-                Lean::Left => line.extend([cell, room.as_str(), "  "]),
-                Lean::Right => line.extend([room.as_str(), cell, "  "]),
+            match align {
+                Align::Left => line.extend([cell, room.as_str(), "  "]),
+                Align::Right => line.extend([room.as_str(), cell, "  "]),
             }
         }
         text.push_str(line.trim_end());
@@ -192,11 +192,11 @@ pub(super) fn table<const N: usize>(heads: [(&str, Lean); N], rows: Vec<[String;
     text
 }
 
-/// Names with what they stand for, one a line.
-pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+/// Names with their values, one a line.
+pub(super) fn fields(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut text = String::new();
-    for (name, value) in facts {
+    for (name, value) in fields {
         let room = " ".repeat(width.saturating_sub(name.len()));
         text.extend([name, room.as_str(), "  ", value, "\n"]);
     }
@@ -210,8 +210,8 @@ mod tests {
 
     use super::*;
 
-    fn eye() -> Eye {
-        Eye {
+    fn view() -> View {
+        View {
             clock: Box::new(ManualClock::new(1_795_510_800_000)),
             zone: TimeZone::fixed(jiff::tz::offset(1)),
         }
@@ -242,9 +242,9 @@ mod tests {
             ),
             ("soon", "soon"),
         ] {
-            assert_eq!(eye().instant(Some(&json!(instant))), shown);
+            assert_eq!(view().instant(Some(&json!(instant))), shown);
         }
-        assert_eq!(eye().instant(None), "-");
+        assert_eq!(view().instant(None), "-");
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
             assert_eq!(count(Some(&json!(number))), shown);
         }
         assert_eq!(
-            (some(1, "day"), some(2_000, "day")),
+            (count_of(1, "day"), count_of(2_000, "day")),
             ("1 day".to_owned(), "2,000 days".to_owned())
         );
         for (bytes, shown) in [
@@ -280,16 +280,16 @@ mod tests {
             ["a".to_owned(), "1,000".to_owned()],
             ["long name".to_owned(), "5".to_owned()],
         ];
-        let shown = table([("NAME", Lean::Left), ("WAITING", Lean::Right)], rows);
+        let shown = table([("NAME", Align::Left), ("WAITING", Align::Right)], rows);
         assert_eq!(
             shown,
             "NAME       WAITING\na            1,000\nlong name        5\n"
         );
         assert_eq!(text(Some(&json!("a\u{1b}[31mb\n"))), "a?[31mb?");
         let long = json!({ "body": "x".repeat(60) });
-        assert_eq!(glimpse(Some(&long)), format!("{}...", "x".repeat(48)));
+        assert_eq!(preview(Some(&long)), format!("{}...", "x".repeat(48)));
         assert_eq!(
-            glimpse(Some(&json!({ "body_base64": "AAAA" }))),
+            preview(Some(&json!({ "body_base64": "AAAA" }))),
             "(3 bytes)"
         );
     }

@@ -1,14 +1,15 @@
 //! Provides `duetime group`.
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
+use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::at;
-use super::format::{Eye, Lean, count, facts, of_platform, table, text};
+use super::api::{Access, path};
+use super::confirm::{Confirmation, confirm};
+use super::format::{Align, View, count, fields, platform_warning, table, text};
+use super::session::Session;
 use super::time::{Span, parse_instant, parse_span};
-use super::{Access, Desk, Sure, confirm};
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Consumer groups
 #[derive(Clone, Debug, Args)]
@@ -16,7 +17,7 @@ use crate::Failure;
     \x20 duetime group create closer --attempts 3 --backoff 10s,30s,5m\n\
     \x20 duetime group show closer\n\
     \x20 duetime group reset closer reminders --to 2026-11-24T09:00:00+01:00 --dry-run\n\
-    \x20 duetime group clients                     who is connected")]
+    \x20 duetime group clients")]
 pub(crate) struct GroupArguments {
     #[command(flatten)]
     access: Access,
@@ -32,33 +33,33 @@ enum GroupCommand {
         #[arg(long, default_value_t = 200)]
         limit: usize,
     },
-    /// Show a consumer group and how far it has come on each topic
+    /// Show a consumer group and its progress on each topic
     Show {
         /// The consumer group
         group: String,
     },
-    /// Create a consumer group, or confirm that it exists
+    /// Create a consumer group; one that exists with the same settings is fine
     Create(CreateArguments),
     /// Delete a consumer group with its positions and retries
     Delete {
         /// The consumer group
         group: String,
         #[command(flatten)]
-        sure: Sure,
+        confirmation: Confirmation,
     },
-    /// Move a consumer group on a topic to an instant
+    /// Set the position of a consumer group on a topic to an instant
     Reset {
         /// The consumer group
         group: String,
         /// The topic
         topic: String,
-        /// What is due from this instant on is delivered again
+        /// Messages due from this instant on are delivered again
         #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
         to: jiff::Timestamp,
         #[command(flatten)]
-        sure: Sure,
+        confirmation: Confirmation,
     },
-    /// List who is connected
+    /// List the connected clients
     Clients,
 }
 
@@ -75,44 +76,47 @@ struct CreateArguments {
     /// Waits before the second delivery, the third and so on: 10s,30s,5m
     #[arg(long, value_name = "DURATION", value_delimiter = ',', value_parser = parse_span)]
     backoff: Vec<Span>,
-    /// Begin with what becomes due from now on, not with the oldest message kept
+    /// Start with messages due from now on, not with the oldest one kept
     #[arg(long)]
     latest: bool,
 }
 
 pub(super) async fn run(arguments: GroupArguments) -> Result<(), Failure> {
-    let desk = Desk::open(&arguments.access)?;
+    let session = Session::open(&arguments.access)?;
     match arguments.command {
         GroupCommand::List { limit } => {
-            let list = desk.client.list(&at(["v1", "groups"]), limit).await?;
-            desk.print_list(&list, |eye| listed(&list.items, eye))
+            let list = session.client.list(&path(["v1", "groups"]), limit).await?;
+            session.print_list(&list, |view| list_table(&list.items, view))
         }
-        GroupCommand::Show { group } => show(&desk, &group).await,
-        GroupCommand::Create(arguments) => create(&desk, &arguments).await,
-        GroupCommand::Delete { group, sure } => delete(&desk, &group, sure).await,
+        GroupCommand::Show { group } => show(&session, &group).await,
+        GroupCommand::Create(arguments) => create(&session, &arguments).await,
+        GroupCommand::Delete {
+            group,
+            confirmation,
+        } => delete(&session, &group, confirmation).await,
         GroupCommand::Reset {
             group,
             topic,
             to,
-            sure,
-        } => reset(&desk, [&group, &topic], to, sure).await,
+            confirmation,
+        } => reset(&session, [&group, &topic], to, confirmation).await,
         GroupCommand::Clients => {
-            let list = desk
+            let list = session
                 .client
-                .list(&at(["v1", "connections"]), usize::MAX)
+                .list(&path(["v1", "connections"]), usize::MAX)
                 .await?;
-            desk.print_list(&list, |eye| clients(&list.items, eye))
+            session.print_list(&list, |view| clients_table(&list.items, view))
         }
     }
 }
 
-fn listed(groups: &[Value], eye: &Eye) -> String {
+fn list_table(groups: &[Value], view: &View) -> String {
     let heads = [
-        ("GROUP", Lean::Left),
-        ("ATTEMPTS", Lean::Right),
-        ("FIFO", Lean::Left),
-        ("TOPICS", Lean::Left),
-        ("LAST SEEN", Lean::Left),
+        ("GROUP", Align::Left),
+        ("ATTEMPTS", Align::Right),
+        ("FIFO", Align::Left),
+        ("TOPICS", Align::Left),
+        ("LAST SEEN", Align::Left),
     ];
     let row = |group: &Value| {
         [
@@ -120,47 +124,47 @@ fn listed(groups: &[Value], eye: &Eye) -> String {
             count(group.get("attempts_max")),
             text(group.get("fifo")),
             text(group.get("topics")),
-            eye.instant(group.get("last_seen_at")),
+            view.instant(group.get("last_seen_at")),
         ]
     };
     table(heads, groups.iter().map(row).collect())
 }
 
-/// How far groups have come on topics.
-pub(super) fn pairs(pairs: &[Value], eye: &Eye) -> String {
+/// The progress of groups on topics.
+pub(super) fn positions(positions: &[Value], view: &View) -> String {
     let heads = [
-        ("TOPIC", Lean::Left),
-        ("GROUP", Lean::Left),
-        ("READY", Lean::Right),
-        ("IN FLIGHT", Lean::Right),
-        ("RETRYING", Lean::Right),
-        ("DEAD", Lean::Right),
-        ("DONE TO", Lean::Left),
+        ("TOPIC", Align::Left),
+        ("GROUP", Align::Left),
+        ("READY", Align::Right),
+        ("IN FLIGHT", Align::Right),
+        ("RETRYING", Align::Right),
+        ("DEAD", Align::Right),
+        ("DONE TO", Align::Left),
     ];
-    let row = |pair: &Value| {
+    let row = |position: &Value| {
         [
-            text(pair.get("topic")),
-            text(pair.get("group")),
-            count(pair.get("ready")),
-            count(pair.get("in_flight")),
-            count(pair.get("retrying")),
-            count(pair.get("dead_letters")),
-            eye.instant(pair.get("done_to")),
+            text(position.get("topic")),
+            text(position.get("group")),
+            count(position.get("ready")),
+            count(position.get("in_flight")),
+            count(position.get("retrying")),
+            count(position.get("dead_letters")),
+            view.instant(position.get("done_to")),
         ]
     };
-    table(heads, pairs.iter().map(row).collect())
+    table(heads, positions.iter().map(row).collect())
 }
 
-fn clients(clients: &[Value], eye: &Eye) -> String {
+fn clients_table(clients: &[Value], view: &View) -> String {
     let heads = [
-        ("CLIENT", Lean::Left),
-        ("FROM", Lean::Left),
-        ("PROTOCOL", Lean::Left),
-        ("ROLE", Lean::Left),
-        ("LIBRARY", Lean::Left),
-        ("GROUP", Lean::Left),
-        ("TOPICS", Lean::Left),
-        ("SINCE", Lean::Left),
+        ("CLIENT", Align::Left),
+        ("FROM", Align::Left),
+        ("PROTOCOL", Align::Left),
+        ("ROLE", Align::Left),
+        ("LIBRARY", Align::Left),
+        ("GROUP", Align::Left),
+        ("TOPICS", Align::Left),
+        ("SINCE", Align::Left),
     ];
     let row = |client: &Value| {
         [
@@ -171,20 +175,21 @@ fn clients(clients: &[Value], eye: &Eye) -> String {
             text(client.get("library")),
             text(client.get("group")),
             text(client.get("topics")),
-            eye.instant(client.get("since")),
+            view.instant(client.get("since")),
         ]
     };
     table(heads, clients.iter().map(row).collect())
 }
 
-async fn show(desk: &Desk, group: &str) -> Result<(), Failure> {
-    let found = desk.client.get(&at(["v1", "groups", group])).await?;
+async fn show(session: &Session, group: &str) -> Result<(), Failure> {
+    let found = session.client.get(&path(["v1", "groups", group])).await?;
     let topics = found.get("topics").and_then(Value::as_array);
     let mut on_topics = Vec::new();
     for topic in topics.into_iter().flatten().filter_map(Value::as_str) {
         on_topics.push(
-            desk.client
-                .get(&at(["v1", "topics", topic, "groups", group]))
+            session
+                .client
+                .get(&path(["v1", "topics", topic, "groups", group]))
                 .await?,
         );
     }
@@ -192,24 +197,24 @@ async fn show(desk: &Desk, group: &str) -> Result<(), Failure> {
     if let Some(members) = whole.as_object_mut() {
         members.insert("on_topics".to_owned(), on_topics.clone().into());
     }
-    desk.print(&whole, |eye| {
-        let mut shown = facts(&[
+    session.print(&whole, |view| {
+        let mut shown = fields(&[
             ("group", text(found.get("name"))),
             ("fifo", text(found.get("fifo"))),
             ("attempts", count(found.get("attempts_max"))),
             ("back-off", text(found.get("backoff"))),
             ("began at", text(found.get("start_from"))),
-            ("last seen", eye.instant(found.get("last_seen_at"))),
+            ("last seen", view.instant(found.get("last_seen_at"))),
         ]);
         if !on_topics.is_empty() {
             shown.push('\n');
-            shown.push_str(&pairs(&on_topics, eye));
+            shown.push_str(&positions(&on_topics, view));
         }
         shown
     })
 }
 
-async fn create(desk: &Desk, arguments: &CreateArguments) -> Result<(), Failure> {
+async fn create(session: &Session, arguments: &CreateArguments) -> Result<(), Failure> {
     let group = &arguments.group;
     let mut body = Map::new();
     body.insert("name".to_owned(), group.as_str().into());
@@ -224,52 +229,56 @@ async fn create(desk: &Desk, arguments: &CreateArguments) -> Result<(), Failure>
     if arguments.latest {
         body.insert("start_from".to_owned(), "latest".into());
     }
-    let made = desk
+    let made = session
         .client
-        .post(&at(["v1", "groups"]), &body.into())
+        .post(&path(["v1", "groups"]), &body.into())
         .await?;
-    desk.done(&made, |_| format!("consumer group {group} is there"))
+    session.done(&made, |_| format!("consumer group {group} exists"))
 }
 
-async fn delete(desk: &Desk, group: &str, sure: Sure) -> Result<(), Failure> {
-    let place = at(["v1", "groups", group]);
-    let found = desk.client.get(&place).await?;
+async fn delete(session: &Session, group: &str, confirmation: Confirmation) -> Result<(), Failure> {
+    let target = path(["v1", "groups", group]);
+    let found = session.client.get(&target).await?;
     let topics = text(found.get("topics"));
-    let platform = of_platform(group);
+    let platform = platform_warning(group);
     let what = format!(
         "delete consumer group {group} with its positions and retries (topics: {topics}){platform}"
     );
-    if !confirm(sure, &what)? {
+    if !confirm(confirmation, &what)? {
         return Ok(());
     }
-    desk.client.call(Method::DELETE, &place, None).await?;
-    desk.done(&json!({ "deleted": group }), |_| {
+    session.client.call(Method::DELETE, &target, None).await?;
+    session.done(&json!({ "deleted": group }), |_| {
         format!("deleted consumer group {group}")
     })
 }
 
 async fn reset(
-    desk: &Desk,
+    session: &Session,
     [group, topic]: [&str; 2],
     to: jiff::Timestamp,
-    sure: Sure,
+    confirmation: Confirmation,
 ) -> Result<(), Failure> {
-    // Both must be there, whatever is said about being sure.
-    desk.client
-        .get(&at(["v1", "topics", topic, "groups", group]))
+    // Both must exist, even for a dry run.
+    session
+        .client
+        .get(&path(["v1", "topics", topic, "groups", group]))
         .await?;
     let instant = json!(format!("{to:.3}"));
-    let when = desk.eye.instant(Some(&instant));
+    let when = session.view.instant(Some(&instant));
     let what = format!(
-        "move consumer group {group} on topic {topic} to {when}: what is due from then on is delivered again, and its retries there are forgotten{}",
-        of_platform(group)
+        "move consumer group {group} on topic {topic} to {when}: messages due from then on are delivered again, and its retries there are dropped{}",
+        platform_warning(group)
     );
-    if !confirm(sure, &what)? {
+    if !confirm(confirmation, &what)? {
         return Ok(());
     }
-    let place = at(["v1", "topics", topic, "groups", group, "reset"]);
-    let moved = desk.client.post(&place, &json!({ "to": instant })).await?;
-    desk.done(&moved, |_| {
+    let target = path(["v1", "topics", topic, "groups", group, "reset"]);
+    let moved = session
+        .client
+        .post(&target, &json!({ "to": instant }))
+        .await?;
+    session.done(&moved, |_| {
         format!("consumer group {group} reads topic {topic} from {when} on")
     })
 }

@@ -3,14 +3,14 @@
 use std::io::Read as _;
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
+use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::api::{Answer, at};
-use super::format::{Eye, Lean, count, glimpse, table, text};
+use super::api::{Access, Answer, List, path};
+use super::format::{Align, View, count, preview, table, text};
+use super::session::Session;
 use super::time::{Due, Span, parse_instant, parse_span};
-use super::{Access, Desk, failed, usage};
-use crate::Failure;
+use crate::failure::{Failure, failed, usage};
 
 /// Messages
 #[derive(Clone, Debug, Args)]
@@ -36,7 +36,7 @@ enum MessageCommand {
     List {
         /// The topic
         topic: String,
-        /// Those due after this instant, kept ones too; without it, those that wait
+        /// Messages due after this instant, delivered ones too; without it, waiting ones
         #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
         from: Option<jiff::Timestamp>,
         /// Most messages to list
@@ -50,14 +50,14 @@ enum MessageCommand {
         /// A message id or a key
         id_or_key: String,
     },
-    /// Cancel a message that waits, and tell the truth about it
+    /// Cancel a waiting message: cancelled, too late or unknown
     Recall {
         /// The topic
         topic: String,
         /// Handle or id of the message
         message: String,
     },
-    /// Move a message that waits to another instant
+    /// Move a waiting message to another instant
     Move {
         /// The topic
         topic: String,
@@ -66,7 +66,7 @@ enum MessageCommand {
         #[command(flatten)]
         due: Due,
     },
-    /// Deliver a message that waits now
+    /// Deliver a waiting message now
     Deliver {
         /// The topic
         topic: String,
@@ -75,7 +75,7 @@ enum MessageCommand {
     },
     /// Receive messages as a member of a consumer group
     Receive(ReceiveArguments),
-    /// Acknowledge what was received
+    /// Acknowledge received messages
     Ack {
         /// The topic
         topic: String,
@@ -96,16 +96,16 @@ struct SendArguments {
     body: String,
     #[command(flatten)]
     due: Due,
-    /// What consumers may filter by
+    /// A tag that consumers may filter by
     #[arg(long)]
     tag: Option<String>,
-    /// What it may be found by; may be repeated
+    /// A key to find it by; may be repeated
     #[arg(long, value_name = "KEY")]
     key: Vec<String>,
     /// A user property; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_property)]
     property: Vec<(String, String)>,
-    /// Its id; sent again within two minutes it is stored once
+    /// Its id; a repeated send within two minutes is stored once
     #[arg(long)]
     id: Option<String>,
     /// Messages of one group are delivered in order
@@ -123,7 +123,7 @@ fn parse_property(text: &str) -> Result<(String, String), String> {
 struct ReceiveArguments {
     /// The topic
     topic: String,
-    /// The consumer group; it comes into being with its first receive
+    /// The consumer group; its first receive creates it
     group: String,
     /// Most messages to receive
     #[arg(long, default_value_t = 1)]
@@ -143,29 +143,32 @@ struct ReceiveArguments {
 }
 
 pub(super) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
-    let desk = Desk::open(&arguments.access)?;
+    let session = Session::open(&arguments.access)?;
     match arguments.command {
-        MessageCommand::Send(arguments) => send(&desk, arguments).await,
+        MessageCommand::Send(arguments) => send(&session, arguments).await,
         MessageCommand::List { topic, from, limit } => {
             let from = from.map(|from| format!("{from:.3}"));
-            let place = at(["v1", "topics", &topic, "messages"]).with("from", from.as_deref());
-            let list = desk.client.list(&place, limit).await?;
-            desk.print_list(&list, |eye| listed(&list.items, eye))
+            let target = path(["v1", "topics", &topic, "messages"]).with("from", from.as_deref());
+            let list = session.client.list(&target, limit).await?;
+            session.print_list(&list, |view| list_table(&list.items, view))
         }
         MessageCommand::Find { topic, id_or_key } => {
-            let place = at(["v1", "topics", &topic, "messages"]).with("find", Some(&id_or_key));
-            let list = desk.client.list(&place, 200).await?;
+            let target = path(["v1", "topics", &topic, "messages"]).with("find", Some(&id_or_key));
+            let list = session.client.list(&target, 200).await?;
             if list.items.is_empty() {
                 return Err(failed(format!(
                     "topic {topic} has no message with the id or key {id_or_key}"
                 )));
             }
-            desk.print_list(&list, |eye| listed(&list.items, eye))
+            session.print_list(&list, |view| list_table(&list.items, view))
         }
         MessageCommand::Recall { topic, message } => {
-            let place = at(["v1", "topics", &topic, "messages", &message]);
-            let answer = desk.client.try_call(Method::DELETE, &place, None).await?;
-            tell_outcome(&desk, answer, &format!("message {message}"))
+            let target = path(["v1", "topics", &topic, "messages", &message]);
+            let answer = session
+                .client
+                .try_call(Method::DELETE, &target, None)
+                .await?;
+            report_recall(&session, answer, &format!("message {message}"))
         }
         MessageCommand::Move {
             topic,
@@ -177,28 +180,28 @@ pub(super) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
                 .ok_or_else(|| usage("say when: --in 30m or --at INSTANT".to_owned()))?;
             let mut body = Map::new();
             when.put(&mut body);
-            let place = at(["v1", "topics", &topic, "messages", &message, "due"]);
-            let moved = desk
+            let target = path(["v1", "topics", &topic, "messages", &message, "due"]);
+            let moved = session
                 .client
-                .call(Method::PUT, &place, Some(&body.into()))
+                .call(Method::PUT, &target, Some(&body.into()))
                 .await?;
-            desk.done(&moved, |eye| told_due("moved", &moved, eye))
+            session.done(&moved, |view| due_note("moved", &moved, view))
         }
         MessageCommand::Deliver { topic, message } => {
-            let place = at(["v1", "topics", &topic, "messages", &message, "deliver"]);
-            let moved = desk.client.call(Method::POST, &place, None).await?;
-            desk.done(&moved, |eye| told_due("delivered", &moved, eye))
+            let target = path(["v1", "topics", &topic, "messages", &message, "deliver"]);
+            let moved = session.client.call(Method::POST, &target, None).await?;
+            session.done(&moved, |view| due_note("delivered", &moved, view))
         }
-        MessageCommand::Receive(arguments) => receive(&desk, arguments).await,
+        MessageCommand::Receive(arguments) => receive(&session, arguments).await,
         MessageCommand::Ack {
             topic,
             group,
             receipts,
-        } => ack(&desk, [&topic, &group], &receipts).await,
+        } => ack(&session, [&topic, &group], &receipts).await,
     }
 }
 
-/// Reads a payload from the command line, or from standard input.
+/// Adds the payload to a request, from the command line or from standard input.
 pub(super) fn put_payload(body: &mut Map<String, Value>, payload: String) -> Result<(), Failure> {
     if payload != "-" {
         body.insert("body".to_owned(), payload.into());
@@ -214,7 +217,7 @@ pub(super) fn put_payload(body: &mut Map<String, Value>, payload: String) -> Res
     Ok(())
 }
 
-async fn send(desk: &Desk, arguments: SendArguments) -> Result<(), Failure> {
+async fn send(session: &Session, arguments: SendArguments) -> Result<(), Failure> {
     let mut body = Map::new();
     put_payload(&mut body, arguments.body)?;
     if let Some(when) = arguments.due.when() {
@@ -234,60 +237,60 @@ async fn send(desk: &Desk, arguments: SendArguments) -> Result<(), Failure> {
         .map(|(name, value)| (name, value.into()))
         .collect();
     body.insert("properties".to_owned(), properties.into());
-    let place = at(["v1", "topics", &arguments.topic, "messages"]);
-    let sent = desk.client.post(&place, &body.into()).await?;
-    desk.print(&sent, |eye| {
+    let target = path(["v1", "topics", &arguments.topic, "messages"]);
+    let sent = session.client.post(&target, &body.into()).await?;
+    session.print(&sent, |view| {
         let repeated = sent.get("repeated").and_then(Value::as_bool) == Some(true);
         let note = if repeated { "  (stored before)" } else { "" };
         format!(
             "{}  due {}{note}\n",
             text(sent.get("message_id")),
-            eye.instant(sent.get("due_at"))
+            view.instant(sent.get("due_at"))
         )
     })
 }
 
-fn told_due(what: &str, moved: &Value, eye: &Eye) -> String {
+fn due_note(what: &str, moved: &Value, view: &View) -> String {
     let (id, due) = (
         text(moved.get("message_id")),
-        eye.instant(moved.get("due_at")),
+        view.instant(moved.get("due_at")),
     );
     format!("{what}: message {id} is due {due}")
 }
 
-fn listed(messages: &[Value], eye: &Eye) -> String {
+fn list_table(messages: &[Value], view: &View) -> String {
     let heads = [
-        ("DUE", Lean::Left),
-        ("STATE", Lean::Left),
-        ("MESSAGE", Lean::Left),
-        ("TAG", Lean::Left),
-        ("KEYS", Lean::Left),
-        ("BODY", Lean::Left),
+        ("DUE", Align::Left),
+        ("STATE", Align::Left),
+        ("MESSAGE", Align::Left),
+        ("TAG", Align::Left),
+        ("KEYS", Align::Left),
+        ("BODY", Align::Left),
     ];
     let row = |message: &Value| {
         [
-            eye.instant(message.get("due_at")),
+            view.instant(message.get("due_at")),
             text(message.get("state")),
             text(message.get("message_id")),
             text(message.get("tag")),
             text(message.get("keys")),
-            glimpse(Some(message)),
+            preview(Some(message)),
         ]
     };
     table(heads, messages.iter().map(row).collect())
 }
 
-/// Tells the truth about a recall; all but `cancelled` is a failure.
-pub(super) fn tell_outcome(desk: &Desk, answer: Answer, what: &str) -> Result<(), Failure> {
+/// Reports the outcome of a recall; every one but `cancelled` is a failure.
+pub(super) fn report_recall(session: &Session, answer: Answer, what: &str) -> Result<(), Failure> {
     match answer {
-        Answer::Done(value) => desk.done(&value, |_| {
+        Answer::Done(value) => session.done(&value, |_| {
             format!("cancelled: {what} is never delivered to anyone")
         }),
         Answer::Refused(status, problem) => {
             let member = |name: &str| problem.get(name).and_then(Value::as_str);
             let detail = member("detail").map_or_else(|| status.to_string(), str::to_owned);
-            if let (true, Some(outcome)) = (desk.json, member("outcome")) {
-                desk.done(&json!({ "outcome": outcome }), |_| String::new())?;
+            if let (true, Some(outcome)) = (session.json, member("outcome")) {
+                session.done(&json!({ "outcome": outcome }), |_| String::new())?;
             }
             Err(match member("outcome") {
                 Some("too_late") => failed(format!("too late: {detail}")),
@@ -298,7 +301,7 @@ pub(super) fn tell_outcome(desk: &Desk, answer: Answer, what: &str) -> Result<()
     }
 }
 
-async fn receive(desk: &Desk, arguments: ReceiveArguments) -> Result<(), Failure> {
+async fn receive(session: &Session, arguments: ReceiveArguments) -> Result<(), Failure> {
     let (topic, group) = (&arguments.topic, &arguments.group);
     let body = json!({
         "max": arguments.max,
@@ -306,29 +309,29 @@ async fn receive(desk: &Desk, arguments: ReceiveArguments) -> Result<(), Failure
         "invisible_for": arguments.invisible.text(),
         "tags": arguments.tag,
     });
-    let place = at(["v1", "topics", topic, "groups", group, "receive"]);
-    let mut received = desk.client.post(&place, &body).await?;
+    let target = path(["v1", "topics", topic, "groups", group, "receive"]);
+    let mut received = session.client.post(&target, &body).await?;
     let items = match received.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) => items,
         _ => Vec::new(),
     };
-    let list = super::List { items, more: false };
-    desk.print_list(&list, |eye| {
+    let list = List { items, more: false };
+    session.print_list(&list, |view| {
         let heads = [
-            ("DUE", Lean::Left),
-            ("ATTEMPT", Lean::Right),
-            ("MESSAGE", Lean::Left),
-            ("BODY", Lean::Left),
-            ("RECEIPT", Lean::Left),
+            ("DUE", Align::Left),
+            ("ATTEMPT", Align::Right),
+            ("MESSAGE", Align::Left),
+            ("BODY", Align::Left),
+            ("RECEIPT", Align::Left),
         ];
         let row = |delivery: &Value| {
             let message = delivery.get("message");
             let member = |name: &str| message.and_then(|message| message.get(name));
             [
-                eye.instant(member("due_at")),
+                view.instant(member("due_at")),
                 count(delivery.get("attempt")),
                 text(member("message_id")),
-                glimpse(message),
+                preview(message),
                 text(delivery.get("receipt")),
             ]
         };
@@ -342,31 +345,33 @@ async fn receive(desk: &Desk, arguments: ReceiveArguments) -> Result<(), Failure
         .iter()
         .filter_map(|item| item.get("receipt")?.as_str());
     let receipts: Vec<String> = receipts.map(str::to_owned).collect();
-    settle(desk, [topic, group], &receipts).await.map(drop)
+    acknowledge(session, [topic, group], &receipts)
+        .await
+        .map(drop)
 }
 
-async fn ack(desk: &Desk, pair: [&str; 2], receipts: &[String]) -> Result<(), Failure> {
-    let acked = settle(desk, pair, receipts).await?;
-    desk.done(&acked, |_| format!("acknowledged {}", receipts.len()))
+async fn ack(session: &Session, position: [&str; 2], receipts: &[String]) -> Result<(), Failure> {
+    let acked = acknowledge(session, position, receipts).await?;
+    session.done(&acked, |_| format!("acknowledged {}", receipts.len()))
 }
 
-/// Acknowledges; a receipt that does not hold any more is a failure.
-async fn settle(
-    desk: &Desk,
+/// Acknowledges; an expired receipt is a failure.
+async fn acknowledge(
+    session: &Session,
     [topic, group]: [&str; 2],
     receipts: &[String],
 ) -> Result<Value, Failure> {
-    let place = at(["v1", "topics", topic, "groups", group, "ack"]);
-    let acked = desk
+    let target = path(["v1", "topics", topic, "groups", group, "ack"]);
+    let acked = session
         .client
-        .post(&place, &json!({ "receipts": receipts }))
+        .post(&target, &json!({ "receipts": receipts }))
         .await?;
     let items = acked.get("items").and_then(Value::as_array);
     let is_expired = |item: &&Value| item.get("outcome").and_then(Value::as_str) == Some("expired");
     match items.into_iter().flatten().filter(is_expired).count() {
         0 => Ok(acked),
         expired => Err(failed(format!(
-            "{expired} of {} receipts do not hold any more: those messages were delivered again or finished since",
+            "{expired} of {} receipts have expired: their messages were delivered again or are finished",
             receipts.len()
         ))),
     }

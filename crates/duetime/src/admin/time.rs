@@ -1,4 +1,4 @@
-//! Reads instants and durations as people write them.
+//! Parses the instants and durations of the command line.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -13,30 +13,30 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// As the API reads it.
+    /// As the API accepts it.
     pub(super) fn text(self) -> String {
         format_duration(self.ms)
     }
 }
 
-/// Reads a duration, `30m`, `2h` or `1h 30m` for instance.
+/// Parses a duration, `30m`, `2h` or `1h 30m` for instance.
 pub(super) fn parse_span(text: &str) -> Result<Span, String> {
     parse_duration_ms(text)
         .map(|ms| Span { ms })
         .ok_or_else(|| "write a duration as 500ms, 30s, 10m, 2h or 3d".to_owned())
 }
 
-/// An instant, or how long from now.
+/// An instant, or a duration from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     /// At this instant.
     At(Timestamp),
-    /// So long from now.
+    /// After this duration.
     After(Span),
 }
 
 impl When {
-    /// The member of a request that says so.
+    /// Adds it to a request.
     pub(super) fn put(self, body: &mut Map<String, Value>) {
         let (name, text) = match self {
             Self::At(at) => ("at", format!("{at:.3}")),
@@ -46,7 +46,7 @@ impl When {
     }
 }
 
-/// Reads an instant as in RFC 3339, or a duration.
+/// Parses an instant as in RFC 3339, or a duration.
 pub(super) fn parse_when(text: &str) -> Result<When, String> {
     if let Ok(span) = parse_span(text) {
         return Ok(When::After(span));
@@ -56,17 +56,17 @@ pub(super) fn parse_when(text: &str) -> Result<When, String> {
     })
 }
 
-/// Reads an instant as in RFC 3339.
+/// Parses an instant as in RFC 3339.
 pub(super) fn parse_instant(text: &str) -> Result<Timestamp, String> {
     text.parse()
         .map_err(|_| "write an instant as 2026-11-24T10:00:00+01:00".to_owned())
 }
 
-/// When something is due; now, if nothing says otherwise.
+/// When something is due; now by default.
 #[derive(Clone, Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Due {
-    /// Due so long from now: 30s, 10m, 2h, 3d
+    /// Due after this duration: 30s, 10m, 2h, 3d
     #[arg(long = "in", value_name = "DURATION", value_parser = parse_span)]
     after: Option<Span>,
     /// Due at this instant, as in RFC 3339
@@ -75,7 +75,7 @@ pub(crate) struct Due {
 }
 
 impl Due {
-    /// What was asked for, if anything.
+    /// The instant or duration, if one was given.
     pub(super) fn when(&self) -> Option<When> {
         let after = self.after.map(When::After);
         after.or_else(|| self.at.map(When::At))
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_and_durations_are_told_apart() {
+    fn instants_and_durations_are_distinguished() {
         let put = |text: &str| {
             let mut body = Map::new();
             parse_when(text).unwrap().put(&mut body);

@@ -1,22 +1,23 @@
 //! Provides `duetime topic`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use reqwest::Method;
+use hyper::Method;
 use serde_json::{Value, json};
 
-use super::api::at;
-use super::format::{Eye, Lean, count, facts, of_platform, size, some, table, text};
-use super::groups::pairs;
+use super::api::{Access, path};
+use super::confirm::{Confirmation, confirm};
+use super::format::{Align, View, count, count_of, fields, platform_warning, size, table, text};
+use super::groups::positions;
+use super::session::Session;
 use super::time::{Span, parse_span};
-use super::{Access, Desk, Sure, confirm};
-use crate::Failure;
 use crate::config::parse_size_bytes;
+use crate::failure::Failure;
 
 /// Topics
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "Examples:\n\
     \x20 duetime topic create reminders --kind mixed --quota 4GiB\n\
-    \x20 duetime topic show reminders              how far each group has come\n\
+    \x20 duetime topic show reminders              with the progress of each group\n\
     \x20 duetime topic future reminders --step 10m --steps 12\n\
     \x20 duetime topic list --json | jq .name")]
 pub(crate) struct TopicArguments {
@@ -34,19 +35,19 @@ enum TopicCommand {
         #[arg(long, default_value_t = 200)]
         limit: usize,
     },
-    /// Show a topic and how far each group has come on it
+    /// Show a topic and the progress of each group on it
     Show {
         /// The topic
         topic: String,
     },
-    /// Create a topic, or confirm that it exists
+    /// Create a topic; one that exists with the same settings is fine
     Create(CreateArguments),
     /// Delete a topic with its messages
     Delete {
         /// The topic
         topic: String,
         #[command(flatten)]
-        sure: Sure,
+        confirmation: Confirmation,
     },
     /// Show how many messages are due when
     Future {
@@ -71,7 +72,7 @@ struct CreateArguments {
     /// Number of message queues
     #[arg(long, default_value_t = 1)]
     queues: u16,
-    /// Do not find messages by key, which saves a small row each
+    /// Do not index messages by key, which saves a small row for each
     #[arg(long)]
     no_index: bool,
     /// Bytes it may hold, retained messages included: 512MiB, 4GiB
@@ -105,33 +106,36 @@ impl Kind {
 }
 
 pub(super) async fn run(arguments: TopicArguments) -> Result<(), Failure> {
-    let desk = Desk::open(&arguments.access)?;
+    let session = Session::open(&arguments.access)?;
     match arguments.command {
         TopicCommand::List { limit } => {
-            let list = desk.client.list(&at(["v1", "topics"]), limit).await?;
-            desk.print_list(&list, |_| listed(&list.items))
+            let list = session.client.list(&path(["v1", "topics"]), limit).await?;
+            session.print_list(&list, |_| list_table(&list.items))
         }
-        TopicCommand::Show { topic } => show(&desk, &topic).await,
-        TopicCommand::Create(arguments) => create(&desk, &arguments).await,
-        TopicCommand::Delete { topic, sure } => delete(&desk, &topic, sure).await,
+        TopicCommand::Show { topic } => show(&session, &topic).await,
+        TopicCommand::Create(arguments) => create(&session, &arguments).await,
+        TopicCommand::Delete {
+            topic,
+            confirmation,
+        } => delete(&session, &topic, confirmation).await,
         TopicCommand::Future { topic, step, steps } => {
-            let place = at(["v1", "topics", &topic, "histogram"])
+            let target = path(["v1", "topics", &topic, "histogram"])
                 .with("step", Some(&step.text()))
                 .with("steps", Some(&steps.to_string()));
-            let histogram = desk.client.get(&place).await?;
-            desk.print(&histogram, |eye| drawn(&histogram, eye))
+            let histogram = session.client.get(&target).await?;
+            session.print(&histogram, |view| histogram_bars(&histogram, view))
         }
     }
 }
 
-fn listed(topics: &[Value]) -> String {
+fn list_table(topics: &[Value]) -> String {
     let heads = [
-        ("TOPIC", Lean::Left),
-        ("KIND", Lean::Left),
-        ("QUEUES", Lean::Right),
-        ("WAITING", Lean::Right),
-        ("ON DISK", Lean::Right),
-        ("BYTES", Lean::Right),
+        ("TOPIC", Align::Left),
+        ("KIND", Align::Left),
+        ("QUEUES", Align::Right),
+        ("WAITING", Align::Right),
+        ("ON DISK", Align::Right),
+        ("BYTES", Align::Right),
     ];
     let row = |topic: &Value| {
         [
@@ -146,16 +150,16 @@ fn listed(topics: &[Value]) -> String {
     table(heads, topics.iter().map(row).collect())
 }
 
-async fn show(desk: &Desk, topic: &str) -> Result<(), Failure> {
-    let found = desk.client.get(&at(["v1", "topics", topic])).await?;
-    let place = at(["v1", "topics", topic, "groups"]);
-    let groups = desk.client.list(&place, usize::MAX).await?;
+async fn show(session: &Session, topic: &str) -> Result<(), Failure> {
+    let found = session.client.get(&path(["v1", "topics", topic])).await?;
+    let target = path(["v1", "topics", topic, "groups"]);
+    let groups = session.client.list(&target, usize::MAX).await?;
     let mut whole = found.clone();
     if let Some(members) = whole.as_object_mut() {
         members.insert("groups".to_owned(), groups.items.clone().into());
     }
-    desk.print(&whole, |eye| {
-        let mut shown = facts(&[
+    session.print(&whole, |view| {
+        let mut shown = fields(&[
             ("topic", text(found.get("name"))),
             ("kind", text(found.get("kind"))),
             ("queues", count(found.get("queues"))),
@@ -168,13 +172,13 @@ async fn show(desk: &Desk, topic: &str) -> Result<(), Failure> {
         ]);
         if !groups.items.is_empty() {
             shown.push('\n');
-            shown.push_str(&pairs(&groups.items, eye));
+            shown.push_str(&positions(&groups.items, view));
         }
         shown
     })
 }
 
-async fn create(desk: &Desk, arguments: &CreateArguments) -> Result<(), Failure> {
+async fn create(session: &Session, arguments: &CreateArguments) -> Result<(), Failure> {
     let topic = &arguments.topic;
     let mut body = json!({
         "name": topic,
@@ -185,43 +189,41 @@ async fn create(desk: &Desk, arguments: &CreateArguments) -> Result<(), Failure>
     if let (Some(members), Some(quota)) = (body.as_object_mut(), arguments.quota) {
         members.insert("quota_bytes".to_owned(), quota.into());
     }
-    let made = desk.client.post(&at(["v1", "topics"]), &body).await?;
+    let made = session.client.post(&path(["v1", "topics"]), &body).await?;
     let kind = arguments.kind.name().to_uppercase();
-    desk.done(&made, |_| {
-        format!("topic {topic} is there; it holds {kind} messages")
-    })
+    session.done(&made, |_| format!("topic {topic} exists, kind {kind}"))
 }
 
-async fn delete(desk: &Desk, topic: &str, sure: Sure) -> Result<(), Failure> {
-    let place = at(["v1", "topics", topic]);
-    let found = desk.client.get(&place).await?;
+async fn delete(session: &Session, topic: &str, confirmation: Confirmation) -> Result<(), Failure> {
+    let target = path(["v1", "topics", topic]);
+    let found = session.client.get(&target).await?;
     let member = |name: &str| found.get(name).and_then(Value::as_u64).unwrap_or(0);
     let (messages, waiting) = (
-        some(member("messages"), "message"),
+        count_of(member("messages"), "message"),
         count(found.get("waiting")),
     );
     let what = format!(
         "delete topic {topic} with {messages}, {waiting} not yet due{}",
-        of_platform(topic)
+        platform_warning(topic)
     );
-    if !confirm(sure, &what)? {
+    if !confirm(confirmation, &what)? {
         return Ok(());
     }
-    desk.client.call(Method::DELETE, &place, None).await?;
-    desk.done(&json!({ "deleted": topic }), |_| {
+    session.client.call(Method::DELETE, &target, None).await?;
+    session.done(&json!({ "deleted": topic }), |_| {
         format!("deleted topic {topic}")
     })
 }
 
-/// The histogram of the future, drawn.
-fn drawn(histogram: &Value, eye: &Eye) -> String {
+/// The histogram of due times, as bars.
+fn histogram_bars(histogram: &Value, view: &View) -> String {
     const BAR: usize = 40;
     let buckets = histogram.get("buckets").and_then(Value::as_array);
     let buckets = buckets.map_or(&[][..], Vec::as_slice);
     let messages = |bucket: &Value| bucket.get("messages").and_then(Value::as_u64).unwrap_or(0);
     let most = buckets.iter().map(messages).max().unwrap_or(0);
     let row = |bucket: &Value| {
-        // At least one mark for anything at all.
+        // Any message gets at least one mark.
         let marks = (messages(bucket) * BAR as u64).div_ceil(std::cmp::max(most, 1));
         let last = if bucket.get("to").is_none() {
             " and later"
@@ -229,11 +231,15 @@ fn drawn(histogram: &Value, eye: &Eye) -> String {
             ""
         };
         [
-            format!("{}{last}", eye.instant(bucket.get("from"))),
+            format!("{}{last}", view.instant(bucket.get("from"))),
             count(bucket.get("messages")),
             "#".repeat(usize::try_from(marks).unwrap_or(BAR)),
         ]
     };
-    let heads = [("FROM", Lean::Left), ("DUE", Lean::Right), ("", Lean::Left)];
+    let heads = [
+        ("FROM", Align::Left),
+        ("DUE", Align::Right),
+        ("", Align::Left),
+    ];
     table(heads, buckets.iter().map(row).collect())
 }

@@ -10,7 +10,7 @@ use super::source::FlagValue;
 /// The configuration file that is read if no other is named and it exists.
 const DEFAULT_FILE: &str = "duetime.toml";
 
-/// Where settings come from.
+/// The sources of the settings.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ConfigArguments {
     /// Read this TOML file [default: duetime.toml, if there is one]
@@ -22,10 +22,10 @@ pub(crate) struct ConfigArguments {
     /// Listen on this address
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Tell RocketMQ clients to come to this host and port
+    /// Send RocketMQ clients to this host and port
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Answer when data survives a power cut (fsync) or a crash of the process (os)
+    /// Answer once data survives a power cut (fsync) or a crash of the process (os)
     #[arg(long, value_name = "LEVEL")]
     durability: Option<String>,
     /// Set any setting; may be repeated
@@ -58,7 +58,7 @@ impl ConfigArguments {
         }
     }
 
-    /// Reads the configuration file and puts the sources together.
+    /// Reads the configuration file and collects the other sources.
     pub(crate) fn sources(&self) -> Result<Sources> {
         let variable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             (
@@ -73,7 +73,7 @@ impl ConfigArguments {
         })
     }
 
-    /// Name and text of the file, if there is one; a file that was named must be there.
+    /// Name and text of the file, if there is one; a file that was named must exist.
     fn file(&self) -> Result<Option<(String, String)>> {
         let path = match &self.config {
             Some(path) => path.as_path(),

@@ -14,7 +14,7 @@ mod units;
 pub(crate) use self::arguments::{ConfigArguments, PrintArguments};
 pub(crate) use self::pages::{example, reference};
 pub(crate) use self::resolve::{Config, Log, LogFormat};
-pub(crate) use self::settings::{Problems, Settings, Sources, load};
+pub(crate) use self::settings::{Settings, Sources, load};
 pub(crate) use self::source::FlagValue;
 pub(crate) use self::units::{format_duration, parse_duration_ms, parse_size_bytes};
 

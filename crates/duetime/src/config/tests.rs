@@ -8,6 +8,7 @@ use server::grpc::GrpcConfig;
 use server::http::HttpLimits;
 
 use super::resolve::{Access, Encryption, Http, Server};
+use super::settings::Problems;
 use super::*;
 
 fn from_file(text: &str) -> Sources {

@@ -90,11 +90,12 @@ async fn demonstrate(arguments: &Arguments, folder: &Path) -> Result<Report> {
         .into_iter()
         .map(|(_, lag_ms)| lag_ms)
         .collect();
+    let history = platform.order_history().await?;
     let fired = shop.timers_fired().await?;
     embedded.stop().await?;
     let report = Report::new(tally, findings, lags_ms, &counters, fired);
     let p99_ms = report.lateness_p99_ms();
-    let scan = scan::compare(&folder.join("orders.db"), &folder.join("scan.db"), p99_ms).await?;
+    let scan = scan::compare(&history, &folder.join("scan.db"), p99_ms).await?;
     Ok(report.with_scan(scan))
 }
 

@@ -1,12 +1,13 @@
-//! Runs the usual way on the demo's own data: a loop that polls the order table through an index.
+//! Replays the demo's orders for a loop that polls the order table through an index, and counts what it reads.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use orders::OrderTimes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _};
 
-/// Orders one poll takes at the most.
+/// Most orders of one poll.
 const POLL_ROWS_MAX: i64 = 500;
 
 /// What the polling loop did.
@@ -21,22 +22,25 @@ pub(crate) struct Scan {
     pub(crate) rows_read: u64,
 }
 
-/// Something that happened to an order: instant, order, and whether it was made (or else settled by somebody).
+/// A change of an order: it is created with a deadline, or else paid or cancelled.
 struct Step {
     at_ms: i64,
     id: i64,
-    made_with_deadline_ms: Option<i64>,
+    created_with_deadline_ms: Option<i64>,
 }
 
-/// Replays the orders of `source` in a fresh database and closes the unpaid ones by polling.
+/// Replays these orders in a fresh SQLite database and closes the unpaid ones by polling.
 ///
-/// The loop has what is fair: an index over exactly the orders that wait, in the order of their deadlines, so
-/// that a poll reads the orders that are due and one entry beyond. It polls as often as it must to be as
-/// punctual as the platform was: every `lateness_ms`. Time is the demo's, not the machine's, so the loop is
-/// never late by itself.
-pub(crate) async fn compare(source: &Path, scratch: &Path, lateness_ms: u64) -> Result<Scan> {
+/// The loop gets a fair index: over exactly the waiting orders, by deadline, so that a poll reads the due orders
+/// and one entry more. It polls every `lateness_ms`, as often as it must to be as punctual as the platform was.
+/// Its time is simulated, so the loop itself is never late.
+pub(crate) async fn compare(
+    history: &[OrderTimes],
+    scratch: &Path,
+    lateness_ms: u64,
+) -> Result<Scan> {
     let every_ms = std::cmp::max(lateness_ms, 1);
-    let steps = history(source).await?;
+    let steps = steps(history)?;
     let mut table = open_table(scratch).await?;
     let mut scan = Scan {
         every_ms,
@@ -49,7 +53,7 @@ pub(crate) async fn compare(source: &Path, scratch: &Path, lateness_ms: u64) -> 
     };
     let last_ms = steps
         .iter()
-        .map(|step| std::cmp::max(step.at_ms, step.made_with_deadline_ms.unwrap_or(0)))
+        .map(|step| std::cmp::max(step.at_ms, step.created_with_deadline_ms.unwrap_or(0)))
         .max();
     let (mut now_ms, last_ms) = (first.at_ms, last_ms.unwrap_or(first.at_ms));
     let mut steps = steps.into_iter().peekable();
@@ -78,38 +82,21 @@ pub(crate) async fn compare(source: &Path, scratch: &Path, lateness_ms: u64) -> 
     Ok(scan)
 }
 
-/// When each order was made, and when it was paid or cancelled.
-async fn history(source: &Path) -> Result<Vec<Step>> {
-    let mut orders = SqliteConnectOptions::new()
-        .filename(source)
-        .read_only(true)
-        .connect()
-        .await
-        .context("open the demo's orders")?;
-    let rows = sqlx::query(
-        "select row_number() over (order by id) as id, created_ms, deadline_ms,
-                coalesce(paid_ms, case when close_reason <> 1 then closed_ms end) as settled_ms
-         from orders",
-    )
-    .fetch_all(&mut orders)
-    .await
-    .context("read the demo's orders")?;
-    let mut steps = Vec::with_capacity(2 * rows.len());
-    for row in rows {
-        let id: i64 = row.try_get("id")?;
-        let deadline_ms: i64 = row.try_get("deadline_ms")?;
+/// The creation of each order and its payment or cancellation, in the order of time.
+fn steps(history: &[OrderTimes]) -> Result<Vec<Step>> {
+    let mut steps = Vec::with_capacity(2 * history.len());
+    for (index, order) in history.iter().enumerate() {
+        let id = i64::try_from(index)?;
         steps.push(Step {
-            at_ms: row.try_get("created_ms")?,
+            at_ms: order.created_ms,
             id,
-            made_with_deadline_ms: Some(deadline_ms),
+            created_with_deadline_ms: Some(order.deadline_ms),
         });
-        if let Some(at_ms) = row.try_get::<Option<i64>, _>("settled_ms")? {
-            steps.push(Step {
-                at_ms,
-                id,
-                made_with_deadline_ms: None,
-            });
-        }
+        steps.extend(order.settled_ms.map(|at_ms| Step {
+            at_ms,
+            id,
+            created_with_deadline_ms: None,
+        }));
     }
     steps.sort_by_key(|step| step.at_ms);
     Ok(steps)
@@ -135,7 +122,7 @@ async fn open_table(scratch: &Path) -> Result<SqliteConnection> {
 }
 
 async fn take_step(table: &mut SqliteConnection, step: &Step) -> Result<()> {
-    match step.made_with_deadline_ms {
+    match step.created_with_deadline_ms {
         Some(deadline_ms) => sqlx::query("insert into orders values (?, 1, ?)")
             .bind(step.id)
             .bind(deadline_ms),
@@ -153,22 +140,18 @@ mod tests {
     #[tokio::test]
     async fn the_loop_closes_exactly_the_unpaid_orders_and_counts_what_it_reads() {
         let folder = tempfile::tempdir().unwrap();
-        let source = folder.path().join("orders.db");
-        let mut orders = SqliteConnectOptions::new()
-            .filename(&source)
-            .create_if_missing(true)
-            .connect()
-            .await
-            .unwrap();
-        sqlx::raw_sql(
-            "create table orders (id integer primary key, created_ms, deadline_ms, paid_ms, closed_ms, close_reason);
-             insert into orders values (1, 1000, 1100, null, 1100, 1), (2, 1000, 1200, 1050, null, null),
-                                       (3, 1000, 1150, null, 1020, 2), (4, 1040, 1140, null, 1140, 1);",
-        )
-        .execute(&mut orders)
-        .await
-        .unwrap();
-        let scan = compare(&source, &folder.path().join("scan.db"), 10)
+        let order = |created_ms, deadline_ms, settled_ms| OrderTimes {
+            created_ms,
+            deadline_ms,
+            settled_ms,
+        };
+        let history = [
+            order(1_000, 1_100, None),
+            order(1_000, 1_200, Some(1_050)),
+            order(1_000, 1_150, Some(1_020)),
+            order(1_040, 1_140, None),
+        ];
+        let scan = compare(&history, &folder.path().join("scan.db"), 10)
             .await
             .unwrap();
         assert_eq!((scan.closed, scan.every_ms), (2, 10));

@@ -1,26 +1,28 @@
-//! Provides the demo's shop: a client of the platform's HTTP API, as a shop's own service would be.
+//! Provides the demo's shop, a client of the order platform's HTTP API.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::transport::Transport;
 
 /// Units of the one product; enough for every order.
 const STOCK: u64 = 1_000_000;
 /// Price of one unit, in minor units.
 const PRICE_MINOR: u64 = 1_999;
-/// A connection unused for this long is not used again: the platform closes those it hears nothing from.
-const IDLE_MAX: Duration = Duration::from_secs(2);
-/// A call that takes longer has failed.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A shop with one product, one gateway account and one coupon rule.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Shop {
-    client: reqwest::Client,
-    base: String,
+    transport: Arc<Transport>,
+    host: String,
     product_id: String,
 }
 
@@ -47,17 +49,12 @@ pub(crate) enum Outcome {
 }
 
 impl Shop {
-    /// Sets the shop up through the API.
+    /// Creates the product, the gateway account and the coupon rule.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(CALL_TIMEOUT)
-            .pool_idle_timeout(IDLE_MAX)
-            .no_proxy()
-            .build()
-            .context("make an HTTP client")?;
+        let transport = Transport::new(&address.ip().to_string(), address.port(), None)?;
         let mut shop = Self {
-            client,
-            base: format!("http://{address}"),
+            transport: Arc::new(transport),
+            host: address.to_string(),
             product_id: String::new(),
         };
         let product =
@@ -75,7 +72,7 @@ impl Shop {
         Ok(shop)
     }
 
-    /// Makes an order of one unit.
+    /// Creates an order of one unit.
     pub(crate) async fn order(&self, number: usize, deadline_after_ms: u64) -> Result<MadeOrder> {
         let order = json!({
             "merchant_order_no": format!("D-{number}"),
@@ -87,15 +84,11 @@ impl Shop {
             .await
     }
 
-    /// Starts a payment attempt; `None` if the order takes none any more.
+    /// Starts a payment attempt; `None` if the order no longer accepts one.
     pub(crate) async fn start_payment(&self, order_id: &str) -> Result<Option<String>> {
-        let request = self
-            .client
-            .post(format!("{}/v1/orders/{order_id}/payments", self.base));
-        let request = request
-            .header("Idempotency-Key", format!("pay-{order_id}"))
-            .json(&json!({}));
-        match answer(request).await? {
+        let path = format!("/v1/orders/{order_id}/payments");
+        let key = format!("pay-{order_id}");
+        match self.post(&path, Some(&key), &json!({})).await? {
             (Outcome::Done, body) => Ok(Some(
                 serde_json::from_value::<Id>(body)
                     .context("read the attempt")?
@@ -107,34 +100,26 @@ impl Shop {
 
     /// Pays an attempt, as the buyer does on the gateway's page.
     pub(crate) async fn pay(&self, attempt_id: &str, forced: bool) -> Result<Outcome> {
-        let request = self.client.post(format!(
-            "{}/v1/simulator/attempts/{attempt_id}/pay",
-            self.base
-        ));
-        Ok(answer(request.json(&json!({"forced": forced}))).await?.0)
+        let path = format!("/v1/simulator/attempts/{attempt_id}/pay");
+        let answer = self.post(&path, None, &json!({"forced": forced})).await?;
+        Ok(answer.0)
     }
 
     /// Cancels an order, as the buyer does.
     pub(crate) async fn cancel(&self, order_id: &str) -> Result<Outcome> {
-        let request = self
-            .client
-            .post(format!("{}/v1/orders/{order_id}/cancel", self.base));
-        let request = request
-            .header("Idempotency-Key", format!("cancel-{order_id}"))
-            .json(&json!({"reason": "buyer"}));
-        Ok(answer(request).await?.0)
+        let path = format!("/v1/orders/{order_id}/cancel");
+        let key = format!("cancel-{order_id}");
+        let answer = self
+            .post(&path, Some(&key), &json!({"reason": "buyer"}))
+            .await?;
+        Ok(answer.0)
     }
 
-    /// How many deadline timers found their order still unpaid, by the platform's own figures: only these read
-    /// the order's row, for the timer of one that was paid or cancelled is gone.
+    /// How many deadline timers found their order unpaid, by the platform's metrics. Only these read the row of
+    /// the order: the timer of a paid or cancelled one is removed.
     pub(crate) async fn timers_fired(&self) -> Result<u64> {
-        let text = self
-            .client
-            .get(format!("{}/metrics", self.base))
-            .send()
-            .await?
-            .text()
-            .await?;
+        let (_, page) = self.call(Method::GET, "/metrics", None, None).await?;
+        let text = String::from_utf8(page.to_vec()).context("read the metrics")?;
         Ok(sum_of(
             &text,
             "duetime_timers_total{",
@@ -148,34 +133,47 @@ impl Shop {
         key: &str,
         body: &Value,
     ) -> Result<T> {
-        let request = self
-            .client
-            .post(format!("{}{path}", self.base))
-            .header("Idempotency-Key", key)
-            .json(body);
-        let (outcome, body) = answer(request).await?;
+        let (outcome, body) = self.post(path, Some(key), body).await?;
         if outcome == Outcome::TooLate {
             bail!("POST {path} was refused: {body}");
         }
         serde_json::from_value(body).with_context(|| format!("read the answer to POST {path}"))
     }
-}
 
-/// Sends a request; a conflict means that it came too late, any other refusal is an error.
-async fn answer(request: reqwest::RequestBuilder) -> Result<(Outcome, Value)> {
-    let response = request.send().await.context("call the platform")?;
-    let status = response.status();
-    let body: Value = response
-        .json()
-        .await
-        .context("read the platform's answer")?;
-    if status.is_success() {
-        return Ok((Outcome::Done, body));
+    /// Posts; a conflict means that the order was settled before, any other refusal is an error.
+    async fn post(&self, path: &str, key: Option<&str>, body: &Value) -> Result<(Outcome, Value)> {
+        let (status, answer) = self.call(Method::POST, path, key, Some(body)).await?;
+        let answer: Value = serde_json::from_slice(&answer)
+            .with_context(|| format!("read the answer to POST {path}"))?;
+        match status {
+            status if status.is_success() => Ok((Outcome::Done, answer)),
+            StatusCode::CONFLICT => Ok((Outcome::TooLate, answer)),
+            status => bail!("POST {path} was answered {status}: {answer}"),
+        }
     }
-    if status == reqwest::StatusCode::CONFLICT {
-        return Ok((Outcome::TooLate, body));
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes)> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.host);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let request = request.body(Full::new(body))?;
+        let answered = self.transport.exchange(request).await;
+        answered.with_context(|| format!("call {path} of the order platform"))
     }
-    bail!("the platform answered {status}: {body}")
 }
 
 /// Adds up the samples of a metric that has these labels.

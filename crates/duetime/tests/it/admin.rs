@@ -21,7 +21,7 @@ fn topics_are_created_shown_listed_and_deleted() {
     let said = rig.done("topic create orders --kind mixed --queues 2 --quota 4MiB");
     assert_eq!(
         (said.out.as_str(), said.err.as_str()),
-        ("", "topic orders is there; it holds MIXED messages\n")
+        ("", "topic orders exists, kind MIXED\n")
     );
     rig.done("topic create other");
     rig.done("message send orders hello --in 1h");
@@ -321,7 +321,7 @@ fn groups_are_created_shown_reset_and_deleted() {
     assert_eq!(rig.done("group clients").err, "nothing found\n");
 }
 
-/// Makes a dead letter of a message with this body as tag too.
+/// Makes a dead letter of a message whose tag is its body.
 fn bury(rig: &Rig, body: &str) {
     rig.done(&format!("message send orders {body} --tag {body}"));
     // The group allows one delivery: one that is handed out and not acknowledged in time is dead.
@@ -413,7 +413,7 @@ fn a_letter_that_cannot_be_replayed_is_named() {
 }
 
 #[test]
-fn what_cannot_work_is_told_with_what_to_do() {
+fn errors_say_what_to_do() {
     let nobody = "http://127.0.0.1:9";
     let said = run_at(nobody, "topic list", "");
     assert_eq!(said.code, 1);
@@ -423,7 +423,7 @@ fn what_cannot_work_is_told_with_what_to_do() {
         ),
         "{said:?}"
     );
-    // A server that speaks something else, as the door of RocketMQ clients does.
+    // A server that speaks something else, as the gRPC port does.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", other.local_addr().unwrap());
     let answering = std::thread::spawn(move || {
@@ -442,7 +442,7 @@ fn what_cannot_work_is_told_with_what_to_do() {
     assert_eq!(said.code, 2);
     assert!(
         said.err
-            .contains("is no address as http://127.0.0.1:8082 is one"),
+            .contains("is not an address like http://127.0.0.1:8082"),
         "{said:?}"
     );
     let rig = Rig::start();

@@ -94,7 +94,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn the_commands_work_on_a_server_and_it_stops_in_good_order() {
+fn the_commands_work_on_a_server_and_it_stops_cleanly() {
     let server = Server::start();
     let url = server.url("broker");
     let said = run_at(&url, "topic create reminders", "");
@@ -135,7 +135,7 @@ administer = true
 "#;
 
 #[test]
-fn with_accounts_everybody_does_what_theirs_allows() {
+fn an_account_limits_what_its_caller_may_do() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("accounts.toml");
     fs::write(&file, ACCOUNTS).unwrap();
@@ -146,7 +146,7 @@ fn with_accounts_everybody_does_what_theirs_allows() {
         (
             "topic list",
             1,
-            "credentials are needed; give an account's with --account",
+            "credentials are needed; pass those of an account with --account",
         ),
         (
             "topic list --token secret-of-nobody",
@@ -161,7 +161,7 @@ fn with_accounts_everybody_does_what_theirs_allows() {
         (
             "topic create orders --token secret-of-operator",
             0,
-            "topic orders is there",
+            "topic orders exists",
         ),
         (
             "timer set orders k 1h --account shop:secret-of-shop",
@@ -231,7 +231,7 @@ fn the_commands_speak_tls_and_trust_what_they_should() {
 }
 
 #[test]
-fn a_server_without_tls_is_told_from_one_whose_certificate_is_wrong() {
+fn a_server_without_tls_is_distinguished_from_one_with_a_wrong_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(folder, &["tls.on=false"]);
     assert!(!server.welcome.contains("TLS"), "{}", server.welcome);

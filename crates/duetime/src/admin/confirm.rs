@@ -1,0 +1,46 @@
+//! Asks before something that cannot be undone.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use clap::Args;
+
+use crate::failure::{Failure, failed, usage};
+use crate::terminal::note;
+
+/// Whether to ask before something that cannot be undone.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Confirmation {
+    /// Do it without asking
+    #[arg(long, short)]
+    yes: bool,
+    /// Only print what would be done
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+}
+
+/// Whether to go on with an action that cannot be undone, `delete topic a` for instance.
+pub(super) fn confirm(confirmation: Confirmation, action: &str) -> Result<bool, Failure> {
+    if confirmation.dry_run {
+        note(&format!("would {action}; nothing was done"));
+        return Ok(false);
+    }
+    if confirmation.yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(usage(format!(
+            "this would {action}: say --yes to do it, or --dry-run to see what it would do"
+        )));
+    }
+    let mut question = std::io::stderr().lock();
+    // Without a standard error the answer is read all the same.
+    let _ = write!(question, "This will {action}. Go on? [y/N] ");
+    let _ = question.flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::Work(error.into()))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(true),
+        _ => Err(failed("nothing was done")),
+    }
+}
