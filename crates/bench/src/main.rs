@@ -1,4 +1,4 @@
-//! The `bench` command: loads Duetime, prints what it reached, and writes it as JSON.
+//! The `bench` command: measures Duetime under load and writes the results as text and JSON.
 
 mod broker_load;
 mod grpc_load;
@@ -14,7 +14,7 @@ use broker_load::{PHASES, Scale};
 use clap::{Parser, Subcommand};
 use report::Figure;
 
-/// Small pieces that one thread takes and another gives back are what a load is made of.
+/// Like the server: load generators allocate on one thread and free on another.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -30,11 +30,11 @@ struct Arguments {
 enum Subject {
     /// The broker in this process: sends, deliveries, lateness, memory, restart.
     Broker(Run),
-    /// The order platform: orders made over HTTP, closed by their timers, and what each layer costs.
+    /// The order platform: orders created over HTTP, closed by their timers, and the cost of each layer.
     Orders(Run),
     /// `duetime serve` over gRPC: sends, deliveries, lateness, CPU time, memory, start.
     Grpc(Run),
-    /// One phase, in a process of its own; the phases of `broker` are run in this way.
+    /// One phase; the other commands run each phase in its own process.
     #[command(hide = true)]
     Phase {
         name: String,
@@ -46,16 +46,16 @@ enum Subject {
 
 #[derive(clap::Args)]
 struct Run {
-    /// A tenth of the load.
+    /// Run with a tenth of the load.
     #[arg(long)]
     quick: bool,
-    /// Also writes the figures to this file.
+    /// Also write the results to this JSON file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Runs only the phases with these names, parted by commas.
+    /// Run only the phases with these names, separated by commas.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// Where the data goes; a folder on the disk to be measured.
+    /// The folder for the data, on the disk to be measured.
     #[arg(long, value_name = "DIR", default_value = "target/bench-data")]
     data: PathBuf,
 }
@@ -70,7 +70,7 @@ fn main() -> anyhow::Result<()> {
             folder,
             quick,
         } => {
-            // A client that only sends needs less than a core; two threads would wait for each other's locks.
+            // A client that only sends needs less than a core; two threads would only contend for locks.
             let of_client = grpc_load::PHASES.contains(&name.as_str());
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(if of_client { 1 } else { 2 })
@@ -86,7 +86,7 @@ fn main() -> anyhow::Result<()> {
                 }
             })?;
             say(&serde_json::to_string(&figures)?);
-            // As a crash would: nothing is closed in good order.
+            // As in a crash, nothing is closed cleanly.
             std::process::abort();
         }
     }
@@ -113,7 +113,7 @@ fn bench(run: &Run, phases: &[(&str, &str)]) -> anyhow::Result<()> {
     }
 }
 
-/// Runs a phase in a process of its own, which ends by aborting once it has told its figures.
+/// Runs a phase in its own process, which prints its results and aborts.
 fn run_phase(phase: &str, folder: &Path, quick: bool) -> anyhow::Result<Vec<Figure>> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command
@@ -129,8 +129,8 @@ fn run_phase(phase: &str, folder: &Path, quick: bool) -> anyhow::Result<Vec<Figu
     let last = text
         .lines()
         .last()
-        .with_context(|| format!("phase {phase} told nothing ({})", output.status))?;
-    serde_json::from_str(last).with_context(|| format!("phase {phase} told {last:?}"))
+        .with_context(|| format!("phase {phase} printed nothing ({})", output.status))?;
+    serde_json::from_str(last).with_context(|| format!("phase {phase} printed {last:?}"))
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]

@@ -1,8 +1,8 @@
-//! Reads what the operating system counted for a process: memory, CPU time, bytes written.
+//! Reads the memory, CPU time and written bytes of a process from the operating system.
 
 use anyhow::Context as _;
 
-/// What a process has used so far.
+/// The resources a process has used so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Usage {
     /// CPU time of all threads, in us.
@@ -33,7 +33,7 @@ impl Usage {
     }
 }
 
-/// The number behind a name in one of the kernel's `name: number` files.
+/// The number after a name in one of the kernel's `name: number` files.
 fn field(text: &str, name: &str) -> anyhow::Result<f64> {
     let line = text
         .lines()
@@ -47,7 +47,7 @@ fn field(text: &str, name: &str) -> anyhow::Result<f64> {
 
 /// User and system time of a `stat` line, which the kernel gives in ticks of 10 ms.
 fn cpu_us(stat: &str) -> anyhow::Result<f64> {
-    // The command name is in brackets and may hold anything; the fields are counted behind it.
+    // The command name is in brackets and may hold anything; the fields are counted after it.
     let (_, fields) = stat.rsplit_once(')').context("no command name in stat")?;
     let fields: Vec<_> = fields.split_whitespace().collect();
     let tick = |index: usize| -> anyhow::Result<f64> {

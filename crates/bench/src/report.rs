@@ -1,4 +1,4 @@
-//! Defines what a run found out, as a table for people and as JSON for machines.
+//! Defines the results of a run, as a table for people and as JSON for programs.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ impl Figure {
     }
 }
 
-/// A number as people read it: grouped digits, no more decimals than it deserves.
+/// A number with grouped digits and three significant ones at least.
 fn readable(value: f64) -> String {
     let decimals = match value.abs() {
         value if value >= 100.0 || value == 0.0 => 0,
@@ -54,7 +54,7 @@ fn readable(value: f64) -> String {
     }
 }
 
-/// The figures as an aligned table.
+/// The results as an aligned table.
 pub(crate) fn table(figures: &[Figure]) -> String {
     let name_width = figures
         .iter()
@@ -83,7 +83,7 @@ pub(crate) fn table(figures: &[Figure]) -> String {
     text
 }
 
-/// Writes the figures as one JSON object: name -> value, with units and notes beside.
+/// Writes the results as one JSON object: name -> value, and the list with units and notes.
 pub(crate) fn write_json(path: &Path, figures: &[Figure]) -> anyhow::Result<()> {
     let mut object = serde_json::Map::new();
     for figure in figures {

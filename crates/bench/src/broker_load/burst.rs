@@ -1,4 +1,4 @@
-//! Lets a great many messages become due in the same millisecond, and watches another topic meanwhile.
+//! Measures a burst of messages due in the same millisecond, and its effect on another topic.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::drain::{drain, fill};
 use super::{Bodies, Scale, Subject, TOPIC, request};
 use crate::report::Figure;
 
-/// The topic that has nothing to do with the burst.
+/// A topic without a burst.
 const OTHER: &str = "other";
 /// Messages a second on the other topic.
 const OTHER_PER_S: u64 = 500;
@@ -21,7 +21,7 @@ pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figur
     let subject = Subject::open(folder)?;
     subject.create_topic(TOPIC).await?;
     subject.create_topic(OTHER).await?;
-    // Far enough ahead that all of them are stored before.
+    // Far enough ahead that all of them are stored by then.
     let due_ms = subject.now_ms() + 2_000 + scale.burst / 25;
     fill(&subject.broker, TOPIC, scale.burst, |bodies| {
         bodies.message(Delivery::At { due_ms })
@@ -63,8 +63,7 @@ pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figur
     ])
 }
 
-/// Sends messages due a little later on the other topic and tells how late they came, in us, from the
-/// burst on.
+/// Sends messages due shortly after on the other topic, and returns their lateness from the burst on, in us.
 async fn watch_other(
     broker: Broker,
     clock: Arc<SystemClock>,

@@ -1,4 +1,4 @@
-//! Lets messages become due at a steady rate, and takes how late each is delivered.
+//! Measures the lateness of messages that become due at a steady rate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::drain::fill;
 use super::{Scale, Subject, TOPIC, request};
 use crate::report::Figure;
 
-/// Messages that become due in a second.
+/// Messages that become due per second.
 const DUE_PER_S: u64 = 5_000;
 /// Tasks that receive.
 const CONSUMERS: usize = 4;
@@ -73,7 +73,7 @@ pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figur
     ])
 }
 
-/// Receives until nothing is left; tells how late each message came, in us, and how many came early.
+/// Receives until nothing is left; returns the lateness of each message, in us, and the number of early ones.
 async fn consume(
     broker: Broker,
     clock: Arc<SystemClock>,

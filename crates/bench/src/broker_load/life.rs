@@ -1,4 +1,4 @@
-//! Takes messages through their whole life: sent, due, received, acknowledged.
+//! Measures the whole life of messages: sent, due, received, acknowledged.
 
 use std::path::Path;
 

@@ -1,5 +1,4 @@
-//! Loads the broker in this process: every phase runs in a process of its own, so that its memory, CPU
-//! time and written bytes are its own.
+//! Measures the broker. Each phase runs in its own process, so that memory, CPU time and written bytes are its own.
 
 mod burst;
 mod drain;
@@ -28,7 +27,7 @@ pub(crate) const QUEUES: u16 = 8;
 /// Bytes of a body.
 pub(crate) const BODY_BYTES: usize = 256;
 
-/// How much a run does.
+/// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     /// Messages of the big phases; 5 M in a full run.
@@ -85,7 +84,7 @@ impl Subject {
     }
 }
 
-/// Bodies of random bytes, which no compression makes smaller.
+/// Bodies of random bytes, which cannot be compressed.
 pub(crate) struct Bodies {
     rng: SmallRng,
 }
@@ -122,7 +121,7 @@ pub(crate) fn request(topic: &str, messages_max: usize) -> ReceiveRequest {
     }
 }
 
-/// Runs one phase in this process and tells its figures.
+/// Runs one phase in this process and returns its results.
 pub(crate) async fn run_phase(
     name: &str,
     folder: &Path,

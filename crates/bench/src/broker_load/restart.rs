@@ -1,4 +1,4 @@
-//! Opens a broker that was killed with millions of messages waiting, and takes the time to its first delivery.
+//! Measures a restart after a kill with millions of waiting messages, up to the first delivery.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(crate) async fn run(folder: &Path) -> anyhow::Result<Vec<Figure>> {
         .broker
         .topic_stats(TOPIC)
         .await
-        .context("ask for the counts")?
+        .context("read the counts")?
         .waiting;
     let usage = Usage::now()?;
     let note = format!(

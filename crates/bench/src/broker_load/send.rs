@@ -1,4 +1,4 @@
-//! Sends delayed messages as fast as they become durable, then looks at what waiting costs, then dies.
+//! Measures sends of delayed messages, then what the broker uses while they wait.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -14,19 +14,19 @@ use crate::report::Figure;
 
 /// Tasks that send.
 const PRODUCERS: u64 = 64;
-/// Messages each has under way.
+/// Messages in flight of each.
 const IN_FLIGHT: usize = 64;
 /// Due times are spread over this many ms.
 const SPREAD_MS: u64 = 2 * 86_400_000;
-/// The keyed phase sends this share of what the plain one does.
+/// The keyed phase sends the number of the plain one divided by this.
 const KEYED_SHARE: u64 = 5;
-/// How long the idle broker is watched.
+/// How long the idle broker is measured.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// What lies on the disk beside a message.
+/// The rows stored beside a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rows {
-    /// Nothing: the broker gives the id, which names the place.
+    /// None: the broker assigns the id, which names the place.
     Plain,
     /// An index row for the id and one for the key.
     Keyed,
@@ -64,7 +64,7 @@ pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figur
             "a send",
         ),
     ];
-    // Flushes that the load began end on their own; then nothing is left to do.
+    // Flushes started by the load end first.
     settle().await?;
     let idle_before = Usage::now()?;
     let idle_watch = Stopwatch::start();
@@ -87,7 +87,7 @@ pub(crate) async fn run(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figur
     Ok(figures)
 }
 
-/// The same with an id that the producer chose and a key on every message: two index rows each.
+/// The same with an id and a key chosen by the producer: two index rows for each message.
 pub(crate) async fn run_keyed(folder: &Path, scale: Scale) -> anyhow::Result<Vec<Figure>> {
     let subject = Subject::open(folder)?;
     subject.create_topic(TOPIC).await?;
@@ -99,11 +99,11 @@ pub(crate) async fn run_keyed(folder: &Path, scale: Scale) -> anyhow::Result<Vec
         reason = "a count of messages fits a double"
     )]
     let per_s = count as f64 / watch.elapsed().as_secs_f64();
-    let note = format!("{count} as before, each with an id of its producer and a key");
+    let note = format!("{count} like send_per_s, each with an id of its producer and a key");
     Ok(vec![Figure::new("send_keyed_per_s", per_s, "/s", note)])
 }
 
-/// Waits until a second passes in which the process does next to nothing.
+/// Waits for a second in which the process uses almost no CPU time.
 async fn settle() -> anyhow::Result<()> {
     for _ in 0..120 {
         let before = Usage::now()?.cpu_us;
@@ -112,7 +112,7 @@ async fn settle() -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    anyhow::bail!("the broker does not come to rest")
+    anyhow::bail!("the broker does not become idle")
 }
 
 /// Sends `messages` messages, due at random over the next two days.

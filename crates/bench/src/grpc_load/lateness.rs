@@ -1,4 +1,4 @@
-//! Lets messages become due at a steady rate, and takes how late each reaches the client.
+//! Measures the lateness at the client of messages that become due at a steady rate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::{Scale, config, double, receive, send};
 use crate::report::Figure;
 
 const TOPIC: &str = "timers";
-/// Messages that become due in a second.
+/// Messages that become due per second.
 const DUE_PER_S: u64 = 5_000;
 /// Tasks that receive.
 const CONSUMERS: u64 = 8;
@@ -58,7 +58,7 @@ pub(super) async fn run(folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Receives everything; tells how late each message came, in us, and how many came early.
+/// Receives everything; returns the lateness of each message, in us, and the number of early ones.
 async fn watch(
     consumer: &SimpleConsumer,
     clock: &Arc<SystemClock>,
@@ -72,7 +72,7 @@ async fn watch(
             let mut lateness = Histogram::new(3)?;
             let mut early = 0;
             receive::take(consumer, left, |received| {
-                early += note(received, clock.now_us(), &mut lateness)?;
+                early += record(received, clock.now_us(), &mut lateness)?;
                 Ok(())
             })
             .await?;
@@ -89,8 +89,8 @@ async fn watch(
     Ok((lateness, early))
 }
 
-/// Notes how late messages came; tells how many of them came early.
-fn note(received: &[Received], now_us: i64, lateness: &mut Histogram<u64>) -> Result<u64> {
+/// Records the lateness of messages; returns the number of early ones.
+fn record(received: &[Received], now_us: i64, lateness: &mut Histogram<u64>) -> Result<u64> {
     let mut early = 0;
     for message in received {
         let due = message.due.context("a message has no due time")?;

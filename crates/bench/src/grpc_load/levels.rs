@@ -1,4 +1,4 @@
-//! Sends, receives and acknowledges with few and with many calls under way.
+//! Measures sends, receives and acknowledgements with few and with many calls in flight.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{Scale, config, double, receive, send};
 use crate::process::Usage;
 use crate::report::Figure;
 
-/// Calls under way, and the topics they use: what is sent waits, what is received was filled in before.
+/// Calls in flight, the topic that is sent to, and the topic that is filled first and then received.
 const LEVELS: [(u64, &str, &str); 4] = [
     (1, "sent-1", "due-1"),
     (16, "sent-16", "due-16"),
@@ -19,7 +19,7 @@ const LEVELS: [(u64, &str, &str); 4] = [
     (256, "sent-256", "due-256"),
 ];
 
-/// What one level came to.
+/// The results of one level.
 struct Level {
     in_flight: u64,
     send_per_s: f64,

@@ -1,4 +1,4 @@
-//! Loads `duetime serve` over gRPC: the server is a process of its own, and so is the client of each phase.
+//! Measures `duetime serve` over gRPC: the server and the client of each phase are separate processes.
 
 mod lateness;
 mod levels;
@@ -21,7 +21,7 @@ const GROUP: &str = "workers";
 /// Bytes of a body.
 const BODY_BYTES: usize = 256;
 
-/// How much a run does.
+/// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     /// Seconds of each load.
@@ -49,7 +49,7 @@ impl Scale {
 /// The phases, each in a process and a folder of its own.
 pub(crate) const PHASES: [&str; 3] = ["grpc-start", "grpc-load", "grpc-lateness"];
 
-/// Runs one phase in this process and tells its figures.
+/// Runs one phase in this process and returns its results.
 pub(crate) async fn run_phase(name: &str, folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
     match name {
         "grpc-start" => start::run(folder).await,
@@ -59,7 +59,7 @@ pub(crate) async fn run_phase(name: &str, folder: &Path, scale: Scale) -> Result
     }
 }
 
-/// Messages of random bytes, which no compression makes smaller.
+/// Messages of random bytes, which cannot be compressed.
 struct Messages {
     topic: &'static str,
     rng: SmallRng,

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{GROUP, config};
 
-/// Messages a receive asks for: as many as servers tell clients to.
+/// Messages a receive asks for: as many as servers advise.
 const BATCH: usize = 32;
 /// How long they stay hidden.
 const INVISIBLE: Duration = Duration::from_mins(1);
@@ -28,7 +28,7 @@ pub(super) async fn consumer(address: &str, topic: &str) -> Result<SimpleConsume
         .context("start the consumer")
 }
 
-/// Receives and acknowledges `messages` messages in `in_flight` tasks; tells how many seconds it took.
+/// Receives and acknowledges `messages` messages in `in_flight` tasks; returns the seconds it took.
 pub(super) async fn drain(consumer: &SimpleConsumer, messages: u64, in_flight: u64) -> Result<f64> {
     let watch = Stopwatch::start();
     let left = Arc::new(AtomicU64::new(messages));
@@ -42,7 +42,7 @@ pub(super) async fn drain(consumer: &SimpleConsumer, messages: u64, in_flight: u
     Ok(watch.elapsed().as_secs_f64())
 }
 
-/// Receives and acknowledges until nothing is left, and shows what each receive brought to `see` before.
+/// Receives and acknowledges until nothing is left, after passing each batch to `see`.
 pub(super) async fn take(
     consumer: SimpleConsumer,
     left: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! Sends delayed messages, a fixed number of them under way at any time.
+//! Sends delayed messages with a fixed number in flight.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::Messages;
 
 /// Due times are spread over this many ms.
 const SPREAD_MS: u64 = 2 * 86_400_000;
-/// Messages of one request when a topic is filled for another measurement.
+/// Messages of one request when a topic is filled.
 const FILL_BATCH: u64 = 128;
-/// Requests under way when a topic is filled.
+/// Requests in flight when a topic is filled.
 const FILL_TASKS: u64 = 4;
 
-/// What sending for a while came to.
+/// The results of a steady load.
 pub(super) struct Load {
     pub(super) messages: u64,
     pub(super) seconds: f64,
@@ -25,7 +25,7 @@ pub(super) struct Load {
     pub(super) latency: Histogram<u64>,
 }
 
-/// Sends for a while: each of `in_flight` tasks one message after the other, each in a call of its own.
+/// Sends for `time`: each of `in_flight` tasks sends one message after the other, one per call.
 pub(super) async fn steadily(
     producer: &Producer,
     topic: &'static str,
@@ -73,7 +73,7 @@ async fn one_by_one(
     }
 }
 
-/// Puts messages into a topic as fast as that goes; `due` makes a message of the number it gets.
+/// Fills a topic as fast as possible; `due` sets the due time of the message with a number.
 pub(super) async fn fill(
     producer: &Producer,
     topic: &'static str,

@@ -1,4 +1,4 @@
-//! Starts `duetime serve` as a process of its own, and reads what it uses.
+//! Starts `duetime serve` as a separate process, and reads the resources it uses.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,13 +18,13 @@ const START_TIME: Duration = Duration::from_mins(1);
 pub(super) struct Server {
     /// Where RocketMQ clients connect.
     pub(super) address: String,
-    /// From the start of the process until it said where it listens.
+    /// From the start of the process until it printed where it listens.
     pub(super) started_in: Duration,
     api: String,
     process: Child,
 }
 
-/// The program, which cargo puts beside this one.
+/// The program, which cargo builds next to this one.
 fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("duetime");
     anyhow::ensure!(
@@ -57,17 +57,17 @@ impl Server {
         let stdout = process.stdout.take().context("take its output")?;
         let mut lines = BufReader::new(stdout).lines();
         let (mut address, mut api) = (None, None);
-        let told = async {
+        let addresses = async {
             while let Some(line) = lines.next_line().await? {
-                address = address.or_else(|| told(&line, "RocketMQ clients"));
-                api = api.or_else(|| told(&line, "broker"));
+                address = address.or_else(|| value_of(&line, "RocketMQ clients"));
+                api = api.or_else(|| value_of(&line, "broker"));
                 if let (Some(address), Some(api)) = (&address, &api) {
                     return Ok((address.clone(), api.clone()));
                 }
             }
-            anyhow::bail!("duetime serve ended without saying where it listens")
+            anyhow::bail!("duetime serve ended without printing where it listens")
         };
-        let (address, api) = broker::clock::monotonic::timeout(START_TIME, told)
+        let (address, api) = broker::clock::monotonic::timeout(START_TIME, addresses)
             .await
             .context("wait for duetime serve")??;
         let started_in = watch.elapsed();
@@ -96,8 +96,8 @@ impl Server {
     }
 }
 
-/// The value behind a name, in a line for people.
-fn told(line: &str, name: &str) -> Option<String> {
+/// The first word after a name in a line of the start block.
+fn value_of(line: &str, name: &str) -> Option<String> {
     let rest = line.trim_start().strip_prefix(name)?;
     rest.split_whitespace().next().map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Takes how long a server needs to start, and what it uses when nobody asks it for anything.
+//! Measures the start of a server, and what it uses while idle.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::config;
 use super::server::Server;
 use crate::report::Figure;
 
-/// How long the idle server is watched.
+/// How long the idle server is measured.
 const IDLE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(folder: &Path) -> Result<Vec<Figure>> {
@@ -23,7 +23,7 @@ pub(super) async fn run(folder: &Path) -> Result<Vec<Figure>> {
     let producer = Producer::builder(config(&server.address)?).start().await?;
     let answered = watch.elapsed();
     producer.shutdown().await;
-    // What the start left to be done ends meanwhile.
+    // Work left by the start ends meanwhile.
     broker::clock::monotonic::sleep(IDLE).await;
     let before = server.usage()?;
     let idle = Stopwatch::start();
@@ -36,7 +36,7 @@ pub(super) async fn run(folder: &Path) -> Result<Vec<Figure>> {
             "start_ms",
             ms(server.started_in),
             "ms",
-            "until it says where it listens, after a kill -9",
+            "until it prints where it listens, after a kill -9",
         ),
         Figure::new(
             "start_first_ms",

@@ -1,4 +1,4 @@
-//! Lets orders fall due: a great many in one instant, and a steady stream.
+//! Measures how orders close: many due in one instant, and a steady stream.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::report::Figure;
 
 /// Orders that fall due in a second of the steady stream.
 const DUE_PER_S: u64 = 500;
-/// How often the bench looks whether all orders are closed.
+/// How often to check whether all orders are closed.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 fn milliseconds(value: u64) -> Result<i64> {
     Ok(i64::try_from(value)?)
 }
 
-/// Waits until nothing is pending; tells when that was, in ms.
+/// Waits until nothing is pending; returns that instant, in ms.
 async fn all_closed(subject: &Subject) -> Result<u64> {
     loop {
         let tally = subject.platform().tally().await?;
@@ -34,7 +34,7 @@ async fn all_closed(subject: &Subject) -> Result<u64> {
 /// Orders that all fall due in the same instant, none of them paid.
 pub(crate) async fn burst(folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
     let subject = Arc::new(Subject::start(folder, true).await?);
-    // Far enough ahead that all of them are made and their timers stored before.
+    // Far enough ahead that all of them and their timers are stored by then.
     let due_ms = subject.clock.now_ms() + 5_000 + scale.burst;
     make(&subject, scale.burst, Deadline::AtMs(milliseconds(due_ms)?)).await?;
     while subject.platform().unpublished().await? > 0 {

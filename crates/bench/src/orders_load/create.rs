@@ -1,4 +1,4 @@
-//! Makes orders: over HTTP, in the process, and without a broker, to tell what each layer costs.
+//! Creates orders over HTTP, in the process, and without a broker, to measure the cost of each layer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use super::{Scale, Subject};
 use crate::process::Usage;
 use crate::report::Figure;
 
-/// Clients that make orders at the same time.
+/// Clients that create orders at the same time.
 const CLIENTS: u64 = 64;
-/// Deadline of the orders, in ms ahead: none falls due while they are made.
+/// Deadline of the orders, in ms ahead: none falls due while they are created.
 const FAR_MS: i64 = 3_600_000;
 
-/// What takes part in a run without HTTP.
+/// The parts measured without HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parts {
     /// The database, the relay and the broker.
@@ -36,7 +36,7 @@ fn per(total: f64, orders: u64) -> f64 {
     total / orders as f64
 }
 
-/// Waits until the outbox is empty: what it costs belongs to the orders.
+/// Waits until the outbox is empty: publishing is part of the cost of an order.
 async fn published(subject: &Subject) -> Result<()> {
     while subject.platform().unpublished().await? > 0 {
         subject
@@ -47,7 +47,7 @@ async fn published(subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// Makes orders through the API, each with a key of its own.
+/// Creates orders through the API, each with its own idempotency key.
 pub(crate) async fn over_http(folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
     let subject = Subject::start(folder, true).await?;
     let (address, stop, server) = subject.serve().await?;
@@ -103,17 +103,17 @@ pub(crate) async fn over_http(folder: &Path, scale: Scale) -> Result<Vec<Figure>
     ])
 }
 
-/// A client that makes orders through the API.
+/// A client that creates orders through the API.
 #[derive(Clone)]
 struct Caller {
     client: reqwest::Client,
     url: String,
-    /// What all orders have in common.
+    /// The part of the body that all orders share.
     body: Arc<str>,
 }
 
 impl Caller {
-    /// Makes orders until `orders` have been made by all clients together; tells how long each took, in us.
+    /// Creates orders until all clients together have created `orders`; returns how long each took, in us.
     async fn make_orders(self, next: Arc<AtomicU64>, orders: u64) -> Result<Histogram<u64>> {
         let mut latency = Histogram::new(3)?;
         loop {
@@ -143,7 +143,7 @@ impl Caller {
     }
 }
 
-/// Makes orders by calling the platform.
+/// Creates orders by calling the platform.
 pub(crate) async fn in_process(folder: &Path, scale: Scale, parts: Parts) -> Result<Vec<Figure>> {
     let subject = Arc::new(Subject::start(folder, parts == Parts::All).await?);
     let before = Usage::now()?;
@@ -177,7 +177,7 @@ pub(crate) async fn in_process(folder: &Path, scale: Scale, parts: Parts) -> Res
     ])
 }
 
-/// Makes orders with one deadline, as fast as they become durable.
+/// Creates orders with one deadline, as fast as they become durable.
 pub(crate) async fn make(subject: &Arc<Subject>, orders: u64, deadline: Deadline) -> Result<()> {
     let next = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();

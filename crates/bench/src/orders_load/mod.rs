@@ -1,4 +1,4 @@
-//! Loads the order platform: orders made over HTTP, closed by their timers, and what each layer costs.
+//! Measures the order platform: orders created over HTTP, closed by their timers, and the cost of each layer.
 
 mod close;
 mod create;
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::report::Figure;
 
-/// How much a run does.
+/// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     /// Orders made over HTTP.
@@ -61,7 +61,7 @@ pub(crate) const PHASES: [&str; 5] = [
     "orders-lag",
 ];
 
-/// Runs one phase in this process and tells its figures.
+/// Runs one phase in this process and returns its results.
 pub(crate) async fn run_phase(name: &str, folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
     match name {
         "orders-http" => create::over_http(folder, scale).await,
@@ -83,7 +83,7 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts everything, or the database only: then no message is ever published.
+    /// Starts everything, or without a broker, so that no message is published.
     pub(crate) async fn start(folder: &Path, with_broker: bool) -> Result<Self> {
         std::fs::create_dir_all(folder).context("make the folder")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
