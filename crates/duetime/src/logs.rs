@@ -10,10 +10,10 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::{Log, LogFormat};
 
-/// Libraries whose info lines say nothing to an operator.
+/// Libraries whose info lines are of no use to an operator.
 const QUIET: [&str; 5] = ["fjall", "lsm_tree", "sqlx", "hyper", "tower"];
 
-/// Starts to log what the configuration asks for.
+/// Starts the log with the level and format of the configuration.
 pub(crate) fn start(log: Log) -> Result<()> {
     let level: LevelFilter = log
         .level
@@ -26,7 +26,7 @@ pub(crate) fn start(log: Log) -> Result<()> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    // What is below tells at info what only its makers want to know.
+    // At info these libraries log only what their authors need.
     let filter = QUIET
         .iter()
         .fold(Targets::new().with_default(level), |filter, target| {

@@ -12,14 +12,14 @@ use crate::config::Config;
 use crate::logs;
 use crate::run::{Embedded, Setup};
 
-/// Runs until the process is told to stop, or something fails that it cannot do without.
+/// Runs until the process is asked to stop, or a part fails that it needs.
 pub(crate) fn run(config: &Config) -> Result<()> {
     logs::start(config.log)?;
     runtime()?.block_on(serve(config))
 }
 
-/// What serves connections: a thread for each core but one, which the broker's writer keeps busy whenever the others
-/// are. More threads than that only take the cores from each other.
+/// The runtime that serves connections, with a thread for each core but one: the broker's writer keeps that one busy
+/// under load, and more threads would only compete.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
@@ -30,7 +30,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn serve(config: &Config) -> Result<()> {
-    // From here on a signal is not lost, however long the start takes.
+    // From here on no signal is lost, however long the start takes.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut embedded =
@@ -46,17 +46,21 @@ async fn serve(config: &Config) -> Result<()> {
     if let Some(reason) = broken {
         bail!("{reason}");
     }
-    tracing::info!("stopping: requests under way are finished, everything is written to the disk");
+    tracing::info!(
+        "stopping: requests in flight are finished, then everything is written to the disk"
+    );
     let limit = config.server.shutdown_time;
     match broker::clock::monotonic::timeout(limit, embedded.stop()).await {
         Ok(stopped) => stopped?,
-        Err(_) => bail!("not everything had stopped after {limit:?} (server.shutdown_time)"),
+        Err(_) => bail!("the server did not stop within {limit:?} (server.shutdown_time)"),
     }
     tracing::info!("stopped");
     Ok(())
 }
 
-/// What listens where, where the data lies, and a line to paste.
+/// What listens where, where the data is, and lines to paste.
+///
+/// Programs read the addresses from here: the first word after a name is one.
 fn welcome(config: &Config, embedded: &Embedded) -> String {
     let address = embedded.address();
     let data = config.data.canonicalize();
@@ -68,14 +72,14 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
     };
     line(
         "order platform",
-        &format!("http://{address}   (API: /openapi.json, figures: /metrics)"),
+        &format!("http://{address}   (API: /openapi.json, metrics: /metrics)"),
     );
     line(
         "broker",
         &format!(
-            "http://{}   (duetime topic, timer, ...; API: /openapi.json, figures: /metrics{})",
+            "http://{}   (duetime topic, timer, ...; API: /openapi.json, metrics: /metrics{})",
             embedded.broker_address(),
-            if config.tls.on { "; https too" } else { "" }
+            if config.tls.on { "; TLS too" } else { "" }
         ),
     );
     line(
@@ -83,33 +87,30 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
         &format!(
             "{}   (gRPC{})",
             embedded.grpc_address(),
-            if config.tls.on { ", TLS or not" } else { "" }
+            if config.tls.on { ", TLS too" } else { "" }
         ),
     );
     line("data", &data.display().to_string());
     line(
         "durability",
         match config.broker.store.durability {
-            broker::Durability::Fsync => "fsync: what was answered survives a power cut",
-            broker::Durability::Os => "os: what was answered survives a crash of this process",
+            broker::Durability::Fsync => "fsync: answered requests survive a power cut",
+            broker::Durability::Os => "os: answered requests survive a crash of this process",
         },
     );
     if embedded.has_simulator() {
-        line(
-            "payments",
-            "by the built-in simulator, which moves no money",
-        );
+        line("payments", "built-in simulator, moves no money");
     }
     if let Some(key) = embedded.first_key() {
         line(
             "API key",
             &format!(
-                "{}   (merchant default; shown this once, not needed on this machine)",
+                "{}   (merchant default; shown only once, not needed on this machine)",
                 key.secret
             ),
         );
     }
-    text.push_str("\nTry it: paste this, and watch an order close by itself in 10 s\n");
+    text.push_str("\nTry it: paste these lines and see an order close by itself after 10 s\n");
     let lines = [
         format!(
             r#"  P=$(curl -s http://{address}/v1/products -H 'Idempotency-Key: p1' --json '{{"name":"Tea","price_minor":500,"currency":"EUR","stock":9}}' | grep -o 'prd_[0-9a-z]*')"#

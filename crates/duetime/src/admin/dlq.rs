@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::failure::{Failure, failed, usage};
 use crate::terminal::note;
 
-/// Dead letters: messages whose deliveries are used up
+/// Dead letters: messages that used up their deliveries
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "Examples:\n\
     \x20 duetime dlq list closer --tag paid\n\
@@ -140,13 +140,13 @@ fn list_table(dead_letters: &[Value], view: &View) -> String {
         ("KEYS", Align::Left),
         ("BODY", Align::Left),
     ];
-    let row = |letter: &Value| {
-        let message = letter.get("message");
+    let row = |dead_letter: &Value| {
+        let message = dead_letter.get("message");
         let member = |name: &str| message.and_then(|message| message.get(name));
         [
             view.instant(member("stored_at")),
-            text(letter.get("topic")),
-            count(letter.get("attempts")),
+            text(dead_letter.get("topic")),
+            count(dead_letter.get("attempts")),
             text(member("message_id")),
             text(member("tag")),
             text(member("keys")),
@@ -165,7 +165,7 @@ async fn act(session: &Session, arguments: &ActArguments, act: Act) -> Result<()
     }
     if body.is_empty() && !arguments.all {
         return Err(usage(format!(
-            "say which letters to {verb}: --key, --tag, --id, --topic or --all"
+            "select dead letters to {verb}: --key, --tag, --id, --topic or --all"
         )));
     }
     body.insert("all".to_owned(), arguments.all.into());
@@ -205,11 +205,11 @@ async fn act(session: &Session, arguments: &ActArguments, act: Act) -> Result<()
     if left.is_empty() {
         return Ok(());
     }
-    for letter in &left {
+    for dead_letter in &left {
         note(&format!(
             "{}: {}",
-            text(letter.get("message_id")),
-            text(letter.get("detail"))
+            text(dead_letter.get("message_id")),
+            text(dead_letter.get("detail"))
         ));
     }
     Err(failed(format!(

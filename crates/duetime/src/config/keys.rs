@@ -245,7 +245,7 @@ pub(crate) const KEYS: &[Key] = &[
         })
         .flag("--advertise"),
     switch(("tls.on", "true",
-        "Whether the ports of `http.listen` and `grpc.listen` accept TLS too. The first byte of a connection tells TLS from clear text."),
+        "Whether the ports of `http.listen` and `grpc.listen` accept TLS too. The first byte of a connection shows whether it is TLS."),
         |config, on| config.tls.on = on),
     text(("tls.certificate", "",
         "File with the certificate and its chain, PEM, read again when it changes. Empty: a self-signed one is made at the first start, in `tls` in the data folder."),

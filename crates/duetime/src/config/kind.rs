@@ -1,4 +1,4 @@
-//! Defines the kinds of settings: what may be written, within which bounds, and what comes of it.
+//! Defines the kinds of settings: what may be written, within which bounds, and the value it becomes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -87,7 +87,9 @@ impl Kind {
                 Err(format!("{digits} is a number; write {}", self.example()))
             }
             (_, Written::Switch(on)) => Err(format!("{on} is a switch; write {}", self.example())),
-            (_, Written::List(_)) => Err(format!("a list is too much; write {}", self.example())),
+            (_, Written::List(_)) => {
+                Err(format!("a list is not allowed; write {}", self.example()))
+            }
             (_, Written::Other(name)) => {
                 Err(format!("{name} does not fit; write {}", self.example()))
             }

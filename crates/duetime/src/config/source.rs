@@ -38,7 +38,7 @@ pub(crate) struct Entry {
     pub(crate) origin: Origin,
 }
 
-/// What was found in one source: usable entries, and everything that is wrong.
+/// The content of one source: its entries, and everything that is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) entries: Vec<Entry>,
@@ -148,7 +148,7 @@ fn written(value: &DeValue<'_>) -> Written {
     }
 }
 
-/// An integer of another base in base ten; one that is too large stays as it is and is refused later.
+/// An integer of any base in base ten; one that is too large is left as it is and refused later.
 fn decimal(digits: &str, radix: u32) -> String {
     let number = u64::from_str_radix(digits, radix);
     number.map_or_else(|_| digits.to_owned(), |number| number.to_string())
@@ -170,7 +170,7 @@ fn unknown_section(name: &str, place: &str) -> String {
     let hint = if let Some(section) = closest(name, sections.clone()) {
         format!("did you mean [{section}]?")
     } else if let Some(key) = KEYS.iter().find(|key| key.name() == name) {
-        format!("\"{name}\" belongs into [{}]", key.section())
+        format!("\"{name}\" belongs in [{}]", key.section())
     } else {
         format!(
             "the sections are {}",
@@ -198,8 +198,8 @@ fn unknown_key(section: &str, name: &str, place: &str) -> String {
     format!("unknown key \"{name}\" in {place}{hint}")
 }
 
-/// Reads the environment. A variable that is almost one of ours is worth a warning, no more: container
-/// platforms set `DUETIME_...` variables of their own for a service of this name.
+/// Reads the environment. A variable that resembles a setting is only a warning: container platforms set
+/// `DUETIME_...` variables of their own for a service of this name.
 pub(crate) fn read_environment(variables: &[(String, String)]) -> (Found, Vec<String>) {
     let mut found = Found::default();
     let mut warnings = Vec::new();
@@ -214,7 +214,7 @@ pub(crate) fn read_environment(variables: &[(String, String)]) -> (Found, Vec<St
         } else if name.starts_with("DUETIME_") && name != "DUETIME_CONFIG" {
             let near = closest(name, known.iter().map(|(variable, _)| variable.as_str()));
             warnings.extend(near.map(|near| {
-                format!("environment variable {name} is no setting; did you mean {near}?")
+                format!("environment variable {name} is not a setting; did you mean {near}?")
             }));
         }
     }
@@ -251,9 +251,9 @@ pub(crate) fn read_flags(flags: &[FlagValue]) -> Found {
     found
 }
 
-/// Puts the sources together, the later ones over the earlier ones and all of them over the defaults.
+/// Combines the sources: later ones win over earlier ones, and all of them over the defaults.
 ///
-/// A value that is overridden must be valid too: it would be a surprise on the day the other goes away.
+/// An overridden value must be valid too: otherwise removing the other one would break the start.
 pub(crate) fn combine(sources: Vec<Found>) -> Result<Vec<Setting>, Vec<String>> {
     let mut problems = Vec::new();
     let mut settings = Vec::new();
@@ -292,9 +292,9 @@ pub(crate) fn combine(sources: Vec<Found>) -> Result<Vec<Setting>, Vec<String>> 
 }
 
 fn wrong(key: &Key, entry: &Entry, message: &str) -> String {
-    // A secret that is misspelt is still a secret.
+    // An invalid secret is still a secret.
     let message = if key.kind == Kind::Secret {
-        "the value is no text"
+        "the value is not text"
     } else {
         message
     };
@@ -375,7 +375,7 @@ mod tests {
             ),
             (
                 "\nlisten = \"0.0.0.0:80\"\n",
-                "unknown section \"listen\" in duetime.toml line 2; \"listen\" belongs into [server]",
+                "unknown section \"listen\" in duetime.toml line 2; \"listen\" belongs in [server]",
             ),
             (
                 "log = \"info\"\n",
@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "environment variable DUETIME_ORDERS_DEADLINE_MAXX is no setting; did you mean DUETIME_ORDERS_DEADLINE_MAX?"
+                "environment variable DUETIME_ORDERS_DEADLINE_MAXX is not a setting; did you mean DUETIME_ORDERS_DEADLINE_MAX?"
             ]
         );
     }

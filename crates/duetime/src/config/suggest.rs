@@ -1,15 +1,15 @@
 //! Provides the "did you mean" hint for a mistyped name.
 
-/// The candidate that is most like `word`, if one is like enough to be meant.
+/// The candidate most similar to `word`, if one is similar enough.
 pub(crate) fn closest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    // A third of the letters may be wrong: more would suggest names that have nothing to do with the word.
+    // A third of the characters may be wrong; more would suggest unrelated names.
     let letters = word.chars().count();
     let distance_max = std::cmp::max(1, letters / 3);
     candidates
-        // So many letters are put in or taken out at least.
+        // The difference in length is the least possible distance.
         .filter(|candidate| candidate.len().abs_diff(letters) <= distance_max)
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= distance_max)
@@ -17,7 +17,7 @@ pub(crate) fn closest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be put in, taken out, changed or swapped with their neighbour.
+/// The number of insertions, deletions, changes and swaps of neighbours between two words.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut before_last: Vec<usize> = Vec::new();

@@ -1,4 +1,4 @@
-//! Provides durations and sizes as people write them: `30s`, `1h 30m`, `4 MiB`.
+//! Parses and formats durations and sizes: `30s`, `1h 30m`, `4 MiB`.
 
 /// Milliseconds of a second.
 pub(crate) const SECOND_MS: u64 = 1_000;

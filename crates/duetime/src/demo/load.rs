@@ -1,4 +1,4 @@
-//! Makes the demo's orders and lets their fates take their course.
+//! Creates the demo's orders, and pays or cancels them as planned.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,16 +11,16 @@ use tokio::task::JoinSet;
 use super::plan::{Fate, OrderPlan};
 use super::shop::{MadeOrder, Outcome, Shop};
 
-/// Orders made in a second: what two cores see through beside everything else that is going on.
+/// Orders created per second: as many as two cores can handle with all that follows.
 const ORDERS_PER_S: u64 = 800;
-/// Orders that are made at the same time.
+/// Orders created at the same time.
 const CREATING_MAX: usize = 32;
-/// How long before its deadline the attempt of an order that is paid in the last moment is started, in ms.
+/// How long before the deadline a late payment attempt is started, in ms.
 const LAST_ATTEMPT_BEFORE_MS: u64 = 1_000;
 /// How long after the deadline a late buyer pays, in ms.
 const LATE_AFTER_MS: u64 = 1_500;
 
-/// What has been done so far; the progress bars and the report read it.
+/// Counts for the progress bars and the report.
 #[derive(Debug)]
 pub(crate) struct Counters {
     pub(crate) orders: u64,
@@ -59,12 +59,12 @@ impl Counters {
         self.to_pay.load(Ordering::Relaxed)
     }
 
-    /// Payments the gateway took in the last 50 ms before the deadline.
+    /// Payments the gateway accepted in the last 50 ms before the deadline.
     pub(crate) fn paid_last(&self) -> u64 {
         self.paid_last.load(Ordering::Relaxed)
     }
 
-    /// Payments the gateway took, in time or not.
+    /// Payments the gateway accepted, in time or not.
     pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
@@ -73,7 +73,7 @@ impl Counters {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Orders that are to close: nobody pays them, or too late, or they are cancelled.
+    /// Orders that will close: unpaid, paid too late, or cancelled.
     pub(crate) fn to_close(&self) -> u64 {
         self.orders - self.to_pay()
     }
@@ -87,7 +87,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Makes all orders, as fast as the platform takes them, and sees each through; tells the last deadline.
+/// Creates all orders at a steady rate and handles each to its end; returns the last deadline.
 pub(crate) async fn run(
     shop: &Shop,
     clock: &Arc<dyn Clock>,
@@ -99,37 +99,37 @@ pub(crate) async fn run(
         .filter(|plan| matches!(plan.fate, Fate::Paid { .. } | Fate::PaidLast { .. }))
         .count();
     counters.to_pay.store(pays as u64, Ordering::Relaxed);
-    let places = Arc::new(Semaphore::new(CREATING_MAX));
-    let mut lives = JoinSet::new();
+    let permits = Arc::new(Semaphore::new(CREATING_MAX));
+    let mut buyers = JoinSet::new();
     let start_ms = clock.now_ms();
     for (number, plan) in plans.iter().copied().enumerate() {
         clock
             .sleep_until(start_ms + number as u64 * 1_000 / ORDERS_PER_S)
             .await;
-        let place = Arc::clone(&places)
+        let permit = Arc::clone(&permits)
             .acquire_owned()
             .await
-            .context("wait for a place")?;
+            .context("wait for a permit")?;
         let (shop, clock, counters) = (shop.clone(), Arc::clone(clock), Arc::clone(counters));
-        lives.spawn(async move {
+        buyers.spawn(async move {
             let order = shop.order(number, plan.deadline_after_ms).await?;
             count(&counters.created);
-            drop(place);
+            drop(permit);
             let deadline_ms =
                 u64::try_from(order.deadline.as_millisecond()).context("read the deadline")?;
-            live(&shop, &*clock, &counters, (&order, deadline_ms), plan).await?;
+            act(&shop, &*clock, &counters, (&order, deadline_ms), plan).await?;
             anyhow::Ok(deadline_ms)
         });
     }
     let mut last_deadline_ms = 0;
-    while let Some(life) = lives.join_next().await {
-        last_deadline_ms = std::cmp::max(last_deadline_ms, life.context("watch an order")??);
+    while let Some(buyer) = buyers.join_next().await {
+        last_deadline_ms = std::cmp::max(last_deadline_ms, buyer.context("act as a buyer")??);
     }
     Ok(last_deadline_ms)
 }
 
-/// Sees one order through: the buyer's part of it.
-async fn live(
+/// Acts as the buyer of one order.
+async fn act(
     shop: &Shop,
     clock: &dyn Clock,
     counters: &Counters,
@@ -175,7 +175,7 @@ async fn live(
     }
 }
 
-/// Starts an attempt and pays it, at an instant if one is given; tells whether the gateway took the money.
+/// Starts an attempt and pays it, at an instant if one is given; returns whether the gateway accepted the money.
 async fn pay_at(
     shop: &Shop,
     clock: &dyn Clock,

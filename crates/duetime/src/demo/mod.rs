@@ -1,4 +1,4 @@
-//! Provides `duetime demo`: a platform in a temporary folder, watched while its orders close.
+//! Provides `duetime demo`: runs a platform in a temporary folder and reports how its orders closed.
 
 mod load;
 mod plan;
@@ -7,7 +7,7 @@ mod report;
 mod scan;
 mod shop;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,18 +22,18 @@ use self::report::Report;
 use self::shop::Shop;
 use crate::run::{Embedded, Setup};
 
-/// How long the platform may take to end refunds and coupons once the last order is due.
+/// How long refunds and coupons may take once the last order is due.
 const SETTLE_TIME: Duration = Duration::from_secs(30);
-/// How often the demo looks whether everything has settled.
+/// How often the demo checks whether everything has settled.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What the demo does.
+/// The arguments of the demo.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// How many orders to create
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=200_000))]
     orders: u32,
-    /// What the orders' fates are drawn from
+    /// The seed that decides what happens to each order
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
     /// Keep the data in the temporary folder
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     keep: bool,
 }
 
-/// Runs the demo and prints its report; fails if an invariant does.
+/// Runs the demo and prints its report; fails if an invariant is broken.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("duetime-demo-")
@@ -56,18 +56,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         report::grouped(u64::from(arguments.orders))
     ))?;
     let report = runtime.block_on(demonstrate(arguments, folder.path()))?;
-    say(&report.text())?;
+    say(&coloured(&report.text()))?;
     if report.holds() && !arguments.keep {
         say("  Data was in a temporary folder and is gone. Next: duetime serve")?;
         return Ok(());
     }
-    // What broke, or was asked for, can be looked at.
+    // The data of a broken invariant is evidence.
     let kept = folder.keep();
     say(&format!("  Data is kept in {}", kept.display()))?;
     if report.holds() {
         Ok(())
     } else {
-        bail!("an invariant does not hold")
+        bail!("an invariant is broken; the report above names it")
     }
 }
 
@@ -99,7 +99,7 @@ async fn demonstrate(arguments: &Arguments, folder: &Path) -> Result<Report> {
     Ok(report.with_scan(scan))
 }
 
-/// Waits until nothing is under way any more.
+/// Waits until no order is open and every refund and coupon is done.
 async fn settle(
     platform: &orders::Platform,
     clock: &Arc<dyn Clock>,
@@ -118,13 +118,28 @@ async fn settle(
                 && refunded
                 && tally.payments >= counters.taken()
                 && tally.coupons >= tally.paid;
-            // What has not settled by then the report names.
+            // The report names what is unfinished by then.
             if settled || overdue {
                 return Ok(tally);
             }
         }
         clock.sleep(LOOK_EVERY).await;
     }
+}
+
+/// The report with its broken invariants in red, on a terminal that shows colours.
+fn coloured(report: &str) -> String {
+    if !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        return report.to_owned();
+    }
+    let line = |line: &str| {
+        if line.contains("BROKEN") || line.contains("NOT CONSERVED") {
+            format!("\u{1b}[31m{line}\u{1b}[0m\n")
+        } else {
+            format!("{line}\n")
+        }
+    };
+    report.lines().map(line).collect()
 }
 
 fn say(text: &str) -> Result<()> {

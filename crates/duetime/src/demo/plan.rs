@@ -1,46 +1,46 @@
-//! Decides what becomes of each order of the demo.
+//! Decides what happens to each order of the demo.
 
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
-/// What becomes of an order.
+/// What happens to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Nobody pays; it closes by itself.
+    /// It is not paid and closes by itself.
     Unpaid,
-    /// It is paid this long after it was made.
+    /// It is paid this long after its creation.
     Paid {
         /// ms after the creation.
         after_ms: u64,
     },
-    /// It is paid in the last moment.
+    /// It is paid just before its deadline.
     PaidLast {
         /// ms before the deadline.
         before_ms: u64,
     },
-    /// The buyer opens the gateway's page, lets the deadline pass, and pays after the order was closed.
+    /// The buyer opens the gateway's page, lets the deadline pass and pays after the order was closed.
     PaidLate,
-    /// The buyer cancels it this long after it was made.
+    /// The buyer cancels it this long after its creation.
     Cancelled {
         /// ms after the creation.
         after_ms: u64,
     },
 }
 
-/// An order to make.
+/// An order to create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OrderPlan {
     /// How far ahead its deadline is, in ms.
     pub(crate) deadline_after_ms: u64,
-    /// What becomes of it.
+    /// What happens to it.
     pub(crate) fate: Fate,
 }
 
 /// Nearest and farthest deadline, in ms ahead.
 const DEADLINES_MS: std::ops::Range<u64> = 5_000..15_000;
 
-/// Draws what becomes of `orders` orders: 60 % are paid, of them 2 % in the last moment; 1 % are paid too late
-/// and 1 % cancelled.
+/// Decides at random what happens to each order: 60 % are paid, 2 % of those just before the deadline; 1 % are paid
+/// too late and 1 % cancelled.
 pub(crate) fn draw(orders: u32, seed: u64) -> Vec<OrderPlan> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let one = |_| {

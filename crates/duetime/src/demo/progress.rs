@@ -1,4 +1,4 @@
-//! Shows how far the demo is: moving bars on a terminal, nothing elsewhere.
+//! Shows the progress of the demo as bars on a terminal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::task::JoinHandle;
 
 use super::load::Counters;
 
-/// How often the bars move.
+/// How often the bars are redrawn.
 const MOVE_EVERY: Duration = Duration::from_millis(100);
 
-/// Bars that follow the counters until they are told to stop.
+/// Bars that follow the counters until `finish`.
 pub(crate) struct Bars {
     follower: JoinHandle<()>,
     drawn: [ProgressBar; 3],
@@ -60,10 +60,10 @@ fn update([creating, paying, closing]: &[ProgressBar; 3], counters: &Counters) {
 }
 
 impl Bars {
-    /// Shows where everything ended.
+    /// Shows the final counts.
     pub(crate) async fn finish(self) {
         self.follower.abort();
-        // It was aborted; how it ended says nothing.
+        // It was aborted, so its result says nothing.
         let _ = self.follower.await;
         update(&self.drawn, &self.counters);
         for bar in &self.drawn {

@@ -1,4 +1,4 @@
-//! Says what the demo found, in lines a person understands without the documents.
+//! Formats the demo's report, which is readable without the documents.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use orders::{Finding, Tally};
 use super::load::Counters;
 use super::scan::Scan;
 
-/// What the demo found.
+/// The results of the demo.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     tally: Tally,
@@ -50,7 +50,7 @@ impl Report {
         }
     }
 
-    /// Lateness that 99 of 100 orders closed by timeout kept, in ms.
+    /// The 99th percentile of the lateness of orders closed by timeout, in ms.
     pub(crate) fn lateness_p99_ms(&self) -> u64 {
         u64::try_from(self.quantile(0.99)).unwrap_or(0)
     }
@@ -66,7 +66,7 @@ impl Report {
         self.lags_ms.get(index).copied().unwrap_or(0)
     }
 
-    /// What has to hold beside the rules the platform checks: a name, and whether it does.
+    /// The invariants beside those the platform checks: a name, and whether it holds.
     fn outcomes(&self) -> [(&'static str, bool); 6] {
         let tally = &self.tally;
         let settled = tally.paid + tally.closed_by_timeout + tally.cancelled;
@@ -92,7 +92,7 @@ impl Report {
                 tally.payments == self.taken,
             ),
             (
-                "no stock is held any more",
+                "no stock is still held",
                 tally.held == 0 && tally.available + tally.sold == tally.stocked,
             ),
         ]
@@ -116,17 +116,25 @@ impl Report {
         text
     }
 
-    /// What a person wants to know: a name, a value, and more about it.
+    /// The lines of the report: a name, a value, and details.
     fn lines(&self) -> [(&'static str, String, String); 8] {
         let tally = &self.tally;
         let (p50, p99, max) = (self.quantile(0.5), self.quantile(0.99), self.quantile(1.0));
         let slowest = tally
             .slowest_refund_ms
             .map(|ms| format!(", slowest {}", seconds(ms)));
+        let paid_and_closed = self.broken_count("an order is never both paid and closed");
+        let closed_early = self.broken_count("no order is closed by timeout before its deadline");
         let conserved = if self.broken_count("stock is conserved") == 0 {
             "conserved"
         } else {
             "NOT CONSERVED"
+        };
+        let due = self.orders.saturating_sub(tally.paid + tally.cancelled);
+        let refunded = if tally.payments_given_back == tally.payments_to_give_back {
+            "all".to_owned()
+        } else {
+            grouped(tally.payments_given_back)
         };
         let returned = self
             .orders
@@ -134,7 +142,7 @@ impl Report {
         [
             (
                 "closed on time",
-                grouped(tally.closed_by_timeout),
+                format!("{} of {}", grouped(tally.closed_by_timeout), grouped(due)),
                 format!("lateness p50 {p50} ms  p99 {p99} ms  max {max} ms"),
             ),
             (
@@ -153,22 +161,14 @@ impl Report {
             (
                 "paid too late",
                 grouped(tally.payments_to_give_back),
-                format!(
-                    "{} refunded{}",
-                    grouped(tally.payments_given_back),
-                    slowest.unwrap_or_default()
-                ),
+                format!("{refunded} refunded{}", slowest.unwrap_or_default()),
             ),
             (
                 "paid and closed",
-                self.broken("an order is never both paid and closed"),
-                String::new(),
+                grouped(paid_and_closed),
+                verdict(paid_and_closed),
             ),
-            (
-                "closed early",
-                self.broken("no order is closed by timeout before its deadline"),
-                String::new(),
-            ),
+            ("closed early", grouped(closed_early), verdict(closed_early)),
             (
                 "stock",
                 conserved.into(),
@@ -181,8 +181,8 @@ impl Report {
             ),
             (
                 "coupons",
-                grouped(tally.coupons),
-                "one for each paid order".into(),
+                format!("{} issued", grouped(tally.coupons)),
+                "one per paid order".into(),
             ),
         ]
     }
@@ -198,7 +198,7 @@ impl Report {
             decimal(scan.rows_read, scan.closed),
         );
         format!(
-            "  {:<16}{read:<16}per closed order; an indexed loop as punctual polled {polls} times,\n\
+            "  {:<16}{read:<16}per closed order; an equally punctual indexed loop polled {polls} times,\n\
              {:34}every {every_ms} ms, and read {scanned}\n",
             "order rows read", ""
         )
@@ -229,13 +229,10 @@ impl Report {
             .map(|finding| finding.broken)
             .sum()
     }
+}
 
-    fn broken(&self, rule: &str) -> String {
-        match self.broken_count(rule) {
-            0 => "0".to_owned(),
-            broken => format!("{} BROKEN", grouped(broken)),
-        }
-    }
+fn verdict(broken: u64) -> String {
+    if broken == 0 { "ok" } else { "BROKEN" }.to_owned()
 }
 
 /// A number with its digits in groups of three.
@@ -295,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_run_holds_and_every_broken_outcome_is_told() {
+    fn a_sound_run_holds_and_every_broken_outcome_is_reported() {
         let text = report(sound(), vec![3, 1, 2]).text();
         assert!(
             text.contains("lateness p50 2 ms  p99 3 ms  max 3 ms"),
@@ -343,7 +340,7 @@ mod tests {
                     ..sound()
                 },
                 vec![1],
-                "no stock is held any more",
+                "no stock is still held",
             ),
         ];
         for (tally, lags_ms, outcome) in broken {

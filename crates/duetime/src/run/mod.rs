@@ -101,7 +101,7 @@ fn serve_broker(
     config: &Config,
     (clients, users): (TcpListener, TcpListener),
     broker: &Broker,
-    figures: server::http::Figures,
+    metrics: server::http::Figures,
     stopped: &watch::Receiver<bool>,
 ) -> Result<(GrpcServer, BrokerApi)> {
     let accounts = grpc::accounts(config, broker.clock())?;
@@ -121,7 +121,7 @@ fn serve_broker(
             None => Arc::new(Everybody),
         },
         connections: Arc::new(grpc.front.clone()),
-        figures,
+        figures: metrics,
         limits: config.http.limits.clone(),
     };
     let stopping = ended(stopped.clone());
@@ -154,7 +154,7 @@ impl Embedded {
             config,
             first_account,
         } = setup;
-        let figures = install_metrics()?;
+        let metrics = install_metrics()?;
         let ports = Ports::bind(&config).await?;
         let address = ports
             .orders
@@ -167,7 +167,7 @@ impl Embedded {
             &config,
             (ports.clients, ports.broker),
             &broker,
-            figures.clone(),
+            metrics.clone(),
             &stopped,
         )?;
         let gateways = Gateways::default();
@@ -196,7 +196,7 @@ impl Embedded {
             trust_loopback: config.server.trust_loopback,
             simulator: simulator.clone(),
         };
-        let state = ApiState::new(platform, clock, figures, settings);
+        let state = ApiState::new(platform, clock, metrics, settings);
         let server = tokio::spawn(orders::http::run(
             ports.orders,
             state,
@@ -270,8 +270,8 @@ impl Embedded {
         }
     }
 
-    /// Stops taking requests, lets those under way end, then stops the platform and at last the broker, each
-    /// with everything on the disk.
+    /// Refuses new requests, finishes those in flight, then stops the platform and at last the broker, each with
+    /// everything written to the disk.
     pub(crate) async fn stop(self) -> Result<()> {
         self.stop.send_replace(true);
         if let Some(callbacks) = self.callbacks {

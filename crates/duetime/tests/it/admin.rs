@@ -303,9 +303,9 @@ fn groups_are_created_shown_reset_and_deleted() {
     let again = rig.json("message receive orders closer --wait 30s");
     assert_eq!(again[0]["message"]["body"], "one");
     rig.fails(
-        "group reset nobody orders --to 2020-01-01T00:00:00Z --yes",
+        "group reset other orders --to 2020-01-01T00:00:00Z --yes",
         1,
-        "consumer group \"nobody\" does not exist",
+        "consumer group \"other\" does not exist",
     );
     rig.fails(
         "group delete closer",
@@ -329,11 +329,11 @@ fn bury(rig: &Rig, body: &str) {
     assert_eq!(received.len(), 1);
 }
 
-fn letters(rig: &Rig, more: &str) -> Vec<Value> {
+fn dead_letters(rig: &Rig, more: &str) -> Vec<Value> {
     let found = rig.json(&format!("dlq list closer {more}"));
     found
         .into_iter()
-        .map(|letter| letter["message"]["body"].clone())
+        .map(|found| found["message"]["body"].clone())
         .collect()
 }
 
@@ -345,10 +345,10 @@ fn dead_letters_are_listed_replayed_and_purged() {
         bury(&rig, body);
     }
     // The last one is dead once its lease has ended, which a receive that finds nothing else waits for.
-    while letters(&rig, "").len() < 3 {
+    while dead_letters(&rig, "").len() < 3 {
         rig.done("message receive orders closer");
     }
-    assert_eq!(letters(&rig, "--tag b"), ["b"]);
+    assert_eq!(dead_letters(&rig, "--tag b"), ["b"]);
     let table = rig.done("dlq list closer").out;
     let header = table.lines().next().unwrap();
     assert!(
@@ -358,7 +358,7 @@ fn dead_letters_are_listed_replayed_and_purged() {
     rig.fails(
         "dlq replay closer",
         2,
-        "say which letters to replay: --key, --tag, --id, --topic or --all",
+        "select dead letters to replay: --key, --tag, --id, --topic or --all",
     );
     rig.fails("dlq replay closer --all --tag a", 2, "cannot be used with");
     rig.fails(
@@ -381,22 +381,22 @@ fn dead_letters_are_listed_replayed_and_purged() {
         rig.json("dlq purge closer --topic orders --yes")[0]["done"],
         2
     );
-    assert!(letters(&rig, "").is_empty());
+    assert!(dead_letters(&rig, "").is_empty());
     rig.fails(
-        "dlq list nobody",
+        "dlq list other",
         1,
-        "consumer group \"nobody\" does not exist",
+        "consumer group \"other\" does not exist",
     );
     let none = rig.done("dlq purge closer --all --yes");
     assert_eq!(none.err, "consumer group closer has no dead letters\n");
 }
 
 #[test]
-fn a_letter_that_cannot_be_replayed_is_named() {
+fn a_dead_letter_that_cannot_be_replayed_is_named() {
     let rig = Rig::with_topic();
     rig.done("group create closer --attempts 1");
     bury(&rig, "a");
-    while letters(&rig, "").is_empty() {
+    while dead_letters(&rig, "").is_empty() {
         rig.done("message receive orders closer");
     }
     rig.done("topic delete orders --yes");
@@ -414,8 +414,8 @@ fn a_letter_that_cannot_be_replayed_is_named() {
 
 #[test]
 fn errors_say_what_to_do() {
-    let nobody = "http://127.0.0.1:9";
-    let said = run_at(nobody, "topic list", "");
+    let unused = "http://127.0.0.1:9";
+    let said = run_at(unused, "topic list", "");
     assert_eq!(said.code, 1);
     assert!(
         said.err.contains(

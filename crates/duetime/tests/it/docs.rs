@@ -1,10 +1,10 @@
-//! Runs every example of docs/command-line.md, in order, and compares what is said with the page.
+//! Runs every example of docs/command-line.md, in order, and compares its output with the page.
 
 use crate::rig::Rig;
 
 const PAGE: &str = include_str!("../../../../docs/command-line.md");
 
-/// What must be the same: times, distances of times, ids and handles all become signs, blanks become one.
+/// The text without what differs between runs: times, durations, ids and handles become `#`, blanks become one.
 fn shape(text: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -23,16 +23,16 @@ fn shape(text: &str) -> String {
 fn cut_distances(text: &str) -> String {
     let mut left = String::new();
     let mut rest = text;
-    while let Some((before, behind)) = rest.split_once('(') {
+    while let Some((before, after)) = rest.split_once('(') {
         left.push_str(before);
-        match behind.split_once(')') {
-            Some((inside, behind)) if inside == "now" || inside.contains(char::is_numeric) => {
+        match after.split_once(')') {
+            Some((inside, after)) if inside == "now" || inside.contains(char::is_numeric) => {
                 left.push_str("()");
-                rest = behind;
+                rest = after;
             }
             _ => {
                 left.push('(');
-                rest = behind;
+                rest = after;
             }
         }
     }
@@ -40,7 +40,7 @@ fn cut_distances(text: &str) -> String {
     left
 }
 
-/// The fenced blocks: what stands behind the fence, and the lines within.
+/// The fenced blocks: the kind after the fence, and the lines within.
 fn blocks() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut blocks = Vec::new();
     let mut open: Option<(&str, Vec<&str>)> = None;
@@ -55,7 +55,7 @@ fn blocks() -> Vec<(&'static str, Vec<&'static str>)> {
     blocks
 }
 
-/// The texts of times, handles and receipts of an object put out of the way.
+/// An object without its instants, handle and receipt.
 fn without_made(line: &str) -> String {
     let Ok(mut value) = serde_json::from_str::<serde_json::Value>(line) else {
         return line.to_owned();
@@ -79,7 +79,7 @@ fn examples_of_the_page_do_what_it_says() {
     let blocks = blocks();
     let mut examples = 0;
     for pair in blocks.windows(2) {
-        let [("sh", commands), ("", told)] = pair else {
+        let [("sh", commands), ("", expected)] = pair else {
             continue;
         };
         let mut said = String::new();
@@ -94,7 +94,7 @@ fn examples_of_the_page_do_what_it_says() {
             let lines = text.lines().map(without_made);
             lines.map(|line| shape(&line)).collect()
         };
-        assert_eq!(lines(&said), lines(&told.join("\n")), "{said}");
+        assert_eq!(lines(&said), lines(&expected.join("\n")), "{said}");
     }
     assert!(examples > 15, "{examples}");
 }

@@ -24,7 +24,7 @@ pub(crate) struct Rig {
     _folder: TempDir,
 }
 
-/// What the program said.
+/// The output of the program.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: i32,
@@ -68,7 +68,7 @@ impl Rig {
         rig
     }
 
-    /// Runs the program; words are parted by blanks.
+    /// Runs the program; words are separated by blanks.
     pub(crate) fn run(&self, words: &str) -> Said {
         run_at(&self.url, words, "")
     }
@@ -94,11 +94,11 @@ impl Rig {
             .collect()
     }
 
-    /// Runs the program, which must fail with this code and say this.
-    pub(crate) fn fails(&self, words: &str, code: i32, told: &str) {
+    /// Runs the program, which must fail with this code and this text on standard error.
+    pub(crate) fn fails(&self, words: &str, code: i32, expected: &str) {
         let said = self.run(words);
         assert_eq!(said.code, code, "{words}: {said:?}");
-        assert!(said.err.contains(told), "{words}: {said:?}");
+        assert!(said.err.contains(expected), "{words}: {said:?}");
     }
 }
 

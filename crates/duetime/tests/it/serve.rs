@@ -1,4 +1,4 @@
-//! Tests of `duetime serve` from outside: what it prints is where it listens, and the commands work on it.
+//! Tests of `duetime serve` from outside: it listens where it prints, and the commands work on it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -24,7 +24,7 @@ impl Server {
         Self::start_with(tempfile::tempdir().unwrap(), &[])
     }
 
-    /// A server with more settings; its files lie in `folder`.
+    /// A server with more settings and its files in `folder`.
     fn start_with(folder: TempDir, settings: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_duetime"));
         command
@@ -50,7 +50,7 @@ impl Server {
             .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut welcome = String::new();
-        // The block ends with the lines to paste; a process that dies before ends it too.
+        // The lines to paste end the block; so does the end of the process.
         while let Some(Ok(line)) = lines.next() {
             welcome.push_str(&line);
             welcome.push('\n');
@@ -87,7 +87,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended already when a test went well.
+        // After a successful test it has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -142,14 +142,14 @@ fn an_account_limits_what_its_caller_may_do() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let server = Server::start_with(folder, &["access.accounts=accounts.toml"]);
     let url = server.url("broker");
-    for (words, code, told) in [
+    for (words, code, expected) in [
         (
             "topic list",
             1,
             "credentials are needed; pass those of an account with --account",
         ),
         (
-            "topic list --token secret-of-nobody",
+            "topic list --token secret-of-no-account",
             1,
             "the credentials are wrong",
         ),
@@ -187,7 +187,7 @@ fn an_account_limits_what_its_caller_may_do() {
         let said = run_at(&url, words, "");
         assert_eq!(said.code, code, "{words}: {said:?}");
         assert!(
-            said.out.contains(told) || said.err.contains(told),
+            said.out.contains(expected) || said.err.contains(expected),
             "{words}: {said:?}"
         );
     }
@@ -199,13 +199,13 @@ fn the_commands_speak_tls_and_trust_what_they_should() {
     let server = Server::start();
     let url = server.url("broker").replace("http://", "https://");
     let folder = server.folder.path();
-    // On the server's machine, where its configuration says where its certificate lies.
+    // On the server's machine the configuration names its certificate.
     let said = run_in(folder, &url, "topic create reminders", "");
     assert_eq!(said.code, 0, "{said:?}");
     let by_name = url.replace("127.0.0.1", "localhost");
     let said = run_in(folder, &by_name, "topic list", "");
     assert!(said.out.contains("reminders"), "{said:?}");
-    // Elsewhere it has to be named.
+    // Elsewhere --ca has to name it.
     let other = tempfile::tempdir().unwrap();
     let certificate = folder.join("data/tls/certificate.pem");
     let words = format!("topic list --ca {}", certificate.display());
