@@ -17,10 +17,6 @@ const KNOWN: &[&[&str]] = &[
         "crates/client/src/telemetry.rs",
     ],
     &[
-        "crates/duetime/src/admin/api.rs",
-        "crates/duetime/src/admin/transport.rs",
-    ],
-    &[
         "crates/orders/src/store/outbox.rs",
         "crates/orders/src/store/timers.rs",
         "crates/orders/src/store/tx.rs",
