@@ -1,10 +1,10 @@
 //! Runs decoders on hostile input: a corpus that is checked in, and mutations of it.
 //!
-//! A [`Target`] lies beside the decoder it tries, in the tests of that crate, so that it reaches what is private. It is an
+//! A [`Target`] is in the tests of the decoder's own crate, so that it reaches private items. It is an
 //! ordinary test: the same inputs on every run, on the stable compiler. For a long search, run the test
 //! with other ones: `FUZZ_SEED=7 FUZZ_RUNS=5000000 cargo test -p engine hostile`. Input that makes a decoder panic, or take more memory
-//! than its length justifies, is written into the corpus, where it stays with the mending of the defect. A stack that overflows ends the
-//! process before that: with `FUZZ_TRACE=FILE` each input is written to that file before it is tried.
+//! than its length justifies, is written into the corpus, and is committed with the fix. A stack overflow ends the process before
+//! that: with `FUZZ_TRACE=FILE` each input is written to that file before it is tried.
 
 mod mutate;
 
@@ -44,7 +44,7 @@ struct Fault {
 }
 
 impl Target {
-    /// A decoder of this name; its corpus is the folder of that name in `corpus/` of the crate whose manifest lies in
+    /// A decoder of this name; its corpus is the folder of that name in `corpus/` of the crate whose manifest is in
     /// `manifest` (`env!("CARGO_MANIFEST_DIR")`).
     pub fn new(manifest: &str, name: &'static str) -> Self {
         Self {

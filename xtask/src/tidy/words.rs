@@ -48,7 +48,6 @@ const NOT_YET: &[&str] = &[
     "crates/broker/",
     "crates/edge/",
     "crates/engine/",
-    "crates/fuzz/",
     "crates/orders/",
     "crates/server/",
     "crates/sim/",
