@@ -1,10 +1,10 @@
 //! Defines what can go wrong, with a stable code for each case.
 
-use crate::gateway::CallbackError;
 use crate::ids::{CouponId, OrderId, PaymentId, ProductId, RefundId};
 use crate::messaging::MessagingError;
 use crate::model::order::OrderState;
 use crate::model::refund::RefundState;
+use gateway::CallbackError;
 
 /// The result of the platform's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

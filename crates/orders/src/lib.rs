@@ -3,7 +3,6 @@
 mod config;
 mod coupon;
 mod error;
-pub mod gateway;
 mod hex;
 pub mod http;
 mod ids;
@@ -27,6 +26,7 @@ mod timer;
 
 pub use config::{Config, Durability, UnknownPolicy};
 pub use error::{Error, Result};
+pub use gateway;
 pub use ids::{
     ApiKeyId, AttemptId, CouponId, CouponRuleId, EventId, GatewayAccountId, IdError, MerchantId,
     OrderId, PaymentId, ProductId, RefundId,

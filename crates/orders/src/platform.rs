@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gateway::Gateways;
 use crate::ids::OrderId;
 use crate::merchant::known_keys::KnownKeys;
 use crate::store::idempotency::{self, Answered, Keyed};
 use crate::store::verify::{self, Finding, Tally};
 use crate::store::{self, Db, Writer, outbox};
+use gateway::Gateways;
 
 /// The order platform. Clones are handles to the same platform.
 #[derive(Clone)]

@@ -145,7 +145,7 @@ async fn furnish(platform: Platform, simulator: Simulator, cycle: u64) -> Result
             .create_gateway_account(&merchant, account, None)
             .await?;
     }
-    simulator.open_accounts(&platform).await?;
+    platform.connect_simulator(&simulator).await?;
     let currency = match "EUR".parse() {
         Ok(currency) => currency,
         Err(error) => unreachable!("EUR is a currency: {error}"),

@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("grpc-api", &[]),
     ("wire", &[]),
     ("edge", &["clock", "fuzz"]),
-    ("gateway", &["clock"]),
+    ("gateway", &["clock", "fuzz"]),
     ("server", &["broker", "edge", "wire", "grpc-api", "fuzz"]),
     ("client", &["clock", "grpc-api", "fuzz"]),
     ("orders", &["broker", "client", "edge", "gateway", "fuzz"]),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use broker::clock::Clock;
-use orders::gateway::simulator::{GATEWAY_NAME, HttpSink, Simulator, SimulatorConfig};
+use gateway::simulator::{GATEWAY_NAME, HttpSink, Simulator, SimulatorConfig};
 use orders::{MerchantId, NewGatewayAccount, Platform};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ pub(super) async fn open(
 ) -> Result<Simulator> {
     let secret = secret(data)?;
     let simulator = Simulator::new(SimulatorConfig::default(), &secret, Arc::clone(clock));
-    simulator.open_accounts(platform).await?;
+    platform.connect_simulator(&simulator).await?;
     Ok(simulator)
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn make_first_account(platform: &Platform, simulator: &Simulato
         .create_gateway_account(&merchant, account, None)
         .await?
         .value;
-    simulator.open_account(platform, account.id);
+    platform.connect_simulated_account(simulator, account.id);
     Ok(())
 }
 

@@ -12,9 +12,9 @@ use super::auth::{Merchant, Operator};
 use super::extract::{Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson};
 use super::problem::{Problem, ProblemKind, Problems};
 use super::time::Instant;
-use crate::gateway::simulator::GATEWAY_NAME;
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
 use crate::model::merchant::{self, NewGatewayAccount};
+use gateway::simulator::GATEWAY_NAME;
 
 /// A merchant to make.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -294,7 +294,9 @@ pub(super) async fn create_account(
         .platform()
         .create_gateway_account(&merchant.id, new, Some(keyed.idempotency.clone()))
         .await?;
-    simulator.open_account(state.platform(), answered.value.id);
+    state
+        .platform()
+        .connect_simulated_account(simulator, answered.value.id);
     Ok(Created {
         location: "/v1/gateways".to_owned(),
         value: answered.value.into(),

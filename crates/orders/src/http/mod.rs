@@ -42,11 +42,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::admission::{Admission, KeyPlace};
 use self::extract::IdempotencyKey;
 use self::problem::Problem;
-use crate::gateway::simulator::Simulator;
 use crate::ids::MerchantId;
 use crate::limits::BODY_BYTES_MAX;
 use crate::platform::Platform;
 use crate::store::idempotency::Idempotency;
+use gateway::simulator::Simulator;
 
 pub use self::auth::OperatorKey;
 pub use self::metrics::{MetricsTaken, install_metrics};

@@ -3,7 +3,7 @@
 use super::problem::{Problem, ProblemKind};
 use super::time::Instant;
 use crate::error::Error;
-use crate::gateway::CallbackError;
+use gateway::CallbackError;
 
 /// How long to wait before trying again, in s, while the platform starts, stops or waits for its database.
 const RETRY_AFTER_S: u32 = 1;

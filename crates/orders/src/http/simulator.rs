@@ -9,8 +9,8 @@ use super::ApiState;
 use super::extract::{OptionalJson, PathText};
 use super::problem::{Problem, ProblemKind, Problems};
 use super::time::Instant;
-use crate::gateway::simulator::{PayRefused, PayRequest, Simulator};
-use crate::gateway::{Paid, QueryOutcome};
+use gateway::simulator::{PayRefused, PayRequest, Simulator};
+use gateway::{Paid, QueryOutcome};
 
 /// What the buyer does; an empty body pays what was asked.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -1,6 +1,7 @@
 //! Creates and reads merchants, their API keys and their gateway accounts.
 
 pub(crate) mod known_keys;
+mod simulator;
 
 use sha2::{Digest, Sha256};
 

@@ -3,7 +3,6 @@
 use http::HeaderMap;
 
 use crate::error::{Error, Result};
-use crate::gateway::{Ack, CallbackError, CallbackKind};
 use crate::ids::{AttemptId, GatewayAccountId, IdError, RefundId};
 use crate::model::audit::Actor;
 use crate::model::payment::AttemptState;
@@ -12,6 +11,7 @@ use crate::payment::record::{self, Received};
 use crate::platform::Platform;
 use crate::refund::transition;
 use crate::store::payments;
+use gateway::{Ack, CallbackError, CallbackKind};
 
 impl Platform {
     /// Takes a callback to a gateway account; `raw_body` is the body exactly as it arrived.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::config::UnknownPolicy;
 use crate::error::{Error, Result};
-use crate::gateway::{CloseOutcome, Gateway, Paid, QueryOutcome};
 use crate::ids::{AttemptId, GatewayAccountId, OrderId};
 use crate::model::audit::Actor;
 use crate::model::order::{Order, OrderState};
@@ -19,6 +18,7 @@ use crate::payment::record::Received;
 use crate::platform::Platform;
 use crate::store::{Tx, orders, payments};
 use crate::timer::{self, REARM_MIN_MS, retry_after};
+use gateway::{CloseOutcome, Gateway, Paid, QueryOutcome};
 
 /// Waits between the questions about an attempt, in ms; the last one repeats.
 pub(crate) const ATTEMPT_DELAYS_MS: [i64; 6] = [10_000, 30_000, 60_000, 300_000, 600_000, 900_000];

@@ -5,7 +5,6 @@
 
 use crate::coupon;
 use crate::error::{Error, Result};
-use crate::gateway::Paid;
 use crate::ids::{AttemptId, GatewayAccountId, PaymentId};
 use crate::metrics::{Metric, lost_race};
 use crate::model::audit::{Actor, NewAudit};
@@ -18,6 +17,7 @@ use crate::payment::attempt::{self, End};
 use crate::refund::request::refund_unaccepted;
 use crate::store::{Tx, coupons, orders, payments};
 use crate::timer;
+use gateway::Paid;
 
 /// Money that a gateway reports as taken.
 #[derive(Clone, Debug)]

@@ -1,7 +1,6 @@
 //! Starts payment attempts: SUBMITTED is durable before the gateway is asked.
 
 use crate::error::{Error, Result};
-use crate::gateway::{Capabilities, CreateOutcome, CreateRequest, Money};
 use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId};
 use crate::limits::LIVE_ATTEMPTS_MAX;
 use crate::model::audit::{Actor, NewAudit};
@@ -15,6 +14,7 @@ use crate::platform::Platform;
 use crate::store::idempotency::{Answered, Idempotency, Keyed};
 use crate::store::{Tx, orders, payments};
 use crate::timer;
+use gateway::{Capabilities, CreateOutcome, CreateRequest, Money};
 
 /// A payment attempt to start.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::gateway::{Gateway, Money, RefundOutcome, RefundRequest, RefundStatus};
 use crate::ids::RefundId;
 use crate::model::audit::Actor;
 use crate::model::refund::{RefundJob, RefundState};
@@ -12,6 +11,7 @@ use crate::platform::Platform;
 use crate::refund::transition::{self, Move};
 use crate::store::{Tx, refunds};
 use crate::timer::{self, retry_after};
+use gateway::{Gateway, Money, RefundOutcome, RefundRequest, RefundStatus};
 
 /// Waits between the steps of a refund, in ms; after the last one a person must look.
 const DELAYS_MS: [i64; 12] = [

@@ -1,7 +1,6 @@
 //! Moves refunds from state to state, on the answer to a timer's question or on a callback.
 
 use crate::error::{Error, Result};
-use crate::gateway::RefundStatus;
 use crate::ids::{GatewayAccountId, RefundId};
 use crate::metrics::Metric;
 use crate::model::audit::Actor;
@@ -11,6 +10,7 @@ use crate::platform::Platform;
 use crate::refund::event::record;
 use crate::store::{Tx, refunds};
 use crate::timer;
+use gateway::RefundStatus;
 
 /// The next state of a refund, and why.
 #[derive(Clone, Debug)]

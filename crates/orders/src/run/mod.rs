@@ -10,7 +10,6 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::gateway::Gateways;
 use crate::messaging::consumer::Consumer;
 use crate::messaging::relay;
 use crate::messaging::{Messaging, TopicKind};
@@ -21,6 +20,7 @@ use crate::platform::Platform;
 use crate::store;
 use crate::timer::pause::{self, Cursor};
 use crate::timer::sweep;
+use gateway::Gateways;
 
 /// A platform with the tasks it owns.
 pub struct Running {

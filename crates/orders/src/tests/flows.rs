@@ -2,7 +2,6 @@
 
 use broker::clock::ManualClock;
 
-use crate::gateway::Money;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::coupons::{coupons, rule};
 use crate::tests::shop::{START_MS, Shop};
@@ -11,6 +10,7 @@ use crate::{
     AttemptState, CloseReason, CouponState, Error, NewAttempt, NewRefund, Order, OrderState,
     PauseScope, PauseState, PaymentKind, RefundCause, RefundState, Swept, UnknownPolicy,
 };
+use gateway::Money;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;

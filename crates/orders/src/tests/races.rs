@@ -12,7 +12,6 @@ use rand::{Rng, SeedableRng};
 use sqlx::Row;
 use tokio::task::JoinSet;
 
-use crate::gateway::Paid;
 use crate::messaging::relay;
 use crate::model::outbox::Topic;
 use crate::tests::broker::BrokerFaults;
@@ -22,6 +21,7 @@ use crate::{
     CloseReason, CouponState, Error, NewAttempt, NewCouponRule, NewRefund, Order, OrderState,
     Product, Swept,
 };
+use gateway::Paid;
 
 /// How many seeds each of the two tests tries.
 const SEEDS: u64 = 1_000;
@@ -227,7 +227,7 @@ impl Race {
         }
         let attempt_id = attempts[self.random.random_range(0..attempts.len())].clone();
         let forced = self.random.random_bool(0.15);
-        let money = self.random.random_bool(0.1).then(|| crate::gateway::Money {
+        let money = self.random.random_bool(0.1).then(|| gateway::Money {
             amount: self.random.random_range(1..3_000),
             currency: "EUR".to_owned(),
         });

@@ -7,7 +7,6 @@ use http::HeaderMap;
 use sqlx::Row;
 use tempfile::TempDir;
 
-use crate::gateway::{Gateways, Paid};
 use crate::messaging::Handle;
 use crate::messaging::relay;
 use crate::model::outbox::Topic;
@@ -20,6 +19,7 @@ use crate::{
     NewGatewayAccount, NewLine, NewOrder, NewProduct, Order, OrderId, Platform, Product, ProductId,
     Running,
 };
+use gateway::{Gateways, Paid};
 
 /// When the tests begin, in ms since the Unix epoch.
 pub(crate) const START_MS: u64 = 1_800_000_000_000;

@@ -9,11 +9,11 @@ use http::HeaderMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::gateway::{
+use crate::tests::gate::Gates;
+use gateway::{
     Ack, CallbackError, CallbackEvent, CallbackKind, Capabilities, CloseOutcome, CreateOutcome,
     CreateRequest, Gateway, Money, Paid, QueryOutcome, RefundOutcome, RefundRequest, RefundStatus,
 };
-use crate::tests::gate::Gates;
 
 /// How likely each bad answer is, 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]

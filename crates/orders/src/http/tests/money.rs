@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::shop::{account, attempted, id, order, order_body, paid, product};
 use super::{Api, Call};
-use crate::gateway::simulator::AttemptPlan;
+use gateway::simulator::AttemptPlan;
 
 #[tokio::test]
 async fn a_payment_makes_the_order_paid_and_its_coupon_follows() {

@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::Api;
-use crate::gateway::simulator::HttpSink;
 use crate::http::run;
+use gateway::simulator::HttpSink;
 
 /// How long requests under way get when the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);

@@ -17,13 +17,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
-use crate::gateway::Gateways;
-use crate::gateway::simulator::{
-    CallbackSink, Delivery, NotAcknowledged, Simulator, SimulatorConfig,
-};
 use crate::http::{ApiSettings, ApiState, OperatorKey, app, install_metrics};
 use crate::messaging::embedded::Embedded;
 use crate::{Config, Running};
+use gateway::Gateways;
+use gateway::simulator::{CallbackSink, Delivery, NotAcknowledged, Simulator, SimulatorConfig};
 
 /// 2026-11-24T09:00:00Z.
 pub(super) const START_MS: u64 = 1_795_510_800_000;

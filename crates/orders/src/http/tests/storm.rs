@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::rig::{Reply, call_router};
 use super::{Api, Call};
-use crate::gateway::simulator::{AttemptPlan, Faults, PayRequest, Simulator, SimulatorConfig};
 use crate::ids::MerchantId;
+use gateway::simulator::{AttemptPlan, Faults, PayRequest, Simulator, SimulatorConfig};
 
 const BUYERS: usize = 120;
 /// How long after its creation each order is due, in ms.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::AttemptPlan;
+use super::faults::AttemptPlan;
 
 /// How long after each failed try a callback is sent again, in ms: 24 h 4 min in all, then never.
 const RETRY_DELAYS_MS: [u64; 15] = {

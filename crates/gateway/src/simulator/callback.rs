@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::{CallbackError, CallbackEvent, CallbackKind, Money, Paid, RefundStatus};
+use crate::{CallbackError, CallbackEvent, CallbackKind, Money, Paid, RefundStatus};
 
 /// The body of a callback: the name of the event and what belongs to it.
 ///

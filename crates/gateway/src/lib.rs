@@ -251,7 +251,6 @@ pub struct CallbackEvent {
 
 /// What a callback says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum CallbackKind {
     /// The money of an attempt has been taken.
     Paid {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use http::HeaderMap;
 
 use super::Simulator;
-use super::wire::Body;
-use crate::gateway::{
+use super::callback::Body;
+use crate::{
     Ack, CallbackError, CallbackEvent, Capabilities, CloseOutcome, CreateOutcome, CreateRequest,
     Gateway, QueryOutcome, RefundOutcome, RefundRequest, RefundStatus,
 };

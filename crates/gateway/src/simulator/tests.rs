@@ -2,11 +2,11 @@
 
 use std::sync::Mutex;
 
-use broker::clock::ManualClock;
+use clock::ManualClock;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::gateway::{
+use crate::{
     CallbackError, CallbackKind, CloseOutcome, CreateOutcome, CreateRequest, Gateway, Money,
     RefundOutcome, RefundRequest, RefundStatus,
 };

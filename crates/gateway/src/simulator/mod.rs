@@ -4,35 +4,36 @@
 //! account; [`Simulator::pay`] is a buyer; [`Simulator::run`] sends the signed callbacks. Its books live in
 //! memory: after a restart it knows no attempt, and closing one it does not know closes it for good.
 
-mod accounts;
+mod account;
 mod book;
+mod callback;
 mod delivery;
+mod faults;
 mod http_sink;
-mod plan;
-mod platform_side;
 mod queue;
 mod signature;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use broker::clock::Clock;
+use clock::Clock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use self::book::Book;
 use self::signature::Secret;
-use super::{Paid, QueryOutcome};
+use crate::{Paid, QueryOutcome};
 
-pub use self::accounts::GATEWAY_NAME;
+pub use self::account::SimulatedGateway;
 pub use self::delivery::{CallbackSink, Delivery, NotAcknowledged};
+pub use self::faults::{AttemptPlan, Faults};
 pub use self::http_sink::HttpSink;
-pub use self::plan::{AttemptPlan, Faults};
-pub use self::platform_side::SimulatedGateway;
 pub use self::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, TOLERANCE_MS};
+
+/// The kind of gateway of the accounts at a simulator.
+pub const GATEWAY_NAME: &str = "simulator";
 
 /// How a simulator behaves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

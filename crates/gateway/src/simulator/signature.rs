@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::gateway::CallbackError;
+use crate::CallbackError;
 
 /// Carries the event's id, the same for every repetition.
 pub const ID_HEADER: HeaderName = HeaderName::from_static("webhook-id");

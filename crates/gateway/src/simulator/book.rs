@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::plan::AttemptPlan;
+use super::callback::Body;
+use super::faults::AttemptPlan;
 use super::queue::{Callback, CallbackQueue};
-use super::wire::Body;
 use super::{AttemptView, PayRefused, PayRequest, PayResult};
-use crate::gateway::{
+use crate::{
     CloseOutcome, CreateOutcome, CreateRequest, Money, Paid, QueryOutcome, RefundOutcome,
     RefundRequest, RefundStatus,
 };
