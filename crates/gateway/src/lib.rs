@@ -1,12 +1,12 @@
-//! Defines what the platform asks of a payment gateway, whoever runs it.
+//! Defines what the order platform asks of a payment gateway, and provides the gateway simulator.
 //!
-//! One [`Gateway`] value speaks for one gateway account, so it holds that account's credentials and no
+//! One [`Gateway`] value serves one gateway account, so it holds that account's credentials and no
 //! call names a merchant. Three rules hold for every implementation:
 //!
-//! * **Not knowing is an answer.** A time-out, a broken connection or an answer that makes no sense is the
+//! * **Not knowing is an answer.** A time-out, a broken connection or an answer that cannot be read is the
 //!   value `Unknown`, never an error: money may have moved, so the caller must ask again later.
 //! * **Not found is not closed.** A gateway may not have seen an attempt yet that a buyer pays a moment
-//!   later. Only [`QueryOutcome::Closed`] and [`CloseOutcome::Closed`] say that no money can come any more.
+//!   later. Only [`QueryOutcome::Closed`] and [`CloseOutcome::Closed`] say that no money can come any longer.
 //! * **Every call may be repeated.** `create` is keyed by its idempotency key, `refund` by its refund number;
 //!   a repeated call with the same key and the same amounts changes nothing and answers the present state.
 
@@ -29,16 +29,16 @@ pub trait Gateway: Send + Sync + 'static {
     /// Opens a payment attempt, so that a buyer can pay it until its absolute expiry.
     async fn create(&self, request: &CreateRequest) -> CreateOutcome;
 
-    /// Asks what has become of the attempt.
+    /// Asks for the state of the attempt.
     async fn query(&self, attempt_id: &str) -> QueryOutcome;
 
-    /// Asks the gateway to take no money for the attempt any more.
+    /// Asks the gateway to take no more money for the attempt.
     async fn close(&self, attempt_id: &str) -> CloseOutcome;
 
     /// Gives money of a payment back; `refund_id` stays the same for the life of the refund.
     async fn refund(&self, request: &RefundRequest) -> RefundOutcome;
 
-    /// Asks what has become of a refund.
+    /// Asks for the state of a refund.
     async fn query_refund(&self, refund_id: &str) -> RefundStatus;
 
     /// Checks a callback's signature and age and reads it.
@@ -99,7 +99,7 @@ pub struct CreateRequest {
     pub idempotency_key: String,
 }
 
-/// What came of [`Gateway::create`].
+/// The result of [`Gateway::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CreateOutcome {
     /// The attempt is open (or was already, by an earlier call with the same key).
@@ -114,7 +114,7 @@ pub enum CreateOutcome {
         /// The gateway's reason, for a person.
         reason: String,
     },
-    /// Nobody knows whether the attempt is open: ask with [`Gateway::query`].
+    /// It is unknown whether the attempt is open: ask with [`Gateway::query`].
     Unknown {
         /// What went wrong, for a person.
         reason: String,
@@ -132,7 +132,7 @@ pub struct Paid {
     pub paid_at_ms: u64,
 }
 
-/// What came of [`Gateway::query`].
+/// The result of [`Gateway::query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryOutcome {
     /// The gateway did not give a usable answer.
@@ -142,22 +142,22 @@ pub enum QueryOutcome {
     },
     /// The gateway has no such attempt *yet*; this is not the same as closed.
     NotFound,
-    /// The attempt is open and nobody has begun to pay.
+    /// The attempt is open and no payment has begun.
     Pending,
     /// A payment is under way.
     Processing,
     /// The money has been taken.
     Paid(Paid),
-    /// No money can come for this attempt any more.
+    /// No money can come for this attempt any longer.
     Closed,
 }
 
-/// What came of [`Gateway::close`].
+/// The result of [`Gateway::close`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseOutcome {
-    /// No money can come for this attempt any more.
+    /// No money can come for this attempt any longer.
     Closed,
-    /// The money has been taken; [`Gateway::query`] tells how much.
+    /// The money has been taken; [`Gateway::query`] answers how much.
     AlreadyPaid,
     /// It cannot be closed at present.
     NotClosable {
@@ -184,10 +184,10 @@ pub struct RefundRequest {
     pub money: Money,
 }
 
-/// What came of [`Gateway::refund`].
+/// The result of [`Gateway::refund`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefundOutcome {
-    /// The gateway works on it; [`Gateway::query_refund`] tells when it is done.
+    /// The gateway works on it; [`Gateway::query_refund`] answers when it is done.
     Accepted,
     /// The money has been given back.
     Succeeded {
@@ -211,7 +211,7 @@ pub enum RefundOutcome {
     },
 }
 
-/// What a gateway says of a refund.
+/// The state of a refund at a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefundStatus {
     /// The gateway did not give a usable answer.
@@ -249,7 +249,7 @@ pub struct CallbackEvent {
     pub kind: CallbackKind,
 }
 
-/// What a callback says.
+/// The content of a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallbackKind {
     /// The money of an attempt has been taken.
@@ -259,7 +259,7 @@ pub enum CallbackKind {
         /// The money.
         paid: Paid,
     },
-    /// No money can come for the attempt any more.
+    /// No money can come for the attempt any longer.
     Closed {
         /// The platform's id of the attempt.
         attempt_id: String,
@@ -268,7 +268,7 @@ pub enum CallbackKind {
     Refund {
         /// The platform's id of the refund.
         refund_id: String,
-        /// What the gateway says of it.
+        /// Its state at the gateway.
         status: RefundStatus,
     },
     /// A genuine callback that the platform has no use for; it is acknowledged and dropped.
@@ -278,7 +278,7 @@ pub enum CallbackKind {
     },
 }
 
-/// Why a callback is not believed.
+/// Why a callback is refused.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallbackError {
@@ -301,7 +301,7 @@ pub enum CallbackError {
     Body(String),
 }
 
-/// The answer that tells a gateway to stop repeating a callback.
+/// The answer that makes a gateway stop repeating a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// Media type of the body.
@@ -310,7 +310,7 @@ pub struct Ack {
     pub body: &'static str,
 }
 
-/// The gateway accounts that this process can speak for, by account id; clones share the same set.
+/// The gateways of this process by account id; clones share the same set.
 #[derive(Clone, Default)]
 pub struct Gateways {
     // A std lock: held for one look-up in a small map, never across an await.

@@ -54,8 +54,8 @@ fn decode(suffix: &str) -> Option<Uuid> {
 
 /// A fresh version 7 UUID stamped with `now_ms` (ms since the Unix epoch), above those made before it at that time.
 ///
-/// Behind the time come 26 bits of a counter, then 48 random ones. A list that goes on behind the last id seen
-/// would otherwise pass over a row that was made in the same millisecond a moment later.
+/// The time is followed by 26 bits of a counter and 48 random bits. Without the counter, a list that continues after
+/// the last id seen could miss a row that was created later in the same millisecond.
 fn fresh(now_ms: i64) -> Uuid {
     let millis = u64::try_from(now_ms).unwrap_or(0);
     let (count, random) = crate::random::id_parts();
@@ -88,7 +88,7 @@ macro_rules! id_type {
                 self.0
             }
 
-            /// The id that a bare identifier stands for.
+            /// The id of a bare identifier.
             pub fn from_uuid(id: Uuid) -> Self {
                 Self(id)
             }

@@ -4,7 +4,7 @@ use crate::model::order::CloseReason;
 use crate::model::payment::PaymentKind;
 use crate::model::timer::TimerKind;
 
-/// Something that a transaction made true.
+/// One change to the metrics.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Metric {
     /// An order closed, this many ms after it should have.
@@ -58,7 +58,7 @@ pub(crate) fn lost_race(transition: &'static str, cause: &'static str) {
         .increment(1);
 }
 
-/// Counts what became of timer messages.
+/// Counts timer messages by their outcome.
 pub(crate) fn count_timers(outcome: &'static str, kind: TimerKind, count: usize) {
     if count > 0 {
         metrics::counter!("duetime_timers_total", "outcome" => outcome, "kind" => kind.as_str())

@@ -1,5 +1,4 @@
-//! Runs the process that is killed: a broker on a real folder at full speed, which writes down every fact as soon as it
-//! is one.
+//! Runs the process that is killed: a broker on a real folder at full speed, which reports every operation at once.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -15,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 
-use crate::operation::Fact;
+use crate::operation::Operation;
 use crate::plan::{GROUPS, Plan, TOPICS, groups};
 
 /// The line a child writes when its broker is open.
@@ -47,7 +46,7 @@ struct Shared {
 }
 
 /// Writes a line where the parent reads it; a line is a single write, so it arrives whole or not at all.
-pub(crate) fn tell(line: impl std::fmt::Display) {
+pub(crate) fn report(line: impl std::fmt::Display) {
     let line = format!("{line}\n");
     let mut out = std::io::stdout().lock();
     // A parent that is gone wants to know nothing.
@@ -63,7 +62,7 @@ pub async fn child(folder: &Path, task: Task) -> anyhow::Result<()> {
     for spec in groups() {
         broker.create_group(spec).await?;
     }
-    tell(READY);
+    report(READY);
     let shared = Arc::new(Shared {
         broker: broker.clone(),
         task,
@@ -121,7 +120,7 @@ async fn produce(shared: Arc<Shared>, producer: u64) -> Result<(), Error> {
             let message_group = (topic == 1).then(|| rng.random_range(0..20_u8));
             let delay_ms = some_delay_ms(&mut rng);
             let asked_ms = shared.broker.clock().now_ms() + delay_ms;
-            tell(Fact::Sending {
+            report(Operation::Sending {
                 number,
                 topic,
                 message_group,
@@ -143,7 +142,7 @@ async fn produce(shared: Arc<Shared>, producer: u64) -> Result<(), Error> {
         }
         for (number, sent) in open {
             let handle = sent.await?.handle;
-            tell(Fact::Sent { number, handle });
+            report(Operation::Sent { number, handle });
             keep(&shared, number, handle);
         }
     }
@@ -181,10 +180,10 @@ async fn change(shared: Arc<Shared>) -> Result<(), Error> {
         };
         let clock = shared.broker.clock();
         if rng.random_bool(0.5) {
-            tell(Fact::Recalling { number });
+            report(Operation::Recalling { number });
             let verdict = shared.broker.recall(handle).await?;
             let now_ms = clock.now_ms();
-            tell(Fact::Recalled {
+            report(Operation::Recalled {
                 number,
                 verdict,
                 now_ms,
@@ -193,7 +192,7 @@ async fn change(shared: Arc<Shared>) -> Result<(), Error> {
         }
         let delay_ms = some_delay_ms(&mut rng);
         let asked_ms = clock.now_ms() + delay_ms;
-        tell(Fact::Moving { number, asked_ms });
+        report(Operation::Moving { number, asked_ms });
         let answer = shared
             .broker
             .reschedule(handle, Delivery::After { delay_ms })
@@ -201,18 +200,18 @@ async fn change(shared: Arc<Shared>) -> Result<(), Error> {
         let now_ms = clock.now_ms();
         match answer {
             Reschedule::Moved(sent) => {
-                tell(Fact::Moved {
+                report(Operation::Moved {
                     number,
                     handle: sent.handle,
                 });
                 keep(&shared, number, sent.handle);
             }
-            Reschedule::TooLate => tell(Fact::NotMoved {
+            Reschedule::TooLate => report(Operation::NotMoved {
                 number,
                 verdict: Recall::TooLate,
                 now_ms,
             }),
-            Reschedule::Unknown => tell(Fact::NotMoved {
+            Reschedule::Unknown => report(Operation::NotMoved {
                 number,
                 verdict: Recall::Unknown,
                 now_ms,
@@ -252,7 +251,7 @@ async fn consume(shared: Arc<Shared>, topic: usize, group: usize) -> Result<(), 
             let (number, handle) = (number_of(one), one.handle);
             // The lease began a little before, when the poll was answered.
             let until_ms = now_ms + HIDE_MS / 2;
-            tell(Fact::Delivered {
+            report(Operation::Delivered {
                 number,
                 group,
                 handle,
@@ -261,15 +260,15 @@ async fn consume(shared: Arc<Shared>, topic: usize, group: usize) -> Result<(), 
             });
             match rng.random_range(0..100) {
                 0..6 if !shared.task.drains => {
-                    tell(Fact::Ending { number, group });
+                    report(Operation::Ending { number, group });
                     let delay = rng.random_bool(0.5).then_some(Duration::ZERO);
                     shared.broker.retry_later(handle, delay).await?;
-                    tell(Fact::Ended { number, group });
+                    report(Operation::Ended { number, group });
                 }
                 // It stalls, until the process is killed.
                 6..8 if !shared.task.drains => {}
                 _ => {
-                    tell(Fact::Acking { number, group });
+                    report(Operation::Acking { number, group });
                     acks.push((number, handle));
                 }
             }
@@ -282,9 +281,9 @@ async fn consume(shared: Arc<Shared>, topic: usize, group: usize) -> Result<(), 
             .ack(acks.iter().map(|(_, handle)| *handle).collect())
             .await?;
         for ((number, _), result) in acks.into_iter().zip(results) {
-            tell(match result {
-                Ok(()) => Fact::Acked { number, group },
-                Err(_) => Fact::NotAcked { number, group },
+            report(match result {
+                Ok(()) => Operation::Acked { number, group },
+                Err(_) => Operation::NotAcked { number, group },
             });
         }
     }
@@ -299,7 +298,7 @@ async fn bury(shared: Arc<Shared>, group: usize) -> Result<(), Error> {
             .receive(request(&topic, "dead", 64), Duration::from_millis(200));
         let delivered = poll.await?;
         for one in &delivered {
-            tell(Fact::Dead {
+            report(Operation::Dead {
                 number: number_of(one),
                 group,
             });

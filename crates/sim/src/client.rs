@@ -97,7 +97,7 @@ impl Pending {
 
 /// Something a client will do.
 #[derive(Clone, Debug)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     Ack(Vec<Held>),
     GiveBack { held: Held, delay_ms: Option<u64> },
     Hide { held: Held, hide_ms: u64 },
@@ -108,8 +108,8 @@ pub(crate) enum Deed {
 #[derive(Default)]
 pub(crate) struct Clients {
     waiting: Vec<(Question, Pending)>,
-    agenda: BTreeMap<(i64, u64), Deed>,
-    deeds: u64,
+    agenda: BTreeMap<(i64, u64), Action>,
+    actions: u64,
 }
 
 impl Clients {
@@ -132,24 +132,24 @@ impl Clients {
         answered
     }
 
-    /// The broker has died: nothing that was asked will be answered any more.
+    /// The broker has died: nothing that was asked will be answered.
     pub(crate) fn hang_up(&mut self) {
         self.waiting.clear();
     }
 
-    /// Plans a deed.
-    pub(crate) fn plan(&mut self, at_us: i64, deed: Deed) {
-        self.deeds += 1;
-        self.agenda.insert((at_us, self.deeds), deed);
+    /// Plans an action.
+    pub(crate) fn plan(&mut self, at_us: i64, action: Action) {
+        self.actions += 1;
+        self.agenda.insert((at_us, self.actions), action);
     }
 
-    /// When the next deed is due.
-    pub(crate) fn next_deed_us(&self) -> Option<i64> {
+    /// When the next action is due.
+    pub(crate) fn next_action_us(&self) -> Option<i64> {
         self.agenda.keys().next().map(|(at_us, _)| *at_us)
     }
 
-    /// Takes the next deed if its time has come.
-    pub(crate) fn take_deed(&mut self, now_us: i64) -> Option<Deed> {
+    /// Takes the next action if its time has come.
+    pub(crate) fn take_action(&mut self, now_us: i64) -> Option<Action> {
         let entry = self
             .agenda
             .first_entry()
@@ -257,29 +257,29 @@ impl Clients {
     pub(crate) fn end(
         &mut self,
         held: Held,
-        deed: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<(), engine::Error> + Send + 'static,
+        action: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<(), engine::Error> + Send + 'static,
     ) -> Command<FaultStore> {
-        self.plain_as(Question::End(held), held.handle.topic, deed)
+        self.plain_as(Question::End(held), held.handle.topic, action)
     }
 
     /// Does something whose answer is not needed.
     pub(crate) fn plain(
         &mut self,
         topic: u32,
-        deed: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<(), engine::Error> + Send + 'static,
+        action: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<(), engine::Error> + Send + 'static,
     ) -> Command<FaultStore> {
-        self.plain_as(Question::Plain, topic, deed)
+        self.plain_as(Question::Plain, topic, action)
     }
 
     fn plain_as(
         &mut self,
         question: Question,
         topic: u32,
-        deed: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<(), engine::Error> + Send + 'static,
+        action: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<(), engine::Error> + Send + 'static,
     ) -> Command<FaultStore> {
         let (reply, receiver) = oneshot::channel();
         self.waiting.push((question, Pending::Plain(receiver)));
-        work(topic, reply, deed)
+        work(topic, reply, action)
     }
 }
 
@@ -290,12 +290,12 @@ fn lane(topic: &str) -> u64 {
 fn work<T: Send + 'static>(
     lane: u32,
     reply: Reply<T>,
-    deed: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<T, engine::Error> + Send + 'static,
+    action: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<T, engine::Error> + Send + 'static,
 ) -> Command<FaultStore> {
     Command::Other {
         lane: u64::from(lane),
         work: Box::new(move |engine: &mut Engine<FaultStore>, now_ms| {
-            let result = deed(engine, now_ms).map_err(Error::Refused);
+            let result = action(engine, now_ms).map_err(Error::Refused);
             Answer::Other(Box::new(move |durable: Result<(), Error>| {
                 drop(reply.send(durable.and(result)));
             }))

@@ -61,23 +61,23 @@ impl Clocks {
         self.boot_us = std::cmp::max(boot_us, self.boot_us + 50);
     }
 
-    /// Somebody sets the wall clock.
+    /// The wall clock is set.
     pub(crate) fn set_wall(&mut self, step_us: i64) {
         self.wall_ahead_us += step_us;
     }
 
-    /// Somebody sets the wall clock to what the engine clock shows.
+    /// The wall clock is set to what the engine clock shows.
     pub(crate) fn mend(&mut self) {
         self.wall_ahead_us = self.engine_us() - self.boot_us;
     }
 
-    /// The process starts again: the engine clock begins where the wall stands, or where it had come before.
+    /// The process starts again: the engine clock begins at the wall clock, or where it was before.
     pub(crate) fn restart(&mut self, last_stamp_ms: u64) {
         self.slew = Slew::new(self.reading());
         self.resume_at(last_stamp_ms);
     }
 
-    /// The engine clock goes on from `at_ms` if it stands before it.
+    /// The engine clock continues from `at_ms` if it is earlier.
     pub(crate) fn resume_at(&mut self, at_ms: u64) {
         let target_us = at_ms.saturating_mul(1_000);
         self.slew

@@ -23,7 +23,7 @@ pub struct BadState {
     pub operation: u64,
     /// How many of the changes that were not durable survived.
     pub kept: usize,
-    /// What became of dropped partitions.
+    /// The outcome of dropped partitions.
     pub drops: Drops,
     /// What broke.
     pub violation: Violation,

@@ -59,7 +59,7 @@ impl FaultStore {
         self.heals = true;
     }
 
-    /// Makes the store fail no more.
+    /// Ends the failures of the store.
     pub fn heal(&mut self) {
         self.fail_at = None;
     }
@@ -80,7 +80,7 @@ impl FaultStore {
         self.pending.iter().filter(is_drop).count()
     }
 
-    /// Flips a bit in the row of a message; tells whether readers see such a row.
+    /// Flips a bit in the row of a message; answers whether readers see such a row.
     pub fn damage(&mut self, handle: &MessageHandle) -> bool {
         self.durable.damage(handle);
         self.seen.damage(handle)

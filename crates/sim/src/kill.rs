@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::child::READY;
-use crate::operation::Fact;
+use crate::operation::Operation;
 use crate::oracle::{Oracle, Rules};
 use crate::plan::{ATTEMPTS_MAX, Plan};
 
@@ -31,8 +31,8 @@ pub struct Kills {
     pub kills: u64,
     /// Of these, before their broker was open.
     pub while_opening: u64,
-    /// Facts told.
-    pub facts: u64,
+    /// Operations reported.
+    pub operations: u64,
     /// Deliveries.
     pub deliveries: u64,
 }
@@ -64,7 +64,7 @@ impl Offspring {
         let output = child.stdout.take().context("a child without an output")?;
         let (sender, lines) = channel();
         std::thread::Builder::new()
-            .name("facts".into())
+            .name("operations".into())
             .spawn(move || {
                 let mut reader = BufReader::new(output);
                 loop {
@@ -79,7 +79,7 @@ impl Offspring {
         Ok(Self { child, lines })
     }
 
-    /// Lets the child live for a while, kills it, and hears all it has said; tells whether it was open.
+    /// Lets the child live for a while, kills it, and reads all its reports; answers whether it was open.
     ///
     /// `lives` counts from the child's first sign of life, or from its start.
     pub(crate) fn live(
@@ -126,7 +126,7 @@ impl Offspring {
         Ok(opened)
     }
 
-    /// Waits for a line; `None` if none comes in time, or none will come any more.
+    /// Waits for a line; `None` if none comes in time, or none will come again.
     pub(crate) fn hear(&self, wait: Duration) -> Option<String> {
         self.lines.recv_timeout(wait).ok()
     }
@@ -151,7 +151,7 @@ impl Drop for Offspring {
 /// Judges what children say.
 struct Judge {
     oracle: Oracle,
-    facts: u64,
+    operations: u64,
 }
 
 impl Judge {
@@ -160,15 +160,15 @@ impl Judge {
         if line == READY {
             return Ok(());
         }
-        let fact: Fact = line.parse()?;
-        self.facts += 1;
-        let now_ms = if let Fact::Delivered { now_ms, .. } = fact {
+        let operation: Operation = line.parse()?;
+        self.operations += 1;
+        let now_ms = if let Operation::Delivered { now_ms, .. } = operation {
             now_ms
         } else {
             0
         };
         self.oracle.next_turn(now_ms);
-        self.oracle.tell(fact)?;
+        self.oracle.record(operation)?;
         Ok(())
     }
 }
@@ -183,7 +183,7 @@ pub fn kill_loop(folder: &Path, cycles: u64, seed: u64) -> Result<Kills> {
     };
     let mut judge = Judge {
         oracle: Oracle::new(rules),
-        facts: 0,
+        operations: 0,
     };
     let mut kills = Kills::default();
     for cycle in 1..=cycles {
@@ -193,7 +193,7 @@ pub fn kill_loop(folder: &Path, cycles: u64, seed: u64) -> Result<Kills> {
         let lives = if from_opening { lives } else { lives / 20 };
         let child = Offspring::spawn("child", folder, cycle, false)?;
         let opened = child.live(lives, from_opening, |line| judge.hear(line))?;
-        judge.oracle.tell(Fact::Crashed)?;
+        judge.oracle.record(Operation::Crashed)?;
         kills.kills += 1;
         kills.while_opening += u64::from(!opened);
     }
@@ -201,7 +201,7 @@ pub fn kill_loop(folder: &Path, cycles: u64, seed: u64) -> Result<Kills> {
         &mut judge,
         Offspring::spawn("child", folder, cycles + 1, true)?,
     )?;
-    kills.facts = judge.facts;
+    kills.operations = judge.operations;
     kills.deliveries = judge.oracle.deliveries();
     Ok(kills)
 }

@@ -81,7 +81,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Compares what was answered with what lies in the database.
+    /// Compares what was answered with the database.
     async fn check(&self, platform: &Platform) -> Result<()> {
         let merchant = MerchantId::fallback();
         for (id, known) in &self.orders {

@@ -21,7 +21,7 @@ pub use crash_states::{BadState, CrashStates, crash_states};
 pub use fault_store::{Drops, FaultStore};
 pub use kill::{Kills, kill_loop};
 pub use kill_shop::{ShopKills, kill_shop_loop};
-pub use operation::{Fact, NotAFact};
+pub use operation::{NotAnOperation, Operation};
 pub use oracle::{Oracle, Rules, Violation};
 pub use plan::{Canary, Faults, Plan};
 pub use shop::{ShopCanary, ShopFigures, run_shop_seed};

@@ -131,10 +131,10 @@ fn kill(arguments: &KillArguments) -> Result<()> {
     let watch = Stopwatch::start();
     let kills = arguments.within(|folder| kill_loop(folder, arguments.cycles, arguments.seed))?;
     println!(
-        "{} kills, {} of them while opening, {} facts, {} deliveries, {:.1} s: every invariant holds",
+        "{} kills, {} of them while opening, {} operations, {} deliveries, {:.1} s: every invariant holds",
         kills.kills,
         kills.while_opening,
-        kills.facts,
+        kills.operations,
         kills.deliveries,
         watch.elapsed().as_secs_f64()
     );
@@ -177,25 +177,25 @@ fn go_through(runs: u64) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "the report of a command")]
 fn replay(seed: u64) -> Result<()> {
     let figures = run_seed(seed, None)?;
-    println!("seed {seed}: {}", told(figures));
+    println!("seed {seed}: {}", summary(figures));
     Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the report of a command")]
 fn replay_shop(seed: u64) -> Result<()> {
     let figures = run_shop_seed(seed, None)??;
-    println!("shop seed {seed}: {}", told_of_shop(figures));
+    println!("shop seed {seed}: {}", shop_summary(figures));
     Ok(())
 }
 
-fn told(figures: Figures) -> String {
+fn summary(figures: Figures) -> String {
     format!(
         "{} steps, {} crashes, {} messages, {} deliveries",
         figures.steps, figures.crashes, figures.sends, figures.deliveries
     )
 }
 
-fn told_of_shop(figures: ShopFigures) -> String {
+fn shop_summary(figures: ShopFigures) -> String {
     format!(
         "{} steps, {} crashes of the platform, {} of the broker, {} disks lost, {} deliveries, {} orders ({} paid, {} closed by \
          timeout, {} cancelled), {} payments to give back, {} coupons",
@@ -234,10 +234,10 @@ struct Runs {
 }
 
 impl Runs {
-    fn told(&self, subject: Subject) -> String {
+    fn summary(&self, subject: Subject) -> String {
         match subject {
-            Subject::Broker => format!("{} broker runs, {}", self.done, told(self.broker)),
-            Subject::Shop => format!("{} shop runs, {}", self.done, told_of_shop(self.shop)),
+            Subject::Broker => format!("{} broker runs, {}", self.done, summary(self.broker)),
+            Subject::Shop => format!("{} shop runs, {}", self.done, shop_summary(self.shop)),
         }
     }
 
@@ -278,16 +278,16 @@ fn simulate(arguments: RunArguments, subjects: &[Subject]) -> Result<()> {
         (*subject, runs)
     };
     let mut all: Vec<(Subject, Runs)> = subjects.iter().map(begun).collect();
-    let mut told_at = Duration::ZERO;
+    let mut printed_at = Duration::ZERO;
     loop {
         let before = watch.elapsed();
         if before >= time {
             break;
         }
-        if before >= told_at + Duration::from_secs(10) {
-            told_at = before;
+        if before >= printed_at + Duration::from_secs(10) {
+            printed_at = before;
             for (subject, runs) in &all {
-                println!("{:>4} s  {}", before.as_secs(), runs.told(*subject));
+                println!("{:>4} s  {}", before.as_secs(), runs.summary(*subject));
             }
         }
         // Each gets the same time, however long its runs are.
@@ -299,7 +299,7 @@ fn simulate(arguments: RunArguments, subjects: &[Subject]) -> Result<()> {
     }
     let mut failed = 0;
     for (subject, runs) in &all {
-        println!("{}, {} failed", runs.told(*subject), runs.failed);
+        println!("{}, {} failed", runs.summary(*subject), runs.failed);
         failed += runs.failed;
     }
     if failed > 0 {

@@ -1,4 +1,4 @@
-//! Defines what a client of a broker knows: the facts the oracle judges by, and their form as lines of text.
+//! Defines the operations of the broker's clients that the oracle judges by, and their form as lines of text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use engine::{MessageHandle, Place, Recall, ReceiptHandle};
 
 /// Something a client did, or an answer it got. Numbers name messages; they are their bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fact {
+pub enum Operation {
     /// A send begins; the message is not to be delivered before `asked_ms`.
     Sending {
         /// The message.
@@ -135,7 +135,7 @@ fn verdict_name(verdict: Recall) -> &'static str {
     }
 }
 
-impl fmt::Display for Fact {
+impl fmt::Display for Operation {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sending {
@@ -190,16 +190,16 @@ impl fmt::Display for Fact {
     }
 }
 
-/// A line is not a fact.
+/// A line is not an operation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a fact: {0:?}")]
-pub struct NotAFact(String);
+#[error("not an operation: {0:?}")]
+pub struct NotAnOperation(String);
 
-impl FromStr for Fact {
-    type Err = NotAFact;
+impl FromStr for Operation {
+    type Err = NotAnOperation;
 
-    fn from_str(line: &str) -> Result<Self, NotAFact> {
-        parse(line).ok_or_else(|| NotAFact(line.to_owned()))
+    fn from_str(line: &str) -> Result<Self, NotAnOperation> {
+        parse(line).ok_or_else(|| NotAnOperation(line.to_owned()))
     }
 }
 
@@ -207,40 +207,40 @@ fn next<T: FromStr>(words: &mut std::str::SplitWhitespace<'_>) -> Option<T> {
     words.next()?.parse().ok()
 }
 
-fn parse(line: &str) -> Option<Fact> {
+fn parse(line: &str) -> Option<Operation> {
     let words = &mut line.split_whitespace();
     let name = words.next()?;
     if name == "crashed" {
-        return Some(Fact::Crashed);
+        return Some(Operation::Crashed);
     }
     let number = next(words)?;
     Some(match name {
-        "sending" => Fact::Sending {
+        "sending" => Operation::Sending {
             number,
             topic: next(words)?,
             message_group: next::<u8>(words)?.checked_sub(1),
             asked_ms: next(words)?,
         },
-        "sent" => Fact::Sent {
+        "sent" => Operation::Sent {
             number,
             handle: next(words)?,
         },
-        "refused" => Fact::Refused { number },
-        "recalling" => Fact::Recalling { number },
-        "recalled" => Fact::Recalled {
+        "refused" => Operation::Refused { number },
+        "recalling" => Operation::Recalling { number },
+        "recalled" => Operation::Recalled {
             number,
             verdict: verdict(words)?,
             now_ms: next(words)?,
         },
-        "moving" => Fact::Moving {
+        "moving" => Operation::Moving {
             number,
             asked_ms: next(words)?,
         },
-        "moved" => Fact::Moved {
+        "moved" => Operation::Moved {
             number,
             handle: next(words)?,
         },
-        "not-moved" => Fact::NotMoved {
+        "not-moved" => Operation::NotMoved {
             number,
             verdict: verdict(words)?,
             now_ms: next(words)?,
@@ -253,22 +253,22 @@ fn parse_of_group(
     name: &str,
     number: u64,
     words: &mut std::str::SplitWhitespace<'_>,
-) -> Option<Fact> {
+) -> Option<Operation> {
     let group = next(words)?;
     Some(match name {
-        "delivered" => Fact::Delivered {
+        "delivered" => Operation::Delivered {
             number,
             group,
             handle: next(words)?,
             now_ms: next(words)?,
             until_ms: next(words)?,
         },
-        "ending" => Fact::Ending { number, group },
-        "ended" => Fact::Ended { number, group },
-        "acking" => Fact::Acking { number, group },
-        "acked" => Fact::Acked { number, group },
-        "not-acked" => Fact::NotAcked { number, group },
-        "dead" => Fact::Dead { number, group },
+        "ending" => Operation::Ending { number, group },
+        "ended" => Operation::Ended { number, group },
+        "acking" => Operation::Acking { number, group },
+        "acked" => Operation::Acked { number, group },
+        "not-acked" => Operation::NotAcked { number, group },
+        "dead" => Operation::Dead { number, group },
         _ => return None,
     })
 }
@@ -280,7 +280,7 @@ fn verdict(words: &mut std::str::SplitWhitespace<'_>) -> Option<Recall> {
         .find(|verdict| verdict_name(*verdict) == name)
 }
 
-/// The place of a message handle or a receipt, told shortly.
+/// The place of a message handle or a receipt, in short.
 pub(crate) fn place_text(place: Place) -> String {
     format!("{}/{}", place.due_ms, place.sequence)
 }
@@ -289,7 +289,7 @@ pub(crate) fn place_text(place: Place) -> String {
 mod tests {
     use super::*;
 
-    fn facts() -> Vec<Fact> {
+    fn operations() -> Vec<Operation> {
         let place = Place {
             due_ms: 7,
             sequence: 9,
@@ -312,58 +312,58 @@ mod tests {
         };
         let number = 5;
         vec![
-            Fact::Sending {
+            Operation::Sending {
                 number,
                 topic: 1,
                 message_group: Some(0),
                 asked_ms: 8,
             },
-            Fact::Sending {
+            Operation::Sending {
                 number,
                 topic: 1,
                 message_group: None,
                 asked_ms: 8,
             },
-            Fact::Sent { number, handle },
-            Fact::Refused { number },
-            Fact::Recalling { number },
-            Fact::Recalled {
+            Operation::Sent { number, handle },
+            Operation::Refused { number },
+            Operation::Recalling { number },
+            Operation::Recalled {
                 number,
                 verdict: Recall::TooLate,
                 now_ms: 1,
             },
-            Fact::Moving {
+            Operation::Moving {
                 number,
                 asked_ms: 3,
             },
-            Fact::Moved { number, handle },
-            Fact::NotMoved {
+            Operation::Moved { number, handle },
+            Operation::NotMoved {
                 number,
                 verdict: Recall::Unknown,
                 now_ms: 1,
             },
-            Fact::Delivered {
+            Operation::Delivered {
                 number,
                 group: 1,
                 handle: receipt,
                 now_ms: 2,
                 until_ms: 3,
             },
-            Fact::Ending { number, group: 0 },
-            Fact::Ended { number, group: 0 },
-            Fact::Acking { number, group: 0 },
-            Fact::Acked { number, group: 0 },
-            Fact::NotAcked { number, group: 0 },
-            Fact::Dead { number, group: 0 },
-            Fact::Crashed,
+            Operation::Ending { number, group: 0 },
+            Operation::Ended { number, group: 0 },
+            Operation::Acking { number, group: 0 },
+            Operation::Acked { number, group: 0 },
+            Operation::NotAcked { number, group: 0 },
+            Operation::Dead { number, group: 0 },
+            Operation::Crashed,
         ]
     }
 
     #[test]
     fn facts_come_back_from_their_lines() {
-        for fact in facts() {
-            assert_eq!(fact.to_string().parse(), Ok(fact));
+        for operation in operations() {
+            assert_eq!(operation.to_string().parse(), Ok(operation));
         }
-        assert!("sent x".parse::<Fact>().is_err() && "".parse::<Fact>().is_err());
+        assert!("sent x".parse::<Operation>().is_err() && "".parse::<Operation>().is_err());
     }
 }

@@ -19,7 +19,7 @@ pub(crate) const HIDE_MS_MAX: u64 = 60_000;
 /// A deliberate fault of the test itself: each must be found, or the oracle is blind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// The broker is told a time that is 40 ms ahead.
+    /// The broker is given a time that is 40 ms ahead.
     ClockAhead,
     /// The disk forgets the last change that it said was durable, in a crash.
     SyncForgets,
@@ -40,7 +40,7 @@ pub struct Faults {
     pub write: u32,
     /// The disk is full for a while.
     pub full: u32,
-    /// Somebody sets the wall clock.
+    /// The wall clock is set.
     pub wall: u32,
     /// A bit of a message's row on the disk flips.
     pub rot: u32,

@@ -1,5 +1,5 @@
 //! Runs the shop that is killed: the order platform on its embedded broker, with buyers who pay, cancel, extend and
-//! stay away, often two of these at once. It writes down what it was told.
+//! stay away, often two of these at once. It reports the answers it got.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 
-use crate::child::{READY, Task, tell};
+use crate::child::{READY, Task, report};
 
 /// Buyers at the same time.
 const BUYERS: u64 = 24;
@@ -88,10 +88,10 @@ pub async fn shop_child(folder: &Path, task: Task) -> anyhow::Result<()> {
         faults: faults(),
         close_delay_ms: 0,
     };
-    let simulator = Simulator::new(settings, b"known to nobody", clock);
+    let simulator = Simulator::new(settings, b"known to no client", clock);
     let shop = Arc::new(furnish(platform.clone(), simulator.clone(), task.cycle).await?);
     tokio::spawn(simulator.run(Arc::new(Direct(platform.clone())), std::future::pending()));
-    tell(READY);
+    report(READY);
     let mut buyers = JoinSet::new();
     if task.drains {
         buyers.spawn(drain(Arc::clone(&shop)));
@@ -138,7 +138,7 @@ async fn furnish(platform: Platform, simulator: Simulator, cycle: u64) -> Result
     if platform.gateway_accounts(Some(&merchant)).await?.is_empty() {
         let account = NewGatewayAccount {
             gateway: GATEWAY_NAME.to_owned(),
-            name: "till".to_owned(),
+            name: "test".to_owned(),
             settings: "{}".to_owned(),
         };
         platform
@@ -232,7 +232,7 @@ async fn buy(shop: Arc<Shop>, buyer: u64) -> Result<(), Error> {
             clock.sleep(Duration::from_millis(5)).await;
             continue;
         };
-        tell(format_args!(
+        report(format_args!(
             "created {} {}",
             order.value.id, order.value.deadline_ms
         ));
@@ -245,15 +245,15 @@ async fn buy(shop: Arc<Shop>, buyer: u64) -> Result<(), Error> {
         two?;
         let order = shop.platform.order(&shop.merchant, id).await?;
         match order.state {
-            OrderState::Paid => tell(format_args!("ended {id} paid")),
-            OrderState::Closed => tell(format_args!("ended {id} closed")),
+            OrderState::Paid => report(format_args!("ended {id} paid")),
+            OrderState::Closed => report(format_args!("ended {id} closed")),
             OrderState::Pending | OrderState::Closing => {}
         }
     }
     Ok(())
 }
 
-/// What somebody does about an order after a pause: mostly pay, else cancel, extend, or nothing.
+/// What is done about an order after a pause: mostly pay, else cancel, extend, or nothing.
 async fn act(shop: &Shop, id: OrderId, choice: u32, pause_ms: u64) -> Result<(), Error> {
     let clock = shop.platform.clock();
     clock.sleep(Duration::from_millis(pause_ms)).await;
@@ -269,7 +269,7 @@ async fn act(shop: &Shop, id: OrderId, choice: u32, pause_ms: u64) -> Result<(),
             };
             clock.sleep(Duration::from_millis(pause_ms / 8)).await;
             let pay = PayRequest {
-                // Now and then money comes although nobody wants it any more.
+                // Now and then money comes although it is too late.
                 forced: pause_ms.is_multiple_of(7),
                 ..PayRequest::default()
             };
@@ -282,7 +282,7 @@ async fn act(shop: &Shop, id: OrderId, choice: u32, pause_ms: u64) -> Result<(),
                 .cancel_order(&shop.merchant, id, CloseReason::Buyer)
                 .await;
             if refusal(cancelled)?.is_some_and(|order| order.state == OrderState::Closed) {
-                tell(format_args!("ended {id} closed"));
+                report(format_args!("ended {id} closed"));
             }
         }
         7 => {
@@ -292,7 +292,7 @@ async fn act(shop: &Shop, id: OrderId, choice: u32, pause_ms: u64) -> Result<(),
                 .extend_order(&shop.merchant, id, later_ms)
                 .await;
             if let Some(order) = refusal(extended)? {
-                tell(format_args!("extended {id} {}", order.deadline_ms));
+                report(format_args!("extended {id} {}", order.deadline_ms));
             }
         }
         _ => {}
@@ -306,11 +306,11 @@ async fn drain(shop: Arc<Shop>) -> Result<(), Error> {
     while shop.platform.open_orders().await? > 0 || shop.platform.unpublished().await? > 0 {
         clock.sleep(Duration::from_millis(50)).await;
     }
-    // Coupons are decided by an event behind the last payment.
+    // Coupons are decided by an event after the last payment.
     clock.sleep(Duration::from_millis(500)).await;
     for finding in shop.platform.verify().await? {
         if finding.broken > 0 {
-            tell(format_args!(
+            report(format_args!(
                 "broken {} {} {:?}",
                 finding.broken, finding.rule, finding.examples
             ));
@@ -318,8 +318,8 @@ async fn drain(shop: Arc<Shop>) -> Result<(), Error> {
     }
     let swept = shop.platform.sweep().await?;
     if swept != Swept::default() {
-        tell(format_args!("broken 1 the sweeper finds nothing {swept:?}"));
+        report(format_args!("broken 1 the sweeper finds nothing {swept:?}"));
     }
-    tell(DRAINED);
+    report(DRAINED);
     std::future::pending().await
 }

@@ -6,14 +6,14 @@ use engine::limits::FLOOR_AHEAD_MS;
 use engine::{Delivered, Delivery, MessageHandle, NewMessage, Recall, Reschedule};
 use rand::Rng;
 
-use crate::client::{Deed, Held, OpenSend, Question, Reaction, Reader};
-use crate::operation::Fact;
+use crate::client::{Action, Held, OpenSend, Question, Reaction, Reader};
+use crate::operation::Operation;
 use crate::oracle::Violation;
 use crate::plan::{Canary, GROUPS, HIDE_MS_MAX, TOPICS};
 use crate::world::{READERS, World, defect};
 
 impl World {
-    /// Producers send, somebody changes their mind.
+    /// Producers send, recall and reschedule.
     pub(crate) fn produce(&mut self) -> Result<(), Violation> {
         let now_ms = self.clocks.engine_ms();
         let sends = if self.rng.random_bool(0.4) {
@@ -29,7 +29,7 @@ impl World {
             let message_group = (topic == 1).then(|| self.rng.random_range(0..3_u8));
             let delivery = self.delivery(now_ms);
             let asked_ms = asked_ms(now_ms, delivery);
-            self.oracle.tell(Fact::Sending {
+            self.oracle.record(Operation::Sending {
                 number,
                 topic,
                 message_group,
@@ -82,7 +82,7 @@ impl World {
             return Ok(());
         };
         let command = if self.rng.random_bool(0.5) {
-            self.oracle.tell(Fact::Recalling { number })?;
+            self.oracle.record(Operation::Recalling { number })?;
             if self.plan.canary == Some(Canary::AnswersEarly) {
                 self.clients.hasty_recall(number, handle)
             } else {
@@ -91,7 +91,7 @@ impl World {
         } else {
             let delivery = self.delivery(now_ms);
             let asked_ms = asked_ms(now_ms, delivery);
-            self.oracle.tell(Fact::Moving { number, asked_ms })?;
+            self.oracle.record(Operation::Moving { number, asked_ms })?;
             self.clients.reschedule(number, handle, delivery)
         };
         self.push(command);
@@ -100,15 +100,15 @@ impl World {
 
     /// Consumers do what they have planned, and ask for more.
     pub(crate) fn consume(&mut self) -> Result<(), Violation> {
-        while let Some(deed) = self.clients.take_deed(self.clocks.boot_us()) {
-            self.act(deed)?;
+        while let Some(action) = self.clients.take_action(self.clocks.boot_us()) {
+            self.act(action)?;
         }
         let pairs = TOPICS.len() * GROUPS.len();
         for index in 0..READERS {
             let (topic, group) = if index < pairs {
                 (index / GROUPS.len(), index % GROUPS.len())
             } else {
-                // The topics behind the others hold dead letters.
+                // The topics after the others hold dead letters.
                 (TOPICS.len() + index - pairs, index - pairs)
             };
             self.ask(Reader { topic, group });
@@ -153,14 +153,14 @@ impl World {
         self.push(command);
     }
 
-    fn act(&mut self, deed: Deed) -> Result<(), Violation> {
-        let command = match deed {
-            Deed::Ack(held) => {
+    fn act(&mut self, action: Action) -> Result<(), Violation> {
+        let command = match action {
+            Action::Ack(held) => {
                 for held in &held {
                     let (number, group) = (held.number, held.group);
-                    self.oracle.tell(Fact::Acking { number, group })?;
+                    self.oracle.record(Operation::Acking { number, group })?;
                     if self.plan.canary == Some(Canary::AckDropped) {
-                        self.oracle.tell(Fact::Acked { number, group })?;
+                        self.oracle.record(Operation::Acked { number, group })?;
                     }
                 }
                 if self.plan.canary == Some(Canary::AckDropped) {
@@ -168,8 +168,8 @@ impl World {
                 }
                 self.clients.ack(held)
             }
-            Deed::GiveBack { held, delay_ms } => {
-                self.oracle.tell(Fact::Ending {
+            Action::GiveBack { held, delay_ms } => {
+                self.oracle.record(Operation::Ending {
                     number: held.number,
                     group: held.group,
                 })?;
@@ -178,8 +178,8 @@ impl World {
                     engine.retry_later(now_ms, &handle, delay_ms)
                 })
             }
-            Deed::Hide { held, hide_ms } => {
-                self.oracle.tell(Fact::Ending {
+            Action::Hide { held, hide_ms } => {
+                self.oracle.record(Operation::Ending {
                     number: held.number,
                     group: held.group,
                 })?;
@@ -188,8 +188,8 @@ impl World {
                     engine.change_invisible(now_ms, &handle, hide_ms)
                 })
             }
-            Deed::Bury(held) => {
-                self.oracle.tell(Fact::Ending {
+            Action::Bury(held) => {
+                self.oracle.record(Operation::Ending {
                     number: held.number,
                     group: held.group,
                 })?;
@@ -203,7 +203,7 @@ impl World {
         Ok(())
     }
 
-    /// Tells the oracle what has been answered, and plans what follows from it.
+    /// Records for the oracle what has been answered, and plans what follows from it.
     pub(crate) fn take_answers(&mut self, now_ms: u64) -> Result<(), Violation> {
         for (question, reaction) in self.clients.answers() {
             match (question, reaction) {
@@ -211,7 +211,7 @@ impl World {
                     self.sent(open, now_ms, sent.handle)?;
                 }
                 (Question::Send(open), Reaction::Sent(Err(error))) if is_refusal(&error) => {
-                    self.oracle.tell(Fact::Refused {
+                    self.oracle.record(Operation::Refused {
                         number: open.number,
                     })?;
                 }
@@ -226,29 +226,29 @@ impl World {
                 (Question::Ack(held), Reaction::Acked(Ok(results))) => {
                     for (held, result) in held.iter().zip(results) {
                         let (number, group) = (held.number, held.group);
-                        self.oracle.tell(match result {
-                            Ok(()) => Fact::Acked { number, group },
-                            Err(_) => Fact::NotAcked { number, group },
+                        self.oracle.record(match result {
+                            Ok(()) => Operation::Acked { number, group },
+                            Err(_) => Operation::NotAcked { number, group },
                         })?;
                     }
                 }
                 (Question::Recall(number), Reaction::Recalled(Ok(verdict))) => {
-                    self.oracle.tell(Fact::Recalled {
+                    self.oracle.record(Operation::Recalled {
                         number,
                         verdict,
                         now_ms,
                     })?;
                 }
                 (Question::Move(number), Reaction::Moved(Ok(verdict))) => {
-                    self.oracle.tell(moved(number, verdict, now_ms))?;
+                    self.oracle.record(moved(number, verdict, now_ms))?;
                 }
                 (Question::End(held), Reaction::Plain) => {
-                    self.oracle.tell(Fact::Ended {
+                    self.oracle.record(Operation::Ended {
                         number: held.number,
                         group: held.group,
                     })?;
                 }
-                // Nothing is known of an outcome that was not told.
+                // Nothing is known of an outcome that was not reported.
                 _ => {}
             }
         }
@@ -273,7 +273,7 @@ impl World {
             let what = format!("message {number} is due {} ms late", due_ms - asked_ms);
             return Err(Violation { invariant: 8, what });
         }
-        self.oracle.tell(Fact::Sent { number, handle })
+        self.oracle.record(Operation::Sent { number, handle })
     }
 
     fn delivered(
@@ -292,14 +292,14 @@ impl World {
             };
             let handle = one.handle;
             if reader.topic >= TOPICS.len() {
-                self.oracle.tell(Fact::Dead { number, group })?;
+                self.oracle.record(Operation::Dead { number, group })?;
                 let command = self.clients.plain(handle.topic, move |engine, now_ms| {
                     engine.ack(now_ms, &handle)
                 });
                 self.push(command);
                 continue;
             }
-            self.oracle.tell(Fact::Delivered {
+            self.oracle.record(Operation::Delivered {
                 number,
                 group,
                 handle,
@@ -317,7 +317,7 @@ impl World {
         }
         if !acks.is_empty() {
             let at_us = self.soon_us(2_000);
-            self.clients.plan(at_us, Deed::Ack(acks));
+            self.clients.plan(at_us, Action::Ack(acks));
         }
         Ok(())
     }
@@ -326,7 +326,7 @@ impl World {
         self.clocks.boot_us() + self.rng.random_range(0..within_us)
     }
 
-    /// What a consumer makes of a message; tells if it just acknowledges it.
+    /// What a consumer does with a message; answers if it just acknowledges it.
     fn react(&mut self, held: Held) -> Option<Held> {
         if self.drains {
             return Some(held);
@@ -336,28 +336,29 @@ impl World {
             70..78 => {
                 // Late, and perhaps twice.
                 let at_us = self.soon_us(90_000_000);
-                self.clients.plan(at_us, Deed::Ack(vec![held]));
+                self.clients.plan(at_us, Action::Ack(vec![held]));
                 if self.rng.random_bool(0.5) {
                     let again_us = at_us + self.rng.random_range(0..30_000_000);
-                    self.clients.plan(again_us, Deed::Ack(vec![held]));
+                    self.clients.plan(again_us, Action::Ack(vec![held]));
                 }
             }
             78..90 => {
                 let some_ms = self.rng.random_range(0..3_000) * u64::from(self.plan.pace);
                 let delay_ms = self.rng.random_bool(0.5).then_some(some_ms);
                 let at_us = self.soon_us(500_000);
-                self.clients.plan(at_us, Deed::GiveBack { held, delay_ms });
+                self.clients
+                    .plan(at_us, Action::GiveBack { held, delay_ms });
             }
             90..94 => {
                 let hide_ms = self.rng.random_range(0..10_000);
                 let at_us = self.soon_us(500_000);
-                self.clients.plan(at_us, Deed::Hide { held, hide_ms });
+                self.clients.plan(at_us, Action::Hide { held, hide_ms });
                 let ack_us = self.soon_us(12_000_000);
-                self.clients.plan(ack_us, Deed::Ack(vec![held]));
+                self.clients.plan(ack_us, Action::Ack(vec![held]));
             }
             94..96 => {
                 let at_us = self.soon_us(500_000);
-                self.clients.plan(at_us, Deed::Bury(held));
+                self.clients.plan(at_us, Action::Bury(held));
             }
             // It stalls for ever.
             _ => {}
@@ -371,10 +372,10 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::Refused(refusal) if !matches!(refusal, engine::Error::Store(_)))
 }
 
-fn moved(number: u64, verdict: Reschedule, now_ms: u64) -> Fact {
+fn moved(number: u64, verdict: Reschedule, now_ms: u64) -> Operation {
     let verdict = match verdict {
         Reschedule::Moved(sent) => {
-            return Fact::Moved {
+            return Operation::Moved {
                 number,
                 handle: sent.handle,
             };
@@ -382,7 +383,7 @@ fn moved(number: u64, verdict: Reschedule, now_ms: u64) -> Fact {
         Reschedule::TooLate => Recall::TooLate,
         Reschedule::Unknown => Recall::Unknown,
     };
-    Fact::NotMoved {
+    Operation::NotMoved {
         number,
         verdict,
         now_ms,

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use crate::client::{Clients, Question};
 use crate::clocks::Clocks;
 use crate::fault_store::{Drops, FaultStore};
-use crate::operation::Fact;
+use crate::operation::Operation;
 use crate::oracle::{Oracle, Violation};
 use crate::plan::{Canary, GROUPS, HIDE_MS_MAX, Plan, TOPICS, groups};
 
@@ -88,7 +88,7 @@ impl std::fmt::Debug for World {
     }
 }
 
-/// Runs a plan to its end; tells what it came to, or which invariant broke.
+/// Runs a plan to its end; answers its figures, or which invariant broke.
 pub fn run(plan: Plan) -> Result<Figures, Violation> {
     World::new(plan)?.run()
 }
@@ -171,7 +171,7 @@ impl World {
             }
             let found = core.engine().tallies().damaged_messages;
             if found > self.figures.damaged {
-                return defect("messages are damaged that nobody damaged", found);
+                return defect("messages are damaged that the run did not damage", found);
             }
         }
         Ok(self.figures)
@@ -221,7 +221,7 @@ impl World {
         Ok(())
     }
 
-    /// Flips a bit of a message that lies on the disk.
+    /// Flips a bit of a message on the disk.
     fn rot(&mut self) {
         let number = self.rng.random_range(0..self.next_number);
         let handle = self.oracle.handle_of(number);
@@ -245,12 +245,12 @@ impl World {
         self.oracle.next_turn(now_ms);
         self.figures.steps += 1;
         self.consume()?;
-        let told_ms = if self.plan.canary == Some(Canary::ClockAhead) {
+        let shown_ms = if self.plan.canary == Some(Canary::ClockAhead) {
             now_ms + 40
         } else {
             now_ms
         };
-        if self.work(told_ms).is_err() {
+        if self.work(shown_ms).is_err() {
             self.take_answers(now_ms)?;
             return self.crash();
         }
@@ -283,7 +283,7 @@ impl World {
         Ok(())
     }
 
-    /// With nothing left to do, nobody may wait for something that is due.
+    /// With nothing left to do, no consumer may wait for something that is due.
     fn look_for_delays(&mut self, now_ms: u64) -> Result<(), Violation> {
         let Some(core) = &mut self.core else {
             return Ok(());
@@ -318,9 +318,8 @@ impl World {
                 continue;
             }
             if let Some(number) = self.oracle.overdue(reader.group, reader.topic, now_ms) {
-                let what = format!(
-                    "message {number} is due at {now_ms}, and {group} waits for it in vain"
-                );
+                let what =
+                    format!("message {number} is due at {now_ms}, and {group} still waits for it");
                 return Err(Violation { invariant: 8, what });
             }
         }
@@ -340,8 +339,8 @@ impl World {
             next_us = std::cmp::min(next_us, self.clocks.boot_us_at(at_ms));
         }
         let sync_us = self.sync.map(|sync| sync.done_us);
-        let deed_us = self.clients.next_deed_us();
-        for at_us in [sync_us, deed_us].into_iter().flatten() {
+        let action_us = self.clients.next_action_us();
+        for at_us in [sync_us, action_us].into_iter().flatten() {
             next_us = std::cmp::min(next_us, at_us);
         }
         if !self.drains {
@@ -423,7 +422,7 @@ impl World {
         self.figures.undurable = undurable;
         self.figures.undurable_drops = store.pending_drops();
         self.clients.hang_up();
-        self.oracle.tell(Fact::Crashed)?;
+        self.oracle.record(Operation::Crashed)?;
         let kept = match self.plan.kept {
             Some(kept) => kept,
             None if self.plan.canary == Some(Canary::SyncForgets) => 0,
@@ -461,7 +460,7 @@ impl World {
             let worked_ms = self.clocks.engine_ms();
             self.turn()?;
             let busy = self.sync.is_some()
-                || self.clients.next_deed_us().is_some()
+                || self.clients.next_action_us().is_some()
                 || self
                     .clients
                     .questions()

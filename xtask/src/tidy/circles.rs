@@ -17,11 +17,6 @@ const KNOWN: &[&[&str]] = &[
         "crates/client/src/telemetry.rs",
     ],
     &[
-        "crates/orders/src/store/outbox.rs",
-        "crates/orders/src/store/timers.rs",
-        "crates/orders/src/store/tx.rs",
-    ],
-    &[
         "crates/server/src/grpc/check.rs",
         "crates/server/src/grpc/convert.rs",
     ],

@@ -13,7 +13,7 @@ use crate::{
 
 /// How many attempts are remembered; beyond that the oldest are forgotten, so that memory stays bounded.
 const ATTEMPTS_MAX: usize = 250_000;
-/// How soon to try to close an attempt again whose payment ends nobody knows when, in ms.
+/// How soon to try to close an attempt again whose payment has no known end, in ms.
 const CLOSE_AGAIN_MS: u64 = 1_000;
 
 /// What the whole gateway knows.
@@ -116,7 +116,7 @@ impl Book {
         Some(refund.request.attempt_id.clone())
     }
 
-    /// Opens an attempt; `plan` befalls it unless it is known already.
+    /// Opens an attempt with the faults of `plan`, unless it is known already.
     pub(super) fn create(
         &mut self,
         account_id: &str,
@@ -351,7 +351,7 @@ impl Book {
         true
     }
 
-    /// Replaces what is to befall the attempt from now on.
+    /// Replaces the faults of the attempt from now on.
     pub(super) fn set_plan(&mut self, attempt_id: &str, plan: AttemptPlan) -> bool {
         let attempt = self.attempts.get_mut(attempt_id);
         attempt.map(|attempt| attempt.plan = plan).is_some()

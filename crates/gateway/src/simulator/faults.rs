@@ -1,12 +1,12 @@
-//! Defines the faults of the simulated gateway: how likely each is, and what befalls one attempt.
+//! Defines the faults of the simulated gateway: how likely each is, and which of them hit one attempt.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// How likely each fault is, from 0 (never) to 1 (always), and how long the slow ones take.
 ///
-/// What befalls an attempt is drawn from the seed and the attempt's id alone, so one seed gives one attempt the
-/// same fate in whatever order the attempts come.
+/// The faults of an attempt are drawn from the seed and the attempt's id alone, so one seed gives one attempt the
+/// same faults in whatever order the attempts come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
@@ -50,7 +50,7 @@ pub struct Faults {
     pub slow_refund: f64,
     /// How long a slow refund takes, in ms.
     pub slow_refund_ms: u64,
-    /// A refund is worked on until somebody frees it.
+    /// A refund is worked on until it is freed.
     pub refund_stuck: f64,
     /// The account has not enough balance for the first two tries of a refund.
     pub refund_no_balance: f64,
@@ -88,7 +88,7 @@ impl Default for Faults {
 /// How long a reordered callback waits for a later one to overtake it, in ms.
 const REORDER_HOLD_MS: u64 = 10_000;
 
-/// What befalls one attempt: drawn from [`Faults`], or written by a test.
+/// The faults of one attempt: drawn from [`Faults`], or written by a test.
 ///
 /// The default is an attempt to which nothing happens.
 #[expect(
@@ -136,10 +136,10 @@ pub struct AttemptPlan {
 }
 
 impl AttemptPlan {
-    /// Draws what befalls the attempt.
+    /// Draws the faults of the attempt.
     pub fn draw(faults: &Faults, seed: u64, attempt_id: &str) -> Self {
         let mut dice = Dice::new(seed, attempt_id);
-        // Every draw is made whatever came of the others, so that changing one probability leaves the other fates.
+        // Every draw is made whatever the results of the others, so that changing one probability leaves the other faults.
         let mut plan = Self::default();
         if dice.falls(faults.slow_answer) {
             plan.answer_delay_ms = faults.slow_answer_ms;

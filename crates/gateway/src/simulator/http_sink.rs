@@ -1,4 +1,4 @@
-//! Provides the sink that posts callbacks to the platform over HTTP, as a gateway out there would.
+//! Provides the sink that posts callbacks to the platform over HTTP, as a real gateway does.
 
 use std::time::Duration;
 

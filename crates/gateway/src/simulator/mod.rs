@@ -1,7 +1,7 @@
 //! Provides the payment gateway simulator that ships with Duetime: stateful, in-process, and faulty on demand.
 //!
 //! A [`Simulator`] plays the gateway and its buyers. [`Simulator::gateway`] gives the platform's side of one
-//! account; [`Simulator::pay`] is a buyer; [`Simulator::run`] sends the signed callbacks. Its books live in
+//! account; [`Simulator::pay`] is a buyer; [`Simulator::run`] sends the signed callbacks. Its books are kept in
 //! memory: after a restart it knows no attempt, and closing one it does not know closes it for good.
 
 mod account;
@@ -107,7 +107,7 @@ struct Shared {
     book: Mutex<Book>,
     /// Plans that wait for an attempt of the order, by order id; never locked together with `book`.
     scripts: Mutex<HashMap<String, AttemptPlan>>,
-    /// Told when a callback was queued.
+    /// Notified when a callback was queued.
     queued: Notify,
 }
 
@@ -141,18 +141,18 @@ impl Simulator {
         result
     }
 
-    /// Decides what befalls an attempt from now on; says whether the gateway knows it.
+    /// Sets the faults of an attempt from now on; answers whether the gateway knows it.
     pub fn script_attempt(&self, attempt_id: &str, plan: AttemptPlan) -> bool {
         self.book().set_plan(attempt_id, plan)
     }
 
-    /// Decides what befalls the next attempt of an order, in place of what would be drawn.
+    /// Sets the faults of the next attempt of an order, in place of those that would be drawn.
     pub fn script_order(&self, order_id: &str, plan: AttemptPlan) {
         let mut scripts = lock(&self.shared.scripts);
         scripts.insert(order_id.to_owned(), plan);
     }
 
-    /// Lets a stuck refund end now; says whether there was one.
+    /// Ends a stuck refund now; answers whether there was one.
     pub fn free_refund(&self, refund_id: &str) -> bool {
         let now_ms = self.shared.clock.now_ms();
         let freed = self.book().free_refund(refund_id, now_ms);
@@ -160,7 +160,7 @@ impl Simulator {
         freed
     }
 
-    /// How many callbacks wait to be sent or acknowledged; 0 once the platform knows all it will be told.
+    /// How many callbacks wait to be sent or acknowledged; 0 once the platform has acknowledged all.
     pub fn callbacks_waiting(&self) -> usize {
         self.book().queue.len()
     }
@@ -171,7 +171,7 @@ impl Simulator {
         self.book().view(attempt_id, now_ms)
     }
 
-    /// What is to befall an attempt that is about to be opened; a repeated request uses up no script.
+    /// The faults of an attempt that is about to be opened; a repeated request uses up no script.
     fn plan_for(&self, order_id: &str, attempt_id: &str) -> AttemptPlan {
         if self.book().knows(attempt_id) {
             return AttemptPlan::default();

@@ -34,7 +34,7 @@ pub(super) struct Callback {
     pub(super) attempt_id: String,
     pub(super) event_id: String,
     pub(super) body: Vec<u8>,
-    /// How often it has been sent in vain.
+    /// How often it has been sent without an acknowledgement.
     pub(super) tries: usize,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Callback {
 #[derive(Debug, Default)]
 pub(super) struct CallbackQueue {
     waiting: BTreeMap<(u64, u64), Callback>,
-    /// Where the callback of an attempt lies that waits to be overtaken.
+    /// The place of the callback of an attempt that waits to be overtaken.
     held: BTreeMap<String, (u64, u64)>,
     next_sequence: u64,
     /// Taken out, and neither acknowledged nor put back yet.
@@ -97,7 +97,7 @@ impl CallbackQueue {
         self.waiting.len() + self.under_way
     }
 
-    /// Puts a callback back that was sent in vain; after the last try it is given up.
+    /// Puts a callback back that was not acknowledged; after the last try it is given up.
     pub(super) fn put_back(&mut self, mut callback: Callback, now_ms: u64) {
         self.under_way = self.under_way.saturating_sub(1);
         let Some(delay_ms) = RETRY_DELAYS_MS.get(callback.tries) else {

@@ -16,7 +16,7 @@ pub const TIMESTAMP_HEADER: HeaderName = HeaderName::from_static("webhook-timest
 /// Carries the signatures, `v1,` and base64 each, apart by a blank.
 pub const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// How far from now a callback may have been signed, in ms: one recorded earlier is not believed.
+/// How far from now a callback may have been signed, in ms: an older one is refused.
 pub const TOLERANCE_MS: u64 = 5 * 60 * 1_000;
 
 /// The secret that signs the callbacks of one account.
@@ -68,7 +68,7 @@ impl Secret {
             .and_then(|seconds| seconds.checked_mul(1_000))
             .ok_or(CallbackError::Header("webhook-timestamp"))?;
         let expected = self.mac(&signed_parts(event_id, timestamp, body));
-        // The signature comes first, so that nobody learns the receiver's clock without the secret.
+        // The signature comes first, so that the receiver's clock cannot be learned without the secret.
         let genuine = signatures
             .split(' ')
             .filter_map(|signature| signature.strip_prefix("v1,"))

@@ -22,7 +22,7 @@ struct Rig {
     gateway: SimulatedGateway,
 }
 
-/// Takes callbacks down and acknowledges them, unless told to fail so many.
+/// Records callbacks and acknowledges them, except for the first `failures`.
 #[derive(Default)]
 struct Recorder {
     seen: Mutex<Vec<Delivery>>,

@@ -44,6 +44,13 @@ pub(crate) struct NewAudit {
     pub(crate) detail: Option<String>,
 }
 
+/// What an operation records, with the time of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditRow {
+    pub(crate) at_ms: i64,
+    pub(crate) new: NewAudit,
+}
+
 /// One entry of an audit trail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditEntry {

@@ -40,7 +40,7 @@ impl Topic {
         format!("{prefix}-{name}")
     }
 
-    /// The number that stands for it in the database.
+    /// Its number in the database.
     pub(crate) fn stored(self) -> i64 {
         match self {
             Self::Timers(kind) => kind.stored(),

@@ -18,7 +18,7 @@ pub enum PauseScope {
 }
 
 impl PauseScope {
-    /// Number and subject that stand for it in the database.
+    /// Its number and subject in the database.
     pub(crate) fn stored(&self) -> (i64, String) {
         match self {
             Self::Everything => (1, String::new()),

@@ -2,13 +2,13 @@
 
 /// A value that the database stores as a small integer.
 pub(crate) trait Stored: Copy + PartialEq + 'static {
-    /// What the enum says of a row, for the error about a number it does not have.
+    /// What the number of a row is, for the error about an unknown one.
     const WHAT: &'static str;
 
     /// Every value with its number.
     const NUMBERS: &'static [(Self, i64)];
 
-    /// The number that stands for it in the database.
+    /// Its number in the database.
     fn stored(self) -> i64 {
         let mut pairs = Self::NUMBERS.iter();
         let found = pairs.find(|(value, _)| *value == self);
@@ -44,7 +44,7 @@ macro_rules! stored_enum {
         }
 
         impl $name {
-            /// Every value, in the order of the numbers that stand for them in the database.
+            /// Every value, in the order of their numbers in the database.
             pub const ALL: [Self; [$($number),+].len()] = [$(Self::$variant),+];
 
             /// Its name in the API, in events and in metrics.

@@ -248,7 +248,7 @@ fn total(lines: &[OrderLine]) -> Result<i64> {
         .ok_or_else(|| {
             Error::invalid(
                 "/lines",
-                format!("the order comes to more than {AMOUNT_MINOR_MAX} minor units"),
+                format!("the total is more than {AMOUNT_MINOR_MAX} minor units"),
             )
         })
 }

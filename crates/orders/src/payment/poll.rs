@@ -214,7 +214,7 @@ async fn apply(
             actor: Actor::Gateway,
             detail: None,
         },
-        // Not found is not closed, until no request that opens it can succeed any more.
+        // Not found is not closed, until no request that opens it can succeed any longer.
         QueryOutcome::NotFound if platform.now_ms() >= attempt.expires_ms + NEVER_SEEN_MS => End {
             to: AttemptState::Failed,
             actor: Actor::Gateway,

@@ -191,7 +191,7 @@ fn refusal(order: &Order, now_ms: i64) -> Error {
     Error::invalid(
         "",
         format!(
-            "the order has {} open payment attempts; no more than {LIVE_ATTEMPTS_MAX} are allowed",
+            "the order has {} open payment attempts; at most {LIVE_ATTEMPTS_MAX} are allowed",
             order.live_attempts
         ),
     )

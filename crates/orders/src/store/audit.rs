@@ -4,18 +4,20 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::error::Result;
 use crate::ids::MerchantId;
-use crate::model::audit::{AuditEntry, NewAudit};
+use crate::model::audit::{AuditEntry, AuditRow};
 use crate::store::rows::{column, list_json};
+use crate::store::tx::Tx;
 
-/// A row as it is written.
-#[derive(Clone, Debug)]
-pub(super) struct AuditRow {
-    pub(super) at_ms: i64,
-    pub(super) new: NewAudit,
+/// Writes the rows that the transaction has collected.
+pub(super) async fn flush(tx: &mut Tx) -> Result<()> {
+    let (connection, rows) = tx.waiting_audit();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    insert(connection, rows).await
 }
 
-/// Writes rows.
-pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[AuditRow]) -> Result<()> {
+async fn insert(connection: &mut SqliteConnection, rows: &[AuditRow]) -> Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {

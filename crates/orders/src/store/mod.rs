@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Durability};
 use crate::error::Result;
 
-pub(crate) use tx::Tx;
+pub(crate) use tx::{Tx, clock_ms};
 pub(crate) use writer::Writer;
 
 /// Memory for pages of each connection, in KiB.
@@ -114,11 +114,6 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
         task,
         outbox_written,
     })
-}
-
-/// The clock's time as the database stores it, in ms since the Unix epoch.
-pub(crate) fn clock_ms(clock: &dyn Clock) -> i64 {
-    i64::try_from(clock.now_ms()).unwrap_or(i64::MAX)
 }
 
 /// Fails if the database does not answer.

@@ -36,7 +36,7 @@ pub(crate) struct Lease {
     pub(crate) lease_ms: i64,
 }
 
-/// Rows by what became of them at the broker, named by `seq`.
+/// Rows by their outcome at the broker, named by `seq`.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     /// Timer messages that are published.
@@ -59,8 +59,17 @@ fn shard_of(subject: &str) -> u16 {
     u16::try_from(folded % u64::from(OUTBOX_SHARDS)).unwrap_or(0)
 }
 
-/// Writes rows.
-pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result<()> {
+/// Writes the rows that the transaction has collected; answers whether there were any.
+pub(super) async fn flush(tx: &mut Tx) -> Result<bool> {
+    let (connection, rows) = tx.waiting_outbox();
+    if rows.is_empty() {
+        return Ok(false);
+    }
+    insert(connection, rows).await?;
+    Ok(true)
+}
+
+async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -181,7 +190,8 @@ pub(crate) async fn lease_shards(tx: &mut Tx, lease: &Lease) -> Result<Vec<i64>>
     Ok(leased)
 }
 
-/// Records what became of rows. Published timers are deleted, since their own rows know of them; events are kept.
+/// Records the outcome of rows. Published timer messages are deleted, since each timer has a row of its own; events
+/// are kept.
 pub(crate) async fn record_published(tx: &mut Tx, published: &Published) -> Result<()> {
     let now_ms = tx.now_ms();
     if !published.timers.is_empty() {

@@ -136,8 +136,17 @@ pub(crate) struct Bounds {
     pub(crate) limit: i64,
 }
 
-/// Writes new rows.
-pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[TimerRow]) -> Result<()> {
+/// Writes the new rows that the transaction has collected, so that a statement can see them.
+pub(super) async fn flush(tx: &mut Tx) -> Result<()> {
+    let (connection, rows) = tx.waiting_timers();
+    if !rows.is_empty() {
+        insert(connection, rows).await?;
+        tx.set_timers_written();
+    }
+    Ok(())
+}
+
+async fn insert(connection: &mut SqliteConnection, rows: &[TimerRow]) -> Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -172,7 +181,7 @@ pub(crate) async fn insert_missing(
     tx: &mut Tx,
     bounds: Bounds,
 ) -> Result<Vec<(&'static str, usize)>> {
-    tx.write_timers().await?;
+    flush(tx).await?;
     let mut written = Vec::new();
     for (kind, name, statement) in MISSING {
         let done = sqlx::query(*statement)
@@ -192,7 +201,7 @@ pub(crate) async fn insert_missing(
 
 /// Moves timers to their next hops; answers those that had not moved on, as they are now.
 pub(crate) async fn rearm(tx: &mut Tx, kind: TimerKind, timers: &[Rearm]) -> Result<Vec<TimerRow>> {
-    tx.write_timers().await?;
+    flush(tx).await?;
     let list: Vec<_> = timers
         .iter()
         .map(|timer| (hex_key(timer.id), timer.hop, timer.fire_ms, timer.tries))
@@ -207,7 +216,7 @@ pub(crate) async fn rearm(tx: &mut Tx, kind: TimerKind, timers: &[Rearm]) -> Res
 
 /// Moves a timer to a new due time, whatever its hop; answers it as it is now, if it exists.
 pub(crate) async fn postpone(tx: &mut Tx, timer: &NewTimer) -> Result<Option<TimerRow>> {
-    tx.write_timers().await?;
+    flush(tx).await?;
     let row = sqlx::query(concat!(
         "update timer set due_ms = ?, next_fire_ms = ?, version = ?, hop = hop + 1, parked = 0
          where kind = ? and id = ? returning ",
@@ -225,7 +234,7 @@ pub(crate) async fn postpone(tx: &mut Tx, timer: &NewTimer) -> Result<Option<Tim
 
 /// Parks the timers: they wait for a pause to end.
 pub(crate) async fn park(tx: &mut Tx, kind: TimerKind, ids: &[Uuid]) -> Result<()> {
-    tx.write_timers().await?;
+    flush(tx).await?;
     sqlx::query(
         "update timer set parked = 1
          where kind = ? and id in (select unhex(value) from json_each(?))",
@@ -243,7 +252,7 @@ pub(crate) async fn delete(
     kind: TimerKind,
     ids: impl IntoIterator<Item = Uuid>,
 ) -> Result<()> {
-    tx.write_timers().await?;
+    flush(tx).await?;
     sqlx::query(
         "delete from timer where kind = ? and id in (select unhex(value) from json_each(?))",
     )
@@ -280,7 +289,7 @@ pub(crate) async fn current_of(
     kind: TimerKind,
     messages: &[TimerMessage],
 ) -> Result<Vec<TimerRow>> {
-    tx.write_timers().await?;
+    flush(tx).await?;
     let list: Vec<_> = messages
         .iter()
         .map(|message| (hex_key(message.id), message.version, message.hop))
@@ -295,7 +304,7 @@ pub(crate) async fn current_of(
 
 /// Up to `limit` timers whose messages should have come before `before_ms`, longest overdue first.
 pub(crate) async fn overdue(tx: &mut Tx, before_ms: i64, limit: i64) -> Result<Vec<TimerRow>> {
-    tx.write_timers().await?;
+    flush(tx).await?;
     let rows = sqlx::query(concat!(
         "select ",
         columns!(),
@@ -314,7 +323,7 @@ pub(crate) async fn parked_after(
     place: &ParkedPlace,
     limit: u32,
 ) -> Result<Vec<TimerRow>> {
-    tx.write_timers().await?;
+    flush(tx).await?;
     let rows = sqlx::query(concat!(
         "select ",
         columns!(),

@@ -1,18 +1,15 @@
-//! Provides the open transaction as an operation sees it: the connection, the time, and rows that wait to be
-//! written together.
+//! Provides the open transaction as an operation sees it: the connection, the time, and the rows that are collected
+//! to be written together.
 
 use std::sync::Arc;
 
 use broker::clock::Clock;
 use sqlx::SqliteConnection;
 
-use crate::error::Result;
 use crate::metrics::Metric;
-use crate::model::audit::NewAudit;
+use crate::model::audit::{AuditRow, NewAudit};
 use crate::model::outbox::OutboxRow;
 use crate::model::timer::TimerRow;
-use crate::store::audit::{self, AuditRow};
-use crate::store::{clock_ms, outbox, timers};
 
 /// Rows of one table that are written by one statement for many requests.
 ///
@@ -44,6 +41,11 @@ impl<T> Buffer<T> {
     fn waiting(&self) -> &[T] {
         self.rows.get(self.flushed..).unwrap_or_default()
     }
+}
+
+/// The clock's time as the database stores it, in ms since the Unix epoch.
+pub(crate) fn clock_ms(clock: &dyn Clock) -> i64 {
+    i64::try_from(clock.now_ms()).unwrap_or(i64::MAX)
 }
 
 /// The open transaction.
@@ -118,13 +120,24 @@ impl Tx {
         self.metrics.push(metric);
     }
 
-    /// Writes the new timer rows that still wait, so that a statement can see them.
-    pub(crate) async fn write_timers(&mut self) -> Result<()> {
-        if !self.timers.waiting().is_empty() {
-            timers::insert(&mut self.connection, self.timers.waiting()).await?;
-            self.timers.flushed = self.timers.rows.len();
-        }
-        Ok(())
+    /// The connection, and the new timer rows that are not written yet.
+    pub(super) fn waiting_timers(&mut self) -> (&mut SqliteConnection, &[TimerRow]) {
+        (&mut self.connection, self.timers.waiting())
+    }
+
+    /// Marks the new timer rows as written.
+    pub(super) fn set_timers_written(&mut self) {
+        self.timers.flushed = self.timers.rows.len();
+    }
+
+    /// The connection, and the audit rows that are not written yet.
+    pub(super) fn waiting_audit(&mut self) -> (&mut SqliteConnection, &[AuditRow]) {
+        (&mut self.connection, self.audit.waiting())
+    }
+
+    /// The connection, and the outbox rows that are not written yet.
+    pub(super) fn waiting_outbox(&mut self) -> (&mut SqliteConnection, &[OutboxRow]) {
+        (&mut self.connection, self.outbox.waiting())
     }
 
     /// Begins a request.
@@ -146,21 +159,7 @@ impl Tx {
         self.metrics.truncate(mark.metrics);
     }
 
-    /// Writes everything collected; answers whether the outbox got rows.
-    pub(super) async fn flush(&mut self) -> Result<bool> {
-        self.write_timers().await?;
-        if !self.audit.waiting().is_empty() {
-            audit::insert(&mut self.connection, self.audit.waiting()).await?;
-        }
-        let rows = self.outbox.waiting();
-        if rows.is_empty() {
-            return Ok(false);
-        }
-        outbox::insert(&mut self.connection, rows).await?;
-        Ok(true)
-    }
-
-    /// Measures what the transaction, just committed, has made true.
+    /// Records the metrics of the transaction, which has just been committed.
     pub(super) fn record_metrics(&mut self) {
         self.metrics.drain(..).for_each(Metric::record);
     }

@@ -11,8 +11,9 @@ use sqlx::Connection;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::tx::Tx;
 use crate::error::{Error, Result};
+use crate::store::tx::Tx;
+use crate::store::{audit, outbox, timers};
 
 /// A boxed future of an operation.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -35,9 +36,9 @@ pub(super) struct Limits {
     pub(super) group_max: usize,
 }
 
-/// What came of items that were worked on together.
+/// The results of items that were worked on together.
 pub(crate) struct Split<I, T> {
-    /// What each transaction came to.
+    /// The result of each transaction.
     pub(crate) done: Vec<T>,
     /// The items that could not be worked on.
     pub(crate) failed: Vec<(I, Error)>,
@@ -93,7 +94,7 @@ impl Writer {
 
     /// Runs the operation on all items in one transaction, each time with the same context.
     ///
-    /// A batch that fails is split until the item that is to blame stands alone.
+    /// A batch that fails is split until the item that fails is alone.
     pub(crate) async fn run_split<C, I, T>(
         &self,
         context: C,
@@ -128,7 +129,7 @@ impl Writer {
         split
     }
 
-    /// Runs the operation until it finds nothing any more; tells how much it found in all.
+    /// Runs the operation until it finds nothing; answers how much it found in all.
     pub(crate) async fn run_until_none<I>(
         &self,
         input: I,
@@ -147,7 +148,7 @@ impl Writer {
         }
     }
 
-    /// Takes no more requests; those that wait are still carried out.
+    /// Stops taking requests; those that wait are still carried out.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -163,7 +164,7 @@ enum Verdict {
 /// A queued request, whatever its types.
 trait Request: Send {
     fn run<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Verdict>;
-    /// Gives the caller what the last run came to.
+    /// Gives the caller the result of the last run.
     fn answer(self: Box<Self>);
     /// Gives the caller an error of the transaction as a whole.
     fn fail(self: Box<Self>, error: Error);
@@ -265,7 +266,7 @@ impl Worker {
     async fn commit(&mut self, group: &mut Vec<Box<dyn Request>>, group_max: usize) -> Result<()> {
         let committed = self.fill_and_commit(group, group_max).await;
         if committed.is_err() {
-            // It fails where SQLite has already rolled back by itself, which comes to the same.
+            // It fails where SQLite has already rolled back by itself, which has the same effect.
             let _ = sqlx::query(ROLLBACK).execute(self.tx.conn()).await;
         } else {
             self.tx.record_metrics();
@@ -288,7 +289,7 @@ impl Worker {
         let mut next = 0;
         let mut undone = false;
         while let Some(request) = group.get_mut(next) {
-            // After an undo the savepoint stands as it was set.
+            // After an undo the savepoint is still set.
             if next > 0 && !undone {
                 sqlx::query(NEXT).execute(tx.conn()).await?;
             }
@@ -305,7 +306,9 @@ impl Worker {
                 group.push(request);
             }
         }
-        let wrote = tx.flush().await?;
+        timers::flush(tx).await?;
+        audit::flush(tx).await?;
+        let wrote = outbox::flush(tx).await?;
         sqlx::query(COMMIT).execute(tx.conn()).await?;
         Ok(wrote)
     }

@@ -4,8 +4,8 @@ use broker::clock::ManualClock;
 
 use crate::tests::broker::BrokerFaults;
 use crate::tests::coupons::{coupons, rule};
+use crate::tests::gateway::GatewayFaults;
 use crate::tests::shop::{START_MS, Shop};
-use crate::tests::till::TillFaults;
 use crate::{
     AttemptState, CloseReason, CouponState, Error, NewAttempt, NewRefund, Order, OrderState,
     PauseScope, PauseState, PaymentKind, RefundCause, RefundState, Swept, UnknownPolicy,
@@ -91,7 +91,10 @@ async fn no_attempt_starts_from_the_deadline_on_and_an_earlier_one_still_wins() 
     let tea = shop.product(10).await;
     let order = shop.order("A-1", &tea, 1).await;
     let attempt = shop.attempt(&order).await;
-    let paid = shop.till.pay(&attempt.id.to_string(), None, false).unwrap();
+    let paid = shop
+        .gateway
+        .pay(&attempt.id.to_string(), None, false)
+        .unwrap();
     shop.clock.advance(10_000);
     let new = crate::NewAttempt { account_id: None };
     let late = shop
@@ -111,7 +114,9 @@ async fn a_lost_callback_is_made_up_for_before_the_order_closes() {
     let tea = shop.product(10).await;
     let order = shop.order("A-1", &tea, 1).await;
     let attempt = shop.attempt(&order).await;
-    shop.till.pay(&attempt.id.to_string(), None, false).unwrap();
+    shop.gateway
+        .pay(&attempt.id.to_string(), None, false)
+        .unwrap();
     shop.run_for(10_000).await;
     let paid = shop.read(order.id).await;
     assert_eq!(paid.state, OrderState::Paid);
@@ -136,7 +141,7 @@ async fn an_order_with_an_open_attempt_is_closed_at_the_gateway_first() {
     shop.settle().await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
     assert_eq!(shop.available(&tea).await, 10);
-    assert_eq!(shop.till.pay(&attempt.id.to_string(), None, false), None);
+    assert_eq!(shop.gateway.pay(&attempt.id.to_string(), None, false), None);
     nothing_waits(&shop).await;
 }
 
@@ -148,7 +153,7 @@ async fn money_that_comes_after_the_close_is_recorded_and_refunded() {
     let attempt = shop.attempt(&order).await.id.to_string();
     shop.run_for(60_000).await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
-    let paid = shop.till.pay(&attempt, None, true).unwrap();
+    let paid = shop.gateway.pay(&attempt, None, true).unwrap();
     shop.report(&attempt, &paid).await;
     shop.report(&attempt, &paid).await;
     let payments = shop
@@ -167,7 +172,7 @@ async fn money_that_comes_after_the_close_is_recorded_and_refunded() {
     assert_eq!(refunds.len(), 1);
     assert_eq!(refunds[0].cause, RefundCause::Late);
     assert_eq!(refunds[0].state, RefundState::Succeeded);
-    assert_eq!(shop.till.refunded(), order.payable_minor);
+    assert_eq!(shop.gateway.refunded(), order.payable_minor);
     assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
     nothing_waits(&shop).await;
 }
@@ -184,15 +189,15 @@ async fn double_and_wrong_money_is_refunded_and_the_order_left_as_it_was() {
         let currency = currency.to_owned();
         Some(Money { amount, currency })
     };
-    let less = shop.till.pay(&first, money(499, "EUR"), false).unwrap();
+    let less = shop.gateway.pay(&first, money(499, "EUR"), false).unwrap();
     shop.report(&first, &less).await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Pending);
-    let foreign = shop.till.pay(&second, money(500, "USD"), false).unwrap();
+    let foreign = shop.gateway.pay(&second, money(500, "USD"), false).unwrap();
     shop.report(&second, &foreign).await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Pending);
-    let right = shop.till.pay(&third, None, false).unwrap();
+    let right = shop.gateway.pay(&third, None, false).unwrap();
     shop.report(&third, &right).await;
-    let double = shop.till.pay(&third, None, true).unwrap();
+    let double = shop.gateway.pay(&third, None, true).unwrap();
     shop.report(&third, &double).await;
     shop.settle().await;
 
@@ -212,7 +217,7 @@ async fn double_and_wrong_money_is_refunded_and_the_order_left_as_it_was() {
     }
     let paid = shop.read(order.id).await;
     assert_eq!(paid.state, OrderState::Paid);
-    assert_eq!(shop.till.refunded(), 499 + 500 + 500);
+    assert_eq!(shop.gateway.refunded(), 499 + 500 + 500);
     nothing_waits(&shop).await;
 }
 
@@ -222,16 +227,16 @@ async fn an_order_paid_while_closing_forgets_why_it_was_to_close() {
     let tea = shop.product(10).await;
     let order = shop.order("A-1", &tea, 1).await;
     let attempt = shop.attempt(&order).await.id.to_string();
-    let money = shop.till.pay(&attempt, None, false).unwrap();
-    shop.till.set_faults(TillFaults {
+    let money = shop.gateway.pay(&attempt, None, false).unwrap();
+    shop.gateway.set_faults(GatewayFaults {
         loses_call: 1.0,
-        ..TillFaults::default()
+        ..GatewayFaults::default()
     });
     shop.run_for(11_000).await;
     let closing = shop.read(order.id).await;
     assert_eq!(closing.state, OrderState::Closing);
     assert_eq!(closing.close_reason, Some(CloseReason::Timeout));
-    shop.till.set_faults(TillFaults::default());
+    shop.gateway.set_faults(GatewayFaults::default());
     shop.report(&attempt, &money).await;
     let paid = shop.read(order.id).await;
     assert_eq!((paid.state, paid.close_reason), (OrderState::Paid, None));
@@ -275,14 +280,14 @@ async fn a_closing_order_waits_for_a_silent_gateway() {
     let tea = shop.product(10).await;
     let order = shop.order("A-1", &tea, 1).await;
     shop.attempt(&order).await;
-    shop.till.set_faults(TillFaults {
+    shop.gateway.set_faults(GatewayFaults {
         loses_call: 1.0,
-        ..TillFaults::default()
+        ..GatewayFaults::default()
     });
     shop.run_for(HOUR_MS).await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Closing);
     assert_eq!(shop.available(&tea).await, 9);
-    shop.till.set_faults(TillFaults::default());
+    shop.gateway.set_faults(GatewayFaults::default());
     shop.run_for(300_000).await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
     stock_is_conserved(&shop).await;
@@ -297,12 +302,14 @@ async fn an_order_may_close_over_a_silent_gateway_and_late_money_is_refunded() {
     let tea = shop.product(10).await;
     let order = shop.order("A-1", &tea, 1).await;
     let attempt = shop.attempt(&order).await;
-    shop.till.pay(&attempt.id.to_string(), None, false).unwrap();
-    let silent = TillFaults {
+    shop.gateway
+        .pay(&attempt.id.to_string(), None, false)
+        .unwrap();
+    let silent = GatewayFaults {
         loses_call: 1.0,
-        ..TillFaults::default()
+        ..GatewayFaults::default()
     };
-    shop.till.set_faults(silent);
+    shop.gateway.set_faults(silent);
     shop.run_for(60_000).await;
     assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
     let found = shop
@@ -311,7 +318,7 @@ async fn an_order_may_close_over_a_silent_gateway_and_late_money_is_refunded() {
         .await
         .unwrap();
     assert_eq!(found.state, AttemptState::Unknown);
-    shop.till.set_faults(TillFaults::default());
+    shop.gateway.set_faults(GatewayFaults::default());
     shop.run_for(HOUR_MS).await;
     let found = shop
         .platform()
@@ -319,7 +326,7 @@ async fn an_order_may_close_over_a_silent_gateway_and_late_money_is_refunded() {
         .await
         .unwrap();
     assert_eq!(found.state, AttemptState::Succeeded);
-    assert_eq!(shop.till.refunded(), order.payable_minor);
+    assert_eq!(shop.gateway.refunded(), order.payable_minor);
     nothing_waits(&shop).await;
 }
 
@@ -331,9 +338,9 @@ async fn an_attempt_is_watched_for_25_hours_after_the_close_then_a_person_must_l
     let tea = shop.product(10).await;
     let order = shop.order("A-1", &tea, 1).await;
     let attempt = shop.attempt(&order).await;
-    shop.till.set_faults(TillFaults {
+    shop.gateway.set_faults(GatewayFaults {
         loses_call: 1.0,
-        ..TillFaults::default()
+        ..GatewayFaults::default()
     });
     shop.run_for(25 * HOUR_MS).await;
     let found = shop
@@ -454,9 +461,9 @@ async fn a_refund_is_tried_at_growing_intervals_until_a_person_must_look() {
     let tea = shop.product(10).await;
     let order = shop.order("A-1", &tea, 1).await;
     shop.pay(&order).await;
-    shop.till.set_faults(TillFaults {
+    shop.gateway.set_faults(GatewayFaults {
         refund_waits: 1.0,
-        ..TillFaults::default()
+        ..GatewayFaults::default()
     });
     let new = refund_of(&order, "R-1", None);
     let refund = shop
@@ -489,7 +496,7 @@ async fn a_refund_is_tried_at_growing_intervals_until_a_person_must_look() {
     assert_eq!(tries, 13 + 1, "one of them is the payment attempt");
     nothing_waits(&shop).await;
 
-    shop.till.set_faults(TillFaults::default());
+    shop.gateway.set_faults(GatewayFaults::default());
     shop.platform()
         .retry_refund(&shop.merchant, refund.id)
         .await
@@ -557,7 +564,7 @@ async fn refunds_never_exceed_the_payment_and_restock_only_when_asked() {
     ));
     assert_eq!(shop.available(&tea).await, 10);
     shop.settle().await;
-    assert_eq!(shop.till.refunded(), 1_000);
+    assert_eq!(shop.gateway.refunded(), 1_000);
     stock_is_conserved(&shop).await;
     nothing_waits(&shop).await;
 }

@@ -34,7 +34,7 @@ impl Gates {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on a task waits at a gate until [`Self::open`] lets it go.
+    /// From now on a task waits at a gate until [`Self::open`] is called.
     pub(crate) fn close(&self) {
         self.state().closed = true;
     }
@@ -71,7 +71,7 @@ impl Gates {
         self.state().waiting.len()
     }
 
-    /// Lets one of the waiting tasks go.
+    /// Opens the gate for one of the waiting tasks.
     pub(crate) fn open(&self, index: usize) {
         let mut state = self.state();
         let sender = state.waiting.swap_remove(index);
@@ -124,7 +124,7 @@ impl Gates {
     }
 }
 
-/// Sees a task panic, which nobody would wait for.
+/// Panics if a task has panicked, since its result is not awaited.
 struct Witness(Gates);
 
 impl Drop for Witness {

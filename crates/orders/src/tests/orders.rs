@@ -266,7 +266,7 @@ async fn a_key_speaks_for_its_merchant_until_it_is_revoked() {
     let shop = Shop::open().await;
     let new = shop
         .platform()
-        .create_api_key(&shop.merchant, "till 3")
+        .create_api_key(&shop.merchant, "register 3")
         .await
         .unwrap();
     let authenticate = || shop.platform().authenticate(&new.secret);

@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use crate::messaging::relay;
 use crate::model::outbox::Topic;
 use crate::tests::broker::BrokerFaults;
+use crate::tests::gateway::{GatewayFaults, TestGateway};
 use crate::tests::shop::{Shop, answer};
-use crate::tests::till::{Till, TillFaults};
 use crate::{
     CloseReason, CouponState, Error, NewAttempt, NewCouponRule, NewRefund, Order, OrderState,
     Product, Swept,
@@ -46,20 +46,17 @@ async fn no_other_interleaving_breaks_an_invariant() {
 async fn run_all(seeds: std::ops::Range<u64>) {
     for seed in seeds {
         // Seeds share a process and nothing else, so a failing one fails alone too.
-        let told = Told(seed);
+        let printed = PrintSeed(seed);
         run(seed).await;
-        std::mem::forget(told);
+        std::mem::forget(printed);
     }
 }
 
-/// Tells the seed if the test panics while it runs.
-struct Told(u64);
+/// Prints the seed if the test panics while it runs.
+struct PrintSeed(u64);
 
-impl Drop for Told {
-    #[expect(
-        clippy::print_stderr,
-        reason = "how a failing test tells what to repeat"
-    )]
+impl Drop for PrintSeed {
+    #[expect(clippy::print_stderr, reason = "a failing test prints what to repeat")]
     fn drop(&mut self) {
         eprintln!("seed {}: repeat it with DUETIME_SEED={}", self.0, self.0);
     }
@@ -71,7 +68,7 @@ struct Race {
     tasks: JoinSet<()>,
     tea: Product,
     order: Order,
-    /// Attempts to pay the order that earned the coupon: nobody pays them again.
+    /// Attempts to pay the order that earned the coupon: they are not paid again.
     earlier_attempts: Vec<String>,
     /// Money that the gateway took, reported or not.
     money: Vec<(String, Paid)>,
@@ -99,7 +96,7 @@ async fn run(seed: u64) {
     let order = order.unwrap().value;
     shop.gates.close();
     set_faults(&shop, &mut random);
-    let earlier_attempts = shop.till.attempts();
+    let earlier_attempts = shop.gateway.attempts();
     let mut race = Race {
         shop,
         earlier_attempts,
@@ -124,7 +121,7 @@ fn set_faults(shop: &Shop, random: &mut StdRng) {
         repeats: odds(0.4),
         early_ms: if odds(1.0) < 0.3 { 900 } else { 0 },
     });
-    shop.till.set_faults(TillFaults {
+    shop.gateway.set_faults(GatewayFaults {
         loses_call: odds(0.4),
         loses_answer: odds(0.3),
         refund_waits: odds(0.5),
@@ -220,7 +217,7 @@ impl Race {
     }
 
     fn buyer_pays(&mut self) {
-        let mut attempts = self.shop.till.attempts();
+        let mut attempts = self.shop.gateway.attempts();
         attempts.retain(|attempt| !self.earlier_attempts.contains(attempt));
         if attempts.is_empty() {
             return;
@@ -231,7 +228,7 @@ impl Race {
             amount: self.random.random_range(1..3_000),
             currency: "EUR".to_owned(),
         });
-        if let Some(paid) = self.shop.till.pay(&attempt_id, money, forced) {
+        if let Some(paid) = self.shop.gateway.pay(&attempt_id, money, forced) {
             self.money.push((attempt_id, paid));
         }
     }
@@ -241,7 +238,7 @@ impl Race {
             return;
         }
         let (attempt_id, paid) = &self.money[self.random.random_range(0..self.money.len())];
-        let body = Till::callback(attempt_id, paid);
+        let body = TestGateway::callback(attempt_id, paid);
         let (platform, account) = (self.shop.platform().clone(), self.shop.account);
         self.spawn(async move {
             let taken = platform
@@ -371,7 +368,7 @@ impl Race {
         self.order = now;
     }
 
-    /// Lets everything come to its end without further faults, then checks the whole.
+    /// Finishes everything without further faults, then checks the whole.
     async fn end(mut self) {
         // Half of the runs go on after a crash, half with what was under way.
         if self.random.random_bool(0.5) {
@@ -381,7 +378,7 @@ impl Race {
         self.shop.gates.open_all();
         self.shop.gates.quiesce().await;
         self.shop.broker.set_faults(BrokerFaults::default());
-        self.shop.till.set_faults(TillFaults::default());
+        self.shop.gateway.set_faults(GatewayFaults::default());
         // Every callback arrives in the end.
         for (attempt_id, paid) in self.money.clone() {
             self.shop.report(&attempt_id, &paid).await;
@@ -430,7 +427,7 @@ impl Race {
             .await
             .unwrap();
         let of_order: Vec<_> = shop
-            .till
+            .gateway
             .payments()
             .into_iter()
             .filter(|(_, paid)| self.money.iter().any(|(_, mine)| mine == paid))
@@ -466,13 +463,13 @@ impl Race {
         }
         let given: i64 = refunds.iter().map(|refund| refund.amount_minor).sum();
         assert_eq!(
-            shop.till.refunded(),
+            shop.gateway.refunded(),
             given,
             "the gateway gave back what was asked"
         );
     }
 
-    /// The audit trail tells one unbroken story of the order, and events tell the same end once.
+    /// The audit trail has each transition of the order once and in order, and the events report the same end once.
     async fn check_trail(&self, order: &Order) {
         let shop = &self.shop;
         let trail = shop

@@ -1,4 +1,4 @@
-//! A shop to test with: one merchant, products, a till, a broker in memory, a clock moved by hand.
+//! A shop to test with: one merchant, products, a payment gateway, a broker in memory, a clock moved by hand.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::model::outbox::Topic;
 use crate::run::step;
 use crate::tests::broker::TestBroker;
 use crate::tests::gate::Gates;
-use crate::tests::till::Till;
+use crate::tests::gateway::TestGateway;
 use crate::{
     Attempt, Config, Deadline, Durability, GatewayAccountId, MerchantId, NewAttempt,
     NewGatewayAccount, NewLine, NewOrder, NewProduct, Order, OrderId, Platform, Product, ProductId,
@@ -29,7 +29,7 @@ pub(crate) struct Shop {
     pub(crate) clock: ManualClock,
     pub(crate) gates: Gates,
     pub(crate) broker: TestBroker,
-    pub(crate) till: Till,
+    pub(crate) gateway: TestGateway,
     pub(crate) merchant: MerchantId,
     pub(crate) account: GatewayAccountId,
     pub(crate) config: Config,
@@ -43,7 +43,7 @@ impl Shop {
         Self::open_seeded(0).await
     }
 
-    /// A shop whose broker and till draw their faults from the seed.
+    /// A shop whose broker and gateway draw their faults from the seed.
     pub(crate) async fn open_seeded(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
@@ -52,7 +52,7 @@ impl Shop {
         config.durability = Durability::Os;
         let mut shop = Self {
             broker: TestBroker::new(clock.clone(), gates.clone(), seed),
-            till: Till::new(clock.clone(), gates.clone(), seed),
+            gateway: TestGateway::new(clock.clone(), gates.clone(), seed),
             clock,
             gates,
             merchant: MerchantId::fallback(),
@@ -65,8 +65,8 @@ impl Shop {
         let platform = shop.platform();
         platform.ensure_default_merchant().await.unwrap();
         let account = NewGatewayAccount {
-            gateway: "till".to_owned(),
-            name: "till".to_owned(),
+            gateway: "test".to_owned(),
+            name: "test".to_owned(),
             settings: "{}".to_owned(),
         };
         let account = platform
@@ -85,17 +85,17 @@ impl Shop {
     }
 
     fn connect_till(&self) {
-        let till = Arc::new(self.till.clone());
+        let gateway = Arc::new(self.gateway.clone());
         self.platform()
             .gateways()
-            .insert(self.account.to_string(), till);
+            .insert(self.account.to_string(), gateway);
     }
 
     /// Starts all tasks of the platform too.
     pub(crate) async fn start_tasks(&mut self) {
         self.running.take().unwrap().stop().await;
         let gateways = Gateways::default();
-        gateways.insert(self.account.to_string(), Arc::new(self.till.clone()));
+        gateways.insert(self.account.to_string(), Arc::new(self.gateway.clone()));
         let clock = Arc::new(self.clock.clone());
         let broker = Arc::new(self.broker.clone());
         let running = Running::start(self.config.clone(), clock, broker, gateways).await;
@@ -183,7 +183,7 @@ impl Shop {
 
     /// Delivers the callback that reports the money.
     pub(crate) async fn report(&self, attempt_id: &str, paid: &Paid) {
-        let body = Till::callback(attempt_id, paid);
+        let body = TestGateway::callback(attempt_id, paid);
         let headers = HeaderMap::new();
         let taken = self
             .platform()
@@ -195,7 +195,7 @@ impl Shop {
     pub(crate) async fn pay(&self, order: &Order) -> Attempt {
         let attempt = self.attempt(order).await;
         let id = attempt.id.to_string();
-        let paid = self.till.pay(&id, None, false).unwrap();
+        let paid = self.gateway.pay(&id, None, false).unwrap();
         self.report(&id, &paid).await;
         attempt
     }

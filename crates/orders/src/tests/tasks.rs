@@ -12,7 +12,7 @@ use crate::{OrderState, Swept};
 async fn events(subscription: &dyn Subscription, kind: &str, wanted: usize) {
     let mut seen = std::collections::BTreeSet::new();
     while seen.len() < wanted {
-        // An hour of the clock that stands still: only a message ends the wait.
+        // An hour of a clock that does not move: only a message ends the wait.
         let batch = subscription
             .receive(64, Duration::from_hours(1))
             .await

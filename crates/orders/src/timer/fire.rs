@@ -25,10 +25,10 @@ const A_LITTLE_MS: i64 = 10_000;
 /// A question to a gateway may be asked so much early, in ms: brokers round to seconds.
 const ROUNDING_MS: i64 = 2_000;
 
-/// What became of a batch of messages.
+/// The outcome of a batch of messages, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fired {
-    /// Timers that did what they are for.
+    /// Timers that were due.
     pub(crate) due: usize,
     /// Messages that no longer count.
     pub(crate) stale: usize,

@@ -1,4 +1,4 @@
-//! Judges what producers are told: answers to sends, recalls and reschedules.
+//! Judges the answers to producers: to sends, recalls and reschedules.
 
 use engine::limits::FLOOR_AHEAD_MS;
 use engine::{MessageHandle, Place, Recall};
@@ -8,12 +8,16 @@ use super::{Oracle, Violation, broken};
 use crate::operation::place_text;
 
 impl Oracle {
-    /// A message surely stands at a place now.
-    pub(super) fn stands(&mut self, number: u64, handle: MessageHandle) -> Result<(), Violation> {
+    /// A message surely is at a place now.
+    pub(super) fn placed_at(
+        &mut self,
+        number: u64,
+        handle: MessageHandle,
+    ) -> Result<(), Violation> {
         let place = handle.place;
         let story = self.story(number)?;
         story.handle = Some(handle);
-        // A delivery may have told before the answer did, and a change may have been made since.
+        // A delivery may have shown it before the answer did, and a change may have been made since.
         let fits = story.possible.iter().any(|one| fits(*one, place));
         if !fits {
             return broken(
@@ -144,7 +148,7 @@ impl Oracle {
         now_ms: u64,
     ) -> Result<(), Violation> {
         self.latest_ms = std::cmp::max(self.latest_ms, now_ms);
-        // After a restart what lies up to the floor counts as due: it may have been shown before.
+        // After a restart everything up to the floor counts as due: it may have been shown before.
         let due_by_ms = self.latest_ms + FLOOR_AHEAD_MS;
         let gone_ms = self.latest_ms.saturating_sub(self.rules.retention_ms);
         let story = self.story(number)?;

@@ -1,7 +1,7 @@
-//! Provides the oracle: it is told facts and says which of the broker's invariants they break.
+//! Provides the oracle: it records operations and reports which of the broker's invariants they break.
 //!
-//! It knows nothing of how a broker works. Of each message it keeps what may be true: whether it exists, where
-//! it stands. An answer narrows that down; a crash before the answer leaves it open.
+//! It knows nothing of how a broker works. Of each message it keeps what may be true: whether it exists, and
+//! its place. An answer narrows that down; a crash before the answer leaves it open.
 
 mod change;
 mod story;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{MessageHandle, Place, ReceiptHandle};
 
-use crate::operation::{Fact, place_text};
+use crate::operation::{Operation, place_text};
 use story::{InGroup, Lease, Possible, Reached, Story, fits};
 
 /// An invariant is broken.
@@ -33,7 +33,7 @@ fn broken<T>(invariant: u8, what: impl Into<String>) -> Result<T, Violation> {
 pub struct Rules {
     /// Which consumer groups are FIFO, by index.
     pub fifo: Vec<bool>,
-    /// Whether facts come in the order in which deliveries were made.
+    /// Whether operations come in the order in which deliveries were made.
     pub ordered: bool,
     /// Most deliveries of a message to a group.
     pub attempts_max: u16,
@@ -41,7 +41,7 @@ pub struct Rules {
     pub retention_ms: u64,
 }
 
-/// Judges facts.
+/// Judges operations.
 #[derive(Clone, Debug)]
 pub struct Oracle {
     rules: Rules,
@@ -83,12 +83,12 @@ impl Oracle {
         self.deliveries
     }
 
-    /// The latest instant of the engine clock that was told, in ms.
+    /// The latest instant of the engine clock that was recorded, in ms.
     pub fn latest_ms(&self) -> u64 {
         self.latest_ms
     }
 
-    /// What is told from now on was done after what was told before; within a turn the order is not known.
+    /// What is recorded from now on was done after what was recorded before; within a turn the order is not known.
     pub fn next_turn(&mut self, now_ms: u64) {
         self.turn += 1;
         self.latest_ms = std::cmp::max(self.latest_ms, now_ms);
@@ -102,13 +102,13 @@ impl Oracle {
 
     /// The latest instant at which something may still become due, in ms.
     pub fn last_due_ms(&self) -> u64 {
-        let stands = |possible: &Possible| match possible {
+        let placed = |possible: &Possible| match possible {
             Possible::At { due_ms, place } => Some(place.map_or(*due_ms, |place| place.due_ms)),
             _ => None,
         };
         let stories = self.stories.values();
         stories
-            .flat_map(|story| story.possible.iter().filter_map(stands))
+            .flat_map(|story| story.possible.iter().filter_map(placed))
             .max()
             .unwrap_or(0)
     }
@@ -119,7 +119,7 @@ impl Oracle {
         (place.due_ms <= now_ms).then_some(*number)
     }
 
-    /// The disk has damaged a message: it may come or not, and nobody may be told that it was cancelled or moved.
+    /// The disk has damaged a message: it may come or not, and no answer may be that it was cancelled or moved.
     pub fn damaged(&mut self, number: u64) {
         self.forget(number);
         if let Some(story) = self.stories.get_mut(&number) {
@@ -127,10 +127,10 @@ impl Oracle {
         }
     }
 
-    /// Takes in a fact.
-    pub fn tell(&mut self, fact: Fact) -> Result<(), Violation> {
-        match fact {
-            Fact::Sending {
+    /// Records an operation.
+    pub fn record(&mut self, operation: Operation) -> Result<(), Violation> {
+        match operation {
+            Operation::Sending {
                 number,
                 topic,
                 message_group,
@@ -139,22 +139,24 @@ impl Oracle {
                 self.sending(number, (topic, message_group), asked_ms);
                 Ok(())
             }
-            Fact::Sent { number, handle } => self.stands(number, handle),
-            Fact::Refused { number } => self.refused(number),
-            Fact::Recalling { number } => self.asked(number, Possible::Cancelled),
-            Fact::Moving { number, asked_ms } => self.asked(number, Possible::not_before(asked_ms)),
-            Fact::Recalled {
+            Operation::Sent { number, handle } => self.placed_at(number, handle),
+            Operation::Refused { number } => self.refused(number),
+            Operation::Recalling { number } => self.asked(number, Possible::Cancelled),
+            Operation::Moving { number, asked_ms } => {
+                self.asked(number, Possible::not_before(asked_ms))
+            }
+            Operation::Recalled {
                 number,
                 verdict,
                 now_ms,
             } => self.recalled(number, verdict, now_ms),
-            Fact::Moved { number, handle } => self.moved(number, handle),
-            Fact::NotMoved {
+            Operation::Moved { number, handle } => self.moved(number, handle),
+            Operation::NotMoved {
                 number,
                 verdict,
                 now_ms,
             } => self.unchanged(number, verdict, now_ms),
-            Fact::Delivered {
+            Operation::Delivered {
                 number,
                 group,
                 handle,
@@ -164,13 +166,13 @@ impl Oracle {
                 let run = self.run;
                 self.delivered(number, group, (handle, now_ms, Lease { until_ms, run }))
             }
-            Fact::Dead { number, group } => self.dead(number, group),
-            Fact::Ending { number, group }
-            | Fact::Ended { number, group }
-            | Fact::Acking { number, group }
-            | Fact::Acked { number, group }
-            | Fact::NotAcked { number, group } => self.ending(fact, number, group),
-            Fact::Crashed => {
+            Operation::Dead { number, group } => self.dead(number, group),
+            Operation::Ending { number, group }
+            | Operation::Ended { number, group }
+            | Operation::Acking { number, group }
+            | Operation::Acked { number, group }
+            | Operation::NotAcked { number, group } => self.ending(operation, number, group),
+            Operation::Crashed => {
                 self.crashed();
                 Ok(())
             }
@@ -192,19 +194,19 @@ impl Oracle {
     }
 
     /// What a consumer does with a delivery.
-    fn ending(&mut self, fact: Fact, number: u64, group: usize) -> Result<(), Violation> {
+    fn ending(&mut self, operation: Operation, number: u64, group: usize) -> Result<(), Violation> {
         let seen = self.in_group(number, group)?;
-        match fact {
-            Fact::Acked { .. } => {
+        match operation {
+            Operation::Acked { .. } => {
                 seen.acked = true;
                 seen.acking = seen.acking.saturating_sub(1);
             }
-            Fact::NotAcked { .. } => seen.acking = seen.acking.saturating_sub(1),
-            Fact::Acking { .. } => {
+            Operation::NotAcked { .. } => seen.acking = seen.acking.saturating_sub(1),
+            Operation::Acking { .. } => {
                 seen.lease = None;
                 seen.acking += 1;
             }
-            Fact::Ended { .. } => seen.ending = seen.ending.saturating_sub(1),
+            Operation::Ended { .. } => seen.ending = seen.ending.saturating_sub(1),
             _ => {
                 seen.lease = None;
                 seen.ending += 1;

@@ -1,4 +1,4 @@
-//! Defines what the oracle keeps of a message: what may be true of it, and where it stands with each consumer group.
+//! Defines what the oracle keeps of a message: what may be true of it, and its state in each consumer group.
 
 use engine::{MessageHandle, Place};
 
@@ -53,7 +53,7 @@ pub(super) struct Story {
     /// A recall or reschedule that was begun and not answered added these.
     pub(super) asked: Option<Possible>,
     pub(super) handle: Option<MessageHandle>,
-    /// Its row may be damaged: then it need not come any more.
+    /// Its row may be damaged: then it may never come.
     pub(super) damaged: bool,
     pub(super) groups: Vec<InGroup>,
     /// Where it is noted among the awaited.
@@ -69,7 +69,7 @@ pub(super) struct Reached {
 }
 
 impl Reached {
-    /// Takes note of a place; tells whether it is in order.
+    /// Records a place; answers whether it is in order.
     pub(super) fn pass(&mut self, turn: u64, place: Place, again: bool) -> bool {
         if turn > self.turn {
             self.before = std::cmp::max(self.before, self.newest);

@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::oracle::Violation;
 use crate::shop::ShopFigures;
-use crate::shop::gateway::Till;
+use crate::shop::gateway::ShopGateway;
 use crate::shop::judge::{check_end, check_rules};
 use crate::shop::link::{INVISIBLE_MS, Link};
 use crate::shop::machine::broken;
@@ -131,11 +131,11 @@ impl Driver {
     }
 
     /// Does something that the platform may die in.
-    pub(crate) async fn live<T>(&self, deed: impl Future<Output = T>) -> Result<T, Stop> {
+    pub(crate) async fn live<T>(&self, action: impl Future<Output = T>) -> Result<T, Stop> {
         tokio::select! {
             biased;
             () = self.stage.doomed() => Err(Stop::Died),
-            done = deed => Ok(done),
+            done = action => Ok(done),
         }
     }
 
@@ -147,7 +147,7 @@ impl Driver {
         let running = running.or_else(|error| defect("open the platform", &error))?;
         let platform = running.platform.clone();
         self.running = Some(running);
-        self.speak_to_till(&platform);
+        self.connect_gateway(&platform);
         for _ in 0..STARTS_MAX {
             self.stage.host.machine().rise(self.plan.embedded)?;
             match self.live(self.connect()).await {
@@ -167,11 +167,11 @@ impl Driver {
         broken("the shop", "does not start")
     }
 
-    fn speak_to_till(&self, platform: &Platform) {
+    fn connect_gateway(&self, platform: &Platform) {
         let account = self.stage.scene().account;
         if let Some(account) = account {
-            let till = Arc::new(Till(self.stage.clone()));
-            platform.gateways().insert(account.to_string(), till);
+            let gateway = Arc::new(ShopGateway(self.stage.clone()));
+            platform.gateways().insert(account.to_string(), gateway);
         }
     }
 
@@ -201,7 +201,7 @@ impl Driver {
             Ok(()) => {}
             Err(error) => return defect("furnish the shop", &error),
         }
-        self.speak_to_till(&platform);
+        self.connect_gateway(&platform);
         Ok(())
     }
 
@@ -209,8 +209,8 @@ impl Driver {
         let merchant = MerchantId::fallback();
         platform.ensure_default_merchant().await?;
         let account = NewGatewayAccount {
-            gateway: "till".to_owned(),
-            name: "till".to_owned(),
+            gateway: "test".to_owned(),
+            name: "test".to_owned(),
             settings: "{}".to_owned(),
         };
         let account = platform
@@ -278,7 +278,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Publishes what waits in the outbox; tells how many rows were published.
+    /// Publishes what waits in the outbox; answers how many rows were published.
     pub(crate) async fn relay(&mut self) -> Result<usize, Stop> {
         let platform = self.platform()?;
         let relayed = self.live(step::relay(&platform, &self.link)).await?;
@@ -322,7 +322,7 @@ impl Driver {
         if done.is_empty() {
             return Ok(());
         }
-        // Whether it arrives or not: nobody may count on it that these come again.
+        // Whether it arrives or not: it is not certain that these come again.
         self.link.acknowledged(done);
         let handles: Vec<_> = done.iter().map(|one| one.handle.clone()).collect();
         match self.live(subscription.ack(&handles)).await? {
@@ -346,7 +346,7 @@ impl Driver {
         }
     }
 
-    /// Nothing breaks any more, and everything comes to its end.
+    /// Nothing breaks any longer, and everything comes to its end.
     async fn end(&mut self) -> Result<(), Violation> {
         self.stage.calm();
         self.stage.host.machine().calm();
@@ -401,12 +401,12 @@ impl Driver {
         Ok(())
     }
 
-    /// When to look again, in ms; `None` if nothing has to come any more.
+    /// When to look again, in ms; `None` if nothing has to come.
     fn next_ms(&self) -> Option<u64> {
         let now_ms = self.stage.host.machine().now_ms();
         let ledger = self.link.ledger();
         let later_ms = ledger.next_after_ms(now_ms);
-        // What should be here already is in the hands of somebody who died.
+        // What should be here already is in the hands of a consumer that died.
         let is_late = ledger
             .next()
             .is_some_and(|(first_ms, _)| *first_ms <= now_ms);
@@ -414,7 +414,7 @@ impl Driver {
         [later_ms, again_ms].into_iter().flatten().min()
     }
 
-    /// Does all that can be done now; tells whether that was anything.
+    /// Does all that can be done now; answers whether that was anything.
     async fn round(&mut self) -> Result<bool, Violation> {
         match self.try_round().await {
             Ok(busy) => Ok(busy),

@@ -1,4 +1,4 @@
-//! Provides the payment gateway of a simulated shop: it loses calls and answers, takes money nobody asked for, and
+//! Provides the payment gateway of a simulated shop: it loses calls and answers, takes money that was not asked for, and
 //! keeps a book of all it took and gave back.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use orders::gateway::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::shop::plan::{ShopCanary, ShopPlan, TillFaults};
+use crate::shop::plan::{GatewayFaults, ShopCanary, ShopPlan};
 use crate::shop::scene::{Report, Stage};
 
 /// An attempt as the gateway knows it.
@@ -44,7 +44,7 @@ pub(crate) enum GivenState {
 /// The gateway's book.
 #[derive(Debug)]
 pub(crate) struct Book {
-    faults: TillFaults,
+    faults: GatewayFaults,
     random: StdRng,
     canary: Option<ShopCanary>,
     pub(crate) attempts: BTreeMap<String, Entry>,
@@ -59,7 +59,7 @@ pub(crate) struct Book {
 impl Book {
     pub(crate) fn new(plan: &ShopPlan) -> Self {
         Self {
-            faults: plan.till,
+            faults: plan.gateway,
             random: StdRng::seed_from_u64(plan.seed ^ 0x7111),
             canary: plan.canary,
             attempts: BTreeMap::new(),
@@ -72,12 +72,12 @@ impl Book {
 
     /// From now on it answers well.
     pub(crate) fn calm(&mut self) {
-        self.faults = TillFaults::default();
+        self.faults = GatewayFaults::default();
     }
 
     /// Some attempt is paid: mostly in full and in time, now and then wrongly, too late or twice.
     ///
-    /// Tells what the gateway has to report then. It answers a question with the first payment of an attempt, so only
+    /// Answers what the gateway has to report then. It answers a question with the first payment of an attempt, so only
     /// that one's callback may be lost, and only while there is no second one.
     pub(crate) fn pay_some(&mut self, rng: &mut StdRng, now_ms: u64) -> Vec<Report> {
         let Some((attempt_id, entry)) = self.some_attempt(rng, now_ms) else {
@@ -121,7 +121,7 @@ impl Book {
         (forced || open).then(|| (attempt_id.clone(), entry.clone()))
     }
 
-    fn strikes(&mut self, likelihood: impl Fn(&TillFaults) -> f64) -> bool {
+    fn strikes(&mut self, likelihood: impl Fn(&GatewayFaults) -> f64) -> bool {
         let likelihood = likelihood(&self.faults);
         likelihood > 0.0 && self.random.random_bool(likelihood)
     }
@@ -219,11 +219,11 @@ impl Book {
 }
 
 /// The gateway, on its stage.
-pub(crate) struct Till(pub(crate) Stage);
+pub(crate) struct ShopGateway(pub(crate) Stage);
 
-impl Till {
+impl ShopGateway {
     /// Whether a fault of this likelihood strikes.
-    fn strikes(&self, likelihood: impl Fn(&TillFaults) -> f64) -> bool {
+    fn strikes(&self, likelihood: impl Fn(&GatewayFaults) -> f64) -> bool {
         self.0.scene().book.strikes(likelihood)
     }
 
@@ -281,7 +281,7 @@ fn read_callback(raw_body: &[u8]) -> Option<CallbackEvent> {
 }
 
 #[async_trait]
-impl Gateway for Till {
+impl Gateway for ShopGateway {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             can_close: true,
@@ -307,7 +307,7 @@ impl Gateway for Till {
             return CreateOutcome::Rejected { reason };
         }
         CreateOutcome::Created {
-            gateway_ref: Some(format!("till-{}", request.attempt_id)),
+            gateway_ref: Some(format!("test-{}", request.attempt_id)),
             pay_url: None,
         }
     }

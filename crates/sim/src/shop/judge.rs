@@ -11,14 +11,14 @@ use crate::oracle::Violation;
 use crate::shop::gateway::{Book, GivenState};
 use crate::shop::scene::{Stage, defect};
 
-/// How late an order may close when nothing is broken any more, in ms, on a disk that syncs at once.
+/// How late an order may close when nothing fails any longer, in ms, on a disk that syncs at once.
 const LAG_MS_MAX: i64 = 1_000;
 /// Syncs that may stand between a deadline and the end of its order: each consumer waits for one in turn.
 const LAG_SYNCS_MAX: i64 = 12;
 /// Coupons of a buyer that are looked at.
 const COUPONS_MAX: usize = 200;
 
-/// What somebody wants back of an order.
+/// What is to be refunded of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wish {
     Nothing,
@@ -36,10 +36,10 @@ struct Known {
     deadline_ms: i64,
     lines: Vec<(ProductId, i64)>,
     buyer_id: String,
-    /// Somebody asked to cancel it.
+    /// Its cancellation was asked for.
     cancelled: bool,
     refund: Wish,
-    /// Nothing was broken any more when its deadline came.
+    /// Nothing failed any longer when its deadline came.
     punctual: bool,
 }
 
@@ -92,7 +92,7 @@ impl Judge {
     fn known(&mut self, id: OrderId) -> Result<&mut Known, Violation> {
         match self.orders.get_mut(&id) {
             Some(known) => Ok(known),
-            None => broken(13, format!("nobody made order {id}")),
+            None => broken(13, format!("order {id} was never created")),
         }
     }
 
@@ -114,14 +114,14 @@ impl Judge {
         Ok(())
     }
 
-    /// Somebody asked to cancel it.
+    /// Its cancellation was asked for.
     pub(crate) fn cancelled(&mut self, id: OrderId) {
         if let Some(known) = self.orders.get_mut(&id) {
             known.cancelled = true;
         }
     }
 
-    /// Somebody asked for money back.
+    /// A refund was asked for.
     pub(crate) fn refunded(&mut self, id: OrderId, restock: bool) {
         if let Some(known) = self.orders.get_mut(&id) {
             let wish = if restock { Wish::Restock } else { Wish::Money };
@@ -129,7 +129,7 @@ impl Judge {
         }
     }
 
-    /// Nothing is broken any more: orders that wait and whose deadline is far enough ahead close in time.
+    /// Nothing fails any longer: orders that wait and whose deadline is far enough ahead close in time.
     pub(crate) fn calm(&mut self, from_ms: i64) {
         for known in self.orders.values_mut() {
             known.punctual = known.state == OrderState::Pending && known.deadline_ms > from_ms;
@@ -172,7 +172,7 @@ impl Judge {
                 })
             }
             Some(CloseReason::Buyer | CloseReason::Merchant) => ensure(known.cancelled, 10, || {
-                format!("order {id} was cancelled by nobody")
+                format!("order {id} was cancelled without a request")
             }),
             _ => Ok(()),
         }
@@ -410,6 +410,6 @@ async fn check_coupons(
         }
     }
     ensure(earned.is_empty(), 12, || {
-        format!("orders nobody made earned coupons: {earned:?}")
+        format!("orders that were never created earned coupons: {earned:?}")
     })
 }

@@ -48,7 +48,7 @@ pub(crate) struct Machine {
     faults: Faults,
     config: engine::Config,
     sync_us_max: i64,
-    /// The broker is told a time so far ahead, in ms: a deliberate fault.
+    /// The broker is given a time so far ahead, in ms: a deliberate fault.
     ahead_ms: u64,
     sync: Option<Sync>,
     full_until_us: i64,
@@ -155,7 +155,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Somebody sets the wall clock, up to an hour off.
+    /// The wall clock is set, up to an hour off.
     pub(crate) fn upset_wall(&mut self) {
         let far_us = if self.rng.random_bool(0.5) {
             3_600_000_000
@@ -183,7 +183,7 @@ impl Machine {
             for (answer, receiver) in answers.iter_mut().zip(&mut receivers) {
                 if answer.is_none() {
                     *answer = match receiver.try_recv() {
-                        Ok(told) => Some(told),
+                        Ok(answer) => Some(answer),
                         Err(TryRecvError::Empty) => None,
                         Err(TryRecvError::Closed) => Some(Err(Error::Stopped)),
                     };
@@ -327,11 +327,11 @@ pub(crate) fn broken<T>(what: &str, error: impl std::fmt::Display) -> Result<T, 
 /// A rare question.
 pub(crate) fn question<T: Send + 'static>(
     lane: u64,
-    deed: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<T, engine::Error> + Send + 'static,
+    action: impl FnOnce(&mut Engine<FaultStore>, u64) -> Result<T, engine::Error> + Send + 'static,
 ) -> Question<T> {
     let (reply, receiver): (Reply<T>, _) = oneshot::channel();
     let work = Box::new(move |engine: &mut Engine<FaultStore>, now_ms| {
-        let result = deed(engine, now_ms).map_err(Error::Refused);
+        let result = action(engine, now_ms).map_err(Error::Refused);
         Answer::Other(Box::new(move |durable: Result<(), Error>| {
             drop(reply.send(durable.and(result)));
         }))
@@ -371,7 +371,7 @@ impl Clock for Host {
     }
 
     fn sleep_until(&self, _: u64) -> Sleep<'_> {
-        // No task of the platform runs by itself here, so nobody sleeps.
+        // No task of the platform runs by itself here, so nothing sleeps.
         Box::pin(std::future::pending())
     }
 }

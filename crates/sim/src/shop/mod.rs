@@ -43,7 +43,7 @@ pub struct ShopFigures {
     pub paid: u64,
     /// Orders that closed because their deadline came.
     pub closed_by_timeout: u64,
-    /// Orders that somebody cancelled.
+    /// Orders that were cancelled.
     pub cancelled: u64,
     /// Payments that came late, twice or wrong.
     pub given_back: u64,
@@ -69,7 +69,7 @@ impl ShopFigures {
     }
 }
 
-/// Runs the shop of a seed to its end; tells what it came to, or which invariant broke.
+/// Runs the shop of a seed to its end; answers its figures, or which invariant broke.
 pub fn run_shop_seed(
     seed: u64,
     canary: Option<ShopCanary>,

@@ -9,7 +9,7 @@ use crate::plan::Faults;
 /// A deliberate fault of the test itself: each must be found, or the judge is blind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShopCanary {
-    /// The broker is told a time that is 40 ms ahead.
+    /// The broker is given a time that is 40 ms ahead.
     ClockAhead,
     /// Timers of deadlines are published into nothing, with success.
     TimerLost,
@@ -19,14 +19,14 @@ pub enum ShopCanary {
     MoneyForgotten,
     /// The consumers of events join a group that keeps no order.
     Unordered,
-    /// A unit more lies on the shelf than was ever put there.
+    /// A unit more is in stock than was ever stocked.
     StockGrows,
 }
 
 /// How likely the gateway answers badly, 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct TillFaults {
-    /// A call is lost on its way: nothing happens and nobody knows.
+pub(crate) struct GatewayFaults {
+    /// A call is lost on its way: nothing happens and no answer comes.
     pub(crate) loses_call: f64,
     /// A call is done and its answer is lost.
     pub(crate) loses_answer: f64,
@@ -57,7 +57,7 @@ pub(crate) struct ShopPlan {
     pub(crate) embedded: bool,
     /// How likely something happens in the middle of a call to the gateway or the broker, 0 to 1.
     pub(crate) meanwhile: f64,
-    pub(crate) till: TillFaults,
+    pub(crate) gateway: GatewayFaults,
     pub(crate) canary: Option<ShopCanary>,
 }
 
@@ -90,7 +90,7 @@ impl ShopPlan {
             rot: 0,
         };
         let mut odds = |most: f64| rng.random_range(0.0..most);
-        let till = TillFaults {
+        let gateway = GatewayFaults {
             loses_call: odds(0.3),
             loses_answer: odds(0.3),
             not_closable: odds(0.3),
@@ -110,12 +110,12 @@ impl ShopPlan {
             sync_us_max: if rng.random_bool(0.1) { 400_000 } else { 8_000 },
             embedded: rng.random_bool(0.6),
             meanwhile,
-            till,
+            gateway,
             canary,
         }
     }
 
-    /// How far ahead a time the broker is told, in ms.
+    /// How far ahead a time the broker is given, in ms.
     pub(crate) fn ahead_ms(&self) -> u64 {
         if self.canary == Some(ShopCanary::ClockAhead) {
             40

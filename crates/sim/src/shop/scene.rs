@@ -1,4 +1,4 @@
-//! Provides the stage that the gateway and the broker of a simulated shop share with the platform: what may happen in
+//! Provides the scene that the gateway and the broker of a simulated shop share with the platform: what may happen in
 //! the middle of any call to them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -117,7 +117,7 @@ impl Stage {
         self.doom.notified().await;
     }
 
-    /// The process of the platform dies here: whoever waits for this waits for ever.
+    /// The process of the platform dies here: what waits for this waits for ever.
     pub(crate) async fn die(&self) {
         self.doom.notify_one();
         std::future::pending::<()>().await;
@@ -212,7 +212,7 @@ impl Stage {
         }
     }
 
-    /// Somebody cancels an order.
+    /// An order is cancelled.
     pub(crate) async fn cancel(&self, platform: &Platform, id: OrderId) -> Result<(), Violation> {
         let reason = if self.scene().rng.random_bool(0.5) {
             CloseReason::Buyer
@@ -227,7 +227,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Somebody moves a deadline.
+    /// A deadline is moved.
     pub(crate) async fn extend(
         &self,
         platform: &Platform,

@@ -73,10 +73,10 @@ fn a_process_that_is_killed_keeps_every_invariant() {
         .args(["kill", "--cycles", "3"])
         .output()
         .unwrap();
-    let (told, errors) = (
+    let (printed, errors) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    assert!(output.status.success(), "{told}{errors}");
-    assert!(told.starts_with("3 kills"), "{told}");
+    assert!(output.status.success(), "{printed}{errors}");
+    assert!(printed.starts_with("3 kills"), "{printed}");
 }

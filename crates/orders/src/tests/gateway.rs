@@ -1,4 +1,4 @@
-//! A payment gateway whose every call waits at a gate, and which answers as badly as its odds say.
+//! A payment gateway for tests: every call waits at a gate, and each fault has its likelihood.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,8 @@ use gateway::{
 
 /// How likely each bad answer is, 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct TillFaults {
-    /// A call is lost on its way: nothing happens and nobody knows.
+pub(crate) struct GatewayFaults {
+    /// A call is lost on its way: nothing happens and no answer comes.
     pub(crate) loses_call: f64,
     /// A call is done and its answer is lost.
     pub(crate) loses_answer: f64,
@@ -28,14 +28,14 @@ pub(crate) struct TillFaults {
 
 /// The gateway. Clones are the same gateway.
 #[derive(Clone)]
-pub(crate) struct Till {
+pub(crate) struct TestGateway {
     clock: ManualClock,
     gates: Gates,
     state: Arc<Mutex<Book>>,
 }
 
 struct Book {
-    faults: TillFaults,
+    faults: GatewayFaults,
     random: StdRng,
     attempts: BTreeMap<String, Entry>,
     /// Attempts that were closed before they were opened.
@@ -51,10 +51,10 @@ struct Entry {
     payments: Vec<Paid>,
 }
 
-impl Till {
+impl TestGateway {
     pub(crate) fn new(clock: ManualClock, gates: Gates, seed: u64) -> Self {
         let book = Book {
-            faults: TillFaults::default(),
+            faults: GatewayFaults::default(),
             random: StdRng::seed_from_u64(seed),
             attempts: BTreeMap::new(),
             refused: Vec::new(),
@@ -69,7 +69,7 @@ impl Till {
         }
     }
 
-    pub(crate) fn set_faults(&self, faults: TillFaults) {
+    pub(crate) fn set_faults(&self, faults: GatewayFaults) {
         self.book().faults = faults;
     }
 
@@ -125,7 +125,7 @@ impl Till {
     }
 
     /// Whether a fault of this likelihood strikes.
-    fn strikes(&self, likelihood: impl Fn(&TillFaults) -> f64) -> bool {
+    fn strikes(&self, likelihood: impl Fn(&GatewayFaults) -> f64) -> bool {
         let mut book = self.book();
         let likelihood = likelihood(&book.faults);
         book.random.random_bool(likelihood)
@@ -137,7 +137,7 @@ fn lost() -> String {
 }
 
 #[async_trait]
-impl Gateway for Till {
+impl Gateway for TestGateway {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             can_close: true,
@@ -175,7 +175,7 @@ impl Gateway for Till {
             return CreateOutcome::Unknown { reason: lost() };
         }
         CreateOutcome::Created {
-            gateway_ref: Some(format!("till-{}", request.attempt_id)),
+            gateway_ref: Some(format!("test-{}", request.attempt_id)),
             pay_url: Some("https://pay.example".to_owned()),
         }
     }
@@ -270,7 +270,7 @@ impl Gateway for Till {
         raw_body: &[u8],
         _: u64,
     ) -> Result<CallbackEvent, CallbackError> {
-        let malformed = || CallbackError::Body("not of this till".to_owned());
+        let malformed = || CallbackError::Body("not of this gateway".to_owned());
         let text = std::str::from_utf8(raw_body).map_err(|_| malformed())?;
         let parts: Vec<&str> = text.split(' ').collect();
         let [attempt_id, transaction_id, amount, currency, paid_at_ms] = parts[..] else {
