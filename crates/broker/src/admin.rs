@@ -72,22 +72,24 @@ impl Broker {
     }
 
     /// Gives dead letters to their group again; each has its own outcome, in the same order.
-    pub async fn replay_letters(
+    pub async fn replay_dead_letters(
         &self,
         letters: Vec<MessageHandle>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
-        self.each_letter(letters, Engine::replay_letter).await
+        self.each_dead_letter(letters, Engine::replay_dead_letter)
+            .await
     }
 
     /// Removes dead letters for good; each has its own outcome, in the same order.
-    pub async fn purge_letters(
+    pub async fn purge_dead_letters(
         &self,
         letters: Vec<MessageHandle>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
-        self.each_letter(letters, Engine::purge_letter).await
+        self.each_dead_letter(letters, Engine::purge_dead_letter)
+            .await
     }
 
-    async fn each_letter(
+    async fn each_dead_letter(
         &self,
         letters: Vec<MessageHandle>,
         act: fn(&mut Engine<FjallStore>, u64, &MessageHandle) -> Result<(), engine::Error>,

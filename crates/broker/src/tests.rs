@@ -396,7 +396,7 @@ async fn dead_letters_are_replayed_and_purged_one_by_one() {
     };
     let purged = bench
         .broker
-        .purge_letters(vec![first, first])
+        .purge_dead_letters(vec![first, first])
         .await
         .unwrap();
     assert!(purged[0].is_ok());
@@ -404,7 +404,7 @@ async fn dead_letters_are_replayed_and_purged_one_by_one() {
     assert_eq!(purged[1].as_ref().unwrap_err().to_string(), twice);
     bench
         .broker
-        .replay_letters(vec![second])
+        .replay_dead_letters(vec![second])
         .await
         .unwrap()
         .remove(0)

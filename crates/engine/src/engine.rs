@@ -1,22 +1,26 @@
 //! Provides the engine: the state of a broker, opened from a store and changed by commands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::config::Config;
 use crate::format::codec::put_varint;
 use crate::format::keys::{counts_key, head_key, pins_key, progress_key, totals_key};
 use crate::format::record::{Head, open, seal};
-use crate::ids::{GroupId, SubscriptionKey, TopicId};
+use crate::ids::SubscriptionKey;
 use crate::limits::FLOOR_AHEAD_MS;
-use crate::place::{MessageAt, PartitionId};
-use crate::state::alarms::Alarm;
+use crate::state::alarms::Alarms;
 use crate::state::catalog::Catalog;
-use crate::state::counters::{Tallies, Traffic};
-use crate::state::dedup::RepeatWindow;
+use crate::state::counters::{Counters, Tallies, Traffic};
+use crate::state::damaged::Damaged;
+use crate::state::dedup::DedupWindow;
+use crate::state::disk::Disk;
 use crate::state::frontier::Frontier;
+use crate::state::memory::Memory;
+use crate::state::partitions::Partitions;
 use crate::state::stage::Stage;
 use crate::state::subscription::Subscription;
-use crate::state::topic::Counts;
+use crate::state::transactions::Transactions;
+use crate::state::wakes::Wakes;
 use crate::store::{Space, Store, StoreError};
 
 /// Room on the disk, as far as the engine looks at it.
@@ -41,37 +45,19 @@ pub struct Engine<S> {
     pub(crate) head: Head,
     pub(crate) catalog: Catalog,
     pub(crate) subscriptions: BTreeMap<SubscriptionKey, Subscription>,
-    pub(crate) partitions: BTreeSet<PartitionId>,
-    pub(crate) counts: BTreeMap<(PartitionId, TopicId), Counts>,
-    /// Retries whose message lies in a partition, which must stay until they are done.
-    pub(crate) pins: BTreeMap<PartitionId, u64>,
+    pub(crate) partitions: Partitions,
     pub(crate) stage: Stage,
     pub(crate) frontier: Frontier,
-    pub(crate) repeats: RepeatWindow,
-    /// When something may be deliverable to a subscription somebody waits on.
-    pub(crate) wakes: BTreeSet<(u64, SubscriptionKey)>,
-    /// When leases of a subscription may end.
-    pub(crate) checks: BTreeSet<(u64, SubscriptionKey)>,
-    /// Bytes all queue heads hold.
-    pub(crate) head_bytes: usize,
-    pub(crate) free_bytes: u64,
-    pub(crate) next_upkeep_ms: u64,
-    /// Messages whose row was found damaged.
-    pub(crate) damaged: BTreeSet<MessageAt>,
-    /// Raised and not yet taken.
-    pub(crate) alarms: Vec<Alarm>,
-    /// When a group that holds data was last told of.
-    pub(crate) alarmed_ms: BTreeMap<GroupId, u64>,
-    /// No transaction is to be asked about before this; `None`: the store has to be asked.
-    pub(crate) next_check_ms: Option<u64>,
-    /// Partitions nobody needs any more, with the epoch that must be durable before they are dropped.
-    pub(crate) let_go: BTreeMap<PartitionId, u64>,
+    pub(crate) dedup: DedupWindow,
+    pub(crate) wakes: Wakes,
+    pub(crate) transactions: Transactions,
+    pub(crate) memory: Memory,
+    pub(crate) disk: Disk,
+    pub(crate) damaged: Damaged,
+    pub(crate) alarms: Alarms,
+    pub(crate) counters: Counters,
     /// The last stamp; `now` never counts as less.
     pub(crate) stamp_ms: u64,
-    pub(crate) tallies: Tallies,
-    pub(crate) traffic: Traffic,
-    /// A write has failed: what the disk holds is not known, so nothing more is written.
-    pub(crate) failed: bool,
 }
 
 impl<S: Store> Engine<S> {
@@ -91,36 +77,28 @@ impl<S: Store> Engine<S> {
             },
         };
         let mut engine = Self {
-            partitions: store.partitions().into_iter().collect(),
+            partitions: Partitions::found(store.partitions()),
             store,
-            repeats: RepeatWindow::default(),
+            dedup: DedupWindow::default(),
             config,
             head,
             catalog: Catalog::default(),
             subscriptions: BTreeMap::new(),
-            counts: BTreeMap::new(),
-            pins: BTreeMap::new(),
             stage: Stage::default(),
             frontier: Frontier::new(head.floor_ms),
-            wakes: BTreeSet::new(),
-            checks: BTreeSet::new(),
-            head_bytes: 0,
-            free_bytes: u64::MAX,
-            next_upkeep_ms: 0,
-            damaged: BTreeSet::new(),
-            alarms: Vec::new(),
-            alarmed_ms: BTreeMap::new(),
-            next_check_ms: None,
-            let_go: BTreeMap::new(),
+            wakes: Wakes::default(),
+            transactions: Transactions::default(),
+            memory: Memory::default(),
+            disk: Disk::default(),
+            damaged: Damaged::default(),
+            alarms: Alarms::default(),
+            counters: Counters::default(),
             stamp_ms: 0,
-            tallies: Tallies::default(),
-            failed: false,
-            traffic: Traffic::default(),
         };
         engine.load_catalog()?;
         engine.load_counts()?;
         engine.load_progress()?;
-        engine.free_bytes = engine.store.free_bytes()?;
+        engine.disk.set_free_bytes(engine.store.free_bytes()?);
         Ok(engine)
     }
 
@@ -157,13 +135,7 @@ impl<S: Store> Engine<S> {
 
     /// An error once a write has failed, whoever was told of it: the broker must stop then.
     pub fn check_writes(&self) -> Result<(), StoreError> {
-        if self.failed {
-            return Err(StoreError::Failed {
-                action: "was used after a write had failed",
-                source: "what the disk holds is not known".into(),
-            });
-        }
-        Ok(())
+        self.disk.check()
     }
 
     /// Gives the collected changes to the store, with a head record.
@@ -182,9 +154,7 @@ impl<S: Store> Engine<S> {
         self.stage
             .batch
             .put(Space::Meta, &head_key(), |buffer| head.encode(buffer));
-        self.failed = true;
-        self.store.apply(&self.stage.batch)?;
-        self.failed = false;
+        self.disk.write(|| self.store.apply(&self.stage.batch))?;
         self.stage.clear();
         self.frontier.applied(head.floor_ms);
         Ok(())
@@ -194,7 +164,7 @@ impl<S: Store> Engine<S> {
     fn stage_derived_rows(&mut self) {
         let stage = &mut self.stage;
         for (partition, topic) in &stage.counts {
-            if let Some(counts) = self.counts.get(&(*partition, *topic)) {
+            if let Some(counts) = self.partitions.counts(*partition, *topic) {
                 stage.batch.put(
                     Space::Partition(*partition),
                     &counts_key(*topic),
@@ -211,10 +181,10 @@ impl<S: Store> Engine<S> {
         }
         for partition in &stage.pins {
             let key = pins_key(*partition);
-            match self.pins.get(partition) {
+            match self.partitions.pins(*partition) {
                 Some(pins) => stage.batch.put(Space::Meta, &key, |buffer| {
                     seal(buffer, |buffer| {
-                        put_varint(buffer, *pins);
+                        put_varint(buffer, pins);
                     });
                 }),
                 None => stage.batch.remove(Space::Meta, &key),
@@ -249,8 +219,9 @@ impl<S: Store> Engine<S> {
 
     /// Looks at the disk's free space again.
     pub fn refresh_free_bytes(&mut self) -> Result<u64, StoreError> {
-        self.free_bytes = self.store.free_bytes()?;
-        Ok(self.free_bytes)
+        let free_bytes = self.store.free_bytes()?;
+        self.disk.set_free_bytes(free_bytes);
+        Ok(free_bytes)
     }
 
     /// The store below.
@@ -282,19 +253,19 @@ impl<S: Store> Engine<S> {
 
     /// What went in and out since the start.
     pub fn traffic(&self) -> Traffic {
-        self.traffic
+        self.counters.traffic
     }
 
     /// Room on the disk, as last looked at.
     pub fn room(&self) -> Room {
         Room {
-            free_bytes: self.free_bytes,
+            free_bytes: self.disk.free_bytes(),
             reserve_bytes: self.config.limits.free_bytes_reserve,
         }
     }
 
     /// Counters since the start.
     pub fn tallies(&self) -> Tallies {
-        self.tallies
+        self.counters.tallies
     }
 }

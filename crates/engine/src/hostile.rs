@@ -248,8 +248,8 @@ fn forged_handles_do_no_harm() {
             let _ = engine.browse(now_ms, "t", handle.place, 10);
             let _ = engine.reschedule(now_ms, &handle, Delivery::After { delay_ms: 5 });
             let _ = engine.recall(now_ms, &handle);
-            let _ = engine.replay_letter(now_ms, &handle);
-            let _ = engine.purge_letter(now_ms, &handle);
+            let _ = engine.replay_dead_letter(now_ms, &handle);
+            let _ = engine.purge_dead_letter(now_ms, &handle);
         }
         if let Ok(handle) = text.parse::<ReceiptHandle>() {
             let _ = engine.change_invisible(now_ms, &handle, 1_000);

@@ -38,7 +38,7 @@ impl<S: Store> Engine<S> {
             .topics
             .get(&id)
             .map_or(0, |topic| topic.spec.queues);
-        let partitions = self.partitions_of(id);
+        let partitions = self.partitions.holding(id);
         let mut found: Vec<Found> = Vec::new();
         // Behind this place something may lie that was not read.
         let mut end: Option<Place> = (messages_max == 0).then_some(after);

@@ -77,7 +77,8 @@ impl<S: Store> Engine<S> {
     pub fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
         let id = self.catalog.topic_id(name)?;
         if let Some(topic) = self.catalog.remove_topic(id) {
-            self.head_bytes -= topic.queues.iter().map(Window::bytes).sum::<usize>();
+            let head_bytes = topic.queues.iter().map(Window::bytes).sum();
+            self.memory.head_changed(head_bytes, 0);
         }
         self.stage.batch.remove(Space::Meta, &topic_key(id));
         self.stage.batch.remove(Space::Meta, &totals_key(id));
@@ -112,7 +113,7 @@ impl<S: Store> Engine<S> {
 
     pub(crate) fn forget_subscription(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
         self.forget_retries(key)?;
-        let Some(subscription) = self.subscriptions.remove(&key) else {
+        let Some(mut subscription) = self.subscriptions.remove(&key) else {
             return Ok(());
         };
         if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
@@ -125,12 +126,10 @@ impl<S: Store> Engine<S> {
                 .batch
                 .remove(Space::Meta, &progress_key(key.0, key.1, queue));
         }
-        if let Some(wake_ms) = subscription.wake_ms {
-            self.wakes.remove(&(wake_ms, key));
-        }
-        if let Some(check_ms) = subscription.check_ms {
-            self.checks.remove(&(check_ms, key));
-        }
+        self.wakes
+            .set_deliverable(key, &mut subscription.wake_ms, None);
+        self.wakes
+            .set_lease_end(key, &mut subscription.lease_end_ms, None);
         Ok(())
     }
 

@@ -15,11 +15,11 @@ use crate::store::Store;
 impl<S: Store> Engine<S> {
     /// Gives a dead letter to its group again, in one commit: its deliveries are counted from the start, no
     /// other group of its topic sees it, and it is no dead letter any more.
-    pub fn replay_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
+    pub fn replay_dead_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let group = self.catalog.dead_letter_group(handle.topic)?;
         let group_id = self.catalog.group_id(group)?;
-        let (message, row_bytes) = self.letter(now_ms, handle)?;
+        let (message, row_bytes) = self.dead_letter_row(now_ms, handle)?;
         let origin = message
             .properties
             .iter()
@@ -29,7 +29,7 @@ impl<S: Store> Engine<S> {
         if !self.subscriptions.contains_key(&key) {
             self.subscribe(key)?;
         }
-        self.remove_letter(handle, &message, row_bytes);
+        self.remove_dead_letter(handle, &message, row_bytes);
         let mut again = message;
         again
             .properties
@@ -42,21 +42,25 @@ impl<S: Store> Engine<S> {
         };
         let retry = self.add_retry(now_ms, key, now_ms, row);
         self.lower_wake(key, retry.due_ms);
-        self.traffic.replayed += 1;
+        self.counters.traffic.replayed += 1;
         Ok(())
     }
 
     /// Removes a dead letter for good.
-    pub fn purge_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
+    pub fn purge_dead_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         self.catalog.dead_letter_group(handle.topic)?;
-        let (message, row_bytes) = self.letter(now_ms, handle)?;
-        self.remove_letter(handle, &message, row_bytes);
-        self.traffic.purged += 1;
+        let (message, row_bytes) = self.dead_letter_row(now_ms, handle)?;
+        self.remove_dead_letter(handle, &message, row_bytes);
+        self.counters.traffic.purged += 1;
         Ok(())
     }
 
-    fn letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(Message, u64), Error> {
+    fn dead_letter_row(
+        &mut self,
+        now_ms: u64,
+        handle: &MessageHandle,
+    ) -> Result<(Message, u64), Error> {
         if self.stage.removed.contains(&handle.place.sequence) {
             return Err(Error::MessageNotFound);
         }
@@ -68,7 +72,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Removes a dead letter, which readers may have come past already: they count as if it had never been.
-    fn remove_letter(&mut self, handle: &MessageHandle, message: &Message, row_bytes: u64) {
+    fn remove_dead_letter(&mut self, handle: &MessageHandle, message: &Message, row_bytes: u64) {
         self.remove_rows(handle, handle.place, message, row_bytes);
         let topic = self.catalog.topics.get(&handle.topic);
         let readers = topic.map_or_else(Vec::new, |topic| topic.readers.clone());

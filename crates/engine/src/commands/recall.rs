@@ -61,7 +61,7 @@ impl<S: Store> Engine<S> {
                 row_bytes,
             } => {
                 self.take_out(handle, place, &message, row_bytes);
-                self.traffic.recalled += 1;
+                self.counters.traffic.recalled += 1;
                 Recall::Cancelled
             }
             Whereabouts::Cancelled => Recall::Cancelled,
@@ -79,7 +79,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<Reschedule, Error> {
         let moved = self.reschedule_as(now_ms, handle, delivery, |_| ())?;
         if let Reschedule::Moved(_) = moved {
-            self.traffic.rescheduled += 1;
+            self.counters.traffic.rescheduled += 1;
         }
         Ok(moved)
     }
@@ -113,7 +113,7 @@ impl<S: Store> Engine<S> {
         let place = self.append_moved(now_ms, target, &message);
         let forget_hour = self.config.kept_until_ms(place.partition()) / HOUR_MS + 1;
         let upkeep_ms = identities_gone_ms(forget_hour);
-        self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, upkeep_ms);
+        self.partitions.upkeep_by(upkeep_ms);
         let batch = &mut self.stage.batch;
         batch.put(
             Space::Meta,
@@ -175,7 +175,7 @@ impl<S: Store> Engine<S> {
                 message: Box::new(message),
                 row_bytes,
             },
-            None if self.damaged.contains(&(handle.topic, handle.queue, place)) => {
+            None if self.damaged.contains((handle.topic, handle.queue, place)) => {
                 Whereabouts::Unknown
             }
             // Only a recall takes a message away before it is due.
@@ -251,8 +251,7 @@ impl<S: Store> Engine<S> {
                 self.stage.batch.remove(space, &key);
             }
         }
-        if let Some(counts) = self.counts.get_mut(&(partition, topic)) {
-            counts.subtract(place, bytes);
+        if self.partitions.count_removed(topic, place, bytes) {
             self.stage.counts.insert((partition, topic));
         }
         let Some(state) = self.catalog.topics.get_mut(&topic) else {
@@ -264,7 +263,7 @@ impl<S: Store> Engine<S> {
         if let Some(window) = state.queues.get_mut(usize::from(queue)) {
             let before = window.bytes();
             window.remove(place);
-            self.head_bytes -= before - window.bytes();
+            self.memory.head_changed(before, window.bytes());
         }
     }
 }

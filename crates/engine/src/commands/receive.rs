@@ -76,9 +76,9 @@ impl<S: Store> Engine<S> {
                 self.take_fresh(limits, queue, &mut delivered)?;
             }
         }
-        self.refresh_check(key);
+        self.refresh_lease_end(key);
         let delivered = delivered.messages;
-        self.traffic.delivered += delivered.len() as u64;
+        self.counters.traffic.delivered += delivered.len() as u64;
         if delivered.is_empty() {
             self.ask_for_floor(now_ms, key);
         }

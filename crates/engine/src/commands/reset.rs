@@ -40,15 +40,15 @@ impl<S: Store> Engine<S> {
         if !self.subscriptions.contains_key(&key) {
             self.add_subscription(key, fresh);
         } else if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            let (generation, wake_ms, check_ms) = (
+            let (generation, wake_ms, lease_end_ms) = (
                 subscription.generation,
                 subscription.wake_ms,
-                subscription.check_ms,
+                subscription.lease_end_ms,
             );
             *subscription = Subscription {
                 generation: generation + 1,
                 wake_ms,
-                check_ms,
+                lease_end_ms,
                 ..fresh
             };
         }
@@ -62,7 +62,7 @@ impl<S: Store> Engine<S> {
         self.stage
             .progress
             .extend((0..queues).map(|queue| (key.0, key.1, queue)));
-        self.refresh_check(key);
+        self.refresh_lease_end(key);
         let shown_ms = self.frontier.shown_ms();
         self.lower_wake(key, shown_ms);
         Ok(())

@@ -29,9 +29,9 @@ impl<S: Store> Engine<S> {
         let first = message
             .message_id
             .as_ref()
-            .and_then(|message_id| self.repeats.find(now_ms, limits, topic_id, message_id));
+            .and_then(|message_id| self.dedup.find(now_ms, limits, topic_id, message_id));
         if let Some(first) = first {
-            self.tallies.repeats += 1;
+            self.counters.tallies.repeats += 1;
             return Ok(Sent {
                 repeated: true,
                 ..first
@@ -58,9 +58,9 @@ impl<S: Store> Engine<S> {
             handle,
             repeated: false,
         };
-        self.traffic.sent += 1;
+        self.counters.traffic.sent += 1;
         if let Some(message_id) = &message.message_id {
-            self.repeats
+            self.dedup
                 .remember(now_ms, &self.config.limits, message_id, sent);
         }
         Ok(sent)
@@ -180,9 +180,9 @@ impl<S: Store> Engine<S> {
 
     pub(crate) fn check_room(&self, topic: TopicId) -> Result<(), Error> {
         let reserve_bytes = self.config.limits.free_bytes_reserve;
-        if self.free_bytes < reserve_bytes {
+        if self.disk.free_bytes() < reserve_bytes {
             return Err(Error::DiskReserve {
-                free_bytes: self.free_bytes,
+                free_bytes: self.disk.free_bytes(),
                 reserve_bytes,
             });
         }

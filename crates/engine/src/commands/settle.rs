@@ -23,7 +23,7 @@ impl<S: Store> Engine<S> {
             Some(retry) => self.ack_retry(key, handle, retry)?,
             None => self.ack_fresh(key, handle)?,
         }
-        self.traffic.acked += 1;
+        self.counters.traffic.acked += 1;
         self.wake_after_end(key);
         Ok(())
     }
@@ -157,8 +157,8 @@ impl<S: Store> Engine<S> {
             Some(retry) => self.fail_retry(now_ms, key, retry, delay_ms)?,
             None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), delay_ms)?,
         }
-        self.traffic.handed_back += 1;
-        self.refresh_check(key);
+        self.counters.traffic.handed_back += 1;
+        self.refresh_lease_end(key);
         self.wake_after_end(key);
         Ok(())
     }
@@ -173,9 +173,9 @@ impl<S: Store> Engine<S> {
             let Some(row) = self.take_retry_lease(key, retry) else {
                 return Err(Error::Expired);
             };
-            self.bury_retry(now_ms, key, retry, &row)?;
+            self.dead_letter_retry(now_ms, key, retry, &row)?;
         } else {
-            self.bury(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
+            self.copy_to_dead_letters(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
             self.finish_slot(key, (handle.queue, handle.place));
             let subscription = self.subscriptions.get_mut(&key);
             if let Some(progress) = subscription.and_then(|sub| sub.queue(handle.queue))
@@ -215,18 +215,18 @@ impl<S: Store> Engine<S> {
         if let Some(retry) = handle.retry {
             if let Some(lease) = subscription.retry_leases.get_mut(&retry) {
                 lease.until_ms = new_until_ms;
-                subscription.retry_check_ms =
-                    std::cmp::min(subscription.retry_check_ms, new_until_ms);
+                subscription.retry_lease_end_ms =
+                    std::cmp::min(subscription.retry_lease_end_ms, new_until_ms);
             }
         } else if let Some(progress) = subscription.queue(handle.queue) {
-            progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, new_until_ms);
+            progress.lease_end_ms = std::cmp::min(progress.lease_end_ms, new_until_ms);
             if let Some(slot) = progress.slot(handle.place) {
                 slot.state = SlotState::Leased {
                     until_ms: new_until_ms,
                 };
             }
         }
-        self.refresh_check(key);
+        self.refresh_lease_end(key);
         Ok(())
     }
 

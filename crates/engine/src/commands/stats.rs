@@ -124,7 +124,7 @@ impl<S: Store> Engine<S> {
             bytes: state.totals.bytes,
             appended: state.totals.appended,
             removed: state.totals.removed,
-            damaged: self.damaged_of(id).count() as u64,
+            damaged: self.damaged.of_topic(id).count() as u64,
         })
     }
 
@@ -183,7 +183,7 @@ impl<S: Store> Engine<S> {
                 .saturating_sub(topic.totals.removed)
                 .saturating_sub(passed);
             let waiting = self.count_ahead(topic_id, now_ms)?;
-            let damaged = self.damaged_of(topic_id);
+            let damaged = self.damaged.of_topic(topic_id);
             let damaged = damaged.filter(|place| place.due_ms <= now_ms).count();
             let left = std::cmp::min(unread, stored).saturating_sub(waiting);
             answer.ready = left.saturating_sub(damaged as u64);
@@ -228,7 +228,7 @@ impl<S: Store> Engine<S> {
                 messages: 0,
             })
             .collect();
-        for (partition, counts) in self.counts_of(id) {
+        for (partition, counts) in self.partitions.counts_of(id) {
             let width_ms = Counts::bucket_ms(partition);
             for (number, count) in (0_u64..).zip(&counts.buckets) {
                 let from_ms = partition.start_ms() + number * width_ms;
@@ -284,7 +284,7 @@ impl<S: Store> Engine<S> {
             );
         }
         let (from, to) = index_span(id, text_hash(id_or_key));
-        for partition in self.partitions_of(id) {
+        for partition in self.partitions.holding(id) {
             let rows = self.store.scan(Space::Partition(partition), &from, &to)?;
             let keys: Vec<_> = rows.take(READ_MESSAGES_MAX).collect::<Result<_, _>>()?;
             for (key, _) in keys {
@@ -305,14 +305,9 @@ impl<S: Store> Engine<S> {
         Ok(found)
     }
 
-    fn counts_of(&self, topic: TopicId) -> impl Iterator<Item = (PartitionId, &Counts)> {
-        self.partitions
-            .iter()
-            .filter_map(move |id| Some((*id, self.counts.get(&(*id, topic))?)))
-    }
-
     fn stored_count(&self, topic: TopicId) -> u64 {
-        self.counts_of(topic)
+        self.partitions
+            .counts_of(topic)
             .map(|(_, counts)| counts.messages)
             .sum()
     }
@@ -333,7 +328,7 @@ impl<S: Store> Engine<S> {
     fn count_ahead(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
         let mut ahead = 0;
         let mut present = Vec::new();
-        for (partition, counts) in self.counts_of(topic) {
+        for (partition, counts) in self.partitions.counts_of(topic) {
             let width_ms = Counts::bucket_ms(partition);
             let message_bytes = counts.bytes / std::cmp::max(counts.messages, 1);
             for (number, count) in (0_u64..).zip(&counts.buckets) {

@@ -99,7 +99,7 @@ impl<S: Store> Engine<S> {
             };
             let moved = self.reschedule_as(now_ms, &found.handle, delivery, change)?;
             if let Reschedule::Moved(sent) = moved {
-                self.traffic.rescheduled += 1;
+                self.counters.traffic.rescheduled += 1;
                 return Ok(TimerSet {
                     sent,
                     created: false,
@@ -144,7 +144,7 @@ impl<S: Store> Engine<S> {
         self.apply(now_ms)?;
         let (_, to) = index_span(topic, text_hash(key));
         let from = index_key(topic, text_hash(key), Place::end_of(settled_ms), 0);
-        for partition in self.partitions_of(topic) {
+        for partition in self.partitions.holding(topic) {
             if partition.end_ms() <= settled_ms {
                 continue;
             }
@@ -172,7 +172,7 @@ impl<S: Store> Engine<S> {
         let (from, _) = index_span(topic, text_hash(key));
         let to = index_key(topic, text_hash(key), Place::end_of(settled_ms), 0);
         let mut places = Vec::new();
-        for partition in self.partitions_of(topic) {
+        for partition in self.partitions.holding(topic) {
             let rows = self.store.scan(Space::Partition(partition), &from, &to)?;
             for row in rows.take(ROWS_MAX) {
                 let (row_key, _) = row?;

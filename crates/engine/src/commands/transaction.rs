@@ -13,8 +13,8 @@ use crate::error::{Error, within};
 use crate::format::codec::{put_place, put_varint, read_place};
 use crate::format::handle::{MessageHandle, TransactionHandle};
 use crate::format::keys::{
-    check_key, checks_due_by, checks_span, half_key, outcome_end_key, outcome_ends_by, outcome_key,
-    parts_of_timed_key,
+    check_key, checks_due_by, checks_span, half_key, outcome_end_key, outcome_ends_span,
+    outcome_key, parts_of_timed_key,
 };
 use crate::format::message_id::made_message_id;
 use crate::format::record::{MessageFields, open, read_message, seal};
@@ -23,6 +23,11 @@ use crate::limits::READ_MESSAGES_MAX;
 use crate::message::{Message, NewMessage};
 use crate::place::Place;
 use crate::store::{Space, Store, StoreError};
+
+/// Least time between two rounds of forgetting outcomes, in ms.
+const FORGET_EVERY_MS: u64 = 60_000;
+/// Wait before the next round when one has not forgotten all it could, in ms.
+const FORGET_MORE_MS: u64 = 100;
 
 /// A half message that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +177,7 @@ impl<S: Store> Engine<S> {
                     ..half.message
                 },
             );
-            self.traffic.sent += 1;
+            self.counters.traffic.sent += 1;
             Outcome::Committed(MessageHandle {
                 topic: handle.topic,
                 queue: half.queue,
@@ -193,6 +198,9 @@ impl<S: Store> Engine<S> {
         let now_ms = self.stamp(now_ms);
         within("checks_max", checks_max, READ_MESSAGES_MAX)?;
         self.apply(now_ms)?;
+        if now_ms >= self.transactions.next_forget_ms() {
+            self.forget_outcomes(now_ms)?;
+        }
         let (from, to) = checks_due_by(now_ms);
         let rows: Vec<_> = self
             .store
@@ -220,7 +228,7 @@ impl<S: Store> Engine<S> {
             };
             let checks = half.checks + 1;
             if checks > self.config.transactions.checks_max {
-                self.tallies.transactions_given_up += 1;
+                self.counters.tallies.transactions_given_up += 1;
                 self.finish_half(now_ms, &transaction, check_ms, Outcome::RolledBack);
                 continue;
             }
@@ -241,14 +249,15 @@ impl<S: Store> Engine<S> {
                 checks,
             });
         }
-        self.forget_outcomes(now_ms)?;
-        self.next_check_ms = None;
+        self.transactions.set_next_check_ms(None);
         Ok(due)
     }
 
     /// When [`Engine::take_checks`] has something to give, in ms; `None`: no transaction is open.
     pub fn next_check_ms(&mut self) -> Result<Option<u64>, Error> {
-        if self.next_check_ms.is_none() {
+        let next_ms = if let Some(next_ms) = self.transactions.next_check_ms() {
+            next_ms
+        } else {
             let now_ms = self.stamp_ms;
             self.apply(now_ms)?;
             let (from, to) = checks_span();
@@ -258,9 +267,17 @@ impl<S: Store> Engine<S> {
                 .next()
                 .transpose()?;
             let parts = first.and_then(|(key, _)| parts_of_timed_key(&key));
-            self.next_check_ms = Some(parts.map_or(u64::MAX, |(check_ms, _, _)| check_ms));
-        }
-        Ok(self.next_check_ms.filter(|check_ms| *check_ms < u64::MAX))
+            let next_ms = parts.map_or(u64::MAX, |(check_ms, _, _)| check_ms);
+            self.transactions.set_next_check_ms(Some(next_ms));
+            next_ms
+        };
+        Ok(Some(next_ms).filter(|next_ms| *next_ms < u64::MAX))
+    }
+
+    /// When the first check may be due, in ms, `u64::MAX` without a transaction; `None`: only
+    /// [`Engine::next_check_ms`] can say, which reads the store.
+    pub fn known_check_ms(&self) -> Option<u64> {
+        self.transactions.next_check_ms()
     }
 
     fn half(&self, handle: &TransactionHandle) -> Result<Option<Half>, StoreError> {
@@ -305,9 +322,7 @@ impl<S: Store> Engine<S> {
             &check_key(row.check_ms, row.topic, sequence),
             |_| (),
         );
-        self.next_check_ms = self
-            .next_check_ms
-            .map(|next_ms| std::cmp::min(next_ms, row.check_ms));
+        self.transactions.check_added(row.check_ms);
     }
 
     fn finish_half(
@@ -337,6 +352,7 @@ impl<S: Store> Engine<S> {
             |_| (),
         );
         self.stage.removed.insert(sequence);
+        self.transactions.forget_by(end_ms);
     }
 
     fn earlier_outcome(&self, handle: &TransactionHandle, commit: bool) -> Result<Outcome, Error> {
@@ -367,22 +383,35 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Forgets outcomes nobody will ask for any more.
-    fn forget_outcomes(&mut self, now_ms: u64) -> Result<(), StoreError> {
-        let (from, to) = outcome_ends_by(now_ms);
+    /// Forgets outcomes that have been remembered long enough, a bounded number at a time, and notes when there
+    /// will be more of them.
+    pub(crate) fn forget_outcomes(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        self.apply(now_ms)?;
+        let (from, to) = outcome_ends_span();
         let rows: Vec<_> = self
             .store
             .scan(Space::Meta, &from, &to)?
-            .take(READ_MESSAGES_MAX)
+            .take(READ_MESSAGES_MAX + 1)
             .collect::<Result<_, _>>()?;
-        for (key, _) in rows {
-            self.stage.batch.remove(Space::Meta, &key);
-            if let Some((_, topic, sequence)) = parts_of_timed_key(&key) {
-                self.stage
-                    .batch
-                    .remove(Space::Meta, &outcome_key(topic, sequence));
+        let mut next_ms = u64::MAX;
+        for (number, (key, _)) in rows.into_iter().enumerate() {
+            let parts = parts_of_timed_key(&key);
+            let end_ms = parts.map_or(0, |(end_ms, _, _)| end_ms);
+            if end_ms > now_ms {
+                next_ms = std::cmp::max(end_ms, now_ms.saturating_add(FORGET_EVERY_MS));
+                break;
+            }
+            if number == READ_MESSAGES_MAX {
+                next_ms = now_ms.saturating_add(FORGET_MORE_MS);
+                break;
+            }
+            let batch = &mut self.stage.batch;
+            batch.remove(Space::Meta, &key);
+            if let Some((_, topic, sequence)) = parts {
+                batch.remove(Space::Meta, &outcome_key(topic, sequence));
             }
         }
+        self.transactions.forget_at(next_ms);
         Ok(())
     }
 }

@@ -102,14 +102,11 @@ impl<S: Store> Engine<S> {
         }
         let bytes = (self.stage.batch.bytes() - before) as u64;
         self.stage.appended.insert((target.topic, target.queue));
-        if self.partitions.insert(partition) {
+        if self.partitions.add(partition) {
             let kept_until_ms = self.config.kept_until_ms(partition);
-            self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, kept_until_ms);
+            self.partitions.upkeep_by(kept_until_ms);
         }
-        self.counts
-            .entry((partition, target.topic))
-            .or_default()
-            .add(place, bytes);
+        self.partitions.count_appended(target.topic, place, bytes);
         self.stage.counts.insert((partition, target.topic));
         if let Some(topic) = self.catalog.topics.get_mut(&target.topic) {
             topic.totals.appended += 1;
@@ -132,14 +129,14 @@ impl<S: Store> Engine<S> {
             let weight = message.weight();
             (message, weight)
         });
-        self.head_bytes += window.bytes() - before;
+        self.memory.head_changed(before, window.bytes());
         let limits = &self.config.limits;
         while window.len() > limits.head_messages_max
-            || (self.head_bytes > limits.head_bytes_max && window.len() > 0)
+            || (self.memory.head_bytes() > limits.head_bytes_max && window.len() > 0)
         {
             let before = window.bytes();
             window.shrink(self.frontier.shown_ms());
-            self.head_bytes -= before - window.bytes();
+            self.memory.head_changed(before, window.bytes());
         }
         self.wake_topic(target.topic, place.due_ms);
     }

@@ -1,10 +1,9 @@
 //! Sets damaged messages aside: one that cannot be read is told of and passed over, and its queue goes on.
 
 use crate::engine::Engine;
-use crate::ids::TopicId;
 use crate::limits::DAMAGED_MAX;
 use crate::message::Message;
-use crate::place::{MessageAt, PartitionId, Place};
+use crate::place::MessageAt;
 use crate::state::alarms::Alarm;
 use crate::store::{Store, StoreError};
 
@@ -32,17 +31,17 @@ impl<S: Store> Engine<S> {
         if !matches!(error, StoreError::Damaged { .. }) {
             return Err(error);
         }
-        if self.damaged.contains(&spot) {
+        if self.damaged.contains(spot) {
             return Ok(());
         }
         if self.damaged.len() >= DAMAGED_MAX {
             return Err(error);
         }
-        self.damaged.insert(spot);
-        self.tallies.damaged_messages += 1;
+        self.damaged.add(spot);
+        self.counters.tallies.damaged_messages += 1;
         let (topic, queue, place) = spot;
         let topic = self.catalog.topics.get(&topic);
-        self.alarms.push(Alarm::Damaged {
+        self.alarms.raise(Alarm::Damaged {
             topic: topic.map_or_else(String::new, |topic| topic.spec.name.clone()),
             queue,
             due_ms: place.due_ms,
@@ -51,27 +50,13 @@ impl<S: Store> Engine<S> {
         });
         Ok(())
     }
-
-    /// The messages of a topic that were set aside and still lie on the disk.
-    pub(crate) fn damaged_of(&self, topic: TopicId) -> impl Iterator<Item = Place> {
-        let spots = self.damaged.range((topic, 0, Place::START)..);
-        spots
-            .take_while(move |(of, _, _)| *of == topic)
-            .map(|(_, _, place)| *place)
-    }
-
-    /// Forgets those that went with their partition.
-    pub(crate) fn forget_damaged(&mut self, partition: PartitionId) {
-        self.damaged
-            .retain(|(_, _, place)| place.partition() != partition);
-    }
 }
 
 impl<S: Store> Engine<S> {
     /// Counts a retry whose message is not there: a defect, unless it is damaged or was a dead letter somebody removed.
     pub(crate) fn note_missing(&mut self, spot: MessageAt) {
-        if !self.damaged.contains(&spot) && self.catalog.dead_letter_group(spot.0).is_err() {
-            self.tallies.missing_bodies += 1;
+        if !self.damaged.contains(spot) && self.catalog.dead_letter_group(spot.0).is_err() {
+            self.counters.tallies.missing_bodies += 1;
         }
     }
 }

@@ -20,7 +20,7 @@ pub const DEAD_LETTER_ID_PROPERTY: &str = "DLQ_ORIGIN_MESSAGE_ID";
 pub const DEAD_LETTER_ATTEMPTS_PROPERTY: &str = "DLQ_ATTEMPTS";
 
 impl<S: Store> Engine<S> {
-    pub(crate) fn bury_retry(
+    pub(crate) fn dead_letter_retry(
         &mut self,
         now_ms: u64,
         key: SubscriptionKey,
@@ -28,15 +28,17 @@ impl<S: Store> Engine<S> {
         row: &RetryRow,
     ) -> Result<(), StoreError> {
         match &row.inline {
-            Some(message) => self.bury_message(now_ms, key, &Arc::clone(message), row.attempt),
-            None => self.bury(now_ms, key, (row.queue, row.place), row.attempt)?,
+            Some(message) => {
+                self.append_dead_letter(now_ms, key, &Arc::clone(message), row.attempt);
+            }
+            None => self.copy_to_dead_letters(now_ms, key, (row.queue, row.place), row.attempt)?,
         }
         self.remove_retry(key, retry, row);
         Ok(())
     }
 
     /// Copies a message to the dead-letter topic of the group.
-    pub(crate) fn bury(
+    pub(crate) fn copy_to_dead_letters(
         &mut self,
         now_ms: u64,
         key: SubscriptionKey,
@@ -44,13 +46,13 @@ impl<S: Store> Engine<S> {
         attempts: u16,
     ) -> Result<(), StoreError> {
         match self.find_message(key.1, queue, place)? {
-            Some(message) => self.bury_message(now_ms, key, &message, attempts),
+            Some(message) => self.append_dead_letter(now_ms, key, &message, attempts),
             None => self.note_missing((key.1, queue, place)),
         }
         Ok(())
     }
 
-    pub(crate) fn bury_message(
+    pub(crate) fn append_dead_letter(
         &mut self,
         now_ms: u64,
         key: SubscriptionKey,
@@ -102,6 +104,6 @@ impl<S: Store> Engine<S> {
             },
             &letter,
         );
-        self.tallies.dead_letters += 1;
+        self.counters.tallies.dead_letters += 1;
     }
 }

@@ -20,13 +20,13 @@ impl<S: Store> Engine<S> {
         };
         let mut ended = HashMap::<u16, Vec<Place>>::new();
         for (queue, progress) in (0_u16..).zip(&mut subscription.queues) {
-            if progress.lease_check_ms <= now_ms {
+            if progress.lease_end_ms <= now_ms {
                 let places = end_of_leases(progress, now_ms);
                 ended.insert(queue, places);
             }
         }
         let mut retries = Vec::new();
-        if subscription.retry_check_ms <= now_ms {
+        if subscription.retry_lease_end_ms <= now_ms {
             let leases = &subscription.retry_leases;
             retries.extend(
                 leases
@@ -38,7 +38,7 @@ impl<S: Store> Engine<S> {
                 .values()
                 .map(|lease| lease.until_ms)
                 .filter(|until_ms| *until_ms > now_ms);
-            subscription.retry_check_ms = open.min().unwrap_or(u64::MAX);
+            subscription.retry_lease_end_ms = open.min().unwrap_or(u64::MAX);
         }
         let mut ended: Vec<_> = ended.into_iter().collect();
         ended.sort_unstable();
@@ -96,7 +96,7 @@ fn end_of_leases(progress: &mut Progress, now_ms: u64) -> Vec<Place> {
             _ => {}
         }
     }
-    progress.lease_check_ms = next_ms;
+    progress.lease_end_ms = next_ms;
     places
 }
 
@@ -143,7 +143,7 @@ impl<S: Store> Engine<S> {
         if attempts >= attempts_max {
             // No handle of this delivery is good any more.
             slot.attempts = 0;
-            self.bury(now_ms, key, (queue, place), attempts)?;
+            self.copy_to_dead_letters(now_ms, key, (queue, place), attempts)?;
             self.finish_slot(key, (queue, place));
         } else if fifo {
             slot.state = SlotState::Open { from_ms: again_ms };

@@ -108,7 +108,7 @@ impl<S: Store> Engine<S> {
                 attempts: 1,
                 message: None,
             });
-            progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, limits.until_ms);
+            progress.lease_end_ms = std::cmp::min(progress.lease_end_ms, limits.until_ms);
             let crowded = progress.is_crowded();
             subscription.in_flight += 1;
             delivered.push(deliver(limits.key, generation, queue, message, 1));
@@ -162,7 +162,7 @@ impl<S: Store> Engine<S> {
                     until_ms: limits.until_ms,
                 };
                 slot.attempts += 1;
-                progress.lease_check_ms = std::cmp::min(progress.lease_check_ms, limits.until_ms);
+                progress.lease_end_ms = std::cmp::min(progress.lease_end_ms, limits.until_ms);
                 *in_flight += 1;
                 delivered.push(deliver(
                     limits.key,

@@ -10,20 +10,10 @@ use crate::format::record::open_message;
 use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
 use crate::message::Message;
-use crate::place::{PartitionId, Place};
+use crate::place::Place;
 use crate::store::{Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
-    /// Partitions that hold something of the topic, in ascending order of their start.
-    pub(crate) fn partitions_of(&self, topic: u32) -> Vec<PartitionId> {
-        let holds = |partition: &&PartitionId| {
-            self.counts
-                .get(&(**partition, topic))
-                .is_some_and(|counts| counts.messages > 0)
-        };
-        self.partitions.iter().filter(holds).copied().collect()
-    }
-
     /// Makes sure that what is due behind the cursor, if anything, lies in `ahead`.
     pub(crate) fn read_ahead(
         &mut self,
@@ -96,7 +86,7 @@ impl<S: Store> Engine<S> {
         }
         let before = window.bytes();
         window.pass(reached);
-        self.head_bytes -= before - window.bytes();
+        self.memory.head_changed(before, window.bytes());
     }
 
     /// Reads the store behind `after`: what is due goes to `ahead`, the rest becomes the head of the queue.
@@ -110,7 +100,7 @@ impl<S: Store> Engine<S> {
             let now_ms = self.stamp_ms;
             self.apply(now_ms)?;
         }
-        let partitions = self.partitions_of(key.1);
+        let partitions = self.partitions.holding(key.1);
         let range = ReadRange {
             topic: key.1,
             queue,
@@ -159,7 +149,7 @@ impl<S: Store> Engine<S> {
                 if stretch.complete { None } else { last_read },
                 entries.collect(),
             );
-            self.head_bytes = self.head_bytes + window.bytes() - before;
+            self.memory.head_changed(before, window.bytes());
         }
         Ok(())
     }

@@ -39,8 +39,8 @@ impl<S: Store> Engine<S> {
                 continue;
             };
             subscription.parked.remove(&row.place.sequence);
-            subscription.retry_check_ms =
-                std::cmp::min(subscription.retry_check_ms, limits.until_ms);
+            subscription.retry_lease_end_ms =
+                std::cmp::min(subscription.retry_lease_end_ms, limits.until_ms);
             subscription.in_flight += 1;
             let mut delivery = deliver(
                 limits.key,
@@ -146,7 +146,7 @@ impl<S: Store> Engine<S> {
             return Ok(());
         };
         if row.attempt >= attempts_max {
-            return self.bury_retry(now_ms, key, retry, &row);
+            return self.dead_letter_retry(now_ms, key, retry, &row);
         }
         self.remove_retry(key, retry, &row);
         let again_ms = now_ms.saturating_add(delay_ms);
@@ -193,7 +193,7 @@ impl<S: Store> Engine<S> {
             });
         self.stage.retried.insert(key);
         if row.inline.is_none() {
-            *self.pins.entry(row.place.partition()).or_default() += 1;
+            self.partitions.pin(row.place.partition());
             self.stage.pins.insert(row.place.partition());
         }
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
@@ -220,12 +220,7 @@ impl<S: Store> Engine<S> {
         self.stage.progress.insert((key.0, key.1, 0));
         if row.inline.is_none() {
             let partition = row.place.partition();
-            if let Some(pins) = self.pins.get_mut(&partition) {
-                *pins = pins.saturating_sub(1);
-                if *pins == 0 {
-                    self.pins.remove(&partition);
-                }
-            }
+            self.partitions.unpin(partition);
             self.stage.pins.insert(partition);
         }
     }

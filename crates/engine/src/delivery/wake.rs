@@ -44,7 +44,7 @@ impl<S: Store> Engine<S> {
         let now_ms = self.stamp(now_ms);
         let shown_ms = self.frontier.advance(now_ms);
         let mut woken = Vec::new();
-        while let Some(&(wake_ms, key)) = self.wakes.first() {
+        while let Some((wake_ms, key)) = self.wakes.first_deliverable() {
             if wake_ms > shown_ms {
                 break;
             }
@@ -69,16 +69,20 @@ impl<S: Store> Engine<S> {
     pub fn next_event_ms(&self) -> Option<u64> {
         // What the last stamp has reached waits for the disk, not for the clock.
         let ahead = |wake_ms: &u64| *wake_ms > self.stamp_ms && *wake_ms < u64::MAX;
-        let first_ms = self.wakes.first().map(|(wake_ms, _)| *wake_ms);
+        let first_ms = self.wakes.first_deliverable().map(|(wake_ms, _)| wake_ms);
         let wake_ms = first_ms.filter(ahead);
         // With changes collected, the floor is renewed when they are applied.
         let floor_ms = self
             .first_unpromised_ms()
             .filter(|_| !self.has_staged())
             .map(|wake_ms| wake_ms.saturating_sub(FLOOR_LEAD_MS));
-        let check_ms = self.checks.first().map(|(check_ms, _)| *check_ms);
-        let upkeep_ms = Some(self.next_upkeep_ms).filter(|upkeep_ms| *upkeep_ms < u64::MAX);
-        [wake_ms, floor_ms, check_ms, upkeep_ms]
+        let lease_end_ms = self.wakes.first_lease_end().map(|(end_ms, _)| end_ms);
+        let upkeep_ms = std::cmp::min(
+            self.partitions.next_upkeep_ms(),
+            self.transactions.next_forget_ms(),
+        );
+        let upkeep_ms = Some(upkeep_ms).filter(|upkeep_ms| *upkeep_ms < u64::MAX);
+        [wake_ms, floor_ms, lease_end_ms, upkeep_ms]
             .into_iter()
             .flatten()
             .min()
@@ -87,9 +91,9 @@ impl<S: Store> Engine<S> {
     /// The first instant somebody waits for that lies past the promised floor: it needs a new floor, on the
     /// disk before it comes.
     fn first_unpromised_ms(&self) -> Option<u64> {
-        let from = (self.frontier.promised_ms().saturating_add(1), (0, 0));
-        let (wake_ms, _) = self.wakes.range(from..).next()?;
-        Some(*wake_ms).filter(|wake_ms| *wake_ms < u64::MAX)
+        let promised_ms = self.frontier.promised_ms();
+        let wake_ms = self.wakes.first_deliverable_after(promised_ms)?;
+        Some(wake_ms).filter(|wake_ms| *wake_ms < u64::MAX)
     }
 
     /// Does what has become due: ends leases, renews the floor, lets go of old partitions.
@@ -98,15 +102,18 @@ impl<S: Store> Engine<S> {
     pub fn tick(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let now_ms = self.stamp(now_ms);
         self.frontier.advance(now_ms);
-        while let Some(&(check_ms, key)) = self.checks.first() {
-            if check_ms > now_ms {
+        while let Some((end_ms, key)) = self.wakes.first_lease_end() {
+            if end_ms > now_ms {
                 break;
             }
             self.end_leases(now_ms, key)?;
-            self.refresh_check(key);
+            self.refresh_lease_end(key);
         }
-        if now_ms >= self.next_upkeep_ms {
+        if now_ms >= self.partitions.next_upkeep_ms() {
             self.upkeep(now_ms)?;
+        }
+        if now_ms >= self.transactions.next_forget_ms() {
+            self.forget_outcomes(now_ms)?;
         }
         let soon_ms = now_ms.saturating_add(FLOOR_LEAD_MS);
         if self
@@ -155,12 +162,8 @@ impl<S: Store> Engine<S> {
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return;
         };
-        if let Some(old_ms) = std::mem::replace(&mut subscription.wake_ms, wake_ms) {
-            self.wakes.remove(&(old_ms, key));
-        }
-        if let Some(wake_ms) = wake_ms {
-            self.wakes.insert((wake_ms, key));
-        }
+        self.wakes
+            .set_deliverable(key, &mut subscription.wake_ms, wake_ms);
     }
 
     /// Keeps the list of those a new message of the topic may wake.
@@ -175,19 +178,14 @@ impl<S: Store> Engine<S> {
     }
 
     /// Notes when leases of the subscription may end next.
-    pub(crate) fn refresh_check(&mut self, key: SubscriptionKey) {
+    pub(crate) fn refresh_lease_end(&mut self, key: SubscriptionKey) {
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return;
         };
-        let check_ms = subscription.next_check_ms();
-        if subscription.check_ms == check_ms {
-            return;
-        }
-        if let Some(old_ms) = std::mem::replace(&mut subscription.check_ms, check_ms) {
-            self.checks.remove(&(old_ms, key));
-        }
-        if let Some(check_ms) = check_ms {
-            self.checks.insert((check_ms, key));
+        let end_ms = subscription.next_lease_end_ms();
+        if subscription.lease_end_ms != end_ms {
+            self.wakes
+                .set_lease_end(key, &mut subscription.lease_end_ms, end_ms);
         }
     }
 

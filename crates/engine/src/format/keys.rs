@@ -99,12 +99,8 @@ pub(crate) fn checks_span() -> (Vec<u8>, Vec<u8>) {
     span(&[meta::CHECK])
 }
 
-/// Outcomes that need not be remembered any longer at `now_ms`.
-pub(crate) fn outcome_ends_by(now_ms: u64) -> (Vec<u8>, Vec<u8>) {
-    (
-        vec![meta::OUTCOME_END],
-        key!(meta::OUTCOME_END, now_ms.saturating_add(1)),
-    )
+pub(crate) fn outcome_ends_span() -> (Vec<u8>, Vec<u8>) {
+    span(&[meta::OUTCOME_END])
 }
 
 /// Reads the instant, the topic and the sequence of a key of a check or of an outcome's end.

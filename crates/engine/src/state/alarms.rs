@@ -1,5 +1,9 @@
 //! Provides the alarms that were raised and not yet taken.
 
+use std::collections::BTreeMap;
+
+use crate::ids::GroupId;
+
 /// Something an operator has to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alarm {
@@ -28,4 +32,32 @@ pub enum Alarm {
         /// Where the row lies and what is wrong with it.
         error: String,
     },
+}
+
+/// The alarms that were raised, and when groups that hold data were last reported.
+#[derive(Debug, Default)]
+pub(crate) struct Alarms {
+    raised: Vec<Alarm>,
+    reported_ms: BTreeMap<GroupId, u64>,
+}
+
+impl Alarms {
+    pub(crate) fn raise(&mut self, alarm: Alarm) {
+        self.raised.push(alarm);
+    }
+
+    /// Takes the alarms raised since the last call.
+    pub(crate) fn take(&mut self) -> Vec<Alarm> {
+        std::mem::take(&mut self.raised)
+    }
+
+    /// Whether a group that holds data is to be reported at `now_ms`: it was not within the last `every_ms`.
+    pub(crate) fn report(&mut self, now_ms: u64, group: GroupId, every_ms: u64) -> bool {
+        let last_ms = self.reported_ms.get(&group);
+        let is_due = last_ms.is_none_or(|last_ms| now_ms >= last_ms + every_ms);
+        if is_due {
+            self.reported_ms.insert(group, now_ms);
+        }
+        is_due
+    }
 }

@@ -39,3 +39,10 @@ pub struct Traffic {
     /// Dead letters removed.
     pub purged: u64,
 }
+
+/// All counters.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) tallies: Tallies,
+    pub(crate) traffic: Traffic,
+}

@@ -10,13 +10,13 @@ use crate::message::Sent;
 
 /// Sends whose producer chose the message id, by topic and id, bounded by time and by count.
 #[derive(Debug, Default)]
-pub(crate) struct RepeatWindow {
+pub(crate) struct DedupWindow {
     sends: HashMap<TopicId, HashMap<Arc<str>, (u64, Sent)>>,
     /// In the order they came; each shares its id with the map.
     order: VecDeque<(u64, TopicId, Arc<str>)>,
 }
 
-impl RepeatWindow {
+impl DedupWindow {
     /// The first send of this id, if it was within the window.
     pub(crate) fn find(
         &self,

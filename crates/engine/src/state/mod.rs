@@ -3,10 +3,16 @@
 pub(crate) mod alarms;
 pub(crate) mod catalog;
 pub(crate) mod counters;
+pub(crate) mod damaged;
 pub(crate) mod dedup;
+pub(crate) mod disk;
 pub(crate) mod frontier;
+pub(crate) mod memory;
+pub(crate) mod partitions;
 pub(crate) mod spec;
 pub(crate) mod stage;
 pub(crate) mod subscription;
 pub(crate) mod topic;
+pub(crate) mod transactions;
+pub(crate) mod wakes;
 pub(crate) mod window;

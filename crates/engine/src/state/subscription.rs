@@ -52,7 +52,7 @@ pub(crate) struct Progress {
     /// Beyond the cursor: what the record said, and acknowledgements of deliveries made before a restart.
     pub(crate) recovered: BTreeMap<Place, Recovered>,
     /// No lease ends before this.
-    pub(crate) lease_check_ms: u64,
+    pub(crate) lease_end_ms: u64,
     /// Messages the position has passed.
     pub(crate) passed: u64,
 }
@@ -65,7 +65,7 @@ impl Progress {
             slots: VecDeque::new(),
             ahead: VecDeque::new(),
             recovered: BTreeMap::new(),
-            lease_check_ms: u64::MAX,
+            lease_end_ms: u64::MAX,
             passed: 0,
         }
     }
@@ -231,14 +231,14 @@ pub(crate) struct Subscription {
     /// Leases that made way: the sequence of the message -> its row on the retry timeline.
     pub(crate) parked: HashMap<u64, Place>,
     /// No lease of a retry ends before this.
-    pub(crate) retry_check_ms: u64,
+    pub(crate) retry_lease_end_ms: u64,
     /// Rows on the retry timeline.
     pub(crate) retrying: u64,
     pub(crate) in_flight: usize,
     /// When the broker wants to be told, if it waits for something.
     pub(crate) wake_ms: Option<u64>,
     /// When leases are looked at next.
-    pub(crate) check_ms: Option<u64>,
+    pub(crate) lease_end_ms: Option<u64>,
 }
 
 impl Subscription {
@@ -251,11 +251,11 @@ impl Subscription {
             retry_cursor: Place::START,
             retry_leases: BTreeMap::new(),
             parked: HashMap::new(),
-            retry_check_ms: u64::MAX,
+            retry_lease_end_ms: u64::MAX,
             retrying: 0,
             in_flight: 0,
             wake_ms: None,
-            check_ms: None,
+            lease_end_ms: None,
         }
     }
 
@@ -264,13 +264,14 @@ impl Subscription {
     }
 
     /// When the first lease may end, in ms.
-    pub(crate) fn next_check_ms(&self) -> Option<u64> {
+    pub(crate) fn next_lease_end_ms(&self) -> Option<u64> {
         let fresh_ms = self
             .queues
             .iter()
-            .map(|progress| progress.lease_check_ms)
+            .map(|progress| progress.lease_end_ms)
             .min()
             .unwrap_or(u64::MAX);
-        Some(std::cmp::min(fresh_ms, self.retry_check_ms)).filter(|check_ms| *check_ms < u64::MAX)
+        Some(std::cmp::min(fresh_ms, self.retry_lease_end_ms))
+            .filter(|lease_end_ms| *lease_end_ms < u64::MAX)
     }
 }

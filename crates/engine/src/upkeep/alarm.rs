@@ -15,7 +15,7 @@ const ALARM_EVERY_MS: u64 = 24 * HOUR_MS;
 impl<S: Store> Engine<S> {
     /// The alarms raised since the last call. A group that holds data is told of once a day.
     pub fn take_alarms(&mut self) -> Vec<Alarm> {
-        std::mem::take(&mut self.alarms)
+        self.alarms.take()
     }
 
     /// Alarms about the groups that hold a partition which is past retention.
@@ -25,10 +25,7 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             let unseen_ms = self.unseen_ms(now_ms, group);
-            let told_ms = self.alarmed_ms.get(&group).copied();
-            let is_new = told_ms.is_none_or(|told_ms| now_ms >= told_ms + ALARM_EVERY_MS);
-            if unseen_ms >= AT_WORK_MS && is_new {
-                self.alarmed_ms.insert(group, now_ms);
+            if unseen_ms >= AT_WORK_MS && self.alarms.report(now_ms, group, ALARM_EVERY_MS) {
                 self.raise(group, topic, unseen_ms, false);
             }
         }
@@ -59,7 +56,7 @@ impl<S: Store> Engine<S> {
         let group = self.catalog.groups.get(&group);
         let topic = self.catalog.topics.get(&topic);
         if let (Some(group), Some(topic)) = (group, topic) {
-            self.alarms.push(Alarm::Unseen {
+            self.alarms.raise(Alarm::Unseen {
                 group: group.spec.name.clone(),
                 topic: topic.spec.name.clone(),
                 unseen_ms,

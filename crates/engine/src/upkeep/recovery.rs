@@ -39,20 +39,21 @@ impl<S: Store> Engine<S> {
 
     pub(crate) fn load_counts(&mut self) -> Result<(), StoreError> {
         let (from, to) = counts_span();
-        for partition in &self.partitions {
-            let space = Space::Partition(*partition);
+        let mut found = Vec::new();
+        for partition in self.partitions.iter() {
+            let space = Space::Partition(partition);
             for row in self.store.scan(space, &from, &to)? {
                 let (key, value) = row?;
                 let counts = open(space, &key, &value, Counts::read)?;
-                self.counts.insert((*partition, id_of_key(&key)?), counts);
+                found.push((partition, id_of_key(&key)?, counts));
             }
+        }
+        for (partition, topic, counts) in found {
+            self.partitions.restore_counts(partition, topic, counts);
         }
         for (id, topic) in &mut self.catalog.topics {
             // What lies on disk tells what has gone with its partition, even if a crash came between.
-            let stored = self
-                .counts
-                .iter()
-                .filter(|((_, of_topic), _)| of_topic == id);
+            let stored = self.partitions.counts_of(*id);
             let (messages, bytes) = stored.fold((0, 0), |sum, (_, counts)| {
                 (sum.0 + counts.messages, sum.1 + counts.bytes)
             });
@@ -72,7 +73,7 @@ impl<S: Store> Engine<S> {
                 start_hour: id_of_key(&key)?,
                 level,
             };
-            self.pins.insert(partition, pins);
+            self.partitions.restore_pins(partition, pins);
         }
         Ok(())
     }

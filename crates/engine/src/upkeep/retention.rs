@@ -28,17 +28,16 @@ impl<S: Store> Engine<S> {
         let old: Vec<_> = self
             .partitions
             .iter()
-            .copied()
             .filter(|id| self.config.kept_until_ms(*id) <= now_ms)
             .collect();
         for partition in old {
             if self.is_passed(now_ms, partition) {
-                if self.pins.get(&partition).is_some_and(|pins| *pins > 0) {
+                if self.partitions.is_pinned(partition) {
                     self.copy_stragglers(partition)?;
                 }
-                self.let_go_of(now_ms, partition)?;
+                self.try_drop(now_ms, partition)?;
             } else {
-                self.let_go.remove(&partition);
+                self.partitions.keep(partition);
                 self.alarm_held(now_ms, partition);
             }
         }
@@ -46,16 +45,16 @@ impl<S: Store> Engine<S> {
         let next_end_ms = self
             .partitions
             .iter()
-            .map(|id| self.config.kept_until_ms(*id))
+            .map(|id| self.config.kept_until_ms(id))
             .filter(|end_ms| *end_ms > now_ms)
             .chain(next_identity_ms)
             .min();
         let held = self
             .partitions
             .iter()
-            .any(|id| self.config.kept_until_ms(*id) <= now_ms);
+            .any(|id| self.config.kept_until_ms(id) <= now_ms);
         // One that is held is looked at again soon, for it may have been let go of.
-        self.next_upkeep_ms = if !self.let_go.is_empty() {
+        let upkeep_ms = if self.partitions.is_dropping() {
             now_ms.saturating_add(DROP_MS)
         } else if held {
             now_ms.saturating_add(ROUND_MS_MIN)
@@ -63,23 +62,24 @@ impl<S: Store> Engine<S> {
             let again_ms = now_ms.saturating_add(ROUND_MS_MIN);
             std::cmp::max(again_ms, next_end_ms.unwrap_or(u64::MAX))
         };
+        self.partitions.upkeep_at(upkeep_ms);
         Ok(())
     }
 
     /// Drops a partition that is passed, once everything that made it so is durable: a copy of a straggler, a
     /// dead letter or a position that was lost in a crash would need it again.
-    fn let_go_of(&mut self, now_ms: u64, partition: PartitionId) -> Result<(), StoreError> {
-        if self.pins.get(&partition).is_some_and(|pins| *pins > 0) {
-            self.let_go.remove(&partition);
+    fn try_drop(&mut self, now_ms: u64, partition: PartitionId) -> Result<(), StoreError> {
+        if self.partitions.is_pinned(partition) {
+            self.partitions.keep(partition);
             return Ok(());
         }
         let pending = self.pending_epoch();
-        let needed = *self.let_go.entry(partition).or_insert(pending);
+        let needed = self.partitions.drop_after(partition, pending);
         if needed > self.durable_epoch() {
             return Ok(());
         }
-        self.let_go.remove(&partition);
-        self.tallies.groups_given_up += self.alarm_lost(now_ms, partition);
+        self.partitions.keep(partition);
+        self.counters.tallies.groups_given_up += self.alarm_lost(now_ms, partition);
         self.drop_partition(partition)
     }
 
@@ -97,10 +97,7 @@ impl<S: Store> Engine<S> {
     }
 
     pub(crate) fn has_passed(&self, key: SubscriptionKey, partition: PartitionId) -> bool {
-        let holds = self
-            .counts
-            .get(&(partition, key.1))
-            .is_some_and(|counts| counts.messages > 0);
+        let holds = self.partitions.holds(partition, key.1);
         let Some(subscription) = self.subscriptions.get(&key).filter(|_| holds) else {
             return true;
         };
@@ -133,29 +130,18 @@ impl<S: Store> Engine<S> {
 
     fn drop_partition(&mut self, partition: PartitionId) -> Result<(), StoreError> {
         self.store.drop_partition(partition)?;
-        self.partitions.remove(&partition);
-        self.forget_damaged(partition);
-        self.pins.remove(&partition);
+        self.damaged.remove_partition(partition);
         self.stage.pins.remove(&partition);
         self.stage.batch.remove(Space::Meta, &pins_key(partition));
-        let topics: Vec<_> = self
-            .counts
-            .keys()
-            .filter(|(id, _)| *id == partition)
-            .map(|(_, topic)| *topic)
-            .collect();
-        for topic in topics {
+        for (topic, counts) in self.partitions.remove(partition) {
             self.stage.counts.remove(&(partition, topic));
-            let Some(counts) = self.counts.remove(&(partition, topic)) else {
-                continue;
-            };
             if let Some(state) = self.catalog.topics.get_mut(&topic) {
                 state.totals.dropped += counts.messages;
                 state.totals.bytes = state.totals.bytes.saturating_sub(counts.bytes);
                 self.stage.totals.insert(topic);
             }
         }
-        self.tallies.partitions_dropped += 1;
+        self.counters.tallies.partitions_dropped += 1;
         Ok(())
     }
 
@@ -222,10 +208,8 @@ impl<S: Store> Engine<S> {
                 .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
                     copy.encode(buffer);
                 });
-            if let Some(pins) = self.pins.get_mut(&partition) {
-                *pins = pins.saturating_sub(1);
-                self.stage.pins.insert(partition);
-            }
+            self.partitions.unpin(partition);
+            self.stage.pins.insert(partition);
             let Some(subscription) = self.subscriptions.get_mut(&key) else {
                 continue;
             };

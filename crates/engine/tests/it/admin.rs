@@ -330,7 +330,7 @@ fn a_replayed_letter_comes_to_its_group_alone_with_all_its_deliveries() {
     assert_eq!(found_bodies(&letters), ["a", "b"]);
     assert_eq!(bodies(&desk.receive("t", "others")).len(), 2);
     desk.engine
-        .replay_letter(desk.now_ms, &letters[0].handle)
+        .replay_dead_letter(desk.now_ms, &letters[0].handle)
         .unwrap();
     desk.now_ms += 5;
     desk.settle();
@@ -356,7 +356,7 @@ fn a_replayed_letter_comes_to_its_group_alone_with_all_its_deliveries() {
     desk.now_ms += 20;
     desk.settle();
     assert_eq!(found_bodies(&desk.browse("%DLQ%g")), ["b", "a"]);
-    let twice = desk.engine.replay_letter(desk.now_ms, &letters[0].handle);
+    let twice = desk.engine.replay_dead_letter(desk.now_ms, &letters[0].handle);
     assert!(matches!(twice, Err(Error::MessageNotFound)));
     let stats = desk.engine.group_stats(desk.now_ms, "t", "g").unwrap();
     assert_eq!(
@@ -371,7 +371,7 @@ fn a_replayed_letter_survives_a_restart_and_is_acknowledged() {
     let mut desk = Desk::new();
     let letters = desk.bury(&["a"]);
     desk.engine
-        .replay_letter(desk.now_ms, &letters[0].handle)
+        .replay_dead_letter(desk.now_ms, &letters[0].handle)
         .unwrap();
     desk.restart();
     let delivered = desk.receive("t", "g");
@@ -406,7 +406,7 @@ fn a_purged_letter_is_gone_whether_somebody_has_read_it_or_not() {
     desk.settle();
     for letter in [&letters[0], &letters[1], &letters[3]] {
         desk.engine
-            .purge_letter(desk.now_ms, &letter.handle)
+            .purge_dead_letter(desk.now_ms, &letter.handle)
             .unwrap();
     }
     // Counts are exact at the borders of their buckets, which are a minute wide.
@@ -435,7 +435,7 @@ fn a_purged_letter_that_waits_for_a_retry_is_no_defect() {
         .retry_later(desk.now_ms, &held[0].handle, Some(10))
         .unwrap();
     desk.engine
-        .purge_letter(desk.now_ms, &letters[0].handle)
+        .purge_dead_letter(desk.now_ms, &letters[0].handle)
         .unwrap();
     desk.now_ms += 20;
     assert!(desk.receive("%DLQ%g", "desk").is_empty());
@@ -452,7 +452,7 @@ fn only_dead_letters_are_replayed_and_purged() {
     let mut desk = Desk::new();
     desk.send("a", Delivery::After { delay_ms: 1_000 });
     let ordinary = desk.browse("t").remove(0);
-    let refused = desk.engine.purge_letter(desk.now_ms, &ordinary.handle);
+    let refused = desk.engine.purge_dead_letter(desk.now_ms, &ordinary.handle);
     assert!(matches!(
         refused,
         Err(Error::Invalid {
@@ -462,7 +462,7 @@ fn only_dead_letters_are_replayed_and_purged() {
     ));
     let letter = desk.bury(&["b"]).remove(0);
     desk.engine.delete_group("g").unwrap();
-    let refused = desk.engine.replay_letter(desk.now_ms, &letter.handle);
+    let refused = desk.engine.replay_dead_letter(desk.now_ms, &letter.handle);
     assert!(matches!(refused, Err(Error::GroupNotFound { .. })));
     desk.settle();
     assert_eq!(found_bodies(&desk.browse("%DLQ%g")), ["b"]);

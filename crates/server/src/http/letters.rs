@@ -347,8 +347,8 @@ async fn settle(
     }
     let handles = letters.iter().map(|found| found.handle).collect();
     let results = match act {
-        Act::Replay => state.broker().replay_letters(handles).await?,
-        Act::Purge => state.broker().purge_letters(handles).await?,
+        Act::Replay => state.broker().replay_dead_letters(handles).await?,
+        Act::Purge => state.broker().purge_dead_letters(handles).await?,
     };
     for (found, result) in letters.iter().zip(results) {
         match result {

@@ -1,0 +1,163 @@
+//! Provides what is kept in memory of the partitions: what they hold, what pins them, when they are looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::TopicId;
+use crate::place::{PartitionId, Place};
+use crate::state::topic::Counts;
+
+/// The partitions on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions {
+    ids: BTreeSet<PartitionId>,
+    counts: BTreeMap<(PartitionId, TopicId), Counts>,
+    /// Retries whose message is in a partition, which must stay until they are done.
+    pins: BTreeMap<PartitionId, u64>,
+    /// Partitions that are no longer needed, with the epoch that must be durable before they are dropped.
+    dropping: BTreeMap<PartitionId, u64>,
+    next_upkeep_ms: u64,
+}
+
+impl Partitions {
+    /// The partitions a store holds. They are looked at as soon as time is known.
+    pub(crate) fn found(ids: Vec<PartitionId>) -> Self {
+        Self {
+            ids: ids.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// All partitions, in ascending order of their start.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = PartitionId> {
+        self.ids.iter().copied()
+    }
+
+    /// Partitions that hold something of the topic, in ascending order of their start.
+    pub(crate) fn holding(&self, topic: TopicId) -> Vec<PartitionId> {
+        self.iter()
+            .filter(|partition| self.holds(*partition, topic))
+            .collect()
+    }
+
+    /// Whether a partition holds something of the topic.
+    pub(crate) fn holds(&self, partition: PartitionId, topic: TopicId) -> bool {
+        self.counts(partition, topic)
+            .is_some_and(|counts| counts.messages > 0)
+    }
+
+    /// What a partition holds of a topic.
+    pub(crate) fn counts(&self, partition: PartitionId, topic: TopicId) -> Option<&Counts> {
+        self.counts.get(&(partition, topic))
+    }
+
+    /// What each partition holds of a topic.
+    pub(crate) fn counts_of(&self, topic: TopicId) -> impl Iterator<Item = (PartitionId, &Counts)> {
+        self.iter()
+            .filter_map(move |partition| Some((partition, self.counts(partition, topic)?)))
+    }
+
+    /// Adds a partition; returns whether it is new.
+    pub(crate) fn add(&mut self, partition: PartitionId) -> bool {
+        self.ids.insert(partition)
+    }
+
+    /// Counts a message that was written to its partition.
+    pub(crate) fn count_appended(&mut self, topic: TopicId, place: Place, bytes: u64) {
+        self.counts
+            .entry((place.partition(), topic))
+            .or_default()
+            .add(place, bytes);
+    }
+
+    /// Counts a message that was removed from its partition; returns whether the partition is known.
+    pub(crate) fn count_removed(&mut self, topic: TopicId, place: Place, bytes: u64) -> bool {
+        let counts = self.counts.get_mut(&(place.partition(), topic));
+        counts.is_some_and(|counts| {
+            counts.subtract(place, bytes);
+            true
+        })
+    }
+
+    /// Restores what a partition holds of a topic.
+    pub(crate) fn restore_counts(
+        &mut self,
+        partition: PartitionId,
+        topic: TopicId,
+        counts: Counts,
+    ) {
+        self.counts.insert((partition, topic), counts);
+    }
+
+    /// Keeps a partition for one more retry.
+    pub(crate) fn pin(&mut self, partition: PartitionId) {
+        *self.pins.entry(partition).or_default() += 1;
+    }
+
+    /// A retry no longer needs its partition.
+    pub(crate) fn unpin(&mut self, partition: PartitionId) {
+        if let Some(pins) = self.pins.get_mut(&partition) {
+            *pins = pins.saturating_sub(1);
+            if *pins == 0 {
+                self.pins.remove(&partition);
+            }
+        }
+    }
+
+    /// How many retries need the partition; `None` for none.
+    pub(crate) fn pins(&self, partition: PartitionId) -> Option<u64> {
+        self.pins.get(&partition).copied()
+    }
+
+    /// Whether a retry needs the partition.
+    pub(crate) fn is_pinned(&self, partition: PartitionId) -> bool {
+        self.pins(partition).is_some_and(|pins| pins > 0)
+    }
+
+    /// Restores how many retries need a partition.
+    pub(crate) fn restore_pins(&mut self, partition: PartitionId, pins: u64) {
+        self.pins.insert(partition, pins);
+    }
+
+    /// Decides to drop a partition once `pending` is durable, or the epoch that was pending when this was first
+    /// decided; returns that epoch.
+    pub(crate) fn drop_after(&mut self, partition: PartitionId, pending: u64) -> u64 {
+        *self.dropping.entry(partition).or_insert(pending)
+    }
+
+    /// Decides to keep a partition.
+    pub(crate) fn keep(&mut self, partition: PartitionId) {
+        self.dropping.remove(&partition);
+    }
+
+    /// Whether a partition waits to be dropped.
+    pub(crate) fn is_dropping(&self) -> bool {
+        !self.dropping.is_empty()
+    }
+
+    /// Forgets a partition that was dropped; returns what it held of each topic.
+    pub(crate) fn remove(&mut self, partition: PartitionId) -> Vec<(TopicId, Counts)> {
+        self.ids.remove(&partition);
+        self.pins.remove(&partition);
+        self.dropping.remove(&partition);
+        let first = (partition, TopicId::MIN);
+        let keys = self.counts.range(first..=(partition, TopicId::MAX));
+        let topics: Vec<_> = keys.map(|((_, topic), _)| *topic).collect();
+        let counts = |topic| Some((topic, self.counts.remove(&(partition, topic))?));
+        topics.into_iter().filter_map(counts).collect()
+    }
+
+    /// When partitions have to be looked at, in ms; `u64::MAX`: not before one is added.
+    pub(crate) fn next_upkeep_ms(&self) -> u64 {
+        self.next_upkeep_ms
+    }
+
+    /// Has partitions looked at by `upkeep_ms`.
+    pub(crate) fn upkeep_by(&mut self, upkeep_ms: u64) {
+        self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, upkeep_ms);
+    }
+
+    /// Has partitions looked at next at `upkeep_ms`.
+    pub(crate) fn upkeep_at(&mut self, upkeep_ms: u64) {
+        self.next_upkeep_ms = upkeep_ms;
+    }
+}
