@@ -23,8 +23,6 @@ use crate::writer::{Health, Writer, spawn_syncer};
 
 /// Commands that may wait for the writer loop; further ones wait for room.
 const COMMANDS_MAX: usize = 65_536;
-/// Shortest wait before the producer of an unfinished transaction is asked, in ms.
-const CHECK_WAIT_MS_MIN: u64 = 1_000;
 
 /// How a broker is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +45,9 @@ struct Shared {
     inbox: Arc<Inbox<FjallStore>>,
     clock: Arc<dyn Clock>,
     health: watch::Receiver<Health>,
+    /// When the first check of a transaction may be due, in ms; 0 until the engine was asked. The writer loop sets it,
+    /// so that it never lags behind the engine.
+    next_check: watch::Sender<u64>,
 }
 
 impl Drop for Shared {
@@ -95,6 +96,7 @@ impl Broker {
                 inbox,
                 clock,
                 health,
+                next_check: watch::Sender::new(0),
             }),
         })
     }
@@ -217,8 +219,13 @@ impl Broker {
         let topic: Arc<str> = Arc::from(topic);
         let check_after_ms =
             check_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let next_check = self.shared.next_check.clone();
         self.with(lane(&topic), move |engine, now_ms| {
-            engine.prepare(now_ms, &topic, &message, check_after_ms)
+            let prepared = engine.prepare(now_ms, &topic, &message, check_after_ms)?;
+            if let Some(check_ms) = engine.known_check_ms() {
+                publish(&next_check, check_ms);
+            }
+            Ok(prepared)
         })
         .await
     }
@@ -246,20 +253,37 @@ impl Broker {
         let end_ms = clock
             .now_ms()
             .saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let mut next_check = self.shared.next_check.subscribe();
         loop {
-            let take = move |engine: &mut Engine<FjallStore>, now_ms| {
-                let due = engine.take_checks(now_ms, checks_max)?;
-                Ok((due, engine.next_check_ms()?))
-            };
-            let (due, next_ms) = self.with(0, take).await?;
-            if !due.is_empty() || clock.now_ms() >= end_ms {
-                return Ok(due);
+            let next_ms = *next_check.borrow_and_update();
+            let now_ms = clock.now_ms();
+            if next_ms <= now_ms {
+                let due = self.take_due_checks(checks_max).await?;
+                if !due.is_empty() {
+                    return Ok(due);
+                }
+                continue;
             }
-            // One prepared meanwhile is asked about no sooner than this either.
-            let soonest_ms = clock.now_ms().saturating_add(CHECK_WAIT_MS_MIN);
-            let again_ms = std::cmp::min(next_ms.unwrap_or(u64::MAX), soonest_ms);
-            clock.sleep_until(std::cmp::min(again_ms, end_ms)).await;
+            if end_ms <= now_ms {
+                return Ok(Vec::new());
+            }
+            tokio::select! {
+                _ = next_check.changed() => {}
+                () = clock.sleep_until(std::cmp::min(next_ms, end_ms)) => {}
+                _ = self.ended() => return Err(self.end()),
+            }
         }
+    }
+
+    /// Takes the transactions whose checks are due, and publishes when the next one is.
+    async fn take_due_checks(&self, checks_max: usize) -> Result<Vec<Check>, Error> {
+        let next_check = self.shared.next_check.clone();
+        self.with(0, move |engine, now_ms| {
+            let due = engine.take_checks(now_ms, checks_max)?;
+            publish(&next_check, engine.next_check_ms()?.unwrap_or(u64::MAX));
+            Ok(due)
+        })
+        .await
     }
 
     /// Cancels a message that waits, and tells the truth about it.
@@ -435,6 +459,11 @@ impl Broker {
     fn end(&self) -> Error {
         end_of(&self.shared.health)
     }
+}
+
+/// Publishes when the first check may be due, and wakes its readers if that has changed.
+fn publish(next_check: &watch::Sender<u64>, check_ms: u64) {
+    next_check.send_if_modified(|known_ms| std::mem::replace(known_ms, check_ms) != check_ms);
 }
 
 /// What a caller is told whose command will not be answered any more.

@@ -62,14 +62,18 @@ fn bodies(delivered: &[Delivered]) -> Vec<String> {
 }
 
 /// Moves the clock on, a little each time, until the future ends.
-async fn moving<T>(clock: &ManualClock, future: impl Future<Output = T>) -> T {
+async fn moving<T>(broker: &Broker, clock: &ManualClock, future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     loop {
-        tokio::select! {
-            biased;
-            value = &mut future => return value,
-            () = ::clock::monotonic::sleep(Duration::from_millis(1)) => clock.advance(10),
+        if let Some(value) = futures_poll(future.as_mut()).await {
+            return value;
         }
+        // Answered once the writer loop has done everything before it and that is on the disk.
+        broker.topics().await.unwrap();
+        if let Some(value) = futures_poll(future.as_mut()).await {
+            return value;
+        }
+        clock.advance(10);
     }
 }
 
@@ -114,7 +118,12 @@ async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F:
 async fn a_poll_that_finds_nothing_ends_empty_after_its_wait() {
     let bench = bench().await;
     let poll = bench.broker.receive(request(1), Duration::from_secs(5));
-    assert!(moving(&bench.clock, poll).await.unwrap().is_empty());
+    assert!(
+        moving(&bench.broker, &bench.clock, poll)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(bench.clock.now_ms() >= START_MS + 5_000);
 }
 
@@ -153,7 +162,7 @@ async fn what_was_answered_is_there_after_a_restart() {
     let mut received = Vec::new();
     while received.len() < 100 {
         let poll = broker.receive(request(64), Duration::from_mins(1));
-        let delivered = moving(&bench.clock, poll).await.unwrap();
+        let delivered = moving(&broker, &bench.clock, poll).await.unwrap();
         received.extend(bodies(&delivered));
         for result in broker
             .ack(delivered.iter().map(|delivery| delivery.handle).collect())
@@ -223,7 +232,7 @@ async fn pollers_of_a_group_share_what_is_due() {
             .await
             .unwrap();
     }
-    let mut received = moving(&bench.clock, polls.join_all())
+    let mut received = moving(&bench.broker, &bench.clock, polls.join_all())
         .await
         .iter()
         .flat_map(|one| bodies(one))
@@ -321,6 +330,7 @@ async fn a_transaction_s_message_comes_after_its_commit_and_orphans_are_told() {
         ..request(10)
     };
     let delivered = moving(
+        &bench.broker,
         &bench.clock,
         bench.broker.receive(of_x, Duration::from_mins(1)),
     )
@@ -328,6 +338,7 @@ async fn a_transaction_s_message_comes_after_its_commit_and_orphans_are_told() {
     .unwrap();
     assert_eq!(bodies(&delivered), ["kept"]);
     let checks = moving(
+        &bench.broker,
         &bench.clock,
         bench.broker.take_checks(10, Duration::from_mins(2)),
     )
@@ -341,6 +352,51 @@ async fn a_transaction_s_message_comes_after_its_commit_and_orphans_are_told() {
         [orphan.transaction]
     );
     assert!(bench.clock.now_ms() >= START_MS + 60_000);
+}
+
+#[tokio::test]
+async fn checks_wake_nothing_until_one_is_added_and_due() {
+    let bench = bench().await;
+    let broker = &bench.broker;
+    let kind = TopicSpec::new("x", TopicKind::Transaction);
+    broker.create_topic(kind).await.unwrap();
+    let hour_ms = 3_600_000;
+    let checks = broker.take_checks(10, Duration::from_millis(hour_ms));
+    let mut checks = std::pin::pin!(checks);
+    assert!(futures_poll(checks.as_mut()).await.is_none());
+    for step in 0..20 {
+        // Answered after everything the checks have asked of the writer loop.
+        broker.topics().await.unwrap();
+        assert!(futures_poll(checks.as_mut()).await.is_none());
+        let sleeper_ms = bench.clock.next_sleeper_ms();
+        assert_eq!(sleeper_ms, Some(START_MS + hour_ms), "step {step}");
+        bench.clock.advance(1_000);
+    }
+    let wait = Some(Duration::from_mins(1));
+    let orphan = broker.prepare("x", message("orphan", 0), wait).await;
+    let check_ms = START_MS + 80_000;
+    assert!(futures_poll(checks.as_mut()).await.is_none());
+    assert_eq!(bench.clock.next_sleeper_ms(), Some(check_ms));
+    let later = broker.prepare("x", message("later", 0), Some(Duration::from_mins(2)));
+    later.await.unwrap();
+    bench.clock.advance_to(check_ms - 1);
+    assert!(futures_poll(checks.as_mut()).await.is_none());
+    assert_eq!(bench.clock.next_sleeper_ms(), Some(check_ms));
+    bench.clock.advance_to(check_ms);
+    let due = checks.await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].transaction, orphan.unwrap().transaction);
+}
+
+#[tokio::test]
+async fn waiting_for_checks_ends_with_the_broker() {
+    let bench = bench().await;
+    let broker = bench.broker.clone();
+    let checks = tokio::spawn(async move { broker.take_checks(10, Duration::MAX).await });
+    bench.broker.topics().await.unwrap();
+    bench.broker.shutdown().await;
+    let ended = checks.await.unwrap();
+    assert!(matches!(ended, Err(Error::Stopped)), "{ended:?}");
 }
 
 #[tokio::test]
@@ -444,7 +500,10 @@ async fn a_clock_that_was_set_back_between_two_runs_delays_nothing() {
     let broker = open(bench.folder.path(), &clock);
     assert_eq!(clock.now_ms(), START_MS + 2_000);
     let poll = broker.receive(request(10), Duration::from_secs(5));
-    assert_eq!(bodies(&moving(&clock, poll).await.unwrap()), ["due"]);
+    assert_eq!(
+        bodies(&moving(&broker, &clock, poll).await.unwrap()),
+        ["due"]
+    );
     let sent = broker.send("t", message("now", 0)).await.unwrap();
     assert!(sent.due_ms() <= START_MS + 7_000, "{}", sent.due_ms());
 }
