@@ -1,4 +1,4 @@
-//! Provides what operators and owners of keyed timers ask of the broker.
+//! Provides the calls of operators and of owners of keyed timers.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Broker {
         .await
     }
 
-    /// Cancels the timer under a key, and tells the truth about it.
+    /// Cancels the timer under a key, and answers what became of it.
     pub async fn cancel_timer(&self, topic: &str, key: &str) -> Result<Recall, Error> {
         let (topic, key) = (topic.to_owned(), key.to_owned());
         self.with(lane(&topic), move |engine, now_ms| {
@@ -56,7 +56,7 @@ impl Broker {
         .await
     }
 
-    /// Messages of a topic behind `after`, due ones and waiting ones, without delivering them; ends after
+    /// Messages of a topic after `after`, due ones and waiting ones, without delivering them; ends after
     /// `messages_max`, or after about a megabyte.
     pub async fn browse(
         &self,
@@ -71,32 +71,32 @@ impl Broker {
         .await
     }
 
-    /// Gives dead letters to their group again; each has its own outcome, in the same order.
+    /// Replays dead letters to their group; each has its own outcome, in the same order.
     pub async fn replay_dead_letters(
         &self,
-        letters: Vec<MessageHandle>,
+        handles: Vec<MessageHandle>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
-        self.each_dead_letter(letters, Engine::replay_dead_letter)
+        self.each_dead_letter(handles, Engine::replay_dead_letter)
             .await
     }
 
-    /// Removes dead letters for good; each has its own outcome, in the same order.
+    /// Purges dead letters; each has its own outcome, in the same order.
     pub async fn purge_dead_letters(
         &self,
-        letters: Vec<MessageHandle>,
+        handles: Vec<MessageHandle>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
-        self.each_dead_letter(letters, Engine::purge_dead_letter)
+        self.each_dead_letter(handles, Engine::purge_dead_letter)
             .await
     }
 
     async fn each_dead_letter(
         &self,
-        letters: Vec<MessageHandle>,
+        handles: Vec<MessageHandle>,
         act: fn(&mut Engine<FjallStore>, u64, &MessageHandle) -> Result<(), engine::Error>,
     ) -> Result<Vec<Result<(), Error>>, Error> {
         self.with(0, move |engine, now_ms| {
-            let letters = letters.iter();
-            let results = letters.map(|letter| act(engine, now_ms, letter).map_err(Error::Refused));
+            let handles = handles.iter();
+            let results = handles.map(|handle| act(engine, now_ms, handle).map_err(Error::Refused));
             Ok(results.collect())
         })
         .await

@@ -19,10 +19,8 @@ use crate::command::{Answer, Command, Poll};
 use crate::core::Core;
 use crate::error::{Error, OpenError};
 use crate::inbox::{Event, Inbox};
+use crate::limits::COMMANDS_MAX;
 use crate::writer::{Health, Writer, spawn_syncer};
-
-/// Commands that may wait for the writer loop; further ones wait for room.
-const COMMANDS_MAX: usize = 65_536;
 
 /// How a broker is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +44,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     health: watch::Receiver<Health>,
     /// When the first check of a transaction may be due, in ms; 0 until the engine was asked. The writer loop sets it,
-    /// so that it never lags behind the engine.
+    /// so that it always agrees with the engine.
     next_check: watch::Sender<u64>,
 }
 
@@ -207,7 +205,7 @@ impl Broker {
         .await
     }
 
-    /// Stores a half message: nobody sees it until its transaction commits.
+    /// Stores a half message: no consumer sees it until its transaction commits.
     ///
     /// `check_after` is the wait before the producer is asked, if it shall differ from the configured one.
     pub async fn prepare(
@@ -286,7 +284,7 @@ impl Broker {
         .await
     }
 
-    /// Cancels a message that waits, and tells the truth about it.
+    /// Cancels a message that waits, and answers what became of it.
     pub async fn recall(&self, handle: MessageHandle) -> Result<Recall, Error> {
         self.with(u64::from(handle.topic), move |engine, now_ms| {
             engine.recall(now_ms, &handle)
@@ -353,7 +351,7 @@ impl Broker {
         self.with(0, |engine, _| Ok(engine.groups())).await
     }
 
-    /// How many messages of a topic wait and lie on disk.
+    /// How many messages of a topic wait, and how many are on disk.
     pub async fn topic_stats(&self, topic: &str) -> Result<TopicStats, Error> {
         let topic = topic.to_owned();
         self.with(0, move |engine, now_ms| engine.topic_stats(now_ms, &topic))
@@ -407,7 +405,7 @@ impl Broker {
         self.with(0, |engine, _| Ok(engine.tallies())).await
     }
 
-    /// How the broker fares now.
+    /// The health of the broker now.
     pub fn health(&self) -> Health {
         self.shared.health.borrow().clone()
     }
@@ -421,7 +419,7 @@ impl Broker {
         }
     }
 
-    /// Finishes what was begun, makes it durable, and ends.
+    /// Finishes the commands it has, makes them durable, and ends.
     pub async fn shutdown(&self) -> Health {
         self.shared.inbox.signal(Event::Stop);
         self.ended().await
@@ -466,7 +464,7 @@ fn publish(next_check: &watch::Sender<u64>, check_ms: u64) {
     next_check.send_if_modified(|known_ms| std::mem::replace(known_ms, check_ms) != check_ms);
 }
 
-/// What a caller is told whose command will not be answered any more.
+/// The error for a command that will not be answered.
 fn end_of(health: &watch::Receiver<Health>) -> Error {
     match &*health.borrow() {
         Health::Failed(_) => Error::Failed,

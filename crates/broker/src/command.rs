@@ -1,4 +1,4 @@
-//! Defines what the handle asks of the writer loop, and how it is answered.
+//! Defines the commands to the writer loop, and their answers.
 
 use std::fmt;
 
@@ -6,9 +6,7 @@ use engine::{Delivered, Engine, NewMessage, ReceiptHandle, ReceiveRequest, Sent}
 use tokio::sync::oneshot;
 
 use crate::error::Error;
-
-/// What a rare command weighs, in messages.
-const OTHER_WEIGHT: usize = 16;
+use crate::limits::OTHER_WEIGHT;
 
 /// Where the answer to a command goes.
 pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -96,13 +94,13 @@ pub struct Poll {
     pub reply: Reply<Vec<Delivered>>,
 }
 
-/// An answer that waits until what it tells is durable.
+/// An answer that waits until the changes it reports are durable.
 pub enum Answer {
     /// To a send.
     Sent(Reply<Sent>, Result<Sent, Error>),
     /// To an acknowledgement.
     Acked(Reply<Vec<Result<(), Error>>>, Vec<Result<(), Error>>),
-    /// To anything else: told whether it worked, or that the store failed meanwhile.
+    /// To anything else: called with success, or with the failure of the store.
     Other(Box<dyn FnOnce(Result<(), Error>) + Send>),
 }
 
@@ -113,21 +111,21 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// Tells the client. One that has gone away does not want to know.
-    pub(crate) fn give(self) {
+    /// Sends the answer, unless the client has gone away.
+    pub(crate) fn send(self) {
         match self {
             Self::Sent(reply, result) => drop(reply.send(result)),
             Self::Acked(reply, results) => drop(reply.send(Ok(results))),
-            Self::Other(tell) => tell(Ok(())),
+            Self::Other(reply) => reply(Ok(())),
         }
     }
 
-    /// Tells the client that the outcome is unknown.
+    /// Answers that the outcome is unknown.
     pub(crate) fn fail(self) {
         match self {
             Self::Sent(reply, _) => drop(reply.send(Err(Error::Failed))),
             Self::Acked(reply, _) => drop(reply.send(Err(Error::Failed))),
-            Self::Other(tell) => tell(Err(Error::Failed)),
+            Self::Other(reply) => reply(Err(Error::Failed)),
         }
     }
 }

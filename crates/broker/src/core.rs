@@ -8,21 +8,15 @@ use engine::{Alarm, Engine, ReceiptHandle, Store, StoreError};
 use crate::command::{Answer, Command, Poll};
 use crate::error::Error;
 use crate::lanes::Lanes;
+use crate::limits::{DISK_WAIT_MS_MAX, GROUP_BYTES_MAX, STEP_WEIGHT_MAX};
 
-/// A group of changes is closed when it has so many bytes.
-const GROUP_BYTES_MAX: usize = 1024 * 1024;
-/// A step ends after so many messages' worth of commands: those who wait on another topic are served between
-/// steps.
-const STEP_WEIGHT_MAX: usize = 2_048;
-/// How long a poll waits for the disk that does not want to wait otherwise, in ms.
-const DISK_WAIT_MS_MAX: u64 = 100;
 /// How often the disk's free space is looked at, in ms.
 const FREE_SPACE_EVERY_MS: u64 = 1_000;
 
 /// A topic and a consumer group, by name.
 type TopicAndGroup = (String, String);
 
-/// The broker without threads: whoever drives it passes the time, hands in commands and reports syncs.
+/// The broker without threads: its driver passes the time, hands in commands and reports syncs.
 #[derive(Debug)]
 pub struct Core<S> {
     engine: Engine<S>,
@@ -51,7 +45,7 @@ impl<S: Store> Core<S> {
         }
     }
 
-    /// Takes a command; [`Core::step`] works it off in turn.
+    /// Takes a command; [`Core::step`] executes it in turn.
     pub fn push(&mut self, command: Command<S>) {
         self.lanes.push(command);
     }
@@ -64,17 +58,17 @@ impl<S: Store> Core<S> {
                 break;
             }
             if let Some((_, answers)) = self.answers.pop_front() {
-                answers.into_iter().for_each(Answer::give);
+                answers.into_iter().for_each(Answer::send);
             }
         }
     }
 
-    /// Does what is due and works off commands, at most as many as one group of changes takes.
+    /// Does what is due and executes commands, at most as many as one group of changes takes.
     ///
-    /// Tells how many commands were worked off. After an error the broker must not be used any more.
+    /// Returns how many commands were executed. After an error the broker must no longer be used.
     pub fn step(&mut self, now_ms: u64) -> Result<usize, StoreError> {
         self.engine.tick(now_ms)?;
-        self.engine.take_alarms().iter().for_each(warn_of);
+        self.engine.take_alarms().iter().for_each(log_alarm);
         if now_ms >= self.next_free_space_ms {
             self.next_free_space_ms = now_ms + FREE_SPACE_EVERY_MS;
             self.engine.refresh_free_bytes()?;
@@ -95,12 +89,12 @@ impl<S: Store> Core<S> {
         Ok(done)
     }
 
-    /// Whether commands wait that a further step could work off.
+    /// Whether commands wait that a further step could execute.
     pub fn has_commands(&self) -> bool {
         !self.lanes.is_empty() && self.engine.staged_bytes() < GROUP_BYTES_MAX
     }
 
-    /// Gives the collected changes to the store; tells the epoch to sync if one has to be.
+    /// Gives the collected changes to the store; returns the epoch to sync, if any.
     pub fn apply(&mut self, now_ms: u64) -> Result<Option<u64>, StoreError> {
         self.engine.apply(now_ms)?;
         let applied = self.engine.applied_epoch();
@@ -126,8 +120,8 @@ impl<S: Store> Core<S> {
         &mut self.engine
     }
 
-    /// Ends: every command and poll that still waits is told that the broker has stopped, every answer that
-    /// waits for the disk that its outcome is unknown.
+    /// Ends: every poll that still waits gets nothing, every answer that waits for the disk says that its outcome
+    /// is unknown.
     pub fn stop(mut self) -> Engine<S> {
         for (_, answers) in self.answers.drain(..) {
             answers.into_iter().for_each(Answer::fail);
@@ -160,7 +154,7 @@ impl<S: Store> Core<S> {
             }
             Command::Other { work, .. } => {
                 let answer = work(&mut self.engine, now_ms);
-                // Whoever asked is told of the failure, but it ends the broker all the same.
+                // The caller gets the failure as its answer, and it ends the broker as well.
                 self.engine.check_writes()?;
                 self.answer_later(answer);
             }
@@ -171,7 +165,7 @@ impl<S: Store> Core<S> {
     fn answer_later(&mut self, answer: Answer) {
         let epoch = self.engine.pending_epoch();
         if epoch <= self.engine.durable_epoch() {
-            answer.give();
+            answer.send();
             return;
         }
         match self.answers.back_mut() {
@@ -182,7 +176,7 @@ impl<S: Store> Core<S> {
 
     fn receive(&mut self, now_ms: u64, poll: Poll) -> Result<(), StoreError> {
         let pair = (poll.request.topic.clone(), poll.request.group.clone());
-        // Nobody overtakes those who wait already.
+        // A new poll does not overtake those that wait.
         let queued = self.parked.contains_key(&pair);
         let Some(poll) = (if queued {
             Some(poll)
@@ -280,7 +274,7 @@ impl<S: Store> Core<S> {
 
     /// Answers polls that have waited long enough with nothing.
     fn end_polls(&mut self, now_ms: u64) {
-        // Each round takes an end away, so that none can stand in the way of those behind it.
+        // Each round takes an end away, so that none can block later ones.
         while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= now_ms) {
             let ((_, pair), _) = end.remove_entry();
             let Some(polls) = self.parked.get_mut(&pair) else {
@@ -310,8 +304,8 @@ fn refused<T>(result: Result<T, engine::Error>) -> Result<Result<T, Error>, Stor
     }
 }
 
-/// Tells an operator.
-fn warn_of(alarm: &Alarm) {
+/// Logs an alarm.
+fn log_alarm(alarm: &Alarm) {
     match alarm {
         Alarm::Unseen {
             group,

@@ -1,4 +1,4 @@
-//! Defines what can go wrong at a broker, seen from its handle.
+//! Defines the errors of the broker handle.
 
 /// Why a call to the broker failed.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
-    /// The disk failed: the broker accepts and delivers nothing any more. What became of this call is
+    /// The disk failed: the broker no longer accepts or delivers. The outcome of this call is
     /// unknown.
     #[error("the broker has stopped because its store failed")]
     Failed,

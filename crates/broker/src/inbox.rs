@@ -1,4 +1,4 @@
-//! Provides the door into the writer loop: commands and signals go in, the loop takes all there is.
+//! Provides the inbox of the writer loop: a queue of commands and signals that the loop takes at once.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::command::Command;
 /// Everything that can wake the writer loop.
 #[derive(Debug)]
 pub(crate) enum Event<S> {
-    /// Somebody wants something.
+    /// A command of a client.
     Command(Command<S>),
     /// The disk has everything applied up to this epoch, or has failed.
     Synced(Result<u64, StoreError>),
@@ -51,7 +51,7 @@ impl<S> Inbox<S> {
         }
     }
 
-    /// Queues a command once there is room for it; gives it back if nobody will take it any more.
+    /// Queues a command once there is room for it; returns it if the loop has ended.
     pub(crate) async fn send(&self, command: Command<S>) -> Result<(), Command<S>> {
         match self.room.acquire().await {
             Ok(permit) => permit.forget(),
@@ -65,7 +65,7 @@ impl<S> Inbox<S> {
 
     /// Queues a signal, which needs no room.
     pub(crate) fn signal(&self, event: Event<S>) {
-        // After the end there is nobody to tell.
+        // After the end signals are dropped.
         let _ = self.push(event);
     }
 

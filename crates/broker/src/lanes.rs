@@ -3,11 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::command::Command;
+use crate::limits::LANE_WEIGHT_MAX;
 
-/// Messages' worth of commands one lane may have in a row while others wait.
-const QUANTUM: usize = 256;
-
-/// Commands by lane, taken from the lanes in turn, so that a burst on one topic does not hold up another.
+/// Commands by lane, taken from the lanes in turn, so that a burst on one topic does not delay another.
 #[derive(Debug)]
 pub(crate) struct Lanes<S> {
     queues: HashMap<u64, VecDeque<Command<S>>>,
@@ -42,7 +40,7 @@ impl<S> Lanes<S> {
     pub(crate) fn pop(&mut self) -> Option<Command<S>> {
         let lane = *self.turn.front()?;
         if self.left == 0 {
-            self.left = QUANTUM;
+            self.left = LANE_WEIGHT_MAX;
         }
         let queue = self.queues.get_mut(&lane)?;
         let command = queue.pop_front();
@@ -88,10 +86,13 @@ mod tests {
             .map(|command| command.lane())
             .collect();
         assert_eq!(order.len(), 1_002);
-        assert_eq!(order.iter().position(|lane| *lane == 2), Some(QUANTUM / 16));
+        assert_eq!(
+            order.iter().position(|lane| *lane == 2),
+            Some(LANE_WEIGHT_MAX / 16)
+        );
         assert_eq!(
             order.iter().position(|lane| *lane == 3),
-            Some(QUANTUM / 16 + 1)
+            Some(LANE_WEIGHT_MAX / 16 + 1)
         );
         assert!(lanes.is_empty());
     }

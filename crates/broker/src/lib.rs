@@ -1,6 +1,6 @@
 //! Duetime's broker as a library: a durable message broker built around delay, in this process.
 //!
-//! A [`Broker`] is opened on a folder. Whoever holds it sends messages that become visible at an instant,
+//! A [`Broker`] is opened on a folder. A holder of its handle sends messages that become visible at an instant,
 //! receives them as a member of a consumer group, acknowledges them, and cancels or moves those that wait.
 //!
 //! ```
@@ -48,6 +48,7 @@ mod core;
 mod error;
 mod inbox;
 mod lanes;
+mod limits;
 mod writer;
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ async fn a_reset_delivers_again_from_an_instant_on_and_voids_older_handles() {
     bench.clock.advance_to(START_MS + 2_000);
     let mut first = Vec::new();
     while first.len() < 10 {
-        // The clock was moved past the floor: what is behind it is readable once that is renewed on the disk.
+        // The clock was moved past the floor: what is past it is readable once a new one is durable.
         first.extend(
             bench
                 .broker
@@ -303,7 +303,7 @@ async fn a_reset_delivers_again_from_an_instant_on_and_voids_older_handles() {
 }
 
 #[tokio::test]
-async fn a_transaction_s_message_comes_after_its_commit_and_orphans_are_told() {
+async fn a_transaction_s_message_comes_after_its_commit_and_orphans_are_checked() {
     let bench = bench().await;
     bench
         .broker
@@ -441,14 +441,14 @@ async fn dead_letters_are_replayed_and_purged_one_by_one() {
         bench.broker.dead_letter(delivery.handle).await.unwrap();
     }
     let browsed = bench.broker.browse("%DLQ%g", Place::START, 10).await;
-    let letters: Vec<_> = browsed
+    let dead_letters: Vec<_> = browsed
         .unwrap()
         .found
         .iter()
         .map(|found| found.handle)
         .collect();
-    let [first, second] = letters[..] else {
-        panic!("two dead letters: {letters:?}")
+    let [first, second] = dead_letters[..] else {
+        panic!("two dead letters: {dead_letters:?}")
     };
     let purged = bench
         .broker

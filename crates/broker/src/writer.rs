@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::core::Core;
 use crate::inbox::{Event, Inbox};
 
-/// How the broker fares, for whoever watches over it.
+/// The health of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// It works.
@@ -43,12 +43,12 @@ impl Writer {
     fn run(mut self) {
         let result = self.work();
         let left = self.inbox.close();
-        // Dropping a command drops its reply, which tells the client that the broker has stopped.
+        // Dropping a command drops its reply, from which the client learns that the broker has stopped.
         drop(left);
         let health = match result {
             Ok(()) => Health::Stopped,
             Err(error) => {
-                tracing::error!(%error, "the store failed: the broker accepts and delivers nothing any more");
+                tracing::error!(%error, "the store failed: the broker no longer accepts or delivers");
                 Health::Failed(error.to_string())
             }
         };
@@ -56,7 +56,7 @@ impl Writer {
         self.health.send_replace(health);
     }
 
-    /// Works until it is told to stop and everything is durable, or until the store fails.
+    /// Works until it is stopped and everything is durable, or until the store fails.
     fn work(&mut self) -> Result<(), StoreError> {
         let mut events = Vec::new();
         let mut syncing = false;

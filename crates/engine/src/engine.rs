@@ -34,7 +34,7 @@ pub struct Room {
 
 /// A broker as a deterministic state machine over a [`Store`].
 ///
-/// It reads no clock and waits for nothing. Whoever drives it passes `now_ms` of a clock that never goes
+/// It reads no clock and waits for nothing. Its driver passes `now_ms` of a clock that never goes
 /// back, collects changes by its commands, hands them to the store by [`Engine::apply`], and reports by
 /// [`Engine::durable`] when they have reached the disk. An answer may be given to a client once the epoch
 /// that [`Engine::pending_epoch`] named after the command is durable; deliveries may go out at once.
@@ -61,7 +61,7 @@ pub struct Engine<S> {
 }
 
 impl<S: Store> Engine<S> {
-    /// Opens the broker that lies in `store`, or an empty one.
+    /// Opens the broker in `store`, or an empty one.
     ///
     /// Reads topics, groups, positions and counts, never messages: the time it takes does not depend on
     /// how many messages wait.
@@ -133,7 +133,7 @@ impl<S: Store> Engine<S> {
         self.frontier.durable_epoch()
     }
 
-    /// An error once a write has failed, whoever was told of it: the broker must stop then.
+    /// An error once a write has failed, whichever call failed: the broker must stop then.
     pub fn check_writes(&self) -> Result<(), StoreError> {
         self.disk.check()
     }

@@ -1,4 +1,4 @@
-//! Defines what the broker refuses, in words a user can act on.
+//! Defines the errors of the engine, with texts a user can act on.
 
 use crate::format::handle::HandleError;
 use crate::ids::TopicKind;
@@ -92,7 +92,7 @@ pub enum Error {
         /// `committed` or `rolled back`.
         ended: &'static str,
     },
-    /// There is no such message any more.
+    /// There is no such message, or no longer.
     #[error("there is no such message, or it has gone")]
     MessageNotFound,
     /// A receipt handle no longer holds: the message was redelivered, reset, or finished since.

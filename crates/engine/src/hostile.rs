@@ -120,7 +120,7 @@ fn busy_engine() -> Engine<MemoryStore> {
     engine
 }
 
-/// Does everything that reads rows; what it says does not matter, that it comes to an end does.
+/// Does everything that reads rows; it must end, whatever it answers.
 fn exercise(engine: &mut Engine<MemoryStore>) {
     let mut now_ms = NOW_MS + 20_000;
     for _ in 0..3 {

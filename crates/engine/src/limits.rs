@@ -1,4 +1,4 @@
-//! Defines every limit of the broker in one place: fixed ones as constants, chosen ones as [`Limits`].
+//! Defines every limit of the engine: fixed ones as constants, configured ones as [`Limits`].
 
 /// Longest topic name, in bytes.
 pub const TOPIC_NAME_BYTES_MAX: usize = 127;
@@ -33,7 +33,7 @@ pub const INVISIBLE_MS_MAX: u64 = 12 * 3_600_000;
 pub const FLOOR_AHEAD_MS: u64 = 200;
 /// Acknowledged places a queue's progress may hold beyond its position before it parks the lease in front.
 pub const ACKED_AHEAD_MAX: usize = 4_096;
-/// Bytes after which one receive brings no more messages: what one answer holds in memory is bounded by this and one
+/// Bytes after which one receive stops: what one answer holds in memory is bounded by this and one
 /// message.
 pub const RECEIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Messages one read of the store fetches at the most.
@@ -41,8 +41,17 @@ pub const READ_MESSAGES_MAX: usize = 512;
 /// Bytes after which one read of the store stops.
 pub const READ_BYTES_MAX: usize = 1024 * 1024;
 
-/// Damaged messages that are passed over; with more of them the store counts as failed.
+/// Damaged messages that are skipped; with more of them the store counts as failed.
 pub const DAMAGED_MAX: usize = 64;
+
+/// Messages of a bucket that are counted one by one; more are estimated.
+pub(crate) const EXACT_COUNT_MAX: u64 = 256;
+/// Index rows of a timer's key that are read in one partition.
+pub(crate) const TIMER_ROWS_MAX: usize = 1_024;
+/// Identity rows that are looked at in one round of upkeep.
+pub(crate) const IDENTITIES_PER_ROUND_MAX: usize = 1_024;
+/// The largest count that is read from a record: a million a second for two thousand years.
+pub(crate) const COUNT_MAX: u64 = 1 << 56;
 
 const _: () = assert!(READ_MESSAGES_MAX <= ACKED_AHEAD_MAX);
 

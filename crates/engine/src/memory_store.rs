@@ -24,7 +24,7 @@ impl MemoryStore {
         self.free_bytes = Some(free_bytes);
     }
 
-    /// Flips a bit in the row of a message, as a bad disk would; tells whether there is such a row.
+    /// Flips a bit in the row of a message, as a bad disk would; returns whether there is such a row.
     pub fn damage(&mut self, handle: &MessageHandle) -> bool {
         let key = timeline_key(handle.topic, handle.queue, handle.place);
         let space = Space::Partition(handle.place.partition());

@@ -1,4 +1,4 @@
-//! Defines what goes into the broker and what comes out of it.
+//! Defines messages: as producers send them, as timelines hold them, as consumers get them.
 
 use std::sync::Arc;
 
@@ -51,10 +51,10 @@ pub struct NewMessage {
     pub delivery: Delivery,
 }
 
-/// A message as it lies in a timeline.
+/// A message of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Where it stands.
+    /// Its place in the timeline.
     pub place: Place,
     /// The sequence it was first stored under; a reschedule changes the place, never this.
     pub identity: u64,
@@ -94,7 +94,7 @@ impl Message {
 pub struct Delivered {
     /// The message.
     pub message: Arc<Message>,
-    /// The message queue it lies in.
+    /// Its message queue.
     pub queue: u16,
     /// 1 for the first delivery.
     pub attempt: u16,
@@ -114,7 +114,7 @@ pub enum TagFilter {
     Matching(Arc<dyn MessageFilter>),
 }
 
-/// A rule that tells which messages a consumer wants.
+/// Decides which messages a consumer wants.
 pub trait MessageFilter: std::fmt::Debug + Send + Sync {
     /// Whether the consumer wants this message. It must always say the same of the same message.
     fn passes(&self, message: &Message) -> bool;
@@ -203,7 +203,7 @@ impl DelayLevels {
     }
 }
 
-/// Where a sent message stands.
+/// The answer to a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// Names the message, to recall or reschedule it.

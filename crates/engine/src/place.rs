@@ -1,4 +1,4 @@
-//! Defines where a message stands in its timeline, and the partitions timelines are cut into.
+//! Defines the place of a message in its timeline, and the partitions of timelines.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ pub(crate) const HOUR_MS: u64 = 3_600_000;
 /// Widest rung of the partition ladder: 2^13 hours, enough for ten years of delay.
 pub(crate) const LEVEL_MAX: u8 = 13;
 
-/// Where a message stands: the total order of a timeline is `(due_ms, sequence)`.
+/// The place of a message: the total order of a timeline is `(due_ms, sequence)`.
 ///
 /// `level` says which partition holds the row. The sequence is unique in the whole broker, so it never
 /// decides an order.
@@ -65,7 +65,7 @@ pub(crate) type MessageAt = (TopicId, u16, Place);
 /// A message of a queue that is known: queue and place.
 pub(crate) type InQueue = (u16, Place);
 
-/// A span of due times whose messages, of all topics, lie in one keyspace and are dropped together.
+/// A span of due times whose messages, of all topics, share one keyspace and are dropped together.
 ///
 /// Widths are powers of two of an hour. A message goes to the widest rung that is at most an eighth of
 /// its remaining delay, so ten years of delay need few partitions, and a reader of the present merges at

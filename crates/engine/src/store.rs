@@ -28,7 +28,7 @@ pub enum StoreError {
     /// A record does not have the shape this version writes.
     #[error("damaged record in {space:?} at key {key}: {reason}")]
     Damaged {
-        /// Where it lies.
+        /// Its keyspace.
         space: Space,
         /// Its key, in hexadecimal.
         key: String,
@@ -40,7 +40,7 @@ pub enum StoreError {
         "record in {space:?} at key {key} has format {found}; this version reads up to {supported}"
     )]
     Newer {
-        /// Where it lies.
+        /// Its keyspace.
         space: Space,
         /// Its key, in hexadecimal.
         key: String,
@@ -59,7 +59,7 @@ pub type Rows<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>> 
 ///
 /// A batch is applied whole or not at all, and batches survive a crash in the order in which they were
 /// applied: what is durable is always a prefix. When a batch becomes durable is not the engine's affair;
-/// whoever drives it says so by [`crate::Engine::durable`].
+/// its driver reports that by [`crate::Engine::durable`].
 pub trait Store {
     /// Applies every change of the batch, in order, as one; later reads see it.
     fn apply(&mut self, batch: &Batch) -> Result<(), StoreError>;
@@ -82,7 +82,7 @@ pub trait Store {
 
 /// Changes that are applied as one.
 ///
-/// Keys and values lie one behind the other in a single buffer, so a batch of thousands of messages
+/// Keys and values share a single buffer, so a batch of thousands of messages
 /// costs no allocation of its own for each.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -111,7 +111,7 @@ pub enum ChangeRef<'a> {
         /// The value.
         value: &'a [u8],
     },
-    /// Remove what lies at `key`.
+    /// Remove the value of `key`.
     Remove {
         /// Where.
         space: Space,

@@ -153,7 +153,7 @@ impl Target {
             outcome = catch_unwind(AssertUnwindSafe(|| decode(input)));
         });
         if let Err(panic) = outcome {
-            return Err(fault(format!("panicked: {}", words_of(panic.as_ref()))));
+            return Err(fault(format!("panicked: {}", message_of(panic.as_ref()))));
         }
         let allowed = self.heap_bytes + HEAP_BYTES_PER_BYTE * input.len() as u64;
         if taken.bytes_max > allowed {
@@ -177,7 +177,7 @@ impl Target {
 }
 
 /// What a panic said.
-fn words_of(panic: &(dyn Any + Send)) -> String {
+fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("without words").to_owned()
@@ -218,8 +218,10 @@ mod tests {
             let text = String::from_utf8_lossy(bytes);
             assert!(!text.contains("needle"), "found it");
         };
-        let told = catch_unwind(|| target.check(decode)).unwrap_err();
-        assert!(words_of(told.as_ref()).starts_with("sample: panicked: found it; the input of "));
+        let panic = catch_unwind(|| target.check(decode)).unwrap_err();
+        assert!(
+            message_of(panic.as_ref()).starts_with("sample: panicked: found it; the input of ")
+        );
         let corpus = target.corpus();
         assert_eq!(corpus.len(), 2);
         assert!(String::from_utf8_lossy(&corpus[1]).contains("needle"));
@@ -237,8 +239,8 @@ mod tests {
             let claimed = usize::from(bytes.first().copied().unwrap_or(0)) << 16;
             drop(Vec::<u8>::with_capacity(claimed));
         };
-        let told = catch_unwind(|| target.check(decode)).unwrap_err();
-        assert!(words_of(told.as_ref()).contains("bytes of memory, of "));
+        let panic = catch_unwind(|| target.check(decode)).unwrap_err();
+        assert!(message_of(panic.as_ref()).contains("bytes of memory, of "));
         let _ = fs::remove_dir_all(&folder);
     }
 

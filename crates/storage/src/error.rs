@@ -1,4 +1,4 @@
-//! Defines what can keep a store from opening.
+//! Defines the errors of opening a store.
 
 use std::path::PathBuf;
 

@@ -63,7 +63,7 @@ pub struct FjallStore {
     database: Database,
     meta: Keyspace,
     partitions: HashMap<PartitionId, Keyspace>,
-    /// Bytes written to each keyspace since it was last told to flush.
+    /// Bytes written to each keyspace since its last flush was requested.
     unflushed: HashMap<Space, u64>,
     unflushed_bytes: u64,
     config: StoreConfig,

@@ -44,7 +44,7 @@ impl FolderLock {
                 return Err(io("lock the lock file", folder)(error.into()));
             }
             let mut process = String::new();
-            // Whoever holds it may not have written its number yet.
+            // Its holder may not have written its number yet.
             let _ = file.read_to_string(&mut process);
             let process = process.trim().to_owned();
             let process = if process.is_empty() {

@@ -1,4 +1,4 @@
-//! Answers questions about what lies where: messages in the order of their due times, who reads which topic.
+//! Implements browsing: messages in the order of their due times, which group reads which topic.
 
 use crate::commands::stats::{Found, found_in};
 use crate::delivery::timeline::{ReadRange, read_timeline};
@@ -10,17 +10,17 @@ use crate::place::Place;
 use crate::state::spec::GroupSpec;
 use crate::store::Store;
 
-/// A stretch of a topic, all its queues together.
+/// A page of the messages of a topic, over all its queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Browsed {
     /// Messages in the order of their due times.
     pub found: Vec<Found>,
-    /// Whether nothing lies behind the last one.
+    /// Whether the last one is the last of the topic.
     pub complete: bool,
 }
 
 impl<S: Store> Engine<S> {
-    /// Messages of a topic behind `after`, due ones and waiting ones, without delivering them.
+    /// Messages of a topic after `after`, due ones and waiting ones, without delivering them.
     ///
     /// Ends after `messages_max`, or after about a megabyte.
     pub fn browse(
@@ -40,7 +40,7 @@ impl<S: Store> Engine<S> {
             .map_or(0, |topic| topic.spec.queues);
         let partitions = self.partitions.holding(id);
         let mut found: Vec<Found> = Vec::new();
-        // Behind this place something may lie that was not read.
+        // After this place there may be messages that were not read.
         let mut end: Option<Place> = (messages_max == 0).then_some(after);
         for queue in 0..queues {
             let range = ReadRange {

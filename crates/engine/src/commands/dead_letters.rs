@@ -1,4 +1,4 @@
-//! Implements what a person does with dead letters: give them to their group again, or remove them.
+//! Implements replay and purge of dead letters.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::state::subscription::{RetryRow, SlotState};
 use crate::store::Store;
 
 impl<S: Store> Engine<S> {
-    /// Gives a dead letter to its group again, in one commit: its deliveries are counted from the start, no
-    /// other group of its topic sees it, and it is no dead letter any more.
+    /// Replays a dead letter to its group, in one commit: its deliveries are counted from the start, no
+    /// other group of its topic sees it, and it leaves the dead-letter topic.
     pub fn replay_dead_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let group = self.catalog.dead_letter_group(handle.topic)?;
@@ -46,7 +46,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Removes a dead letter for good.
+    /// Purges a dead letter.
     pub fn purge_dead_letter(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         self.catalog.dead_letter_group(handle.topic)?;
@@ -71,7 +71,7 @@ impl<S: Store> Engine<S> {
             .ok_or(Error::MessageNotFound)
     }
 
-    /// Removes a dead letter, which readers may have come past already: they count as if it had never been.
+    /// Removes a dead letter, which readers may have come past already: they then count as if it had never existed.
     fn remove_dead_letter(&mut self, handle: &MessageHandle, message: &Message, row_bytes: u64) {
         self.remove_rows(handle, handle.place, message, row_bytes);
         let topic = self.catalog.topics.get(&handle.topic);

@@ -1,4 +1,4 @@
-//! Implements what clients and operators ask for, one file per kind of request.
+//! Implements the requests of clients and operators, one file per kind.
 
 pub(crate) mod browse;
 pub(crate) mod catalog;

@@ -1,4 +1,4 @@
-//! Implements recalling and rescheduling a message that waits, with answers that are true.
+//! Implements recall and reschedule of messages that wait.
 
 use crate::delivery::append::Target;
 use crate::engine::Engine;
@@ -19,9 +19,9 @@ use crate::store::{Space, Store};
 /// The answer to a recall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recall {
-    /// It was waiting and is not any more, or had been cancelled before: it is never delivered to anyone.
+    /// It was waiting, or had been cancelled before: it is never delivered.
     Cancelled,
-    /// Its due time has come, whether somebody has read it or not.
+    /// Its due time has come, whether it was read or not.
     TooLate,
     /// There is no such message.
     Unknown,
@@ -32,7 +32,7 @@ pub enum Recall {
 pub enum Reschedule {
     /// It now waits for the new instant; older handles still name it.
     Moved(Sent),
-    /// Its due time had come, whether somebody has read it or not.
+    /// Its due time had come, whether it was read or not.
     TooLate,
     /// There is no such message.
     Unknown,
@@ -133,7 +133,7 @@ impl<S: Store> Engine<S> {
         }))
     }
 
-    /// The last due time at which nothing can be recalled or moved any more.
+    /// The last due time at which nothing can be recalled or moved.
     pub(crate) fn settled_ms(&mut self, now_ms: u64) -> u64 {
         self.frontier.advance(now_ms);
         std::cmp::max(self.frontier.closed_ms(), now_ms)
@@ -200,7 +200,7 @@ impl<S: Store> Engine<S> {
             .map(|message| (message, (key.len() + value.len()) as u64)))
     }
 
-    /// Where a message that was rescheduled stands now.
+    /// The present place of a message that was rescheduled.
     pub(crate) fn moved_to(&self, topic: TopicId, identity: u64) -> Result<Option<Place>, Error> {
         let key = identity_key(topic, identity);
         let Some(value) = self.store.get(Space::Meta, &key)? else {

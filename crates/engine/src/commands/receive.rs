@@ -1,4 +1,4 @@
-//! Implements receiving: what is read next, what is delivered, what is skipped, and the leases.
+//! Implements receive: checks the request, finds the subscription, delivers retries and new messages.
 
 use crate::delivery::queue::{Gathered, ReceiveLimits};
 use crate::engine::Engine;

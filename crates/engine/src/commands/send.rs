@@ -1,4 +1,4 @@
-//! Implements sending: checks, due times, the choice of the queue, the rows of a new message.
+//! Implements send: checks, due times, deduplication, the choice of the queue.
 
 use crate::delivery::append::Target;
 use crate::engine::Engine;
@@ -17,8 +17,8 @@ use crate::store::Store;
 impl<S: Store> Engine<S> {
     /// Stores a message.
     ///
-    /// A due time already passed counts as now. The message lies in the store once
-    /// [`Engine::pending_epoch`] is durable; only then may the producer be told.
+    /// A due time already passed counts as now. The message is stored once
+    /// [`Engine::pending_epoch`] is durable; only then may the producer get the answer.
     pub fn send(&mut self, now_ms: u64, topic: &str, message: &NewMessage) -> Result<Sent, Error> {
         let now_ms = self.stamp(now_ms);
         self.check_fields(message)?;

@@ -1,4 +1,4 @@
-//! Implements the end of a delivery: acknowledged, handed back, kept longer, run out, or dead.
+//! Implements the end of a delivery by its consumer: acknowledged, handed back, extended, or dead-lettered.
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -12,7 +12,7 @@ use crate::state::subscription::{Recovered, RetryRow, SlotState};
 use crate::store::{Space, Store};
 
 impl<S: Store> Engine<S> {
-    /// Says that a delivery is done. Saying so twice is no error while the first is still remembered.
+    /// Acknowledges a delivery. A repeated acknowledgement is no error while the first is still remembered.
     ///
     /// [`Error::Expired`] if the message was handed out again, or finished long since.
     pub fn ack(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
@@ -71,7 +71,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// A lease that made way for the ones behind it has a row on the retry timeline.
+    /// A parked lease has a row on the retry timeline.
     fn ack_parked(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
         let parked = self
             .subscriptions
@@ -109,7 +109,7 @@ impl<S: Store> Engine<S> {
             self.remove_retry(key, retry, &row);
             return Ok(());
         }
-        // Delivered before a restart: the row still lies there if nothing has happened since.
+        // Delivered before a restart: the row still exists if nothing has happened since.
         if self.stage.removed.contains(&retry.sequence) {
             return Err(Error::Expired);
         }
@@ -181,7 +181,7 @@ impl<S: Store> Engine<S> {
             if let Some(progress) = subscription.and_then(|sub| sub.queue(handle.queue))
                 && let Some(slot) = progress.slot(handle.place)
             {
-                // An acknowledgement that comes later must not be told that the message was consumed.
+                // An acknowledgement that comes later must not count the message as consumed.
                 slot.attempts = 0;
             }
         }
@@ -240,7 +240,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Refuses a handle whose delivery is not with a consumer any more.
+    /// Refuses a handle whose delivery is no longer leased.
     pub(crate) fn check_leased(
         &mut self,
         key: SubscriptionKey,

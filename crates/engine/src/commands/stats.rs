@@ -1,4 +1,4 @@
-//! Answers questions about topics and groups without reading messages one by one.
+//! Implements statistics of topics and groups, and the search for messages.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::format::hash::text_hash;
 use crate::format::keys::{index_span, place_of_index_key};
 use crate::format::message_id::place_of_made_id;
 use crate::ids::TopicId;
-use crate::limits::{READ_BYTES_MAX, READ_MESSAGES_MAX};
+use crate::limits::{EXACT_COUNT_MAX, READ_BYTES_MAX, READ_MESSAGES_MAX};
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
 use crate::state::spec::{GroupSpec, TopicSpec};
@@ -18,9 +18,6 @@ use crate::state::subscription::Progress;
 use crate::state::topic::Counts;
 use crate::state::window::Window;
 use crate::store::{Space, Store, StoreError};
-
-/// Up to so many messages of the bucket that the present lies in are counted one by one.
-const COUNTED_MAX: u64 = 256;
 
 /// What is known of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +68,7 @@ pub struct Bucket {
     pub messages: u64,
 }
 
-/// A message as a person looks at it.
+/// A message that was found, with its handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The message.
@@ -105,7 +102,7 @@ impl<S: Store> Engine<S> {
         names
     }
 
-    /// How many messages of a topic wait and lie on disk.
+    /// How many messages of a topic wait, and how many are on disk.
     pub fn topic_stats(&self, now_ms: u64, topic: &str) -> Result<TopicStats, Error> {
         let id = self.catalog.topic_id(topic)?;
         let waiting = self.count_ahead(id, now_ms)?;
@@ -136,7 +133,7 @@ impl<S: Store> Engine<S> {
             group: group.to_owned(),
         };
         let state = self.catalog.groups.get(&group_id).ok_or_else(not_found)?;
-        let letters = self
+        let dead_letters = self
             .catalog
             .find_topic(&state.spec.dead_letter_topic())
             .map_or(0, |id| self.stored_count(id));
@@ -145,7 +142,7 @@ impl<S: Store> Engine<S> {
             ready: 0,
             in_flight: 0,
             retrying: 0,
-            dead_letters: letters,
+            dead_letters,
             acked_ms: Vec::new(),
             last_seen_ms: state.last_seen_ms,
         };
@@ -164,7 +161,7 @@ impl<S: Store> Engine<S> {
         let caught_up = |(queue, window): (usize, &Window<Arc<Message>>)| {
             subscription.queues.get(queue).is_some_and(|progress| {
                 progress.ahead.is_empty()
-                    && window.covers_behind(progress.cursor)
+                    && window.covers_after(progress.cursor)
                     && window
                         .next_due_ms(progress.cursor)
                         .is_none_or(|due_ms| due_ms > now_ms)
@@ -189,9 +186,9 @@ impl<S: Store> Engine<S> {
             answer.ready = left.saturating_sub(damaged as u64);
             let is_due = |due_ms: u64| due_ms <= now_ms;
             let some_due = |(progress, window): (&Progress, &Window<Arc<Message>>)| {
-                let next = window.behind(progress.cursor).next();
+                let next = window.after(progress.cursor).next();
                 !progress.ahead.is_empty()
-                    || (window.covers_behind(progress.cursor)
+                    || (window.covers_after(progress.cursor)
                         && next.is_some_and(|(place, _)| is_due(place.due_ms)))
             };
             if subscription.queues.iter().zip(&topic.queues).any(some_due) {
@@ -203,8 +200,8 @@ impl<S: Store> Engine<S> {
 
     /// The histogram of the future: messages of a topic that are due after `now_ms`, in spans of `step_ms`.
     ///
-    /// The last span holds everything behind the ones before. Counts are kept in buckets of a sixtieth of a
-    /// partition, a minute for the next hours; one that lies across a border counts where it begins.
+    /// The last span is open-ended. Counts are kept in buckets of a sixtieth of a
+    /// partition, a minute for the next hours; one that crosses a border counts where it begins.
     pub fn histogram(
         &self,
         now_ms: u64,
@@ -317,7 +314,7 @@ impl<S: Store> Engine<S> {
         self.count_due_by(topic, self.frontier.shown_ms())
     }
 
-    /// Messages of a topic that lie on disk and are due by `now_ms`.
+    /// Messages of a topic on disk that are due by `now_ms`.
     pub(crate) fn count_due_by(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
         let ahead = self.count_ahead(topic, now_ms)?;
         Ok(self.stored_count(topic).saturating_sub(ahead))
@@ -335,7 +332,7 @@ impl<S: Store> Engine<S> {
                 let count = u64::from(*count);
                 let from_ms = partition.start_ms() + number * width_ms;
                 let to_ms = from_ms + width_ms;
-                let few = (1..=COUNTED_MAX).contains(&count)
+                let few = (1..=EXACT_COUNT_MAX).contains(&count)
                     && message_bytes * count <= READ_BYTES_MAX as u64;
                 if few && (from_ms..to_ms).contains(&now_ms) {
                     present.push((partition, to_ms));

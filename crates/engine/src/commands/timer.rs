@@ -9,14 +9,13 @@ use crate::error::Error;
 use crate::format::hash::text_hash;
 use crate::format::keys::{index_key, index_span, place_of_index_key};
 use crate::ids::TopicId;
+use crate::limits::TIMER_ROWS_MAX;
 use crate::message::{Delivery, Message, NewMessage, Sent};
 use crate::place::Place;
 use crate::store::{Space, Store};
 
-/// Property of a timer's message: its key. It tells a timer from any other message with that key.
+/// Property of a timer's message: its key. It distinguishes a timer from any other message with that key.
 pub const TIMER_PROPERTY: &str = "TIMER_KEY";
-/// Index rows of a key looked at in one partition.
-const ROWS_MAX: usize = 1_024;
 
 /// What a timer brings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub struct TimerContent {
 /// What came of setting a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimerSet {
-    /// Where it stands now.
+    /// The message that waits now.
     pub sent: Sent,
     /// Whether none had waited under this key.
     pub created: bool,
@@ -114,7 +113,7 @@ impl<S: Store> Engine<S> {
         })
     }
 
-    /// Cancels the timer under a key, and tells the truth about it.
+    /// Cancels the timer under a key, and answers what became of it.
     pub fn cancel_timer(&mut self, now_ms: u64, topic: &str, key: &str) -> Result<Recall, Error> {
         match self.timer(now_ms, topic, key)? {
             Timer::Waiting(found) => self.recall(now_ms, &found.handle),
@@ -149,7 +148,7 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             let rows = self.store.scan(Space::Partition(partition), &from, &to)?;
-            let rows: Vec<_> = rows.take(ROWS_MAX).collect::<Result<_, _>>()?;
+            let rows: Vec<_> = rows.take(TIMER_ROWS_MAX).collect::<Result<_, _>>()?;
             for (row_key, _) in rows {
                 let place = place_of_index_key(&row_key, partition.level);
                 let found = self.timer_at(topic, key, place)?;
@@ -174,13 +173,13 @@ impl<S: Store> Engine<S> {
         let mut places = Vec::new();
         for partition in self.partitions.holding(topic) {
             let rows = self.store.scan(Space::Partition(partition), &from, &to)?;
-            for row in rows.take(ROWS_MAX) {
+            for row in rows.take(TIMER_ROWS_MAX) {
                 let (row_key, _) = row?;
                 places.extend(place_of_index_key(&row_key, partition.level));
             }
         }
         places.sort_unstable();
-        for place in places.into_iter().rev().take(ROWS_MAX) {
+        for place in places.into_iter().rev().take(TIMER_ROWS_MAX) {
             let found = self.timer_at(topic, key, Some(place))?;
             if found.is_some() {
                 return Ok(found);

@@ -1,5 +1,5 @@
-//! Implements transactions: half messages off the timeline, their outcomes, and the checks of those
-//! nobody ended.
+//! Implements transactions: half messages off the timeline, their outcomes, and the checks of open
+//! ones.
 //!
 //! The rules are those of Apache RocketMQ: a half message that is not ended is asked about after a
 //! while, then again and again, and rolled back in the end. Beyond it, a half message keeps its due time:
@@ -41,7 +41,7 @@ pub struct Prepared {
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The message lies in its timeline.
+    /// The message is in its timeline.
     Committed(MessageHandle),
     /// The message is gone.
     RolledBack,
@@ -69,7 +69,7 @@ struct HalfRow {
     checks: u32,
 }
 
-/// A half message as it lies in the store.
+/// A half message that was read from the store.
 struct Half {
     check_ms: u64,
     checks: u32,
@@ -78,7 +78,7 @@ struct Half {
 }
 
 impl<S: Store> Engine<S> {
-    /// Stores a half message: nobody sees it until [`Engine::end_transaction`] commits it.
+    /// Stores a half message: no consumer sees it until [`Engine::end_transaction`] commits it.
     ///
     /// `check_after_ms` is the wait before the producer is asked, if it shall differ from the configured one.
     pub fn prepare(
@@ -153,7 +153,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<Outcome, Error> {
         let now_ms = self.stamp(now_ms);
         if self.stage.removed.contains(&handle.sequence) {
-            // It was ended within this group of changes: the store has to know it to tell how.
+            // It was ended within this group of changes: the store has to have the outcome.
             self.apply(now_ms)?;
         }
         let Some(half) = self.half(handle)? else {
@@ -191,7 +191,7 @@ impl<S: Store> Engine<S> {
         Ok(outcome)
     }
 
-    /// Takes transactions nobody has ended in time: their producers are to be asked.
+    /// Takes open transactions whose checks are due: their producers are to be asked.
     ///
     /// Those asked about often enough are rolled back instead.
     pub fn take_checks(&mut self, now_ms: u64, checks_max: usize) -> Result<Vec<Check>, Error> {
@@ -220,7 +220,7 @@ impl<S: Store> Engine<S> {
                 .map(|topic| topic.spec.name.clone());
             let half = self.half(&transaction)?;
             let (Some(half), Some(topic)) = (half, name) else {
-                // The topic was deleted: nobody is asked, and the half message goes after it.
+                // The topic was deleted: no producer is asked, and the half message is removed.
                 let batch = &mut self.stage.batch;
                 batch.remove(Space::Meta, &key);
                 batch.remove(Space::Meta, &half_key(transaction.topic, sequence));

@@ -1,4 +1,4 @@
-//! Sets damaged messages aside: one that cannot be read is told of and passed over, and its queue goes on.
+//! Skips damaged messages: an unreadable message is reported once and its queue continues.
 
 use crate::engine::Engine;
 use crate::limits::DAMAGED_MAX;
@@ -53,7 +53,7 @@ impl<S: Store> Engine<S> {
 }
 
 impl<S: Store> Engine<S> {
-    /// Counts a retry whose message is not there: a defect, unless it is damaged or was a dead letter somebody removed.
+    /// Counts a retry whose message is not there: a defect, unless it is damaged or was a purged dead letter.
     pub(crate) fn note_missing(&mut self, spot: MessageAt) {
         if !self.damaged.contains(spot) && self.catalog.dead_letter_group(spot.0).is_err() {
             self.counters.tallies.missing_bodies += 1;

@@ -1,4 +1,4 @@
-//! Implements dead letters: copies of messages whose deliveries are used up.
+//! Implements the copy of a message to the dead-letter topic of its group, once its deliveries are used up.
 
 use std::sync::Arc;
 
@@ -77,24 +77,20 @@ impl<S: Store> Engine<S> {
             Some(topic) => topic,
             None => self.add_topic(TopicSpec::new(name, TopicKind::Normal)),
         };
-        let mut letter = message.clone();
-        letter.message_group = None;
-        letter.keys.truncate(KEYS_MAX);
-        letter
-            .properties
+        let mut copy = message.clone();
+        copy.message_group = None;
+        copy.keys.truncate(KEYS_MAX);
+        copy.properties
             .retain(|(name, _)| !name.starts_with("DLQ_"));
-        letter
-            .properties
+        copy.properties
             .push((DEAD_LETTER_TOPIC_PROPERTY.into(), origin));
-        letter
-            .properties
+        copy.properties
             .push((DEAD_LETTER_ID_PROPERTY.into(), message.message_id.clone()));
-        letter
-            .properties
+        copy.properties
             .push((DEAD_LETTER_ATTEMPTS_PROPERTY.into(), attempts.to_string()));
-        letter.stored_ms = now_ms;
+        copy.stored_ms = now_ms;
         // A dead letter is a message of its own: the sequence it gets becomes its identity.
-        letter.identity = self.head.next_sequence;
+        copy.identity = self.head.next_sequence;
         self.append_moved(
             now_ms,
             Target {
@@ -102,7 +98,7 @@ impl<S: Store> Engine<S> {
                 queue: 0,
                 due_ms: now_ms,
             },
-            &letter,
+            &copy,
         );
         self.counters.tallies.dead_letters += 1;
     }

@@ -1,4 +1,4 @@
-//! Implements the end of leases: those that run out, and those that make way.
+//! Implements the end of leases: finished, failed, expired, or parked on the retry timeline.
 
 use std::collections::HashMap;
 
@@ -141,7 +141,7 @@ impl<S: Store> Engine<S> {
         };
         let attempts = slot.attempts;
         if attempts >= attempts_max {
-            // No handle of this delivery is good any more.
+            // Handles of this delivery are no longer valid.
             slot.attempts = 0;
             self.copy_to_dead_letters(now_ms, key, (queue, place), attempts)?;
             self.finish_slot(key, (queue, place));
@@ -156,7 +156,7 @@ impl<S: Store> Engine<S> {
                 attempt: attempts + 1,
                 inline: None,
             };
-            // No handle of this delivery is good any more.
+            // Handles of this delivery are no longer valid.
             slot.attempts = 0;
             self.add_retry(now_ms, key, again_ms, row);
             self.finish_slot(key, (queue, place));

@@ -1,4 +1,4 @@
-//! Implements what lies between commands and the store: reads, leases, retries, dead letters, wake-ups.
+//! Implements what commands share: append, read, leases, retries, dead letters, wake-ups.
 
 pub(crate) mod append;
 pub(crate) mod damage;

@@ -14,7 +14,7 @@ use crate::place::Place;
 use crate::store::{Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
-    /// Makes sure that what is due behind the cursor, if anything, lies in `ahead`.
+    /// Fills `ahead` with what is due after the cursor, if anything.
     pub(crate) fn read_ahead(
         &mut self,
         key: SubscriptionKey,
@@ -38,9 +38,9 @@ impl<S: Store> Engine<S> {
         if !progress.ahead.is_empty() {
             return Ok(());
         }
-        if window.covers_behind(progress.cursor) {
+        if window.covers_after(progress.cursor) {
             let due = window
-                .behind(progress.cursor)
+                .after(progress.cursor)
                 .take_while(|(place, _)| *place <= shown)
                 .take(wanted);
             progress
@@ -80,7 +80,7 @@ impl<S: Store> Engine<S> {
                 .ahead
                 .back()
                 .map_or(progress.cursor, |message| message.place);
-            if window.covers_behind(read) || read >= place {
+            if window.covers_after(read) || read >= place {
                 reached = std::cmp::min(reached, read);
             }
         }
@@ -89,7 +89,7 @@ impl<S: Store> Engine<S> {
         self.memory.head_changed(before, window.bytes());
     }
 
-    /// Reads the store behind `after`: what is due goes to `ahead`, the rest becomes the head of the queue.
+    /// Reads the store after `after`: what is due goes to `ahead`, the rest becomes the head of the queue.
     pub(crate) fn read_store(
         &mut self,
         key: SubscriptionKey,
@@ -173,7 +173,7 @@ impl<S: Store> Engine<S> {
             return Ok(None);
         };
         progress.cursor = message.place;
-        // What the record knew of messages that have gone with their partition is of no use any more.
+        // Entries of messages that were dropped with their partition are no longer needed.
         while let Some(entry) = progress.recovered.first_entry() {
             if *entry.key() >= message.place {
                 break;
@@ -183,7 +183,7 @@ impl<S: Store> Engine<S> {
         Ok(Some(message))
     }
 
-    /// Reads one message from where it stands; nothing if it is not there or damaged.
+    /// Reads the message at a place; `None` if there is none or its row is damaged.
     pub(crate) fn find_message(
         &mut self,
         topic: u32,

@@ -70,8 +70,8 @@ impl<S: Store> Engine<S> {
         let shown = self.shown_place();
         let known = |subscription: &Subscription| {
             let (retries, cursor) = (&subscription.retries, subscription.retry_cursor);
-            retries.covers_behind(cursor)
-                && (retries.behind(cursor).next().is_some() || !retries.ends_by(shown))
+            retries.covers_after(cursor)
+                && (retries.after(cursor).next().is_some() || !retries.ends_by(shown))
         };
         if !self.subscriptions.get(&key).is_some_and(known) {
             self.load_retries(key)?;
@@ -82,7 +82,7 @@ impl<S: Store> Engine<S> {
         let cursor = subscription.retry_cursor;
         let next = subscription
             .retries
-            .behind(cursor)
+            .after(cursor)
             .next()
             .map(|(place, row)| (place, row.clone()));
         let Some((place, row)) = next.filter(|(place, _)| *place <= shown) else {

@@ -17,9 +17,9 @@ use crate::store::{Rows, Space, Store, StoreError};
 pub(crate) struct Stretch {
     /// Messages in order.
     pub(crate) messages: Vec<Message>,
-    /// Those among and behind them whose rows are damaged; they count for no limit.
+    /// Damaged rows in the stretch; they do not count towards the limits.
     pub(crate) damaged: Vec<(Place, StoreError)>,
-    /// Whether nothing lies behind the last one.
+    /// Whether the last one is the last of the queue.
     pub(crate) complete: bool,
 }
 
@@ -31,7 +31,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Moves to the next row and tells its place.
+    /// Moves to the next row and returns its place.
     fn advance(&mut self) -> Result<Option<Place>, StoreError> {
         self.row = self.rows.next().transpose()?;
         let Some((key, _)) = &self.row else {
@@ -56,7 +56,7 @@ pub(crate) struct ReadRange {
     pub(crate) messages_max: usize,
 }
 
-/// Reads messages behind `range.after` in the order of the timeline.
+/// Reads messages after `range.after` in the order of the timeline.
 ///
 /// `partitions` are those that hold something of the topic, in ascending order of their start. One is
 /// opened only when the merge has reached its start, so a read near the present opens few.

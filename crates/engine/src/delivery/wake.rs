@@ -1,4 +1,4 @@
-//! Implements waking: who waits for what, and when the driver has to look again.
+//! Implements wake-ups: which subscriptions are waited on, and when the driver must call again.
 
 use crate::engine::Engine;
 use crate::ids::{SubscriptionKey, TopicId};
@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError};
 const FLOOR_LEAD_MS: u64 = FLOOR_AHEAD_MS / 2;
 
 impl<S: Store> Engine<S> {
-    /// Says that somebody waits for messages of this topic as a member of this group.
+    /// Registers that a consumer of the group waits for messages of the topic.
     ///
     /// To be called after a receive that came back empty.
     pub fn watch(&mut self, topic: &str, group: &str) {
@@ -27,7 +27,7 @@ impl<S: Store> Engine<S> {
         self.list_watcher(key, true);
     }
 
-    /// Says that nobody waits any more.
+    /// Registers that no consumer of the group waits any longer.
     pub fn unwatch(&mut self, topic: &str, group: &str) {
         let (Some(topic), Some(group)) = (
             self.catalog.find_topic(topic),
@@ -88,8 +88,8 @@ impl<S: Store> Engine<S> {
             .min()
     }
 
-    /// The first instant somebody waits for that lies past the promised floor: it needs a new floor, on the
-    /// disk before it comes.
+    /// The first instant past the promised floor at which a waiting consumer may get something: a new floor must
+    /// be durable before it.
     fn first_unpromised_ms(&self) -> Option<u64> {
         let promised_ms = self.frontier.promised_ms();
         let wake_ms = self.wakes.first_deliverable_after(promised_ms)?;
@@ -201,10 +201,7 @@ impl<S: Store> Engine<S> {
             .groups
             .get(&key.0)
             .is_some_and(|group| group.spec.fifo);
-        let mut next_ms = if subscription
-            .retries
-            .covers_behind(subscription.retry_cursor)
-        {
+        let mut next_ms = if subscription.retries.covers_after(subscription.retry_cursor) {
             subscription.retries.next_due_ms(subscription.retry_cursor)
         } else {
             Some(0)
@@ -213,7 +210,7 @@ impl<S: Store> Engine<S> {
             let full = fifo && progress.slots.len() >= self.config.limits.fifo_window;
             let fresh_ms = if full {
                 None
-            } else if progress.ahead.is_empty() && window.covers_behind(progress.cursor) {
+            } else if progress.ahead.is_empty() && window.covers_after(progress.cursor) {
                 window.next_due_ms(progress.cursor)
             } else {
                 Some(0)

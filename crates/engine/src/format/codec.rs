@@ -1,11 +1,9 @@
-//! Provides the few ways in which numbers and bytes are written into records and handles.
+//! Provides the codec of records and handles: numbers, lengths, bytes, places.
 
 use bytes::Bytes;
 
+use crate::limits::COUNT_MAX;
 use crate::place::Place;
-
-/// More than this has never been counted: a million a second for two thousand years.
-const COUNT_MAX: u64 = 1 << 56;
 
 /// Appends a number in 7-bit groups, lowest first; small numbers take one byte.
 pub(crate) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {

@@ -1,4 +1,4 @@
-//! Defines the handles clients hold: one names a waiting message, the other one delivery of it.
+//! Defines the handles clients hold: of a message, of one delivery of it, of a transaction.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +29,7 @@ pub struct MessageHandle {
     pub topic: TopicId,
     /// The message queue.
     pub queue: u16,
-    /// Where the message stood when the handle was made.
+    /// The place of the message when the handle was made.
     pub place: Place,
     /// The sequence it was first stored under.
     pub identity: u64,
@@ -46,7 +46,7 @@ pub struct ReceiptHandle {
     pub generation: u32,
     /// The message queue.
     pub queue: u16,
-    /// Where the message stands.
+    /// The place of the message.
     pub place: Place,
     /// 1 for the first delivery.
     pub attempt: u16,

@@ -126,7 +126,7 @@ pub(crate) fn index_key(topic: TopicId, hash: u64, place: Place, queue: u16) -> 
     )
 }
 
-/// Rows of one kind: from the first possible key to behind the last.
+/// Rows of one kind: from the first possible key to past the last.
 fn span(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut to = prefix.to_vec();
     while to.last() == Some(&u8::MAX) {
@@ -170,7 +170,7 @@ pub(crate) fn index_span(topic: TopicId, hash: u64) -> (Vec<u8>, Vec<u8>) {
     span(&key!(part::INDEX, topic, hash))
 }
 
-/// Retry rows of a subscription behind `after`.
+/// Retry rows of a subscription after `after`.
 pub(crate) fn retry_span(group: GroupId, topic: TopicId, after: Place) -> (Vec<u8>, Vec<u8>) {
     let (_, to) = span(&key!(meta::RETRY, group, topic));
     (
@@ -195,7 +195,7 @@ pub(crate) fn timeline_key(topic: TopicId, queue: u16, place: Place) -> [u8; 23]
     key
 }
 
-/// Messages of a queue behind `after`, up to the end of the queue.
+/// Messages of a queue after `after`, up to the end of the queue.
 pub(crate) fn timeline_span(topic: TopicId, queue: u16, after: Place) -> ([u8; 23], Vec<u8>) {
     let (_, to) = span(&key!(part::TIMELINE, topic, queue));
     let next = Place {

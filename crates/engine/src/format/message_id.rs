@@ -4,8 +4,8 @@ use crate::place::{LEVEL_MAX, Place};
 
 const MADE_ID_PREFIX: &str = "D1";
 
-/// The id the broker gives a message whose producer gave none: it tells where the message was stored,
-/// so that it is found without an index row.
+/// The id the broker gives a message whose producer gave none: it names the place of the message,
+/// which is thus found without an index row.
 pub(crate) fn made_message_id(queue: u16, place: Place) -> String {
     format!(
         "{MADE_ID_PREFIX}{:02X}{:04X}{:012X}{:016X}",

@@ -1,7 +1,7 @@
 //! Defines the rows on disk: their keys, their values, the version byte and the checksum.
 //!
 //! docs/format.md draws what this file writes. Keys are big-endian, so that the order of bytes is the
-//! order of due times. Every value starts with the format version and ends with a CRC-32 of what stands
+//! order of due times. Every value starts with the format version and ends with a CRC-32 of the bytes
 //! before it.
 
 use bytes::Bytes;

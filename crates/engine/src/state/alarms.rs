@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::GroupId;
 
-/// Something an operator has to know of.
+/// Something an operator must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alarm {
     /// A consumer group is unseen for long, and that means something for a topic's data.
@@ -19,7 +19,7 @@ pub enum Alarm {
         /// is past its retention.
         lost: bool,
     },
-    /// The row of a message is damaged: the message is not delivered, those behind it are.
+    /// The row of a message is damaged: the message is not delivered, later ones are.
     Damaged {
         /// The topic.
         topic: String,
@@ -29,7 +29,7 @@ pub enum Alarm {
         due_ms: u64,
         /// Its sequence.
         sequence: u64,
-        /// Where the row lies and what is wrong with it.
+        /// The row, and what is wrong with it.
         error: String,
     },
 }

@@ -1,15 +1,15 @@
 //! Defines the counters of a broker since its start.
 
-/// Counters of things that ought not to happen, and of repeated sends.
+/// Counters of faults, and of repeated sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tallies {
     /// Retries whose message was not found: always a defect.
     pub missing_bodies: u64,
-    /// Messages whose row on the disk is damaged; they are passed over.
+    /// Messages whose row on the disk is damaged; they are skipped.
     pub damaged_messages: u64,
     /// Repeated sends that were recognised.
     pub repeats: u64,
-    /// Groups whose data was let go because they had been unseen for too long.
+    /// Groups whose data was dropped because they had been unseen for too long.
     pub groups_given_up: u64,
     /// Partitions dropped.
     pub partitions_dropped: u64,
@@ -34,9 +34,9 @@ pub struct Traffic {
     pub recalled: u64,
     /// Messages moved to another instant.
     pub rescheduled: u64,
-    /// Dead letters given to their group again.
+    /// Dead letters replayed to their group.
     pub replayed: u64,
-    /// Dead letters removed.
+    /// Dead letters purged.
     pub purged: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Provides the window in which a repeated send is recognised.
+//! Provides deduplication: the window in which a repeated send is recognised.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};

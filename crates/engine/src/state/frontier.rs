@@ -28,7 +28,7 @@ pub(crate) struct Frontier {
 }
 
 impl Frontier {
-    /// The frontier after a start: readers begin again with the clock, which may be behind the stored floor,
+    /// The frontier after a start: readers begin again with the clock, which may be before the stored floor,
     /// but nothing is written or removed up to that floor, for it may have been shown before.
     pub(crate) fn new(floor_ms: u64) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Frontier {
         }
     }
 
-    /// Moves on as far as `now_ms` allows and tells where it stands.
+    /// Advances as far as `now_ms` allows and returns the new frontier.
     pub(crate) fn advance(&mut self, now_ms: u64) -> u64 {
         let unsynced_ms = self
             .unsynced
@@ -65,7 +65,7 @@ impl Frontier {
         self.floor_ms
     }
 
-    /// The last due time at which nothing may be written or removed any more.
+    /// The last due time at which nothing may be written or removed.
     pub(crate) fn closed_ms(&self) -> u64 {
         std::cmp::max(self.shown_ms, self.start_ms)
     }

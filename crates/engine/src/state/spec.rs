@@ -53,7 +53,7 @@ impl TopicSpec {
         within("queues", usize::from(self.queues), usize::from(QUEUES_MAX))
     }
 
-    /// What is another in `asked`, for a person; nothing if they are the same.
+    /// The settings that differ from `asked`, as text; empty if none does.
     pub(crate) fn differences(&self, asked: &Self) -> String {
         let quota = |spec: &Self| match spec.quota_bytes {
             Some(bytes) => bytes.to_string(),
@@ -166,7 +166,7 @@ impl GroupSpec {
         within("backoff_ms", self.backoff_ms.len(), BACKOFF_STEPS_MAX)
     }
 
-    /// What is another in `asked`, for a person; nothing if they are the same.
+    /// The settings that differ from `asked`, as text; empty if none does.
     pub(crate) fn differences(&self, asked: &Self) -> String {
         list_differences(&[
             ("fifo", self.fifo.to_string(), asked.fifo.to_string()),
@@ -230,11 +230,11 @@ impl GroupSpec {
     }
 }
 
-/// Tells settings that have another value than was asked for.
+/// Lists the settings whose value is not the one asked for.
 fn list_differences(settings: &[(&str, String, String)]) -> String {
     let differing = settings.iter().filter(|(_, has, asked)| has != asked);
-    let words = differing.map(|(name, has, asked)| format!("{name} is {has}, not {asked}"));
-    words.collect::<Vec<_>>().join("; ")
+    let listed = differing.map(|(name, has, asked)| format!("{name} is {has}, not {asked}"));
+    listed.collect::<Vec<_>>().join("; ")
 }
 
 /// Letters, digits and `_ - % | .`, as Apache RocketMQ allows.
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn names_are_checked_with_field_and_limit() {
-        for (name, told) in [
+        for (name, expected) in [
             ("", "must not be empty"),
             ("a b", "letters, digits"),
             (&"x".repeat(128), "topic name is 128"),
@@ -275,7 +275,7 @@ mod tests {
             let error = TopicSpec::new(name, TopicKind::Delay)
                 .check()
                 .expect_err(name);
-            assert!(error.to_string().contains(told), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         }
         assert!(
             TopicSpec::new("%DLQ%a-b_c|d.e", TopicKind::Normal)

@@ -1,4 +1,4 @@
-//! Provides what the engine remembers of one consumer group on one topic: positions, leases, retries.
+//! Provides the state of a consumer group on a topic: positions, leases, retries.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::message::Message;
 use crate::place::Place;
 use crate::state::window::Window;
 
-/// Where a message that was read and not passed stands.
+/// The state of a message that was read and not yet passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotState {
     /// Nothing is left to do; the position passes it as soon as it is in front.
@@ -235,7 +235,7 @@ pub(crate) struct Subscription {
     /// Rows on the retry timeline.
     pub(crate) retrying: u64,
     pub(crate) in_flight: usize,
-    /// When the broker wants to be told, if it waits for something.
+    /// When something may be deliverable, if a consumer waits.
     pub(crate) wake_ms: Option<u64>,
     /// When leases are looked at next.
     pub(crate) lease_end_ms: Option<u64>,

@@ -1,4 +1,4 @@
-//! Provides what the engine remembers of a topic: its queue heads, its totals, its counts by due time.
+//! Provides the state of a topic: queue heads, totals, counts by due time.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(crate) struct TopicState {
     pub(crate) totals: Totals,
     /// Where the next message without a message group goes.
     pub(crate) next_queue: u16,
-    /// Groups of which somebody waits for a message.
+    /// Groups with a consumer that waits for a message.
     pub(crate) watchers: Vec<GroupId>,
     /// Groups that have read of it.
     pub(crate) readers: Vec<GroupId>,
@@ -50,7 +50,7 @@ pub(crate) struct Totals {
     pub(crate) removed: u64,
     /// Gone with their partition.
     pub(crate) dropped: u64,
-    /// Bytes of keys and values that lie on disk.
+    /// Bytes of keys and values on disk.
     pub(crate) bytes: u64,
 }
 

@@ -1,17 +1,17 @@
-//! Provides the part of a timeline that is kept in memory: an unbroken stretch at its head.
+//! Provides the part of a timeline that is kept in memory: a contiguous stretch at its head.
 
 use std::collections::BTreeMap;
 
 use crate::place::Place;
 
-/// A stretch of a timeline, whole: whatever exists behind `low` up to `high` is in it.
+/// A contiguous stretch of a timeline: every entry after `low` up to `high` is in it.
 ///
 /// Readers at the present live in it and never touch the store. What is appended or removed within the
 /// stretch is appended or removed here too.
 #[derive(Debug)]
 pub(crate) struct Window<T> {
     entries: BTreeMap<Place, (T, usize)>,
-    /// The stretch begins behind this place.
+    /// The stretch begins after this place.
     low: Place,
     /// It ends with this place; `None`: with the last message there is.
     high: Option<Place>,
@@ -31,8 +31,8 @@ impl<T> Default for Window<T> {
 }
 
 impl<T: Clone> Window<T> {
-    /// Whether everything directly behind `place` is known.
-    pub(crate) fn covers_behind(&self, place: Place) -> bool {
+    /// Whether the entry that follows `place` is known.
+    pub(crate) fn covers_after(&self, place: Place) -> bool {
         place >= self.low && self.high.is_none_or(|high| place < high)
     }
 
@@ -52,7 +52,7 @@ impl<T: Clone> Window<T> {
         self.high = high;
     }
 
-    /// Takes in something new if it lies within the stretch.
+    /// Inserts a new entry if it is within the stretch.
     pub(crate) fn insert(&mut self, place: Place, entry: impl FnOnce() -> (T, usize)) {
         if place > self.low && self.high.is_none_or(|high| place <= high) {
             let (entry, bytes) = entry();
@@ -68,8 +68,8 @@ impl<T: Clone> Window<T> {
         Some(entry)
     }
 
-    /// What lies behind `after`, in order.
-    pub(crate) fn behind(&self, after: Place) -> impl Iterator<Item = (Place, &T)> {
+    /// The entries after `after`, in order.
+    pub(crate) fn after(&self, after: Place) -> impl Iterator<Item = (Place, &T)> {
         let after = std::cmp::max(after, self.low);
         self.entries
             .range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded))
@@ -78,18 +78,18 @@ impl<T: Clone> Window<T> {
 
     /// When a reader at `after`, which the stretch covers, has to look again, in ms; `None`: never.
     pub(crate) fn next_due_ms(&self, after: Place) -> Option<u64> {
-        self.behind(after)
+        self.after(after)
             .next()
             .map(|(place, _)| place.due_ms)
             .or_else(|| self.high.map(|high| high.due_ms))
     }
 
-    /// Whether a reader that may read up to `shown` and finds nothing more here has to look behind the stretch.
+    /// Whether a reader that may read up to `shown` and finds nothing here has to read past the stretch.
     pub(crate) fn ends_by(&self, shown: Place) -> bool {
         self.high.is_some_and(|high| high <= shown)
     }
 
-    /// Lets go of everything up to `place`: all readers are behind it.
+    /// Drops everything up to `place`: all readers have passed it.
     pub(crate) fn pass(&mut self, place: Place) {
         while let Some(entry) = self.entries.first_entry() {
             if *entry.key() > place {
@@ -197,7 +197,7 @@ mod tests {
                 let (low, high) = (window.low, window.high);
                 let expected: Vec<_> =
                     timeline.iter().filter(|place| **place > low && high.is_none_or(|high| **place <= high)).copied().collect();
-                let found: Vec<_> = window.behind(Place::START).map(|(place, ())| place).collect();
+                let found: Vec<_> = window.after(Place::START).map(|(place, ())| place).collect();
                 prop_assert_eq!(found, expected);
                 prop_assert_eq!(window.bytes(), window.len());
             }

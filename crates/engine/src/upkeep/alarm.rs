@@ -1,5 +1,4 @@
-//! Tells of what an operator has to know: consumer groups that hold data back or have lost some, because none of
-//! their consumers comes, and damaged messages.
+//! Implements the alarms about consumer groups that hold data, or have lost some, because no consumer of them comes.
 
 use crate::engine::Engine;
 use crate::ids::{GroupId, SubscriptionKey, TopicId};
@@ -13,7 +12,7 @@ const AT_WORK_MS: u64 = HOUR_MS;
 const ALARM_EVERY_MS: u64 = 24 * HOUR_MS;
 
 impl<S: Store> Engine<S> {
-    /// The alarms raised since the last call. A group that holds data is told of once a day.
+    /// The alarms raised since the last call. A group that holds data is reported once a day.
     pub fn take_alarms(&mut self) -> Vec<Alarm> {
         self.alarms.take()
     }
@@ -31,7 +30,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Alarms about groups that lose unread data with a partition; tells how many.
+    /// Alarms about groups that lose unread data with a partition; returns how many.
     pub(crate) fn alarm_lost(&mut self, now_ms: u64, partition: PartitionId) -> u64 {
         let mut losers = 0;
         for (group, topic) in self.unread(partition) {

@@ -1,4 +1,4 @@
-//! Implements what is read at a start: topics, groups, counts and positions, never messages.
+//! Implements recovery: reads topics, groups, counts and positions, never messages.
 
 use crate::engine::Engine;
 use crate::format::codec::Reader;
@@ -52,7 +52,7 @@ impl<S: Store> Engine<S> {
             self.partitions.restore_counts(partition, topic, counts);
         }
         for (id, topic) in &mut self.catalog.topics {
-            // What lies on disk tells what has gone with its partition, even if a crash came between.
+            // The counts on disk give what was dropped with its partition, even if a crash came between.
             let stored = self.partitions.counts_of(*id);
             let (messages, bytes) = stored.fold((0, 0), |sum, (_, counts)| {
                 (sum.0 + counts.messages, sum.1 + counts.bytes)
@@ -129,7 +129,7 @@ impl<S: Store> Engine<S> {
     }
 }
 
-/// Reads the number behind the first byte of a key.
+/// Reads the number after the first byte of a key.
 fn id_of_key(key: &[u8]) -> Result<u32, StoreError> {
     let bytes = key.get(1..5).and_then(|bytes| bytes.try_into().ok());
     bytes

@@ -1,4 +1,4 @@
-//! Implements letting go: partitions past retention, identities of messages long gone, groups unseen.
+//! Implements retention: drops partitions past it, identities of dropped messages, data of unseen groups.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::format::keys::{
 };
 use crate::format::record::open;
 use crate::ids::{GroupId, SubscriptionKey};
-use crate::limits::READ_MESSAGES_MAX;
+use crate::limits::{IDENTITIES_PER_ROUND_MAX, READ_MESSAGES_MAX};
 use crate::place::{PartitionId, Place};
 use crate::state::subscription::{Progress, RetryRow, Subscription};
 use crate::store::{Space, Store, StoreError};
@@ -19,11 +19,9 @@ use crate::store::{Space, Store, StoreError};
 const ROUND_MS_MIN: u64 = 60_000;
 /// Wait before a partition is dropped that waits for the disk, in ms.
 const DROP_MS: u64 = 1_000;
-/// Identities looked at in one round.
-const IDENTITIES_PER_ROUND: usize = 1_024;
 
 impl<S: Store> Engine<S> {
-    /// Drops what nobody needs any more, and notes when there will be more of it.
+    /// Drops what is no longer needed, and schedules the next round.
     pub(crate) fn upkeep(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let old: Vec<_> = self
             .partitions
@@ -105,7 +103,7 @@ impl<S: Store> Engine<S> {
             due_ms: partition.end_ms(),
             ..Place::START
         };
-        // A queue with nothing left in the partition has passed it, wherever its position stands.
+        // A queue with nothing left in the partition has passed it, wherever its position is.
         let passed = |(queue, progress): (usize, &Progress)| {
             progress.position >= end
                 || (progress.slots.is_empty()
@@ -115,13 +113,13 @@ impl<S: Store> Engine<S> {
         subscription.queues.iter().enumerate().all(passed)
     }
 
-    /// Whether it is known that nothing lies in a queue between the cursor and `end_ms`. How far readers may
-    /// read does not matter: that may lag far behind the clock while nobody asks.
+    /// Whether a queue is known to hold nothing between the cursor and `end_ms`. The frontier does not matter: it
+    /// may lag far while no consumer asks.
     fn has_nothing_before(&self, end_ms: u64, (topic, queue): (u32, usize), cursor: Place) -> bool {
         let topic = self.catalog.topics.get(&topic);
         let window = topic.and_then(|topic| topic.queues.get(queue));
         window.is_some_and(|window| {
-            window.covers_behind(cursor)
+            window.covers_after(cursor)
                 && window
                     .next_due_ms(cursor)
                     .is_none_or(|due_ms| due_ms >= end_ms)
@@ -166,7 +164,7 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Copies stragglers among the next rows behind `after`; tells how far it came, `None` at the end.
+    /// Copies stragglers among the next rows after `after`; returns how far it came, `None` at the end.
     fn copy_some_stragglers(
         &mut self,
         key: SubscriptionKey,
@@ -226,13 +224,13 @@ impl<S: Store> Engine<S> {
         Ok(last)
     }
 
-    /// Removes what names rescheduled messages whose partition has gone; tells when there will be more of it.
+    /// Removes identity rows of rescheduled messages whose partition was dropped; returns when there will be more.
     fn forget_identities(&mut self, now_ms: u64) -> Result<Option<u64>, StoreError> {
         let (from, to) = identity_ends_span();
         let rows: Vec<_> = self
             .store
             .scan(Space::Meta, &from, &to)?
-            .take(IDENTITIES_PER_ROUND)
+            .take(IDENTITIES_PER_ROUND_MAX)
             .collect::<Result<_, _>>()?;
         for (row_key, _) in &rows {
             let Some((end_hour, topic, identity)) = parts_of_timed_key(row_key) else {
@@ -252,6 +250,6 @@ impl<S: Store> Engine<S> {
                 self.stage.batch.remove(Space::Meta, &key);
             }
         }
-        Ok((rows.len() == IDENTITIES_PER_ROUND).then_some(now_ms.saturating_add(ROUND_MS_MIN)))
+        Ok((rows.len() == IDENTITIES_PER_ROUND_MAX).then_some(now_ms.saturating_add(ROUND_MS_MIN)))
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of what an operator and a timer's owner ask for: keyed timers, browsing, dead letters, who reads what.
+//! Tests of keyed timers, browsing, dead letters, and which group reads which topic.
 
 use engine::{
     Config, DEAD_LETTER_TOPIC_PROPERTY, Delivered, Delivery, Engine, Error, Found, GroupSpec,
@@ -9,12 +9,12 @@ use engine::{
 use crate::script::START_MS;
 
 /// An engine whose changes are durable after each step.
-struct Desk {
+struct Operator {
     engine: Engine<MemoryStore>,
     now_ms: u64,
 }
 
-impl Desk {
+impl Operator {
     fn new() -> Self {
         let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
         let topic = TopicSpec::new("t", TopicKind::Delay).with_queues(2);
@@ -25,12 +25,12 @@ impl Desk {
             ..GroupSpec::new("g")
         };
         engine.create_group(START_MS, group).unwrap();
-        let mut desk = Self {
+        let mut operator = Self {
             engine,
             now_ms: START_MS,
         };
-        desk.settle();
-        desk
+        operator.settle();
+        operator
     }
 
     fn settle(&mut self) {
@@ -85,7 +85,7 @@ impl Desk {
     }
 
     /// Makes dead letters of messages with these bodies.
-    fn bury(&mut self, bodies: &[&str]) -> Vec<Found> {
+    fn make_dead_letters(&mut self, bodies: &[&str]) -> Vec<Found> {
         for body in bodies {
             self.send(body, Delivery::Now);
         }
@@ -149,25 +149,25 @@ fn found_bodies(found: &[Found]) -> Vec<String> {
 
 #[test]
 fn a_timer_is_made_once_and_moved_after_that() {
-    let mut desk = Desk::new();
-    desk.send(
+    let mut operator = Operator::new();
+    operator.send(
         "an ordinary message with the key",
         Delivery::After { delay_ms: 50 },
     );
-    assert_eq!(desk.set("k", 1_000, content("a")), (1_000, true));
-    let Timer::Waiting(first) = desk.timer("k") else {
+    assert_eq!(operator.set("k", 1_000, content("a")), (1_000, true));
+    let Timer::Waiting(first) = operator.timer("k") else {
         panic!("it waits")
     };
     assert_eq!(
-        desk.set("k", 3_000, TimerContent::default()),
+        operator.set("k", 3_000, TimerContent::default()),
         (3_000, false)
     );
-    assert_eq!(desk.set("k", 2_000, content("b")), (2_000, false));
+    assert_eq!(operator.set("k", 2_000, content("b")), (2_000, false));
     assert_eq!(
-        desk.set("other", 2_000, TimerContent::default()),
+        operator.set("other", 2_000, TimerContent::default()),
         (2_000, true)
     );
-    let Timer::Waiting(moved) = desk.timer("k") else {
+    let Timer::Waiting(moved) = operator.timer("k") else {
         panic!("it waits")
     };
     assert_eq!(moved.message.message_id, first.message.message_id);
@@ -178,61 +178,65 @@ fn a_timer_is_made_once_and_moved_after_that() {
         moved.message.properties,
         [("p".to_owned(), "b".to_owned()), marker]
     );
-    desk.at(2_000);
-    let mut delivered = bodies(&desk.receive("t", "g"));
+    operator.at(2_000);
+    let mut delivered = bodies(&operator.receive("t", "g"));
     delivered.sort();
     assert_eq!(delivered, ["", "an ordinary message with the key", "b"]);
     // The first handle still names the message, wherever it went.
     assert_eq!(
-        desk.engine.recall(desk.now_ms, &first.handle).unwrap(),
+        operator
+            .engine
+            .recall(operator.now_ms, &first.handle)
+            .unwrap(),
         Recall::TooLate
     );
 }
 
 #[test]
 fn a_timer_tells_the_truth_when_it_is_cancelled() {
-    let mut desk = Desk::new();
-    assert_eq!(desk.cancel("k"), Recall::Unknown);
-    desk.set("k", 1_000, TimerContent::default());
-    assert_eq!(desk.cancel("k"), Recall::Cancelled);
-    assert_eq!(desk.timer("k"), Timer::Unknown);
-    assert_eq!(desk.cancel("k"), Recall::Unknown);
-    desk.set("k", 1_000, content("a"));
-    desk.at(1_000);
-    assert_eq!(desk.cancel("k"), Recall::TooLate);
-    assert!(matches!(desk.timer("k"), Timer::Due(found) if found.message.body == "a"));
+    let mut operator = Operator::new();
+    assert_eq!(operator.cancel("k"), Recall::Unknown);
+    operator.set("k", 1_000, TimerContent::default());
+    assert_eq!(operator.cancel("k"), Recall::Cancelled);
+    assert_eq!(operator.timer("k"), Timer::Unknown);
+    assert_eq!(operator.cancel("k"), Recall::Unknown);
+    operator.set("k", 1_000, content("a"));
+    operator.at(1_000);
+    assert_eq!(operator.cancel("k"), Recall::TooLate);
+    assert!(matches!(operator.timer("k"), Timer::Due(found) if found.message.body == "a"));
     // Its time has come, so the key is free for the next one.
-    assert_eq!(desk.set("k", 500, content("b")), (1_500, true));
-    assert!(matches!(desk.timer("k"), Timer::Waiting(found) if found.message.body == "b"));
-    assert_eq!(desk.cancel("k"), Recall::Cancelled);
-    assert_eq!(desk.cancel("k"), Recall::TooLate);
-    assert_eq!(bodies(&desk.receive("t", "g")), ["a"]);
+    assert_eq!(operator.set("k", 500, content("b")), (1_500, true));
+    assert!(matches!(operator.timer("k"), Timer::Waiting(found) if found.message.body == "b"));
+    assert_eq!(operator.cancel("k"), Recall::Cancelled);
+    assert_eq!(operator.cancel("k"), Recall::TooLate);
+    assert_eq!(bodies(&operator.receive("t", "g")), ["a"]);
 }
 
 #[test]
 fn a_timer_is_found_far_ahead_and_after_a_restart() {
-    let mut desk = Desk::new();
-    desk.set("k", 400 * 86_400_000, content("a"));
-    desk.restart();
-    assert!(matches!(desk.timer("k"), Timer::Waiting(_)));
-    let (due_ms, created) = desk.set("k", 60_000, TimerContent::default());
+    let mut operator = Operator::new();
+    operator.set("k", 400 * 86_400_000, content("a"));
+    operator.restart();
+    assert!(matches!(operator.timer("k"), Timer::Waiting(_)));
+    let (due_ms, created) = operator.set("k", 60_000, TimerContent::default());
     assert_eq!((due_ms, created), (61_000, false));
-    assert_eq!(desk.browse("t").len(), 1);
-    desk.at(61_000);
-    assert_eq!(bodies(&desk.receive("t", "g")), ["a"]);
+    assert_eq!(operator.browse("t").len(), 1);
+    operator.at(61_000);
+    assert_eq!(bodies(&operator.receive("t", "g")), ["a"]);
 }
 
 #[test]
 fn a_timer_that_is_not_allowed_changes_nothing() {
-    let mut desk = Desk::new();
+    let mut operator = Operator::new();
     let unindexed = TopicSpec {
         indexed: false,
         ..TopicSpec::new("bare", TopicKind::Delay)
     };
-    desk.engine.create_topic(unindexed).unwrap();
+    operator.engine.create_topic(unindexed).unwrap();
     let mut set = |topic, key, content| {
         let delivery = Delivery::After { delay_ms: 1_000 };
-        desk.engine
+        operator
+            .engine
             .set_timer(START_MS, (topic, key), delivery, content)
             .unwrap_err()
     };
@@ -253,33 +257,36 @@ fn a_timer_that_is_not_allowed_changes_nothing() {
         set("t", &long, TimerContent::default()),
         Error::OverLimit { field: "key", .. }
     ));
-    desk.set("k", 1_000, content("a"));
+    operator.set("k", 1_000, content("a"));
     let mut large = content("b");
     large.tag = Some("x".repeat(129));
     let delivery = Delivery::After { delay_ms: 2_000 };
-    let refused = desk
+    let refused = operator
         .engine
-        .set_timer(desk.now_ms, ("t", "k"), delivery, large);
+        .set_timer(operator.now_ms, ("t", "k"), delivery, large);
     assert!(matches!(
         refused,
         Err(Error::OverLimit { field: "tag", .. })
     ));
-    assert!(matches!(desk.timer("k"), Timer::Waiting(found) if found.message.body == "a"));
+    assert!(matches!(operator.timer("k"), Timer::Waiting(found) if found.message.body == "a"));
 }
 
 #[test]
 fn browsing_goes_through_a_topic_in_order_and_in_pages() {
-    let mut desk = Desk::new();
+    let mut operator = Operator::new();
     for number in 0..7 {
         let delay_ms = 1_000 * (7 - number);
-        desk.send(&number.to_string(), Delivery::After { delay_ms });
+        operator.send(&number.to_string(), Delivery::After { delay_ms });
     }
-    desk.at(2_000);
-    assert_eq!(found_bodies(&desk.browse("t")).concat(), "6543210");
+    operator.at(2_000);
+    assert_eq!(found_bodies(&operator.browse("t")).concat(), "6543210");
     let mut after = Place::START;
     let mut pages = Vec::new();
     loop {
-        let page = desk.engine.browse(desk.now_ms, "t", after, 3).unwrap();
+        let page = operator
+            .engine
+            .browse(operator.now_ms, "t", after, 3)
+            .unwrap();
         pages.push(found_bodies(&page.found).concat());
         if page.complete {
             break;
@@ -287,13 +294,13 @@ fn browsing_goes_through_a_topic_in_order_and_in_pages() {
         after = page.found.last().unwrap().message.place;
     }
     assert_eq!(pages, ["654", "321", "0"]);
-    let waiting = desk.engine.peek(desk.now_ms, "t", 2).unwrap();
+    let waiting = operator.engine.peek(operator.now_ms, "t", 2).unwrap();
     assert_eq!(found_bodies(&waiting).concat(), "43");
 }
 
 #[test]
 fn browsing_ends_a_page_by_its_bytes_without_leaving_anything_out() {
-    let mut desk = Desk::new();
+    let mut operator = Operator::new();
     for number in 0..12_u8 {
         let body = vec![b'a' + number; 400_000];
         let message = NewMessage {
@@ -303,12 +310,18 @@ fn browsing_ends_a_page_by_its_bytes_without_leaving_anything_out() {
             },
             ..NewMessage::default()
         };
-        desk.engine.send(desk.now_ms, "t", &message).unwrap();
+        operator
+            .engine
+            .send(operator.now_ms, "t", &message)
+            .unwrap();
     }
-    desk.settle();
+    operator.settle();
     let (mut after, mut seen, mut pages) = (Place::START, String::new(), 0);
     loop {
-        let page = desk.engine.browse(desk.now_ms, "t", after, 100).unwrap();
+        let page = operator
+            .engine
+            .browse(operator.now_ms, "t", after, 100)
+            .unwrap();
         assert!(page.found.len() <= 3);
         for found in &page.found {
             seen.push(char::from(found.message.body[0]));
@@ -325,62 +338,74 @@ fn browsing_ends_a_page_by_its_bytes_without_leaving_anything_out() {
 
 #[test]
 fn a_replayed_letter_comes_to_its_group_alone_with_all_its_deliveries() {
-    let mut desk = Desk::new();
-    let letters = desk.bury(&["a", "b"]);
-    assert_eq!(found_bodies(&letters), ["a", "b"]);
-    assert_eq!(bodies(&desk.receive("t", "others")).len(), 2);
-    desk.engine
-        .replay_dead_letter(desk.now_ms, &letters[0].handle)
+    let mut operator = Operator::new();
+    let dead_letters = operator.make_dead_letters(&["a", "b"]);
+    assert_eq!(found_bodies(&dead_letters), ["a", "b"]);
+    assert_eq!(bodies(&operator.receive("t", "others")).len(), 2);
+    operator
+        .engine
+        .replay_dead_letter(operator.now_ms, &dead_letters[0].handle)
         .unwrap();
-    desk.now_ms += 5;
-    desk.settle();
-    assert_eq!(found_bodies(&desk.browse("%DLQ%g")), ["b"]);
-    assert!(desk.receive("t", "others").is_empty());
-    let delivered = desk.receive("t", "g");
+    operator.now_ms += 5;
+    operator.settle();
+    assert_eq!(found_bodies(&operator.browse("%DLQ%g")), ["b"]);
+    assert!(operator.receive("t", "others").is_empty());
+    let delivered = operator.receive("t", "g");
     assert_eq!(bodies(&delivered), ["a"]);
     assert_eq!(delivered[0].attempt, 1);
     let message = &delivered[0].message;
-    assert_eq!(message.message_id, letters[0].message.message_id);
+    assert_eq!(message.message_id, dead_letters[0].message.message_id);
     let mut properties = message.properties.iter();
     assert!(!properties.any(|(name, _)| name == DEAD_LETTER_TOPIC_PROPERTY));
     // It fails twice again, and is a dead letter again.
-    desk.engine
-        .retry_later(desk.now_ms, &delivered[0].handle, None)
+    operator
+        .engine
+        .retry_later(operator.now_ms, &delivered[0].handle, None)
         .unwrap();
-    desk.now_ms += 20;
-    let again = desk.receive("t", "g");
+    operator.now_ms += 20;
+    let again = operator.receive("t", "g");
     assert_eq!(again[0].attempt, 2);
-    desk.engine
-        .retry_later(desk.now_ms, &again[0].handle, None)
+    operator
+        .engine
+        .retry_later(operator.now_ms, &again[0].handle, None)
         .unwrap();
-    desk.now_ms += 20;
-    desk.settle();
-    assert_eq!(found_bodies(&desk.browse("%DLQ%g")), ["b", "a"]);
-    let twice = desk.engine.replay_dead_letter(desk.now_ms, &letters[0].handle);
+    operator.now_ms += 20;
+    operator.settle();
+    assert_eq!(found_bodies(&operator.browse("%DLQ%g")), ["b", "a"]);
+    let twice = operator
+        .engine
+        .replay_dead_letter(operator.now_ms, &dead_letters[0].handle);
     assert!(matches!(twice, Err(Error::MessageNotFound)));
-    let stats = desk.engine.group_stats(desk.now_ms, "t", "g").unwrap();
+    let stats = operator
+        .engine
+        .group_stats(operator.now_ms, "t", "g")
+        .unwrap();
     assert_eq!(
         (stats.retrying, stats.in_flight, stats.dead_letters),
         (0, 0, 2)
     );
-    assert_eq!(desk.engine.tallies().missing_bodies, 0);
+    assert_eq!(operator.engine.tallies().missing_bodies, 0);
 }
 
 #[test]
 fn a_replayed_letter_survives_a_restart_and_is_acknowledged() {
-    let mut desk = Desk::new();
-    let letters = desk.bury(&["a"]);
-    desk.engine
-        .replay_dead_letter(desk.now_ms, &letters[0].handle)
+    let mut operator = Operator::new();
+    let dead_letters = operator.make_dead_letters(&["a"]);
+    operator
+        .engine
+        .replay_dead_letter(operator.now_ms, &dead_letters[0].handle)
         .unwrap();
-    desk.restart();
-    let delivered = desk.receive("t", "g");
+    operator.restart();
+    let delivered = operator.receive("t", "g");
     assert_eq!(bodies(&delivered), ["a"]);
-    desk.engine.ack(desk.now_ms, &delivered[0].handle).unwrap();
-    desk.restart();
-    assert!(desk.receive("t", "g").is_empty());
-    assert!(desk.browse("%DLQ%g").is_empty());
-    let traffic = desk.engine.traffic();
+    operator
+        .engine
+        .ack(operator.now_ms, &delivered[0].handle)
+        .unwrap();
+    operator.restart();
+    assert!(operator.receive("t", "g").is_empty());
+    assert!(operator.browse("%DLQ%g").is_empty());
+    let traffic = operator.engine.traffic();
     assert_eq!(
         (traffic.replayed, traffic.acked),
         (0, 0),
@@ -390,69 +415,80 @@ fn a_replayed_letter_survives_a_restart_and_is_acknowledged() {
 
 #[test]
 fn a_purged_letter_is_gone_whether_somebody_has_read_it_or_not() {
-    let mut desk = Desk::new();
-    let letters = desk.bury(&["a", "b", "c", "d", "e"]);
+    let mut operator = Operator::new();
+    let dead_letters = operator.make_dead_letters(&["a", "b", "c", "d", "e"]);
     // One consumer has a and b and is done with a; c to e are not read.
     let request = ReceiveRequest {
         topic: "%DLQ%g".to_owned(),
-        group: "desk".to_owned(),
+        group: "operators".to_owned(),
         messages_max: 2,
         invisible_ms: 600_000,
         filter: TagFilter::All,
     };
-    let held = desk.engine.receive(desk.now_ms, &request).unwrap();
+    let held = operator.engine.receive(operator.now_ms, &request).unwrap();
     assert_eq!(bodies(&held), ["a", "b"]);
-    desk.engine.ack(desk.now_ms, &held[0].handle).unwrap();
-    desk.settle();
-    for letter in [&letters[0], &letters[1], &letters[3]] {
-        desk.engine
-            .purge_dead_letter(desk.now_ms, &letter.handle)
+    operator
+        .engine
+        .ack(operator.now_ms, &held[0].handle)
+        .unwrap();
+    operator.settle();
+    for dead_letter in [&dead_letters[0], &dead_letters[1], &dead_letters[3]] {
+        operator
+            .engine
+            .purge_dead_letter(operator.now_ms, &dead_letter.handle)
             .unwrap();
     }
     // Counts are exact at the borders of their buckets, which are a minute wide.
-    desk.at(120_000);
-    let stats = desk
+    operator.at(120_000);
+    let stats = operator
         .engine
-        .group_stats(desk.now_ms, "%DLQ%g", "desk")
+        .group_stats(operator.now_ms, "%DLQ%g", "operators")
         .unwrap();
     assert_eq!((stats.ready, stats.in_flight), (2, 0));
-    let late = desk.engine.ack(desk.now_ms, &held[1].handle);
+    let late = operator.engine.ack(operator.now_ms, &held[1].handle);
     assert!(matches!(late, Err(Error::Expired)));
-    assert_eq!(bodies(&desk.receive("%DLQ%g", "desk")), ["c", "e"]);
-    assert_eq!(found_bodies(&desk.browse("%DLQ%g")), ["c", "e"]);
-    let stats = desk.engine.topic_stats(desk.now_ms, "%DLQ%g").unwrap();
+    assert_eq!(bodies(&operator.receive("%DLQ%g", "operators")), ["c", "e"]);
+    assert_eq!(found_bodies(&operator.browse("%DLQ%g")), ["c", "e"]);
+    let stats = operator
+        .engine
+        .topic_stats(operator.now_ms, "%DLQ%g")
+        .unwrap();
     assert_eq!((stats.messages, stats.removed), (2, 3));
-    desk.restart();
-    assert_eq!(found_bodies(&desk.browse("%DLQ%g")), ["c", "e"]);
+    operator.restart();
+    assert_eq!(found_bodies(&operator.browse("%DLQ%g")), ["c", "e"]);
 }
 
 #[test]
 fn a_purged_letter_that_waits_for_a_retry_is_no_defect() {
-    let mut desk = Desk::new();
-    let letters = desk.bury(&["a"]);
-    let held = desk.receive("%DLQ%g", "desk");
-    desk.engine
-        .retry_later(desk.now_ms, &held[0].handle, Some(10))
-        .unwrap();
-    desk.engine
-        .purge_dead_letter(desk.now_ms, &letters[0].handle)
-        .unwrap();
-    desk.now_ms += 20;
-    assert!(desk.receive("%DLQ%g", "desk").is_empty());
-    let stats = desk
+    let mut operator = Operator::new();
+    let dead_letters = operator.make_dead_letters(&["a"]);
+    let held = operator.receive("%DLQ%g", "operators");
+    operator
         .engine
-        .group_stats(desk.now_ms, "%DLQ%g", "desk")
+        .retry_later(operator.now_ms, &held[0].handle, Some(10))
+        .unwrap();
+    operator
+        .engine
+        .purge_dead_letter(operator.now_ms, &dead_letters[0].handle)
+        .unwrap();
+    operator.now_ms += 20;
+    assert!(operator.receive("%DLQ%g", "operators").is_empty());
+    let stats = operator
+        .engine
+        .group_stats(operator.now_ms, "%DLQ%g", "operators")
         .unwrap();
     assert_eq!((stats.ready, stats.retrying, stats.in_flight), (0, 0, 0));
-    assert_eq!(desk.engine.tallies().missing_bodies, 0);
+    assert_eq!(operator.engine.tallies().missing_bodies, 0);
 }
 
 #[test]
 fn only_dead_letters_are_replayed_and_purged() {
-    let mut desk = Desk::new();
-    desk.send("a", Delivery::After { delay_ms: 1_000 });
-    let ordinary = desk.browse("t").remove(0);
-    let refused = desk.engine.purge_dead_letter(desk.now_ms, &ordinary.handle);
+    let mut operator = Operator::new();
+    operator.send("a", Delivery::After { delay_ms: 1_000 });
+    let ordinary = operator.browse("t").remove(0);
+    let refused = operator
+        .engine
+        .purge_dead_letter(operator.now_ms, &ordinary.handle);
     assert!(matches!(
         refused,
         Err(Error::Invalid {
@@ -460,36 +496,38 @@ fn only_dead_letters_are_replayed_and_purged() {
             ..
         })
     ));
-    let letter = desk.bury(&["b"]).remove(0);
-    desk.engine.delete_group("g").unwrap();
-    let refused = desk.engine.replay_dead_letter(desk.now_ms, &letter.handle);
+    let dead_letter = operator.make_dead_letters(&["b"]).remove(0);
+    operator.engine.delete_group("g").unwrap();
+    let refused = operator
+        .engine
+        .replay_dead_letter(operator.now_ms, &dead_letter.handle);
     assert!(matches!(refused, Err(Error::GroupNotFound { .. })));
-    desk.settle();
-    assert_eq!(found_bodies(&desk.browse("%DLQ%g")), ["b"]);
+    operator.settle();
+    assert_eq!(found_bodies(&operator.browse("%DLQ%g")), ["b"]);
 }
 
 #[test]
 fn groups_and_topics_know_each_other_once_they_have_met() {
-    let mut desk = Desk::new();
-    assert!(desk.engine.groups_of("t").unwrap().is_empty());
-    desk.bury(&["a"]);
-    desk.receive("t", "b");
-    assert_eq!(desk.engine.groups_of("t").unwrap(), ["b", "g"]);
-    assert_eq!(desk.engine.topics_of("g").unwrap(), ["t"]);
-    assert_eq!(desk.engine.group("g").unwrap().0.attempts_max, 2);
-    assert!(desk.engine.groups_of("nowhere").is_err());
-    let traffic = desk.engine.traffic();
+    let mut operator = Operator::new();
+    assert!(operator.engine.groups_of("t").unwrap().is_empty());
+    operator.make_dead_letters(&["a"]);
+    operator.receive("t", "b");
+    assert_eq!(operator.engine.groups_of("t").unwrap(), ["b", "g"]);
+    assert_eq!(operator.engine.topics_of("g").unwrap(), ["t"]);
+    assert_eq!(operator.engine.group("g").unwrap().0.attempts_max, 2);
+    assert!(operator.engine.groups_of("nowhere").is_err());
+    let traffic = operator.engine.traffic();
     assert_eq!((traffic.sent, traffic.delivered, traffic.acked), (1, 2, 0));
 }
 
 #[test]
 fn one_receive_brings_a_bounded_number_of_bytes() {
-    let mut desk = Desk::new();
+    let mut operator = Operator::new();
     let body = "x".repeat(4 << 20);
     for _ in 0..9 {
-        desk.send(&body, Delivery::Now);
+        operator.send(&body, Delivery::Now);
     }
-    desk.at(1_000);
+    operator.at(1_000);
     let request = ReceiveRequest {
         topic: "t".to_owned(),
         group: "g".to_owned(),
@@ -499,9 +537,9 @@ fn one_receive_brings_a_bounded_number_of_bytes() {
     };
     let mut counts = Vec::new();
     while counts.iter().sum::<usize>() < 9 {
-        let delivered = desk.engine.receive(desk.now_ms, &request).unwrap();
+        let delivered = operator.engine.receive(operator.now_ms, &request).unwrap();
         counts.push(delivered.len());
-        desk.settle();
+        operator.settle();
     }
     // The first may find that the disk has to know of the instant before anything of it is shown.
     counts.retain(|count| *count > 0);

@@ -1,4 +1,4 @@
-//! Tests of messages whose rows are damaged on the disk: they are told of once, and hold up nothing.
+//! Tests of messages whose rows are damaged on the disk: they are reported once and block nothing.
 
 use engine::limits::DAMAGED_MAX;
 use engine::{
@@ -42,7 +42,7 @@ fn a_damaged_message_is_passed_over_and_told_of_once() {
         ack g last
         group-stats t g
         = ready 0, in flight 0, retrying 0, dead 0, acked +5000
-        # It is told of again by the next process, for it still lies there.
+        # The next process reports it again, for it still exists.
         restart
         recv t late
         = a#1 c#1 last#1

@@ -327,7 +327,7 @@ fn a_group_that_is_full_gets_nothing_until_something_ends() {
         = nothing
         watch t g
         woken
-        = nobody
+        = none
         ack g m0
         woken
         = t/g

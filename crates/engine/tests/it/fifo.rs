@@ -153,7 +153,7 @@ fn readers_pass_a_bounded_window_of_blocked_messages() {
         = nothing
         watch t g
         woken
-        = nobody
+        = none
         ack g a0
         woken
         = t/g
@@ -231,7 +231,7 @@ fn a_poller_is_woken_by_what_blocks_it() {
         next
         = +30010
         woken
-        = nobody
+        = none
         ack g a1
         woken
         = t/g
@@ -246,7 +246,7 @@ fn a_poller_is_woken_by_what_blocks_it() {
         = t/g
         at 510
         woken
-        = nobody
+        = none
         recv t g
         = a2#2
         ",

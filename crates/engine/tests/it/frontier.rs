@@ -66,7 +66,7 @@ fn readers_wait_for_the_floor() {
         recv t g
         = a#1
         at 1000
-        # Nothing was committed since, so the floor on the disk stands at +200.
+        # Nothing was committed since, so the floor on the disk is at +200.
         recv t g
         = nothing
         # The poll asked for a new floor.
@@ -140,7 +140,7 @@ fn a_poll_that_comes_late_is_served_too() {
 
 #[test]
 fn nothing_is_early_after_a_crash_within_the_floor() {
-    // The floor on the disk stands 200 ms ahead; whoever reads after the restart still waits for the clock.
+    // The floor on the disk is 200 ms ahead; a reader after the restart still waits for the clock.
     check(
         "
         topic t delay
@@ -178,7 +178,7 @@ fn nothing_is_written_or_removed_below_the_floor_after_a_crash() {
         = nothing
         at 50
         crash
-        # The floor stands at +200.
+        # The floor is at +200.
         send t now
         = due +201
         recall a

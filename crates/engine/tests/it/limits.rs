@@ -1,4 +1,4 @@
-//! Tests of every limit, and of the words in which a refusal is told.
+//! Tests of every limit, and of the text of each refusal.
 
 use engine::{Config, Engine, GroupSpec, Limits, MemoryStore, NewMessage, TopicKind, TopicSpec};
 
@@ -215,7 +215,7 @@ fn new_messages_stop_at_the_disk_reserve_and_everything_else_goes_on() {
         = refused: the disk has 1073741823 bytes free; new messages stop at a reserve of 1073741824
         ack g a
         nack g b
-        bury g c
+        dead-letter g c
         recall later
         = Cancelled
         move moved after=100
@@ -355,15 +355,15 @@ fn fields_of_a_message_have_limits() {
             "message_id, message_group or tag must not be empty when given",
         ),
     ];
-    for (message, told) in cases {
-        assert_eq!(refusal(message), told);
+    for (message, expected) in cases {
+        assert_eq!(refusal(message), expected);
     }
 }
 
 #[test]
 fn names_of_groups_have_limits() {
     let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
-    for (name, told) in [
+    for (name, expected) in [
         ("g".repeat(120), "created"),
         (
             "g".repeat(121),
@@ -374,7 +374,7 @@ fn names_of_groups_have_limits() {
         let result = engine.create_group(START_MS, GroupSpec::new(name));
         assert_eq!(
             result.map_or_else(|error| error.to_string(), |_| "created".into()),
-            told
+            expected
         );
     }
     let steps = GroupSpec {

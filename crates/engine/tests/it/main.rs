@@ -2,7 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test that panics has told what it found"
+    reason = "a test that panics reports what it found"
 )]
 
 mod admin;

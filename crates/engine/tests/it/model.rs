@@ -17,14 +17,14 @@ pub(crate) fn is_fifo(group: usize) -> bool {
     group == 1
 }
 
-/// Where a message stands in a group.
+/// The state of a message in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// May be delivered from an instant on, after so many failures that kept it in its place.
     Open { failures: u16, from_ms: u64 },
     /// With a consumer, as this attempt.
     Leased { attempt: u16, until_ms: u64 },
-    /// Comes again as this attempt; `number` tells which of two at the same instant came first.
+    /// Comes again as this attempt; `number` says which of two at the same instant came first.
     Retry {
         attempt: u16,
         visible_ms: u64,
@@ -354,7 +354,7 @@ impl Model {
             other => panic!("{other:?} cannot fail"),
         };
         if attempt >= ATTEMPTS_MAX {
-            self.bury(now_ms, sub, number);
+            self.dead_letter(now_ms, sub, number);
         } else if is_fifo(sub.0) {
             assert!(!retry);
             self.set(
@@ -378,7 +378,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn bury(&mut self, now_ms: u64, sub: Sub, number: u64) {
+    pub(crate) fn dead_letter(&mut self, now_ms: u64, sub: Sub, number: u64) {
         let due_ms = self.place_ms(now_ms, now_ms);
         self.touch(due_ms);
         *self.state.dead_letters.entry(sub.0).or_default() += 1;

@@ -73,7 +73,7 @@ enum Step {
         pick: usize,
         hide_ms: u64,
     },
-    Bury(usize),
+    DeadLetter(usize),
     Recall(usize),
     Move {
         pick: usize,
@@ -110,7 +110,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (any::<usize>(), proptest::option::of(0..300_u64))
             .prop_map(|(pick, delay_ms)| Step::Nack { pick, delay_ms }),
         1 => (any::<usize>(), hide()).prop_map(|(pick, hide_ms)| Step::Hide { pick, hide_ms }),
-        1 => any::<usize>().prop_map(Step::Bury),
+        1 => any::<usize>().prop_map(Step::DeadLetter),
         3 => any::<usize>().prop_map(Step::Recall),
         3 => (any::<usize>(), 0..DELAYS_MS.len()).prop_map(|(pick, delay)| Step::Move { pick, delay }),
         6 => wait.prop_map(Step::Advance),
@@ -136,7 +136,7 @@ fn config(head_messages_max: usize) -> Config {
     }
 }
 
-/// A delivery somebody holds a handle of.
+/// A delivery whose handle is held.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     sub: Sub,
@@ -257,7 +257,7 @@ impl Run {
             Step::Ack(pick) => self.ack(pick),
             Step::Nack { pick, delay_ms } => self.nack(pick, delay_ms),
             Step::Hide { pick, hide_ms } => self.hide(pick, hide_ms),
-            Step::Bury(pick) => self.bury(pick),
+            Step::DeadLetter(pick) => self.dead_letter(pick),
             Step::Recall(pick) => self.recall(pick),
             Step::Move { pick, delay } => self.reschedule(pick, DELAYS_MS[delay]),
             Step::Advance(wait_ms) => self.now_ms += wait_ms,
@@ -408,7 +408,7 @@ impl Run {
         }
     }
 
-    /// Compares a command that needs a lease with the model; tells whether it was one.
+    /// Compares a command that needs a lease with the model; returns whether it was one.
     fn leased(&self, held: Held, result: &Result<(), Error>) -> bool {
         let retry = held.handle.retry.is_some();
         let leased = self
@@ -454,14 +454,14 @@ impl Run {
         }
     }
 
-    fn bury(&mut self, pick: usize) {
+    fn dead_letter(&mut self, pick: usize) {
         let Some(held) = self.pick(pick) else {
             return;
         };
         let now_ms = self.now_ms;
         let result = self.engine().dead_letter(now_ms, &held.handle);
         if self.leased(held, &result) {
-            self.model.bury(now_ms, held.sub, held.number);
+            self.model.dead_letter(now_ms, held.sub, held.number);
         }
     }
 
@@ -571,7 +571,7 @@ impl Run {
         };
         self.engine = Some(Engine::open(store, self.config.clone()).unwrap());
         self.model = self.model.crashed(epoch);
-        // A handle that was never answered is known to nobody.
+        // No client knows a handle that was never answered.
         let messages = &self.model.state.messages;
         let next = |place: Place| messages.values().any(|message| message.place == place);
         self.handles.retain(|(number, handle)| {

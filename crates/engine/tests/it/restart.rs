@@ -194,8 +194,8 @@ fn a_deleted_topic_stays_deleted_and_its_name_is_free() {
         = nothing
         drop-topic nowhere
         = refused: topic 'nowhere' does not exist
-        drop-group nobody
-        = refused: consumer group 'nobody' does not exist
+        drop-group unknown
+        = refused: consumer group 'unknown' does not exist
         ",
     );
 }

@@ -1,4 +1,4 @@
-//! Tests of letting go: partitions past retention, what pins them, groups unseen.
+//! Tests of retention: partitions past it, what pins them, unseen groups.
 
 use engine::Config;
 
@@ -187,7 +187,7 @@ fn a_retry_is_copied_when_it_alone_holds_a_partition() {
         at 36002000
         recv t g
         = a#3
-        bury g a
+        dead-letter g a
         at 36003000
         recv %DLQ%g d tags=x
         = a#1
@@ -247,7 +247,7 @@ fn a_position_that_is_not_durable_lets_nothing_go() {
         = a#1
         at 7200000
         manual
-        bury g a
+        dead-letter g a
         # The dead letter is not on the disk yet.
         at 7300000
         tick
@@ -260,7 +260,7 @@ fn a_position_that_is_not_durable_lets_nothing_go() {
         automatic
         recv t g
         = a#1
-        bury g a
+        dead-letter g a
         at 7303000
         recv %DLQ%g d
         = a#1

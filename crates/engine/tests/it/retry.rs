@@ -147,7 +147,7 @@ fn a_handle_that_has_expired_is_refused() {
         = a#1: the receipt handle has expired: the message was redelivered or finished since
         hide g a#1 after=100
         = a#1: the receipt handle has expired: the message was redelivered or finished since
-        bury g a#1
+        dead-letter g a#1
         = a#1: the receipt handle has expired: the message was redelivered or finished since
         at 110
         recv t g
@@ -207,7 +207,7 @@ fn a_lease_that_blocks_too_much_makes_way() {
         = ready 1, in flight 1, retrying 0, dead 0, acked 0
         drain t g max=1000
         = 4199 messages
-        # The first lease is still open; it stands on the retry timeline until it ends.
+        # The first lease is still open; it is on the retry timeline until it ends.
         group-stats t g
         = ready 0, in flight 0, retrying 1, dead 0, acked +1
         hide g m0 after=60000
@@ -265,8 +265,8 @@ fn a_message_handed_over_as_dead_letter_says_where_it_comes_from() {
         at 10
         recv t g
         = a#1
-        bury g a
-        bury g a
+        dead-letter g a
+        dead-letter g a
         = a: the receipt handle has expired: the message was redelivered or finished since
         at 20
         recv %DLQ%g d tags=x
@@ -292,7 +292,7 @@ fn a_dead_letter_is_not_acknowledged_by_a_handle_from_before() {
         at 10
         recv t g
         = front#1 a#1 b#1
-        bury g a
+        dead-letter g a
         ack g a
         = a: the receipt handle has expired: the message was redelivered or finished since
         nack g b

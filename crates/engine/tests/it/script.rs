@@ -1,4 +1,4 @@
-//! Provides the little language in which the engine's tests are written: commands, each followed by what came of it.
+//! Provides the little language in which the engine's tests are written: commands, each followed by its result.
 //!
 //! Times are ms after [`START_MS`]. After each command everything is applied and durable and the clock has
 //! ticked, unless the script says `manual`. `check` runs the commands and compares the whole transcript, so a
@@ -109,7 +109,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// An instant, told from the start of the script.
+/// An instant, counted from the start of the script.
 fn instant(at_ms: u64) -> String {
     if at_ms == u64::MAX {
         return "never".to_owned();
@@ -121,7 +121,7 @@ fn instant(at_ms: u64) -> String {
     format!("{after:+}")
 }
 
-fn told(result: Result<String, Error>) -> String {
+fn result_text(result: Result<String, Error>) -> String {
     result.unwrap_or_else(|error| format!("refused: {error}"))
 }
 
@@ -182,7 +182,7 @@ impl Session {
             "topic" | "group" | "drop-topic" | "drop-group" => self.catalog(&words),
             "send" | "recall" | "move" => self.produce(&words),
             "recv" | "drain" => self.receive(&words),
-            "ack" | "nack" | "hide" | "bury" => self.end_delivery(&words),
+            "ack" | "nack" | "hide" | "dead-letter" => self.end_delivery(&words),
             "tick" | "apply" | "sync" | "watch" | "unwatch" | "woken" | "next" => {
                 self.drive(&words)
             }
@@ -237,22 +237,22 @@ impl Session {
             "drop-topic" => self.engine().delete_topic(name),
             _ => self.engine().delete_group(name),
         };
-        told(result.map(|()| String::new()))
+        result_text(result.map(|()| String::new()))
     }
 
     fn produce(&mut self, words: &Words<'_>) -> String {
         let now_ms = self.now_ms;
         match words.at(0) {
-            "send" => told(self.send(words)),
+            "send" => result_text(self.send(words)),
             "recall" => {
                 let handle = self.messages[words.at(1)];
                 let result = self.engine().recall(now_ms, &handle);
-                told(result.map(|verdict| format!("{verdict:?}")))
+                result_text(result.map(|verdict| format!("{verdict:?}")))
             }
             _ => {
                 let handle = self.messages[words.at(1)];
                 let result = self.engine().reschedule(now_ms, &handle, words.delivery());
-                told(result.map(|verdict| match verdict {
+                result_text(result.map(|verdict| match verdict {
                     Reschedule::Moved(sent) => {
                         // The new handle goes by the name with a prime; the old one must stay good as well.
                         self.messages
@@ -419,7 +419,7 @@ impl Session {
                     .map(|(topic, group)| format!("{topic}/{group}"))
                     .collect();
                 return if names.is_empty() {
-                    "nobody".to_owned()
+                    "none".to_owned()
                 } else {
                     names.join(" ")
                 };
@@ -467,7 +467,7 @@ impl Session {
         let now_ms = self.now_ms;
         let engine = self.engine.as_mut().unwrap();
         match words.at(0) {
-            "stats" => told(engine.topic_stats(now_ms, words.at(1)).map(|stats| {
+            "stats" => result_text(engine.topic_stats(now_ms, words.at(1)).map(|stats| {
                 let damaged = match stats.damaged {
                     0 => String::new(),
                     count => format!(", damaged {count}"),
@@ -477,7 +477,7 @@ impl Session {
                     stats.waiting, stats.messages, stats.bytes, stats.appended, stats.removed
                 )
             })),
-            "group-stats" => told(engine.group_stats(now_ms, words.at(1), words.at(2)).map(
+            "group-stats" => result_text(engine.group_stats(now_ms, words.at(1), words.at(2)).map(
                 |stats| {
                     let acked: Vec<_> =
                         stats.acked_ms.iter().map(|at_ms| instant(*at_ms)).collect();
@@ -495,7 +495,7 @@ impl Session {
                 let steps = usize::try_from(words.number("steps").unwrap()).unwrap();
                 let buckets =
                     engine.histogram(now_ms, words.at(1), words.number("step").unwrap(), steps);
-                told(buckets.map(|buckets| {
+                result_text(buckets.map(|buckets| {
                     let lines: Vec<_> = buckets
                         .iter()
                         .map(|one| {
@@ -531,7 +531,7 @@ impl Session {
                 .map_or(text, String::as_str);
             engine.find(now_ms, words.at(1), text)
         };
-        told(found.map(|found| {
+        result_text(found.map(|found| {
             let names: Vec<_> = found
                 .iter()
                 .map(|one| {
@@ -576,7 +576,7 @@ impl Session {
             "rows" => format!("{}", engine.store().rows()),
             "tallies" => format!("{:?}", engine.tallies()),
             "alarms" => {
-                let told = |alarm| match alarm {
+                let result_text = |alarm| match alarm {
                     Alarm::Unseen {
                         group,
                         topic,
@@ -591,7 +591,7 @@ impl Session {
                         format!("damaged in {topic}, due {}", instant(due_ms))
                     }
                 };
-                let alarms: Vec<_> = engine.take_alarms().into_iter().map(told).collect();
+                let alarms: Vec<_> = engine.take_alarms().into_iter().map(result_text).collect();
                 alarms.join(", ")
             }
             "topics" => engine.topics().join(" "),

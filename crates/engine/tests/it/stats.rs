@@ -1,4 +1,4 @@
-//! Tests of what the engine tells about topics, groups and messages.
+//! Tests of the statistics of topics and groups, and of the search for messages.
 
 use crate::script::check;
 
@@ -29,7 +29,7 @@ fn counts_of_a_topic_and_a_group() {
         = ready 1, in flight 0, retrying 1, dead 0, acked +1
         recv t g
         = c#1
-        bury g c
+        dead-letter g c
         group-stats t g
         = ready 0, in flight 0, retrying 1, dead 1, acked +1
         recall x
@@ -44,8 +44,8 @@ fn counts_of_a_topic_and_a_group() {
         = ready 0, in flight 0, retrying 0, dead 2, acked +1
         stats %DLQ%g
         = waiting 1 of 2, 402 bytes, appended 2, removed 0
-        group-stats t nobody
-        = refused: consumer group 'nobody' does not exist
+        group-stats t unknown
+        = refused: consumer group 'unknown' does not exist
         group-stats nowhere g
         = refused: topic 'nowhere' does not exist
         crash
