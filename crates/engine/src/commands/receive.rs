@@ -1,6 +1,6 @@
 //! Implements receive: checks the request, finds the subscription, delivers retries and new messages.
 
-use crate::delivery::queue::{Gathered, ReceiveLimits};
+use crate::delivery::gather::{Gathered, ReceiveLimits};
 use crate::engine::Engine;
 use crate::error::{Error, within};
 use crate::ids::SubscriptionKey;
@@ -83,6 +83,21 @@ impl<S: Store> Engine<S> {
             self.ask_for_floor(now_ms, key);
         }
         Ok(delivered)
+    }
+
+    /// All queues, beginning with another one each time, so that none is starved.
+    fn queues_in_turn(&mut self, key: SubscriptionKey) -> impl Iterator<Item = u16> + use<S> {
+        let (count, first) = match self.subscriptions.get_mut(&key) {
+            Some(subscription) => {
+                let first = subscription.next_queue;
+                subscription.next_queue = (first + 1) % std::cmp::max(subscription.queues.len(), 1);
+                (subscription.queues.len(), first)
+            }
+            None => (0, 0),
+        };
+        (first..count)
+            .chain(0..std::cmp::min(first, count))
+            .filter_map(|queue| u16::try_from(queue).ok())
     }
 
     /// Renews the floor if that alone keeps something back that is due.

@@ -3,8 +3,10 @@
 pub(crate) mod append;
 pub(crate) mod damage;
 pub(crate) mod dead_letter;
+pub(crate) mod fifo;
+pub(crate) mod fresh;
+pub(crate) mod gather;
 pub(crate) mod lease;
-pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod retry;
 pub(crate) mod timeline;

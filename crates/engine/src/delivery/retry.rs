@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::delivery::queue::{Gathered, ReceiveLimits, deliver};
+use crate::delivery::gather::{Gathered, ReceiveLimits, deliver};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::format::keys::{place_of_key, retry_key, retry_span};
