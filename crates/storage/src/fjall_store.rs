@@ -445,14 +445,23 @@ mod tests {
     #[test]
     fn a_folder_of_a_newer_format_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("duetime.format"), "2\n").unwrap();
+        std::fs::write(folder.path().join("duetime.format"), "3\n").unwrap();
         let error = FjallStore::open(folder.path(), StoreConfig::default()).unwrap_err();
         assert!(
             error
                 .to_string()
-                .contains("has format 2; this version reads up to 1"),
+                .contains("has format 3; this version reads up to 2"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_folder_of_an_older_format_is_marked_with_the_present_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let format = folder.path().join("duetime.format");
+        std::fs::write(&format, "1\n").unwrap();
+        drop(FjallStore::open(folder.path(), StoreConfig::default()).unwrap());
+        assert_eq!(std::fs::read_to_string(&format).unwrap(), "2\n");
     }
 
     #[test]

@@ -9,10 +9,11 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::OpenError;
 
 /// Format of the folder this version writes.
-pub(crate) const FOLDER_FORMAT: u32 = 1;
+pub(crate) const FOLDER_FORMAT: u32 = 2;
 
 const LOCK_FILE: &str = "duetime.lock";
 const FORMAT_FILE: &str = "duetime.format";
+const NEW_FORMAT_FILE: &str = "duetime.format.new";
 
 /// Holds a data folder for this process until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -67,27 +68,34 @@ impl FolderLock {
     }
 }
 
-/// Refuses a folder of a newer format, and marks a new one.
+/// Refuses a folder of a newer format, and marks a new one or one of an older format with the present format,
+/// before anything else in it is changed.
 pub(crate) fn check_format(folder: &Path) -> Result<(), OpenError> {
     let path = folder.join(FORMAT_FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => match text.trim().parse::<u32>() {
-            Ok(format) if format <= FOLDER_FORMAT => Ok(()),
+            Ok(FOLDER_FORMAT) => Ok(()),
+            Ok(format) if format < FOLDER_FORMAT => write_format(folder),
             _ => Err(OpenError::Newer {
                 path: folder.to_owned(),
                 found: text.trim().chars().take(20).collect(),
                 supported: FOLDER_FORMAT,
             }),
         },
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mut file = File::create(&path).map_err(io("create the format file", folder))?;
-            writeln!(file, "{FOLDER_FORMAT}").map_err(io("write the format file", folder))?;
-            file.sync_all()
-                .map_err(io("sync the format file", folder))?;
-            sync_folder(folder)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => write_format(folder),
         Err(error) => Err(io("read the format file", folder)(error)),
     }
+}
+
+/// Writes the format file whole: a crash leaves the old one or the new one.
+fn write_format(folder: &Path) -> Result<(), OpenError> {
+    let new = folder.join(NEW_FORMAT_FILE);
+    let mut file = File::create(&new).map_err(io("create the format file", folder))?;
+    writeln!(file, "{FOLDER_FORMAT}").map_err(io("write the format file", folder))?;
+    file.sync_all()
+        .map_err(io("sync the format file", folder))?;
+    std::fs::rename(&new, folder.join(FORMAT_FILE)).map_err(io("name the format file", folder))?;
+    sync_folder(folder)
 }
 
 /// Makes the names in a folder durable.

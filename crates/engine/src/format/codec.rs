@@ -1,6 +1,6 @@
 //! Provides the codec of records and handles: numbers, lengths, bytes, places.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::limits::COUNT_MAX;
 use crate::place::Place;
@@ -27,11 +27,26 @@ pub(crate) fn put_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
 /// Reads what the functions above wrote; every error says what is missing.
 pub(crate) struct Reader {
     rest: Bytes,
+    format: u8,
 }
 
 impl Reader {
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Self { rest: bytes }
+        Self {
+            rest: bytes,
+            format: 0,
+        }
+    }
+
+    /// Reads the format of a value, its first byte, and remembers it.
+    pub(crate) fn read_format(&mut self) -> Result<(), &'static str> {
+        self.format = self.u8()?;
+        Ok(())
+    }
+
+    /// The format of the value that is read; 0 for what has none.
+    pub(crate) fn format(&self) -> u8 {
+        self.format
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -40,7 +55,7 @@ impl Reader {
 
     pub(crate) fn u8(&mut self) -> Result<u8, &'static str> {
         let byte = *self.rest.first().ok_or("it ends early")?;
-        let _ = self.rest.split_to(1);
+        self.rest.advance(1);
         Ok(byte)
     }
 

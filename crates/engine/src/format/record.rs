@@ -14,7 +14,7 @@ use crate::place::Place;
 use crate::store::{Space, StoreError};
 
 /// Format of the values this version writes; it reads this one and older ones.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 
 const CHECKSUM_BYTES: usize = 4;
 
@@ -48,7 +48,8 @@ pub(crate) fn open<T>(
         return Err(damaged("its checksum does not match"));
     }
     let mut reader = Reader::new(content);
-    let format = reader.u8().map_err(damaged)?;
+    reader.read_format().map_err(damaged)?;
+    let format = reader.format();
     if format > FORMAT {
         return Err(StoreError::Newer {
             space,
@@ -311,12 +312,24 @@ mod tests {
             matches!(
                 error,
                 StoreError::Newer {
-                    found: 2,
-                    supported: 1,
+                    found: 3,
+                    supported: 2,
                     ..
                 }
             ),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_value_of_the_first_format_is_read() {
+        let mut value = vec![1, 7];
+        let checksum = crc32fast::hash(&value);
+        value.extend_from_slice(&checksum.to_le_bytes());
+        let read = open(Space::Meta, b"k", &Bytes::from(value), |reader| {
+            Ok((reader.format(), reader.u8()?))
+        })
+        .expect("an older format");
+        assert_eq!(read, (1, 7));
     }
 }

@@ -250,6 +250,6 @@ fn a_record_of_a_newer_version_is_refused() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "record in Meta at key 01 has format 9; this version reads up to 1"
+        "record in Meta at key 01 has format 9; this version reads up to 2"
     );
 }
