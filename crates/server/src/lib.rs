@@ -3,19 +3,19 @@
 //! Protocol types, status codes and credentials end here; the broker knows none of them.
 
 mod access;
-mod accounts;
+mod carried;
 mod connections;
-mod figures;
+mod filter;
 pub mod grpc;
 pub mod http;
-mod sql_filter;
+mod metrics;
 
 pub use access::{
-    Account, Action, Authenticate, Caller, Credentials, Everybody, LoopbackOnly, Refused,
+    Account, Accounts, AccountsError, Action, Authenticate, Caller, Credentials, Everybody,
+    LoopbackOnly, Refused,
 };
-pub use accounts::{Accounts, AccountsError};
 /// The crate the front ends stand in front of, so that whoever starts them names the same one.
 pub use broker;
 pub use connections::{Connection, Connections, NoConnections};
 pub use edge::tls::{CERTIFICATE_FILE, Certificate, Tls, TlsError};
-pub use sql_filter::{FilterError, SqlFilter};
+pub use filter::{FilterError, SqlFilter};

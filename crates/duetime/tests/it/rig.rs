@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use broker::{Broker, BrokerConfig};
 use serde_json::Value;
-use server::http::{ApiSettings, ApiState, HttpLimits, install_figures};
+use server::http::{ApiSettings, ApiState, HttpLimits, install_metrics};
 use server::{LoopbackOnly, NoConnections};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -40,7 +40,7 @@ impl Rig {
         let settings = ApiSettings {
             authenticate: Arc::new(LoopbackOnly),
             connections: Arc::new(NoConnections),
-            figures: install_figures().unwrap(),
+            metrics: install_metrics().unwrap(),
             limits: HttpLimits::default(),
         };
         let state = ApiState::new(broker.clone(), settings);

@@ -26,12 +26,10 @@ use grpc_api::v2::{
 use grpc_api::{Duration, Timestamp};
 use md5::{Digest as _, Md5};
 
-use super::check;
 use super::limits::{CARRIED_BYTES_MAX, RECOVERY_MS_MAX};
 use super::status::Problem;
-
-/// How names of properties begin that this front end carries with a message for its own use.
-pub const CARRIED_PREFIX: &str = "__dt_";
+use super::validate;
+use crate::carried::CARRIED_PREFIX;
 
 const HOST: &str = "__dt_host";
 const TRACE: &str = "__dt_trace";
@@ -61,11 +59,11 @@ pub(crate) fn incoming(
     body_bytes_max: usize,
 ) -> Result<Incoming, Problem> {
     let system = message.system_properties.unwrap_or_default();
-    check::system_properties(&system)?;
-    check::user_properties(&message.user_properties, &system)?;
+    validate::system_properties(&system)?;
+    validate::user_properties(&message.user_properties, &system)?;
     let kind = kind_of(&system)?;
     let body = unpack(message.body, system.body_encoding(), body_bytes_max)?;
-    check::body(&body, body_bytes_max)?;
+    validate::body(&body, body_bytes_max)?;
     let delivery = match &system.delivery_timestamp {
         Some(at) => {
             let wall_ms = ms_of(at).ok_or_else(|| illegal_delivery("is out of range"))?;

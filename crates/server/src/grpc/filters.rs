@@ -7,7 +7,7 @@ use broker::{MessageFilter, TagFilter};
 use grpc_api::v2::{Code, FilterExpression, FilterType};
 
 use super::status::Problem;
-use crate::sql_filter::SqlFilter;
+use crate::filter::SqlFilter;
 
 /// Compiled filters that are kept; when there are more, all are forgotten.
 const FILTERS_MAX: usize = 1_024;

@@ -5,14 +5,13 @@
 
 mod attempts;
 mod body;
-mod check;
 mod convert;
-pub(crate) mod figures;
 mod filters;
 #[cfg(test)]
 mod hostile;
 mod limits;
 mod listen;
+pub(crate) mod metrics;
 mod names;
 mod peer;
 mod recall;
@@ -27,6 +26,7 @@ mod settle;
 mod status;
 mod telemetry;
 mod transaction;
+mod validate;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,16 +37,15 @@ use broker::{Broker, ReceiptHandle, TopicKind};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-pub use self::convert::CARRIED_PREFIX;
 pub use self::limits::GrpcLimits;
 pub use self::peer::Access;
 pub use self::route::HostPort;
 
 use self::attempts::Attempts;
 use self::body::Budget;
-use self::figures::Figures;
 use self::filters::Filters;
 use self::listen::Front;
+use self::metrics::CallMetrics;
 use self::names::Names;
 use self::renew::Renewals;
 use self::session::Sessions;
@@ -102,7 +101,7 @@ pub(crate) struct Shared {
     pub(crate) attempts: Attempts,
     pub(crate) names: Names,
     pub(crate) filters: Filters,
-    pub(crate) figures: Figures,
+    pub(crate) metrics: CallMetrics,
     /// Bytes of requests that are being read or worked on.
     pub(crate) requests: Arc<Budget>,
     /// Bytes of messages on their way to consumers.
@@ -137,7 +136,7 @@ impl Shared {
 impl Grpc {
     /// A front end of `broker`, not yet listening.
     pub fn new(broker: Broker, config: GrpcConfig, access: Access) -> Self {
-        figures::describe();
+        metrics::describe();
         let clock = Arc::clone(broker.clock());
         let (unsent, unsent_taker) = mpsc::unbounded_channel();
         let store_host = config
@@ -151,7 +150,7 @@ impl Grpc {
                 attempts: Attempts::default(),
                 names: Names::default(),
                 filters: Filters::default(),
-                figures: Figures::new(),
+                metrics: CallMetrics::new(),
                 requests: Budget::new(config.limits.requests_bytes_max),
                 answers: Budget::new(config.limits.answers_bytes_max),
                 store_host,

@@ -18,7 +18,7 @@ use super::limits::{
 };
 use super::peer::{Peer, group_name, topic_name};
 use super::status::{Problem, ok};
-use crate::figures;
+use crate::metrics::{self, FrontEnd};
 
 /// Longest invisible duration, in ms: 12 hours, the broker's own limit.
 const INVISIBLE_MS_MAX: u64 = 12 * 3_600_000;
@@ -73,7 +73,7 @@ impl Shared {
         };
         if !delivered.is_empty() {
             let now_ms = self.clock().now_ms();
-            figures::lateness(figures::Door::Grpc, now_ms, &delivered);
+            metrics::lateness(FrontEnd::Grpc, now_ms, &delivered);
             self.note(peer, &attempt_id, lease, &delivered);
         }
         let held = self.answers.hold();

@@ -9,7 +9,7 @@ use grpc_api::v2::{self, Code, TelemetryCommand};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
-use super::figures::Figures;
+use super::metrics::CallMetrics;
 use super::peer::{Dialect, Peer, deadline};
 use super::receive::Deliveries;
 use super::route::{no_lite, not_offered};
@@ -29,7 +29,7 @@ impl Service {
 
     fn begin<T>(&self, method: &'static str, request: &Request<T>) -> Call<'_> {
         Call {
-            figures: &self.0.figures,
+            metrics: &self.0.metrics,
             method,
             dialect: Dialect::of(request.metadata()),
             since: Stopwatch::start(),
@@ -39,7 +39,7 @@ impl Service {
 
 /// A call that is being answered.
 struct Call<'a> {
-    figures: &'a Figures,
+    metrics: &'a CallMetrics,
     method: &'static str,
     dialect: Dialect,
     since: Stopwatch,
@@ -56,7 +56,7 @@ impl Call<'_> {
         let code = outcome
             .as_ref()
             .map_or_else(|problem| problem.code, |_| Code::Ok);
-        self.figures
+        self.metrics
             .request(self.method, code, self.since.elapsed());
         let told = |problem| with_status(Some(self.dialect.status(problem)));
         Ok(Response::new(outcome.unwrap_or_else(told)))

@@ -14,7 +14,7 @@ use super::content::MessageBody;
 use super::extract::{Names, OptionalJson, StrictJson};
 use super::limits::{RECEIPTS_MAX, RECEIVE_MAX, WAIT_MS_MAX};
 use super::problem::{Problem, Problems};
-use crate::figures;
+use crate::metrics::{self, FrontEnd};
 use edge::instant::{Clocks, Span};
 
 /// What a consumer asks for; an empty body asks for one message without waiting.
@@ -179,7 +179,7 @@ pub(super) async fn receive(
     };
     let delivered = wait_for_messages(&state, request, body.wait_for.duration()).await?;
     let clocks = state.clocks();
-    figures::lateness(figures::Door::Http, clocks.now_ms, &delivered);
+    metrics::lateness(FrontEnd::Http, clocks.now_ms, &delivered);
     let items = delivered.iter().map(|delivery| shown(delivery, clocks));
     Ok(Json(ReceivedBody {
         items: items.collect(),

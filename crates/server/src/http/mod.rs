@@ -7,16 +7,16 @@
 mod admission;
 mod auth;
 mod content;
+mod dead_letters;
 mod deliveries;
 mod envelope;
 mod extract;
-mod figures;
 mod gauges;
 mod groups;
 mod health;
-mod letters;
 mod limits;
 mod messages;
+mod metrics;
 mod openapi;
 pub mod problem;
 mod refusal;
@@ -39,17 +39,17 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::admission::Admission;
-use self::figures::Requests;
+use self::metrics::Requests;
 use crate::access::Authenticate;
 use crate::connections::Connections;
 use edge::accept::{Bounds, Entrance};
 use edge::instant::Clocks;
 use edge::tls::Tls;
 
-pub use self::figures::{FiguresTaken, install_figures};
 pub use self::limits::HttpLimits;
+pub use self::metrics::{MetricsTaken, install_metrics};
 pub use self::openapi::openapi_document;
-pub use metrics_exporter_prometheus::PrometheusHandle as Figures;
+pub use metrics_exporter_prometheus::PrometheusHandle;
 
 /// How often collected durations are folded into their histograms.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -61,8 +61,8 @@ pub struct ApiSettings {
     pub authenticate: Arc<dyn Authenticate>,
     /// What knows who is connected to the other front ends.
     pub connections: Arc<dyn Connections>,
-    /// The figures this process collects; [`install_figures`] makes them if nothing else does.
-    pub figures: Figures,
+    /// The figures this process collects; [`install_metrics`] makes them if nothing else does.
+    pub metrics: PrometheusHandle,
     /// Bounds.
     pub limits: HttpLimits,
 }
@@ -85,7 +85,7 @@ struct Shared {
 impl ApiState {
     /// The state of an API in front of `broker`.
     pub fn new(broker: Broker, settings: ApiSettings) -> Self {
-        figures::describe();
+        metrics::describe();
         let shared = Shared {
             broker,
             settings,
@@ -146,7 +146,7 @@ pub async fn run(
     tls: Option<Tls>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let figures = state.settings().figures.clone();
+    let figures = state.settings().metrics.clone();
     // Durations collect in memory until somebody reads the figures, or this does.
     let upkeep = tokio::spawn(async move {
         let mut every = broker::clock::monotonic::interval(UPKEEP_EVERY);

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 
 use super::ApiState;
 use super::problem::ProblemBody;
-use super::{deliveries, figures, groups, health, letters, messages, timers, topics};
+use super::{dead_letters, deliveries, groups, health, messages, metrics, timers, topics};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -82,14 +82,14 @@ pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
         .routes(routes!(groups::show, groups::delete))
         .routes(routes!(groups::show_pair))
         .routes(routes!(groups::reset))
-        .routes(routes!(letters::list))
-        .routes(routes!(letters::replay))
-        .routes(routes!(letters::purge))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay))
+        .routes(routes!(dead_letters::purge))
         .routes(routes!(health::show_broker))
         .routes(routes!(health::connections))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
-        .routes(routes!(figures::show_figures))
+        .routes(routes!(metrics::show_metrics))
         .split_for_parts()
 }
 

@@ -1,13 +1,13 @@
 //! Tests of the figures that calls leave behind.
 
 use broker::TopicKind;
-use server::http::install_figures;
+use server::http::install_metrics;
 
 use crate::rig::{Rig, message, simple};
 
 #[tokio::test]
 async fn calls_and_lateness_are_counted() {
-    let figures = install_figures().unwrap();
+    let figures = install_metrics().unwrap();
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Mixed).await;
     rig.send(message("t", "01")).await;

@@ -486,7 +486,7 @@ async fn figures() -> String {
         .await
         .ok();
     // What the other front end counts stands on the same page; a test of its own sees it do so.
-    let counted = crate::grpc::figures::Figures::new();
+    let counted = crate::grpc::metrics::CallMetrics::new();
     counted.request(
         "SendMessage",
         grpc_api::v2::Code::Ok,

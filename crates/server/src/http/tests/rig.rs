@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::http::{ApiSettings, ApiState, HttpLimits, app, install_figures};
+use crate::http::{ApiSettings, ApiState, HttpLimits, app, install_metrics};
 use crate::{Authenticate, Connections, LoopbackOnly, NoConnections};
 
 /// 2026-11-24T09:00:00Z.
@@ -72,7 +72,7 @@ impl Api {
         let settings = ApiSettings {
             authenticate,
             connections,
-            figures: install_figures().unwrap(),
+            metrics: install_metrics().unwrap(),
             limits,
         };
         let state = ApiState::new(broker.clone(), settings);

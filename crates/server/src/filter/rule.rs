@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use broker::Message;
 use sqlparser::ast::BinaryOperator;
 
-use crate::grpc::CARRIED_PREFIX;
+use crate::carried::CARRIED_PREFIX;
 
 /// What must hold.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,10 @@
 //! Defines who may do what: the border between the front ends and whatever keeps the accounts.
 
+mod accounts;
+
 use std::sync::Arc;
+
+pub use self::accounts::{Accounts, AccountsError};
 
 /// Something an account may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use grpc_api::v2::{Code, SystemProperties};
 
-use super::convert::CARRIED_PREFIX;
 use super::limits::{MESSAGE_GROUP_BYTES_MAX, USER_PROPERTIES_BYTES_MAX, USER_PROPERTIES_MAX};
 use super::status::Problem;
+use crate::carried::CARRIED_PREFIX;
 
 /// Names of properties that RocketMQ uses itself.
 const RESERVED: &[&str] = &[

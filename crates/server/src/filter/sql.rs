@@ -10,15 +10,13 @@
 //! is true. It does not pass either if a property is to be read as a number and is none, which ends the question
 //! at that point. Offered beside these: `CONTAINS`, `STARTSWITH` and `ENDSWITH`.
 
-mod rule;
-
 use broker::{Message, MessageFilter};
 use sqlparser::ast::{BinaryOperator, Expr, InTarget, UnaryOperator, Value as Literal};
 use sqlparser::dialect::{Dialect, Precedence};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
-use self::rule::{Comparison, Look, Number, Operand, Rule};
+use super::rule::{Comparison, Look, Number, Operand, Rule};
 
 /// Longest expression, in bytes.
 const EXPRESSION_BYTES_MAX: usize = 4_096;
@@ -329,7 +327,7 @@ fn text(parsed: Expr) -> Result<String, FilterError> {
 
 #[cfg(test)]
 mod tests {
-    use super::rule::{Holds, NoNumber};
+    use super::super::rule::{Holds, NoNumber};
     use super::*;
     use broker::Place;
     use bytes::Bytes;

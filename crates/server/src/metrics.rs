@@ -1,4 +1,4 @@
-//! Counts what all front ends have in common: how late messages go out.
+//! Measures what all front ends have in common: how late messages go out.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ const LATENESS: &str = "duetime_broker_delivery_lateness_seconds";
 
 /// By which front end a message goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum FrontEnd {
     Grpc,
     Http,
 }
 
-/// Says what the figures mean.
+/// Describes the metrics.
 pub(crate) fn describe() {
     metrics::describe_histogram!(
         LATENESS,
@@ -23,14 +23,14 @@ pub(crate) fn describe() {
 }
 
 /// Records how late messages go out at `now_ms` of the engine clock; deliveries after the first do not count.
-pub(crate) fn lateness(door: Door, now_ms: u64, delivered: &[Delivered]) {
+pub(crate) fn lateness(front_end: FrontEnd, now_ms: u64, delivered: &[Delivered]) {
     let mut first = delivered.iter().filter(|one| one.attempt == 1).peekable();
     if first.peek().is_none() {
         return;
     }
-    let histogram = match door {
-        Door::Grpc => metrics::histogram!(LATENESS, "protocol" => "grpc"),
-        Door::Http => metrics::histogram!(LATENESS, "protocol" => "http"),
+    let histogram = match front_end {
+        FrontEnd::Grpc => metrics::histogram!(LATENESS, "protocol" => "grpc"),
+        FrontEnd::Http => metrics::histogram!(LATENESS, "protocol" => "http"),
     };
     for one in first {
         let late_ms = now_ms.saturating_sub(one.message.place.due_ms);

@@ -30,12 +30,12 @@ const DURATION: &str = "duetime_broker_http_request_duration_seconds";
 /// Another library of the process collects its figures already.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the process collects its figures in another way already")]
-pub struct FiguresTaken;
+pub struct MetricsTaken;
 
 /// Starts to collect the figures of this process; a repeated call gives the same collection.
 ///
 /// A process that collects figures already passes its own handle to the API instead.
-pub fn install_figures() -> Result<PrometheusHandle, FiguresTaken> {
+pub fn install_metrics() -> Result<PrometheusHandle, MetricsTaken> {
     static COLLECTION: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let collection = COLLECTION.get_or_init(|| {
         let seconds = Matcher::Suffix("_seconds".to_owned());
@@ -47,7 +47,7 @@ pub fn install_figures() -> Result<PrometheusHandle, FiguresTaken> {
         fold(handle.clone())?;
         Some(handle)
     });
-    collection.clone().ok_or(FiguresTaken)
+    collection.clone().ok_or(MetricsTaken)
 }
 
 /// Folds the samples of histograms into their buckets from now on. They pile up otherwise where nobody reads the page:
@@ -73,7 +73,7 @@ pub(super) fn describe() {
         unit,
         "How long requests took, long polls with their wait, by method, route and status"
     );
-    crate::figures::describe();
+    crate::metrics::describe();
 }
 
 /// The figures of the requests: each is looked up in the process's collection when it is first needed and kept, so
@@ -145,11 +145,11 @@ impl Requests {
     tag = "operation",
     responses((status = 200, description = "The figures", body = String, content_type = "text/plain"), Problems)
 )]
-pub(super) async fn show_figures(
+pub(super) async fn show_metrics(
     State(state): State<ApiState>,
     _: Known,
 ) -> Result<Response, Problem> {
-    let mut text = state.settings().figures.render();
+    let mut text = state.settings().metrics.render();
     text.push_str(&gauges::of_broker(&state).await?);
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(CONTENT_TYPE, content_type)], text).into_response())

@@ -26,9 +26,9 @@ const METHODS: [&str; 12] = [
 /// More than there are codes.
 const CODES_MAX: usize = 64;
 
-/// Says what the figures mean.
+/// Describes the metrics.
 pub(crate) fn describe() {
-    crate::figures::describe();
+    crate::metrics::describe();
     metrics::describe_counter!(
         REQUESTS,
         "Calls of RocketMQ clients answered, by method and by the code of the answer"
@@ -43,7 +43,7 @@ pub(crate) fn describe() {
 /// The figures of one front end: each is looked up in the process's collection when it is first needed and kept, so
 /// that a call costs no search and no allocation.
 #[derive(Debug)]
-pub(crate) struct Figures {
+pub(crate) struct CallMetrics {
     methods: Vec<[OnceLock<Outcome>; CODES_MAX]>,
 }
 
@@ -66,7 +66,7 @@ impl Outcome {
     }
 }
 
-impl Figures {
+impl CallMetrics {
     pub(crate) fn new() -> Self {
         let row = |_| [const { OnceLock::new() }; CODES_MAX];
         Self {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn each_code_has_one_place() {
-        let figures = Figures::new();
+        let figures = CallMetrics::new();
         for code in [Code::Ok, Code::NotFound, Code::Ok, Code::BadRequest] {
             figures.request("AckMessage", code, Duration::from_millis(1));
         }

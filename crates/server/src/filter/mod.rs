@@ -1,0 +1,6 @@
+//! Filters messages by their properties.
+
+mod rule;
+mod sql;
+
+pub use self::sql::{FilterError, SqlFilter};
