@@ -72,7 +72,10 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
     };
     line(
         "order platform",
-        &format!("http://{address}   (API: /openapi.json, metrics: /metrics)"),
+        &format!(
+            "http://{address}   (API: /openapi.json, metrics: /metrics{})",
+            if config.tls.on { "; https too" } else { "" }
+        ),
     );
     line(
         "broker",

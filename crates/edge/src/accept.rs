@@ -1,4 +1,4 @@
-//! Accepts connections for every front end: bounds their number, tells TLS from clear text, ends those that are idle.
+//! Accepts connections: limits their number, tells TLS from clear text by the first byte, closes idle ones.
 
 use std::future::Future;
 use std::io;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use clock::Clock;
-use clock::monotonic::timeout;
+use clock::monotonic::{sleep, timeout};
 use http_body::{Body, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::caller::Transport;
 use crate::tls::{Spoken, Tls};
 
 /// How long to wait before accepting again when the process has no file handle left.
@@ -30,53 +31,75 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// Why a connection ended early.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What each front end allows those who connect.
-#[derive(Clone, Copy, Debug)]
+/// The limits of the connections of one front end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Most connections; further ones wait to be accepted.
     pub connections_max: usize,
-    /// How long a new connection may take to say its first byte, and again for the TLS handshake.
+    /// How long a new connection may take to send its first byte, and again for the TLS handshake.
     pub handshake: Duration,
     /// A connection without a call under way is closed after this, or at twice this at the latest.
     pub idle: Duration,
-    /// How long calls under way may go on after the front end was told to stop.
+    /// How long calls under way may go on after the front end has begun to stop.
     pub drain: Duration,
 }
 
-/// What speaks a protocol on connections that were accepted.
-pub trait Speak: Clone + Send + Sync + 'static {
+impl Default for Bounds {
+    /// 4,096 connections, 10 s for a handshake, 3 min idle, 5 s to end.
+    fn default() -> Self {
+        Self {
+            connections_max: 4_096,
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_mins(3),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What carries the connection.
+    pub transport: Transport,
+}
+
+/// A protocol that is spoken on accepted connections.
+pub trait Protocol: Clone + Send + Sync + 'static {
     /// The name of the protocol, for the log.
     const NAME: &'static str;
-    /// What TLS offers to speak inside.
+    /// What the TLS handshake offers.
     const SPOKEN: Spoken;
 
-    /// Speaks on one connection; each of its calls is noted in `activity` for as long as it is under way.
+    /// Serves one connection; each of its calls is counted in `activity` while it is under way.
     fn connection<I>(
         &self,
         io: TokioIo<I>,
-        peer: SocketAddr,
+        peer: Peer,
         activity: Arc<Activity>,
     ) -> impl GracefulConnection<Error: Into<Failure>> + Send
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 }
 
-/// A front end: what it speaks, with whom, and for how long.
-pub struct Entrance<S> {
-    /// What it speaks.
-    pub front: S,
-    /// What it allows.
+/// A front end that accepts connections.
+#[derive(Debug)]
+pub struct Listener<P> {
+    /// The protocol it speaks.
+    pub protocol: P,
+    /// The limits of its connections.
     pub bounds: Bounds,
     /// TLS beside clear text, if it is offered.
     pub tls: Option<Tls>,
-    /// Tells when it is time to look at the certificate again.
+    /// When to look at the certificate again.
     pub clock: Arc<dyn Clock>,
-    /// Whether it has been told to stop.
+    /// Whether it is to stop.
     pub stopping: watch::Receiver<bool>,
 }
 
-impl<S: Speak> Entrance<S> {
-    /// Accepts connections until `stop` ends; gives back those that are still served.
+impl<P: Protocol> Listener<P> {
+    /// Accepts connections until `stop` ends; returns those that are still served.
     pub async fn accept(
         &self,
         listener: &TcpListener,
@@ -94,8 +117,8 @@ impl<S: Speak> Entrance<S> {
             };
             match accepted {
                 Ok((stream, peer, place)) => {
-                    let guest = Guest {
-                        front: self.front.clone(),
+                    let connection = Connection {
+                        protocol: self.protocol.clone(),
                         bounds: self.bounds,
                         stopping: self.stopping.clone(),
                         peer,
@@ -103,23 +126,23 @@ impl<S: Speak> Entrance<S> {
                     let acceptor = self
                         .tls
                         .as_ref()
-                        .map(|tls| tls.acceptor(S::SPOKEN, self.clock.now_ms()));
-                    connections.spawn(guest.attend(stream, acceptor, place));
+                        .map(|tls| tls.acceptor(P::SPOKEN, self.clock.now_ms()));
+                    connections.spawn(connection.run(stream, acceptor, place));
                 }
                 Err(error) => {
-                    let protocol = S::NAME;
+                    let protocol = P::NAME;
                     tracing::warn!(protocol, %error, "accept a connection");
-                    clock::monotonic::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Waits for those who are still served, as long as they may take; whoever has not ended then is cut off.
+    /// Waits up to the drain limit for open connections, then closes the rest.
     pub async fn drain(&self, mut connections: JoinSet<()>) {
         let drained = async { while connections.join_next().await.is_some() {} };
         if timeout(self.bounds.drain, drained).await.is_err() {
-            let protocol = S::NAME;
+            let protocol = P::NAME;
             tracing::warn!(protocol, "stop with calls still under way");
         }
     }
@@ -141,23 +164,23 @@ async fn accept_one(
     Ok((stream, peer, place))
 }
 
-/// Somebody who has connected.
-struct Guest<S> {
-    front: S,
+/// A connection that was accepted.
+struct Connection<P> {
+    protocol: P,
     bounds: Bounds,
     stopping: watch::Receiver<bool>,
     peer: SocketAddr,
 }
 
-impl<S: Speak> Guest<S> {
-    /// Serves a connection to its end; its place is free then.
-    async fn attend(
+impl<P: Protocol> Connection<P> {
+    /// Serves the connection to its end; its place is free then.
+    async fn run(
         self,
         stream: TcpStream,
         acceptor: Option<TlsAcceptor>,
         place: OwnedSemaphorePermit,
     ) {
-        let (peer, protocol) = (self.peer, S::NAME);
+        let (peer, protocol) = (self.peer, P::NAME);
         if let Err(error) = self.serve(stream, acceptor).await {
             tracing::debug!(%peer, protocol, error = &*error, "serve a connection");
         }
@@ -165,37 +188,41 @@ impl<S: Speak> Guest<S> {
     }
 
     async fn serve(self, stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Result<(), Failure> {
-        let patience = self.bounds.handshake;
+        let limit = self.bounds.handshake;
         let mut first = [0];
-        let waited = timeout(patience, stream.peek(&mut first)).await?;
+        let waited = timeout(limit, stream.peek(&mut first)).await?;
         if waited? == 0 {
             return Ok(());
         }
         match acceptor {
             Some(acceptor) if first == [TLS_HANDSHAKE] => {
-                let stream = timeout(patience, acceptor.accept(stream)).await??;
-                Box::pin(self.speak(TokioIo::new(stream))).await
+                let stream = timeout(limit, acceptor.accept(stream)).await??;
+                Box::pin(self.speak(TokioIo::new(stream), Transport::Tls)).await
             }
-            _ => Box::pin(self.speak(TokioIo::new(stream))).await,
+            _ => Box::pin(self.speak(TokioIo::new(stream), Transport::Clear)).await,
         }
     }
 
-    /// Speaks until the other end leaves, is idle for too long, or the front end stops.
-    async fn speak<I>(mut self, io: TokioIo<I>) -> Result<(), Failure>
+    /// Speaks the protocol until the other end leaves, is idle for too long, or the front end stops.
+    async fn speak<I>(mut self, io: TokioIo<I>, transport: Transport) -> Result<(), Failure>
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let activity = Arc::new(Activity::default());
-        let connection = self.front.connection(io, self.peer, Arc::clone(&activity));
+        let peer = Peer {
+            address: self.peer,
+            transport,
+        };
+        let connection = self.protocol.connection(io, peer, Arc::clone(&activity));
         let mut connection = std::pin::pin!(connection);
         // How many calls there were when it was last found at rest.
         let mut at_rest = Some(0);
         let grace = loop {
             tokio::select! {
                 ended = connection.as_mut() => return ended.map_err(Into::into),
-                // An error means that the front end is gone: time to end too.
+                // An error means that the front end was dropped, which ends the connection too.
                 _ = self.stopping.wait_for(|stopping| *stopping) => break self.bounds.drain,
-                () = clock::monotonic::sleep(self.bounds.idle) => {
+                () = sleep(self.bounds.idle) => {
                     let now = activity.at_rest();
                     if now.is_some() && now == at_rest {
                         break self.bounds.handshake;
@@ -205,12 +232,12 @@ impl<S: Speak> Guest<S> {
             }
         };
         connection.as_mut().graceful_shutdown();
-        // One that does not go within this time is cut off.
+        // One that does not end within this time is closed.
         timeout(grace, connection).await?.map_err(Into::into)
     }
 }
 
-/// What one connection does, to tell when it has been idle.
+/// The calls of one connection, to find out when it has been idle.
 #[derive(Debug, Default)]
 pub struct Activity {
     calls: AtomicUsize,
@@ -218,14 +245,14 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// Notes a call for as long as what this returns is kept.
+    /// Counts a call until the returned value is dropped.
     pub fn begin(self: &Arc<Self>) -> UnderWay {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
 
-    /// How many calls were ever begun, if none is under way.
+    /// How many calls have begun since the start, if none is under way.
     fn at_rest(&self) -> Option<u64> {
         (self.calls.load(Ordering::Relaxed) == 0).then(|| self.begun.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! Defines how the API writes instants and durations, and which clock they are on.
+//! Defines how the APIs write instants and durations, and converts between wall time and the engine clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,11 +15,18 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub i64);
 
+impl Instant {
+    /// The instant `ms` after the Unix epoch.
+    pub fn from_ms(ms: u64) -> Self {
+        Self(i64::try_from(ms).unwrap_or(i64::MAX))
+    }
+}
+
 impl fmt::Display for Instant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Timestamp::from_millisecond(self.0) {
             Ok(timestamp) => write!(formatter, "{timestamp:.3}"),
-            // Outside the years -9999 to 9999: the end of time, for a bound that is none.
+            // Outside the years -9999 to 9999: an unlimited bound.
             Err(_) => write!(formatter, "{:.3}", Timestamp::MAX),
         }
     }
@@ -45,7 +52,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The same for the broker.
+    /// As a duration.
     pub fn duration(self) -> Duration {
         Duration::from_millis(self.ms)
     }
@@ -127,7 +134,7 @@ as_text! {
     Span: "a duration such as 30s, 10m, 2h or 3d";
 }
 
-/// What the two clocks show at one moment: the broker's own, which never goes back, and the wall clock.
+/// The two clocks at one moment: the engine clock, which never goes back, and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
     /// The engine clock, in ms.
@@ -137,7 +144,7 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// Looks at both.
+    /// Reads both.
     pub fn read(clock: &dyn Clock) -> Self {
         let now_ms = clock.now_ms();
         let ahead_ms = clock.at_wall_ms(now_ms).saturating_sub(now_ms);

@@ -1,6 +1,16 @@
 //! Faces the network for both APIs: accepts connections, speaks TLS beside clear text, serves HTTP.
 
 pub mod accept;
+pub mod admission;
+pub mod api;
+pub mod caller;
+mod envelope;
+pub mod extract;
+pub mod health;
 pub mod instant;
+pub mod metrics;
+pub mod openapi;
+pub mod problem;
 pub mod reload;
+pub mod serve;
 pub mod tls;

@@ -1,4 +1,4 @@
-//! Provides values read from files that are read again when the files change.
+//! Reloads values when the files they are read from change.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,13 +8,13 @@ use std::time::SystemTime;
 /// How often files are looked at, in ms.
 const LOOK_EVERY_MS: u64 = 1_000;
 
-/// What tells one state of the files from another: when each was written, and how long it is.
+/// The state of the files: when each was written, and its length.
 type Mark = Vec<Option<(SystemTime, u64)>>;
 
 /// Reads the value from its files.
 type Load<T, E> = Box<dyn Fn(&[PathBuf]) -> Result<T, E> + Send + Sync>;
 
-/// A value that follows its files. They are looked at when it is asked for, at most once a second.
+/// A value that follows its files. They are checked when it is asked for, at most once a second.
 ///
 /// A std mutex: it is held while the files are read, which is short and rare, never across an await.
 pub struct Reloaded<T, E> {
@@ -56,14 +56,14 @@ impl<T, E: fmt::Display> Reloaded<T, E> {
         })
     }
 
-    /// The value of now. While the files cannot be read the last good one holds.
+    /// The current value. While the files cannot be read it is the last good one.
     pub fn current(&self, now_ms: u64) -> Arc<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now_ms >= state.next_look_ms {
             state.next_look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
             let mark = mark(&self.files);
             if mark != state.mark {
-                // A failure is told once, not at each look.
+                // A failure is logged once, not at each check.
                 state.mark = mark;
                 match (self.load)(&self.files) {
                     Ok(value) => {
@@ -71,7 +71,7 @@ impl<T, E: fmt::Display> Reloaded<T, E> {
                         state.value = Arc::new(value);
                     }
                     Err(error) => {
-                        tracing::warn!(files = ?self.files, %error, "read changed files; the old ones hold");
+                        tracing::warn!(files = ?self.files, %error, "read changed files; the old values stay in use");
                     }
                 }
             }

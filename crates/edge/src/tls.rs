@@ -1,4 +1,4 @@
-//! Provides TLS for the front ends: a certificate of the user's, or one made at first start.
+//! Provides TLS for every port: with the user's certificate, or one that is generated at first start.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -16,34 +16,33 @@ use crate::reload::Reloaded;
 
 const HTTP_1: &[u8] = b"http/1.1";
 const HTTP_2: &[u8] = b"h2";
-/// The certificate that the server makes for itself, in its folder.
+/// File name of the generated certificate, in its folder.
 pub const CERTIFICATE_FILE: &str = "certificate.pem";
 const KEY_FILE: &str = "key.pem";
-/// Permissions of what only its owner may read, and of what everybody is shown anyway.
+/// Permissions of a private file, and of one that every client is shown anyway.
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
 /// Where the certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Certificate {
-    /// One that this server makes for itself at first start, in `folder`. Clients that verify certificates must
-    /// be given it.
+    /// One that is generated at first start, in `folder`. Clients that verify certificates have to trust it.
     SelfSigned {
-        /// Where certificate and key lie; made if it is missing.
+        /// Folder of certificate and key; created if it is missing.
         folder: PathBuf,
-        /// Names and addresses the server is reached by, beside those of the loopback interface.
+        /// Names and addresses of the server, in addition to those of the loopback interface.
         names: Vec<String>,
     },
-    /// The user's own, read again when the files change.
+    /// The user's own, reloaded when the files change.
     Files {
-        /// The certificate and those that vouch for it, PEM.
+        /// The certificate chain, PEM.
         certificate: PathBuf,
         /// The key, PEM.
         key: PathBuf,
     },
 }
 
-/// Why TLS cannot be offered.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -55,7 +54,7 @@ pub enum TlsError {
         /// Why.
         source: pem::Error,
     },
-    /// A file is PEM or nothing at all, and does not hold what it should.
+    /// A file holds no certificate or no key.
     #[error("there is no {what} in {}", file.display())]
     Empty {
         /// The file.
@@ -71,30 +70,30 @@ pub enum TlsError {
         /// Why.
         source: io::Error,
     },
-    /// No certificate could be made.
-    #[error("cannot make a certificate: {0}")]
+    /// No certificate could be generated.
+    #[error("cannot generate a certificate: {0}")]
     Make(#[from] rcgen::Error),
     /// Certificate and key do not fit each other, or are of an unknown kind.
     #[error("cannot use the certificate: {0}")]
     Use(#[from] rustls::Error),
 }
 
-/// What a front end speaks inside TLS.
+/// What is spoken inside TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
-    /// HTTP/2 and nothing else.
+    /// HTTP/2 only.
     Http2,
-    /// HTTP/2, or HTTP/1.1 with those who know no better.
+    /// HTTP/2, or HTTP/1.1 with clients that do not know it.
     Http,
 }
 
-/// TLS with the certificate of now. Clones are the same, so that several front ends read the files only once.
+/// TLS with the current certificate. Clones share it, so that several ports read the files only once.
 #[derive(Clone, Debug)]
 pub struct Tls {
     configs: Arc<Reloaded<Configs, TlsError>>,
 }
 
-/// One certificate, for each thing that is spoken.
+/// One certificate, for each of the protocols.
 #[derive(Debug)]
 struct Configs {
     http_2: Arc<ServerConfig>,
@@ -102,7 +101,7 @@ struct Configs {
 }
 
 impl Tls {
-    /// Reads the certificate, or makes one.
+    /// Reads the certificate, or generates one.
     pub fn open(certificate: &Certificate) -> Result<Self, TlsError> {
         let files = match certificate {
             Certificate::Files { certificate, key } => vec![certificate.clone(), key.clone()],
@@ -113,7 +112,7 @@ impl Tls {
         })
     }
 
-    /// What accepts a connection, with the certificate as it is now.
+    /// The acceptor of a connection, with the current certificate.
     pub fn acceptor(&self, spoken: Spoken, now_ms: u64) -> TlsAcceptor {
         let configs = self.configs.current(now_ms);
         TlsAcceptor::from(Arc::clone(match spoken {
@@ -154,7 +153,7 @@ fn read_configs(files: &[PathBuf]) -> Result<Configs, TlsError> {
     })
 }
 
-/// Makes certificate and key if one of them is missing.
+/// Generates certificate and key if one of them is missing.
 fn make_once(folder: &Path, names: &[String]) -> Result<Vec<PathBuf>, TlsError> {
     let files = vec![folder.join(CERTIFICATE_FILE), folder.join(KEY_FILE)];
     if files.iter().all(|file| file.exists()) {
@@ -182,7 +181,7 @@ fn make_once(folder: &Path, names: &[String]) -> Result<Vec<PathBuf>, TlsError> 
     }
 }
 
-/// Writes a file with these permissions, whole or not at all.
+/// Writes a file with these permissions, completely or not at all.
 fn write(file: &Path, text: &str, mode: u32) -> io::Result<()> {
     let unfinished = file.with_extension("new");
     let mut options = OpenOptions::new();

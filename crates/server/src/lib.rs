@@ -17,5 +17,6 @@ pub use access::{
 /// The crate the front ends stand in front of, so that whoever starts them names the same one.
 pub use broker;
 pub use connections::{Connection, Connections, NoConnections};
+pub use edge::accept::Bounds;
 pub use edge::tls::{CERTIFICATE_FILE, Certificate, Tls, TlsError};
 pub use filter::{FilterError, SqlFilter};

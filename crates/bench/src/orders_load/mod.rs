@@ -166,6 +166,7 @@ impl Subject {
         let server = tokio::spawn(orders::http::run(
             listener,
             state,
+            None,
             shutdown,
             Duration::from_secs(5),
         ));

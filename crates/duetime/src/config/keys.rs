@@ -109,7 +109,7 @@ pub(crate) const SECTIONS: &[(&str, &str)] = &[
         "The JSON API of the broker: messages, timers, administration, metrics.",
     ),
     ("grpc", "The gRPC port for RocketMQ 5 clients."),
-    ("tls", "TLS on the ports of the broker."),
+    ("tls", "TLS on every port."),
     ("access", "Who may use the broker."),
     ("log", "The log, written to standard error."),
     ("storage", "The data folder of the broker and the orders."),
@@ -228,8 +228,8 @@ pub(crate) const KEYS: &[Key] = &[
         "How long a stop may take: requests in flight are answered, then everything is written and closed."),
         |config, ms| {
             config.server.shutdown_time = Duration::from_millis(ms);
-            config.http.limits.drain = config.drain();
-            config.grpc.limits.drain = config.drain();
+            config.http.limits.bounds.drain = config.drain();
+            config.grpc.limits.bounds.drain = config.drain();
         }),
     address(("http.listen", "127.0.0.1:8082",
         "Where the JSON API of the broker listens, which `duetime topic` and the other commands use. Port 0 takes a free port and prints it."),
@@ -245,7 +245,7 @@ pub(crate) const KEYS: &[Key] = &[
         })
         .flag("--advertise"),
     switch(("tls.on", "true",
-        "Whether the ports of `http.listen` and `grpc.listen` accept TLS too. The first byte of a connection shows whether it is TLS."),
+        "Whether the ports of `server.listen`, `http.listen` and `grpc.listen` accept TLS too. The first byte of a connection shows whether it is TLS."),
         |config, on| config.tls.on = on),
     text(("tls.certificate", "",
         "File with the certificate and its chain, PEM, read again when it changes. Empty: a self-signed one is made at the first start, in `tls` in the data folder."),

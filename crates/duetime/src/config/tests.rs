@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use broker::{BrokerConfig, DelayLevels, Durability, StoreConfig, TopicKind};
 use orders::UnknownPolicy;
+use server::Bounds;
 use server::grpc::GrpcConfig;
 use server::http::HttpLimits;
 
@@ -148,7 +149,10 @@ fn everything() -> Config {
         http: Http {
             listen: "127.0.0.3:9".parse().unwrap(),
             limits: HttpLimits {
-                drain: half,
+                bounds: Bounds {
+                    drain: half,
+                    ..HttpLimits::default().bounds
+                },
                 ..HttpLimits::default()
             },
         },
@@ -159,7 +163,10 @@ fn everything() -> Config {
             auto_topic: broker.engine.auto_topic,
             auto_group: false,
             limits: server::grpc::GrpcLimits {
-                drain: half,
+                bounds: Bounds {
+                    drain: half,
+                    ..Bounds::default()
+                },
                 ..server::grpc::GrpcLimits::default()
             },
         },

@@ -43,7 +43,7 @@ pub(super) fn accounts(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option
     accounts.context("read the accounts (access.accounts)")
 }
 
-/// TLS for the broker's ports, unless it is off.
+/// TLS for every port, unless it is off.
 pub(super) fn tls(config: &Config) -> Result<Option<Tls>> {
     if !config.tls.on {
         return Ok(None);
@@ -51,8 +51,14 @@ pub(super) fn tls(config: &Config) -> Result<Option<Tls>> {
     let advertised = config.grpc.advertise.iter().map(|to| to.host.clone());
     let mut names: Vec<String> = advertised.collect();
     // Every certificate names the loopback addresses, and no client connects to the unspecified one.
-    let addresses = [config.grpc.listen.ip(), config.http.listen.ip()].into_iter();
-    let addresses = addresses.filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
+    let addresses = [
+        config.grpc.listen.ip(),
+        config.http.listen.ip(),
+        config.server.listen.ip(),
+    ];
+    let addresses = addresses
+        .into_iter()
+        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
     names.extend(addresses.map(|ip| ip.to_string()));
     let certificate = certificate(config, names);
     let tls = Tls::open(&certificate).context("set up TLS (tls.certificate, tls.key)")?;

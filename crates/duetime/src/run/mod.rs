@@ -16,7 +16,7 @@ use gateway::Gateways;
 use orders::embedded::Embedded as EmbeddedMessaging;
 use orders::http::{ApiSettings, ApiState, OperatorKey, install_metrics};
 use orders::{NewApiKey, Platform, Running};
-use server::{Everybody, LoopbackOnly};
+use server::{Everybody, LoopbackOnly, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -96,16 +96,26 @@ impl Ports {
     }
 }
 
+/// What the ports of the broker share.
+struct Common {
+    metrics: server::http::PrometheusHandle,
+    tls: Option<Tls>,
+    stopped: watch::Receiver<bool>,
+}
+
 /// Serves RocketMQ clients and the JSON API on these ports, with the same accounts and TLS.
 fn serve_broker(
     config: &Config,
     (clients, users): (TcpListener, TcpListener),
     broker: &Broker,
-    metrics: server::http::Figures,
-    stopped: &watch::Receiver<bool>,
+    common: Common,
 ) -> Result<(GrpcServer, BrokerApi)> {
     let accounts = grpc::accounts(config, broker.clock())?;
-    let tls = grpc::tls(config)?;
+    let Common {
+        metrics,
+        tls,
+        stopped,
+    } = common;
     let admission = Admission {
         accounts: accounts.clone(),
         tls: tls.clone(),
@@ -121,10 +131,10 @@ fn serve_broker(
             None => Arc::new(Everybody),
         },
         connections: Arc::new(grpc.front.clone()),
-        figures: metrics,
+        metrics,
         limits: config.http.limits.clone(),
     };
-    let stopping = ended(stopped.clone());
+    let stopping = ended(stopped);
     let api = http::serve(users, broker.clone(), settings, tls, stopping)?;
     Ok((grpc, api))
 }
@@ -155,6 +165,7 @@ impl Embedded {
             first_account,
         } = setup;
         let metrics = install_metrics()?;
+        let tls = grpc::tls(&config)?;
         let ports = Ports::bind(&config).await?;
         let address = ports
             .orders
@@ -163,13 +174,12 @@ impl Embedded {
         let folder = config.data.join("broker");
         let broker = Broker::open_with_clock(&folder, config.broker.clone(), Arc::clone(&clock))?;
         let (stop, stopped) = watch::channel(false);
-        let (grpc, api) = serve_broker(
-            &config,
-            (ports.clients, ports.broker),
-            &broker,
-            metrics.clone(),
-            &stopped,
-        )?;
+        let common = Common {
+            metrics: metrics.clone(),
+            tls: tls.clone(),
+            stopped: stopped.clone(),
+        };
+        let (grpc, api) = serve_broker(&config, (ports.clients, ports.broker), &broker, common)?;
         let gateways = Gateways::default();
         let messaging = Arc::new(EmbeddedMessaging::new(broker.clone()));
         let running = Running::start(
@@ -200,6 +210,7 @@ impl Embedded {
         let server = tokio::spawn(orders::http::run(
             ports.orders,
             state,
+            tls,
             ended(stopped),
             config.drain(),
         ));

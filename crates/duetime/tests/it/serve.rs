@@ -202,6 +202,13 @@ fn the_commands_speak_tls_and_trust_what_they_should() {
     // On the server's machine the configuration names its certificate.
     let said = run_in(folder, &url, "topic create reminders", "");
     assert_eq!(said.code, 0, "{said:?}");
+    // The port of the order platform has the same certificate.
+    let orders = server.url("order platform").replace("http://", "https://");
+    let said = run_in(folder, &orders, "topic list", "");
+    assert!(
+        said.err.contains("is not the broker's HTTP API"),
+        "{said:?}"
+    );
     let by_name = url.replace("127.0.0.1", "localhost");
     let said = run_in(folder, &by_name, "topic list", "");
     assert!(said.out.contains("reminders"), "{said:?}");

@@ -1,33 +1,28 @@
 //! Provides the limits on requests under way: of the whole server, of a merchant, and one per idempotency key.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use edge::admission::{RETRY_AFTER_S, RequestLimit};
 
 use super::problem::{Problem, ProblemKind};
 use crate::ids::MerchantId;
 use crate::limits::{MERCHANT_REQUESTS_MAX, REQUESTS_MAX};
 
-/// How long to wait before trying again, in s: requests end within milliseconds.
-const RETRY_AFTER_S: u32 = 1;
-
 /// Counts the requests under way; clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Admission {
+    /// The requests of the whole server.
+    pub(super) requests: RequestLimit,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    requests: AtomicUsize,
     // Std locks: a look-up in a small map, never held across an await.
     merchants: Mutex<HashMap<MerchantId, usize>>,
     keys: Mutex<HashSet<(MerchantId, String)>>,
 }
-
-/// A place among the server's requests; dropped when the request has been answered.
-#[derive(Debug)]
-pub(super) struct RequestPlace(Arc<Shared>);
 
 /// A place among a merchant's requests; dropped when the request has been answered.
 #[derive(Debug)]
@@ -43,19 +38,16 @@ pub(super) struct KeyPlace {
     key: (MerchantId, String),
 }
 
-impl Admission {
-    /// Lets a request in, unless the server has too many.
-    pub(super) fn request(&self) -> Result<RequestPlace, Problem> {
-        // Made first, so that its drop takes the count back on the way out of an error.
-        let before = self.shared.requests.fetch_add(1, Ordering::Relaxed);
-        let place = RequestPlace(Arc::clone(&self.shared));
-        if before < REQUESTS_MAX {
-            return Ok(place);
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            requests: RequestLimit::new(REQUESTS_MAX),
+            shared: Arc::default(),
         }
-        let detail = format!("{REQUESTS_MAX} requests are under way, the most at a time");
-        Err(Problem::new(ProblemKind::Overloaded, detail).retry_after(RETRY_AFTER_S))
     }
+}
 
+impl Admission {
     /// Lets a merchant's request in, unless the merchant has too many.
     pub(super) fn merchant(&self, merchant: &MerchantId) -> Result<MerchantPlace, Problem> {
         let mut merchants = lock(&self.shared.merchants);
@@ -90,12 +82,6 @@ impl Admission {
     }
 }
 
-impl Drop for RequestPlace {
-    fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Drop for MerchantPlace {
     fn drop(&mut self) {
         let mut merchants = lock(&self.shared.merchants);
@@ -127,12 +113,12 @@ mod tests {
     fn places_are_limited_and_given_back() {
         let admission = Admission::default();
         let places: Vec<_> = (0..REQUESTS_MAX)
-            .map(|_| admission.request().unwrap())
+            .map(|_| admission.requests.admit::<ProblemKind>().unwrap())
             .collect();
-        let refused = admission.request().unwrap_err();
+        let refused = admission.requests.admit::<ProblemKind>().unwrap_err();
         assert_eq!(refused.kind(), ProblemKind::Overloaded);
         drop(places);
-        assert!(admission.request().is_ok());
+        assert!(admission.requests.admit::<ProblemKind>().is_ok());
     }
 
     #[test]

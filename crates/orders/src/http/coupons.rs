@@ -11,10 +11,10 @@ use super::extract::{
     Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson, StrictQuery, page_limit,
 };
 use super::problem::{Problem, Problems};
-use super::time::Instant;
 use crate::ids::{CouponId, CouponRuleId, OrderId};
 use crate::model::coupon::{self, NewCouponRule};
 use crate::money::Currency;
+use edge::instant::Instant;
 
 /// How long a coupon is valid if its rule does not say, in days.
 const VALID_DAYS_DEFAULT: i64 = 30;

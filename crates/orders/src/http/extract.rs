@@ -1,55 +1,25 @@
-//! Provides the strict readers of requests: bodies, query strings, path ids and idempotency keys.
+//! Reads what requests of this API carry beside plain JSON: path ids and idempotency keys; see [`edge::extract`] for the rest.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, LOCATION};
+use edge::extract::{self, PageRows, parse_json, read_body, require_json};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_path_to_error::Segment;
-use utoipa::ToSchema;
 
+use super::ApiState;
 use super::problem::{Problem, ProblemKind};
 use crate::limits::{BODY_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, REFERENCE_CHARS_MAX};
 
+pub(super) use edge::extract::{OptionalJson, Page, StrictJson, StrictQuery};
+
 /// The header that names a request that creates something.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-
-/// A JSON body, read strictly: fields that the type does not know are refused.
-pub(super) struct StrictJson<T>(pub(super) T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        require_json(request.headers())?;
-        let bytes = read_body(request, state).await?;
-        parse_json(&bytes).map(Self)
-    }
-}
-
-/// A JSON body that may be left out: nothing at all stands for the default.
-pub(super) struct OptionalJson<T>(pub(super) T);
-
-impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let typed = request.headers().contains_key(CONTENT_TYPE);
-        let json = require_json(request.headers());
-        let bytes = read_body(request, state).await?;
-        if bytes.is_empty() && !typed {
-            return Ok(Self(T::default()));
-        }
-        json?;
-        parse_json(&bytes).map(Self)
-    }
-}
 
 /// A JSON body with the bytes it was read from, for the fingerprint of an idempotent request.
 pub(super) struct KeyedJson<T> {
@@ -59,108 +29,14 @@ pub(super) struct KeyedJson<T> {
     pub(super) bytes: Bytes,
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for KeyedJson<T> {
+impl<T: DeserializeOwned> FromRequest<ApiState> for KeyedJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
         require_json(request.headers())?;
-        let bytes = read_body(request, state).await?;
+        let bytes = read_body(request, state, BODY_BYTES_MAX).await?;
         let value = parse_json(&bytes)?;
         Ok(Self { value, bytes })
-    }
-}
-
-fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let given = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let media_type = given.split(';').next().unwrap_or_default().trim();
-    if media_type.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    let detail = if given.is_empty() {
-        "the request has no Content-Type; send application/json".to_owned()
-    } else {
-        format!("the Content-Type is `{given}`; send application/json")
-    };
-    Err(Problem::new(ProblemKind::UnsupportedMediaType, detail))
-}
-
-/// Reads the body within the limit that the router sets.
-pub(super) async fn read_body<S: Send + Sync>(
-    request: Request,
-    state: &S,
-) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes");
-                Problem::new(ProblemKind::PayloadTooLarge, detail)
-            } else {
-                let detail = "the connection broke while the body was read";
-                Problem::new(ProblemKind::MalformedRequest, detail)
-            }
-        })
-}
-
-fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // The plain reader is twice as fast; the one that keeps the path is for telling where it went wrong.
-    if let Ok(value) = serde_json::from_slice(bytes) {
-        return Ok(value);
-    }
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let pointer = json_pointer(error.path());
-        let inner = error.into_inner();
-        if inner.is_data() {
-            Problem::invalid(pointer, inner.to_string())
-        } else {
-            let detail = format!("the body is not JSON: {inner}");
-            Problem::new(ProblemKind::MalformedRequest, detail)
-        }
-    })?;
-    reader.end().map_err(|error| {
-        let detail = format!("the body is more than one JSON value: {error}");
-        Problem::new(ProblemKind::MalformedRequest, detail)
-    })?;
-    Ok(value)
-}
-
-/// The place in a document as RFC 6901 writes it; the empty text is the whole document.
-fn json_pointer(path: &serde_path_to_error::Path) -> String {
-    let mut pointer = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => {
-                pointer.push('/');
-                pointer.push_str(&index.to_string());
-            }
-            Segment::Map { key } => {
-                pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-            }
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    pointer
-}
-
-/// A query string, read strictly: parameters that the type does not know are refused.
-pub(super) struct StrictQuery<T>(pub(super) T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        match Query::try_from_uri(&parts.uri) {
-            Ok(Query(value)) => Ok(Self(value)),
-            Err(rejection) => {
-                let detail = format!("the query string is not allowed: {}", rejection.body_text());
-                Err(Problem::new(ProblemKind::Invalid, detail))
-            }
-        }
     }
 }
 
@@ -229,34 +105,13 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
-/// A page of a list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Page<T> {
-    /// What was asked for.
-    pub(super) items: Vec<T>,
-    /// What to pass as `cursor` for the next page; missing at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next_cursor: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// A list that is short enough for one page.
-    pub(super) fn whole<U: Into<T>>(items: Vec<U>) -> Self {
-        Self {
-            items: items.into_iter().map(Into::into).collect(),
-            next_cursor: None,
-        }
-    }
-}
-
 /// How many rows a page has.
 pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
-    let limit = asked.unwrap_or(PAGE_ROWS_DEFAULT);
-    if (1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Ok(limit);
-    }
-    let detail = format!("limit is {limit}; 1 to {PAGE_ROWS_MAX} are allowed");
-    Err(Problem::new(ProblemKind::Invalid, detail).with("parameter", "limit"))
+    let rows = PageRows {
+        default: PAGE_ROWS_DEFAULT,
+        max: PAGE_ROWS_MAX,
+    };
+    rows.limit(asked)
 }
 
 /// The answer to a request that created something, or had created it before.
@@ -271,16 +126,11 @@ pub(super) struct Created<T> {
 
 impl<T: Serialize> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        let changed = Changed {
+        let created = extract::Created {
             value: self.value,
-            replayed: self.replayed,
+            location: self.location,
         };
-        let mut response = changed.into_response();
-        *response.status_mut() = StatusCode::CREATED;
-        if let Ok(location) = HeaderValue::from_str(&self.location) {
-            response.headers_mut().insert(LOCATION, location);
-        }
-        response
+        marked(created.into_response(), self.replayed)
     }
 }
 
@@ -294,65 +144,16 @@ pub(super) struct Changed<T> {
 
 impl<T: Serialize> IntoResponse for Changed<T> {
     fn into_response(self) -> Response {
-        let mut response = axum::Json(self.value).into_response();
-        if self.replayed {
-            let name = HeaderName::from_static("idempotency-replayed");
-            let value = HeaderValue::from_static("true");
-            response.headers_mut().insert(name, value);
-        }
-        response
+        marked(axum::Json(self.value).into_response(), self.replayed)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Line {
-        #[expect(dead_code, reason = "only the reading is tested")]
-        quantity: u32,
+/// Marks the stored answer of an earlier request.
+fn marked(mut response: Response, replayed: bool) -> Response {
+    if replayed {
+        let name = HeaderName::from_static("idempotency-replayed");
+        let value = HeaderValue::from_static("true");
+        response.headers_mut().insert(name, value);
     }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        #[expect(dead_code, reason = "only the reading is tested")]
-        lines: Vec<Line>,
-    }
-
-    fn problem(body: &str) -> serde_json::Value {
-        let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
-        let kind = problem.kind().code();
-        let text = format!("{problem:?}");
-        serde_json::json!({ "kind": kind, "text": text })
-    }
-
-    #[test]
-    fn the_pointer_names_the_field() {
-        for (body, kind, pointer) in [
-            (
-                r#"{"lines":[{"quantity":1},{"quantity":-1}]}"#,
-                "invalid",
-                "/lines/1/quantity",
-            ),
-            (
-                r#"{"lines":[{"quantity":1,"price":5}]}"#,
-                "invalid",
-                "/lines/0/price",
-            ),
-            (r#"{"line":[]}"#, "invalid", "/line"),
-            ("{}", "invalid", "\"\""),
-            ("{", "malformed_request", ""),
-            (r#"{"lines":[]} {}"#, "malformed_request", "more than one"),
-        ] {
-            let problem = problem(body);
-            assert_eq!(problem["kind"], kind, "{body}");
-            let text = problem["text"].as_str().unwrap();
-            assert!(text.contains(pointer), "{body}: {text}");
-        }
-    }
+    response
 }

@@ -2,32 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
-use serde::Serialize;
-use utoipa::ToSchema;
+use edge::health::Health;
 
 use super::ApiState;
-use super::problem::{Problem, ProblemKind, Problems};
-
-/// How the process is.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Health {
-    /// `ok`.
-    #[schema(example = "ok")]
-    status: &'static str,
-}
-
-/// Whether the process lives: it answers, so it does.
-#[utoipa::path(
-    get,
-    path = "/healthz",
-    tag = "operation",
-    responses((status = 200, description = "The process lives", body = Health))
-)]
-pub(super) async fn healthz() -> Json<Health> {
-    Json(Health { status: "ok" })
-}
+use super::problem::{Problem, Problems};
 
 /// Whether the platform can take requests at present: its database answers and it is not stopping.
 #[utoipa::path(
@@ -41,18 +19,5 @@ pub(super) async fn healthz() -> Json<Health> {
 )]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
     state.platform().check_database().await?;
-    Ok(Json(Health { status: "ok" }))
-}
-
-/// Explains a type of problem, in Markdown.
-pub(super) async fn explain(
-    axum::extract::Path(code): axum::extract::Path<String>,
-) -> Result<Response, Problem> {
-    let kind = ProblemKind::ALL.iter().find(|kind| kind.code() == code);
-    let Some(kind) = kind else {
-        let detail = "there is no such type of problem; docs/problems.md lists all";
-        return Err(Problem::new(ProblemKind::NotFound, detail));
-    };
-    let content_type = "text/markdown; charset=utf-8";
-    Ok(([(CONTENT_TYPE, content_type)], kind.markdown()).into_response())
+    Ok(Health::ok())
 }

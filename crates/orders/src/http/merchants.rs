@@ -11,9 +11,9 @@ use super::ApiState;
 use super::auth::{Merchant, Operator};
 use super::extract::{Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson};
 use super::problem::{Problem, ProblemKind, Problems};
-use super::time::Instant;
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
 use crate::model::merchant::{self, NewGatewayAccount};
+use edge::instant::Instant;
 use gateway::simulator::GATEWAY_NAME;
 
 /// A merchant to make.

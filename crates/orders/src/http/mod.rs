@@ -7,7 +7,6 @@
 mod admission;
 mod auth;
 mod coupons;
-mod envelope;
 mod extract;
 mod health;
 mod merchants;
@@ -20,38 +19,40 @@ pub mod problem;
 mod products;
 mod refunds;
 mod refusal;
-mod server;
 mod simulator;
 #[cfg(test)]
 mod tests;
-mod time;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware;
-use axum::routing::get;
 use broker::clock::Clock;
-use metrics_exporter_prometheus::PrometheusHandle;
+use edge::accept::Bounds;
+use edge::admission::RequestLimit;
+use edge::api::Api;
+use edge::metrics::{PrometheusHandle, RequestMetrics};
+use edge::serve::{HttpLimits, HttpServer};
+use edge::tls::Tls;
 use tokio::net::TcpListener;
-use tower_http::catch_panic::CatchPanicLayer;
+use tokio::sync::watch;
 
 use self::admission::{Admission, KeyPlace};
 use self::extract::IdempotencyKey;
-use self::problem::Problem;
+use self::problem::{Problem, ProblemKind};
 use crate::ids::MerchantId;
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{
+    BODY_BYTES_MAX, CONNECTIONS_MAX, HEADER_TIMEOUT, HEADERS_MAX, REQUEST_TIMEOUT,
+};
 use crate::platform::Platform;
 use crate::store::idempotency::Idempotency;
 use gateway::simulator::Simulator;
 
 pub use self::auth::OperatorKey;
-pub use self::metrics::{MetricsTaken, install_metrics};
+pub use self::metrics::install_metrics;
 pub use self::openapi::openapi_document;
-pub use self::server::serve;
+pub use edge::metrics::MetricsTaken;
 
 /// How the API behaves.
 #[derive(Clone, Default)]
@@ -73,9 +74,10 @@ pub struct ApiState {
 struct Shared {
     platform: Platform,
     clock: Arc<dyn Clock>,
-    figures: PrometheusHandle,
+    metrics: PrometheusHandle,
     settings: ApiSettings,
     admission: Admission,
+    requests: RequestMetrics,
 }
 
 impl ApiState {
@@ -83,15 +85,16 @@ impl ApiState {
     pub fn new(
         platform: Platform,
         clock: Arc<dyn Clock>,
-        figures: PrometheusHandle,
+        metrics: PrometheusHandle,
         settings: ApiSettings,
     ) -> Self {
         let shared = Shared {
             platform,
             clock,
-            figures,
+            metrics,
             settings,
             admission: Admission::default(),
+            requests: RequestMetrics::new(metrics::HTTP),
         };
         Self {
             shared: Arc::new(shared),
@@ -111,8 +114,8 @@ impl ApiState {
         i64::try_from(self.clock().now_ms()).unwrap_or(i64::MAX)
     }
 
-    fn figures(&self) -> &PrometheusHandle {
-        &self.shared.figures
+    fn metrics(&self) -> &PrometheusHandle {
+        &self.shared.metrics
     }
 
     fn settings(&self) -> &ApiSettings {
@@ -149,48 +152,56 @@ impl ApiState {
     }
 }
 
+impl Api for ApiState {
+    type Kind = ProblemKind;
+    const BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
+
+    fn requests(&self) -> &RequestLimit {
+        &self.admission().requests
+    }
+
+    fn request_metrics(&self) -> &RequestMetrics {
+        &self.shared.requests
+    }
+
+    fn request_timeout(&self) -> Duration {
+        REQUEST_TIMEOUT
+    }
+}
+
 /// The whole API as one service.
 pub fn app(state: ApiState) -> Router {
-    let (router, document) = openapi::routes(state.settings().simulator.is_some());
-    let router = router
-        .route("/openapi.json", get(openapi::serve(&document)))
-        .route("/problems/{code}", get(health::explain));
-    enveloped(router, state)
+    let (routes, document) = openapi::routes(state.settings().simulator.is_some());
+    edge::api::app(routes, &document, state)
 }
 
-/// Puts around the routes what all of them have in common.
-fn enveloped(router: Router<ApiState>, state: ApiState) -> Router {
-    router
-        .fallback(envelope::no_such_path)
-        .method_not_allowed_fallback(envelope::no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(CatchPanicLayer::custom(envelope::panicked))
-        .layer(middleware::from_fn_with_state(
-            state.clone(),
-            envelope::envelope,
-        ))
-        .with_state(state)
-}
-
-/// Serves the API on `listener` until `shutdown` ends; requests under way get up to `drain` to end.
+/// Serves the API on `listener` until `shutdown` ends; requests under way get up to `drain` to end. With `tls` both clear
+/// text and TLS are spoken; the first byte of a connection decides.
 pub async fn run(
     listener: TcpListener,
     state: ApiState,
+    tls: Option<Tls>,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) {
-    let figures = state.figures().clone();
-    // Durations collect in memory until somebody reads the figures, or this does.
-    let upkeep = tokio::spawn(async move {
-        let mut every = broker::clock::monotonic::interval(UPKEEP_EVERY);
-        loop {
-            every.tick().await;
-            figures.run_upkeep();
-        }
-    });
-    serve(listener, app(state), shutdown, drain).await;
-    upkeep.abort();
+    let defaults = HttpLimits::default();
+    let limits = HttpLimits {
+        bounds: Bounds {
+            connections_max: CONNECTIONS_MAX,
+            drain,
+            ..defaults.bounds
+        },
+        headers_max: HEADERS_MAX,
+        headers: HEADER_TIMEOUT,
+        request: REQUEST_TIMEOUT,
+        ..defaults
+    };
+    let server = HttpServer {
+        router: app(state.clone()),
+        limits,
+        tls,
+        clock: Arc::clone(&state.shared.clock),
+        stopping: watch::Sender::new(false),
+    };
+    server.run(listener, shutdown).await;
 }
-
-/// How often collected durations are folded into their histograms.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);

@@ -1,8 +1,6 @@
 //! Provides the OpenAPI document and the routes it is made from.
 
 use axum::Router;
-use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -80,7 +78,7 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(merchants::show))
         .routes(routes!(merchants::create_key, merchants::list_keys))
         .routes(routes!(merchants::revoke_key))
-        .routes(routes!(health::healthz))
+        .routes(routes!(edge::health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::show_metrics));
     if with_simulator {
@@ -94,18 +92,4 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
 /// The OpenAPI 3.1 document of the whole API, the simulator's part too.
 pub fn openapi_document() -> utoipa::openapi::OpenApi {
     routes(true).1
-}
-
-/// A handler that answers the document.
-pub(super) fn serve(
-    document: &utoipa::openapi::OpenApi,
-) -> impl Fn() -> std::future::Ready<Response> + Clone + Send + Sync + 'static {
-    let text = document
-        .to_pretty_json()
-        .expect("the document is made of texts and maps, which are always JSON");
-    let text = axum::body::Bytes::from(text);
-    move || {
-        let headers = [(CONTENT_TYPE, "application/json")];
-        std::future::ready((headers, text.clone()).into_response())
-    }
 }

@@ -12,13 +12,13 @@ use super::extract::{
     page_limit,
 };
 use super::problem::{Problem, Problems};
-use super::time::Instant;
 use crate::error::Error;
 use crate::ids::{CouponId, OrderId, PaymentId, ProductId};
 use crate::model::audit::AuditEntry;
 use crate::model::order::{self, CloseReason, OrderState};
 use crate::money::Currency;
 use crate::order::create::{Deadline, NewLine, NewOrder};
+use edge::instant::Instant;
 
 /// One line of an order to make.
 #[derive(Debug, Deserialize, ToSchema)]

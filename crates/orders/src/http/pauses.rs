@@ -9,9 +9,9 @@ use super::ApiState;
 use super::auth::Caller;
 use super::extract::{Page, StrictJson};
 use super::problem::{Problem, ProblemKind, Problems};
-use super::time::Instant;
 use crate::ids::GatewayAccountId;
 use crate::model::pause::{self, PauseScope, PauseState};
+use edge::instant::Instant;
 
 /// How much is paused.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]

@@ -12,11 +12,12 @@ use super::ApiState;
 use super::auth::Merchant;
 use super::extract::{Created, IdempotencyKey, KeyedJson, PathId};
 use super::problem::{Problem, Problems};
-use super::time::Instant;
 use crate::ids::{AttemptId, GatewayAccountId, OrderId, PaymentId};
+use crate::limits::BODY_BYTES_MAX;
 use crate::model::payment;
 use crate::money::Currency;
 use crate::payment::start::NewAttempt;
+use edge::instant::Instant;
 
 /// A payment attempt to start.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -210,7 +211,7 @@ pub(super) async fn callback(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts.clone(), body);
-    let body: Bytes = super::extract::read_body(request, &state).await?;
+    let body: Bytes = edge::extract::read_body(request, &state, BODY_BYTES_MAX).await?;
     let ack = state
         .platform()
         .handle_callback(account_id, &parts.headers, &body)

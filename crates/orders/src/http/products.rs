@@ -11,10 +11,10 @@ use super::extract::{
     Changed, Created, IdempotencyKey, KeyedJson, Page, PathId, StrictQuery, page_limit,
 };
 use super::problem::{Problem, Problems};
-use super::time::Instant;
 use crate::ids::ProductId;
 use crate::model::product::{self, NewProduct};
 use crate::money::Currency;
+use edge::instant::Instant;
 
 /// A product to make.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -9,11 +9,11 @@ use super::ApiState;
 use super::auth::Merchant;
 use super::extract::{Created, IdempotencyKey, KeyedJson, Page, PathId};
 use super::problem::{Problem, Problems};
-use super::time::Instant;
 use crate::ids::{OrderId, PaymentId, RefundId};
 use crate::model::refund;
 use crate::money::Currency;
 use crate::refund::request::NewRefund;
+use edge::instant::Instant;
 
 /// A refund to make.
 #[derive(Debug, Deserialize, ToSchema)]

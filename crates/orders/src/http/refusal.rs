@@ -1,8 +1,8 @@
 //! Turns what can go wrong in the platform into the problem documents of the API.
 
 use super::problem::{Problem, ProblemKind};
-use super::time::Instant;
 use crate::error::Error;
+use edge::instant::Instant;
 use gateway::CallbackError;
 
 /// How long to wait before trying again, in s, while the platform starts, stops or waits for its database.
@@ -53,15 +53,9 @@ impl From<Error> for Problem {
                 Self::new(ProblemKind::Unavailable, detail).retry_after(RETRY_AFTER_S)
             }
             Error::Database(error) => of_database(&error),
-            _ => internal(detail),
+            _ => Self::internal(detail),
         }
     }
-}
-
-/// The caller learns no more than that it broke; the cause goes to the log, with the id of the request.
-fn internal(cause: String) -> Problem {
-    let detail = "the request failed on our side; the log has the cause under its X-Request-Id";
-    Problem::new(ProblemKind::Internal, detail).cause(cause)
 }
 
 fn of_database(error: &sqlx::Error) -> Problem {
@@ -73,7 +67,7 @@ fn of_database(error: &sqlx::Error) -> Problem {
             | sqlx::Error::Io(_)
     );
     if !passes {
-        return internal(error.to_string());
+        return Problem::internal(error.to_string());
     }
     Problem::new(ProblemKind::Unavailable, "the database does not answer")
         .retry_after(RETRY_AFTER_S)

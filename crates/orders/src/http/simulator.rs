@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::ApiState;
 use super::extract::{OptionalJson, PathText};
 use super::problem::{Problem, ProblemKind, Problems};
-use super::time::Instant;
+use edge::instant::Instant;
 use gateway::simulator::{PayRefused, PayRequest, Simulator};
 use gateway::{Paid, QueryOutcome};
 

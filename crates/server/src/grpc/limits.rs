@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use edge::accept::Bounds;
+
 /// The limits an operator may choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcLimits {
-    /// Most connections; further ones wait to be accepted.
-    pub connections_max: usize,
+    /// Those of its connections.
+    pub bounds: Bounds,
     /// Most calls of one connection at a time.
     pub streams_max: u32,
     /// Most bytes of the headers of one call.
@@ -19,30 +21,21 @@ pub struct GrpcLimits {
     pub answers_bytes_max: usize,
     /// Most clients that are remembered.
     pub sessions_max: usize,
-    /// A connection without a call under way is closed after this.
-    pub idle: Duration,
-    /// How long a new connection may take to say what it speaks, the TLS handshake included.
-    pub handshake: Duration,
     /// How long a call may take, from its headers to the start of the answer.
     pub call: Duration,
-    /// How long calls under way may go on after the front end was told to stop.
-    pub drain: Duration,
 }
 
 impl Default for GrpcLimits {
     fn default() -> Self {
         Self {
-            connections_max: 4_096,
+            bounds: Bounds::default(),
             streams_max: 1_024,
             header_bytes_max: 16 * 1024,
             request_bytes_max: 32 * 1024 * 1024,
             requests_bytes_max: 256 * 1024 * 1024,
             answers_bytes_max: 256 * 1024 * 1024,
             sessions_max: 65_536,
-            idle: Duration::from_mins(3),
-            handshake: Duration::from_secs(10),
             call: Duration::from_mins(1),
-            drain: Duration::from_secs(5),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,46 +22,35 @@ use super::limits::{
 };
 use super::peer::Remote;
 use super::service::Service;
-use edge::accept::{Activity, AnswerBody, Bounds, Failure, Speak};
+use edge::accept::{Activity, AnswerBody, Failure, Peer, Protocol};
 use edge::tls::Spoken;
 
 /// The one call that lasts as long as its client.
 const TELEMETRY: &str = "/Telemetry";
 
-/// The gRPC front end, as those who connect see it.
+/// The gRPC front end, as a protocol of the accept loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Front(pub(crate) Arc<Shared>);
 
-impl Speak for Front {
+impl Protocol for Front {
     const NAME: &'static str = "gRPC";
     const SPOKEN: Spoken = Spoken::Http2;
 
     fn connection<I>(
         &self,
         io: TokioIo<I>,
-        peer: SocketAddr,
+        peer: Peer,
         activity: Arc<Activity>,
     ) -> impl GracefulConnection<Error: Into<Failure>> + Send
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let door = Door {
+        let service = Connection {
             shared: Arc::clone(&self.0),
-            remote: Remote(peer),
+            remote: Remote(peer.address),
             activity,
         };
-        builder(&self.0.config.limits).serve_connection(io, door)
-    }
-}
-
-impl From<&GrpcLimits> for Bounds {
-    fn from(limits: &GrpcLimits) -> Self {
-        Self {
-            connections_max: limits.connections_max,
-            handshake: limits.handshake,
-            idle: limits.idle,
-            drain: limits.drain,
-        }
+        builder(&self.0.config.limits).serve_connection(io, service)
     }
 }
 
@@ -83,7 +71,7 @@ fn builder(limits: &GrpcLimits) -> http2::Builder<TokioExecutor> {
 
 /// What every call of one connection comes through.
 #[derive(Clone, Debug)]
-struct Door {
+struct Connection {
     shared: Arc<Shared>,
     remote: Remote,
     activity: Arc<Activity>,
@@ -96,7 +84,7 @@ type Answering = Pin<
     >,
 >;
 
-impl hyper::service::Service<Request<Incoming>> for Door {
+impl hyper::service::Service<Request<Incoming>> for Connection {
     type Response = http::Response<AnswerBody<tonic::body::Body>>;
     type Error = Infallible;
     type Future = Answering;

@@ -50,7 +50,7 @@ use self::names::Names;
 use self::renew::Renewals;
 use self::session::Sessions;
 use crate::connections::{Connection, Connections};
-use edge::accept::{Bounds, Entrance};
+use edge::accept::Listener;
 use edge::tls::Tls;
 
 /// How the front end is set up.
@@ -186,9 +186,9 @@ impl Grpc {
         if let Some(unsent) = taker {
             chores.spawn(Arc::clone(&shared).return_unsent(unsent));
         }
-        let entrance = Entrance {
-            front: Front(Arc::clone(&shared)),
-            bounds: Bounds::from(&shared.config.limits),
+        let server = Listener {
+            protocol: Front(Arc::clone(&shared)),
+            bounds: shared.config.limits.bounds,
             tls,
             clock: Arc::clone(shared.clock()),
             stopping: shared.stop.subscribe(),
@@ -201,12 +201,12 @@ impl Grpc {
                     _ = broker.ended() => {}
                 }
             };
-            entrance.accept(&listener, stop).await
+            server.accept(&listener, stop).await
         };
         drop(listener);
         shared.stop.send_replace(true);
         shared.sessions.end_all();
-        entrance.drain(connections).await;
+        server.drain(connections).await;
         // Chores end by themselves when told to stop.
         while chores.join_next().await.is_some() {}
     }

@@ -1,43 +1,34 @@
-//! Provides the limits on what is under way: requests, and the bytes of their bodies.
+//! Limits the bytes of the bodies under way.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::limits::{BODIES_BYTES_MAX, REQUESTS_MAX};
-use super::problem::{Problem, ProblemKind};
+use edge::admission::{RequestLimit, overloaded};
 
-/// How long to wait before trying again, in s: requests end within milliseconds.
-const RETRY_AFTER_S: u32 = 1;
+use super::limits::{BODIES_BYTES_MAX, REQUESTS_MAX};
+use super::problem::Problem;
+
 /// Bodies are counted in units of so many bytes.
 const UNIT_BYTES: usize = 1_024;
 
-/// Places for requests and room for bodies; clones share them.
+/// The limits on requests and on their bodies; clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
-    requests: Arc<Semaphore>,
+    pub(super) requests: RequestLimit,
     bodies: Arc<Semaphore>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
         Self {
-            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            requests: RequestLimit::new(REQUESTS_MAX),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / UNIT_BYTES)),
         }
     }
 }
 
 impl Admission {
-    /// Lets a request in, unless there are too many; it is under way until the place is dropped.
-    pub(super) fn request(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
-            overloaded(format!(
-                "{REQUESTS_MAX} requests are under way, the most at a time"
-            ))
-        })
-    }
-
     /// Makes room for a body of so many bytes, until the place is dropped.
     pub(super) fn body(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
@@ -51,27 +42,28 @@ impl Admission {
     }
 }
 
-fn overloaded(detail: String) -> Problem {
-    Problem::new(ProblemKind::Overloaded, detail).retry_after(RETRY_AFTER_S)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::limits::MESSAGE_REQUEST_BYTES_MAX;
+    use crate::http::problem::ProblemKind;
 
     #[test]
     fn places_are_limited_and_given_back() {
         let admission = Admission::default();
         let places: Vec<_> = (0..REQUESTS_MAX)
-            .map(|_| admission.request().unwrap())
+            .map(|_| admission.requests.admit::<ProblemKind>().unwrap())
             .collect();
         assert_eq!(
-            admission.request().unwrap_err().kind(),
+            admission
+                .requests
+                .admit::<ProblemKind>()
+                .unwrap_err()
+                .kind(),
             ProblemKind::Overloaded
         );
         drop(places);
-        assert!(admission.request().is_ok());
+        assert!(admission.requests.admit::<ProblemKind>().is_ok());
     }
 
     #[test]

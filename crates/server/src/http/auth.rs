@@ -1,25 +1,17 @@
 //! Provides who calls, and refuses what the caller's account may not do.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use edge::caller::Caller as Origin;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Uri};
 
 use super::ApiState;
 use super::problem::{Problem, ProblemKind};
 use crate::access::{Account, Action, Caller, Credentials};
-
-/// Headers by which a proxy says that the caller is somebody else.
-const FORWARDED: [HeaderName; 3] = [
-    http::header::FORWARDED,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-real-ip"),
-];
 
 /// Somebody who was let in.
 #[derive(Debug)]
@@ -63,11 +55,9 @@ impl FromRequestParts<ApiState> for Known {
             None => None,
         };
         let given = text.map(Given::read).transpose()?;
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let loopback = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
         let caller = Caller {
             credentials: given.as_ref().map(Given::credentials),
-            local: loopback && !is_from_elsewhere(&parts.headers, &parts.uri),
+            local: Origin::of(parts) == Origin::Local,
         };
         let account = state
             .settings()
@@ -116,67 +106,9 @@ fn unreadable() -> Problem {
     Problem::new(ProblemKind::Unauthenticated, detail)
 }
 
-/// Whether a request over loopback was really made by somebody else: through a proxy, or by a web page that a
-/// browser on this machine shows (its Origin is foreign, or its Host is a name that was pointed here).
-fn is_from_elsewhere(headers: &HeaderMap, uri: &Uri) -> bool {
-    if FORWARDED.iter().any(|name| headers.contains_key(name)) {
-        return true;
-    }
-    let host = match headers.get(HOST) {
-        Some(value) => value.to_str().unwrap_or("?").to_owned(),
-        None => uri
-            .authority()
-            .map_or_else(String::new, ToString::to_string),
-    };
-    if !host.is_empty() && !is_this_machine(&host) {
-        return true;
-    }
-    headers.get(ORIGIN).is_some_and(|origin| {
-        let origin = origin.to_str().unwrap_or_default();
-        let host = origin.split_once("://").map(|(_, host)| host);
-        !host.is_some_and(is_this_machine)
-    })
-}
-
-/// Whether `host`, with or without a port, names the loopback interface.
-fn is_this_machine(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    let loopback = address
-        .parse::<std::net::IpAddr>()
-        .is_ok_and(|address| address.is_loopback());
-    loopback || name.eq_ignore_ascii_case("localhost")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_of_this_machine_are_known() {
-        for host in [
-            "localhost",
-            "LOCALHOST:8082",
-            "127.0.0.1",
-            "127.9.9.9:1",
-            "[::1]:8082",
-            "[::1]",
-        ] {
-            assert!(is_this_machine(host), "{host}");
-        }
-        for host in [
-            "example.org",
-            "127.0.0.1.example.org:80",
-            "192.0.2.1:8082",
-            "[2001:db8::1]:80",
-            "",
-        ] {
-            assert!(!is_this_machine(host), "{host}");
-        }
-    }
 
     #[test]
     fn credentials_are_read_from_both_schemes() {
@@ -206,7 +138,6 @@ mod tests {
         target.check(|input| {
             if let Ok(text) = std::str::from_utf8(input) {
                 let _ = Given::read(text);
-                let _ = is_this_machine(text);
             }
         });
     }

@@ -16,6 +16,7 @@ use super::extract::{Names, Page, StrictJson, StrictQuery, page_limit};
 use super::limits::{LETTERS_PER_READ, LETTERS_PER_REQUEST};
 use super::messages::place_of_cursor;
 use super::problem::{Problem, Problems};
+use super::refusal::of_broker;
 use edge::instant::Clocks;
 
 /// Which dead letters to list.
@@ -164,14 +165,14 @@ async fn read(
     let browsed = match state.broker().browse(&topic, after, LETTERS_PER_READ).await {
         // The topic comes into being with the first letter; without it, a name that no group has is a mistake.
         Err(Error::Refused(Refusal::TopicNotFound { .. })) => {
-            state.broker().group(group).await?;
+            state.broker().group(group).await.map_err(of_broker)?;
             return Ok(Stretch {
                 fitting: Vec::new(),
                 next: None,
                 looked_at: 0,
             });
         }
-        browsed => browsed?,
+        browsed => browsed.map_err(of_broker)?,
     };
     let last = browsed.found.last().map(|found| found.message.place);
     Ok(Stretch {
@@ -267,7 +268,7 @@ pub(super) async fn replay(
 ) -> Result<Json<DoneBody>, Problem> {
     known.administer()?;
     // A group that is gone has nobody to give them to.
-    state.broker().group(&group).await?;
+    state.broker().group(&group).await.map_err(of_broker)?;
     act(&state, &group, body, Act::Replay).await
 }
 
@@ -347,8 +348,16 @@ async fn settle(
     }
     let handles = letters.iter().map(|found| found.handle).collect();
     let results = match act {
-        Act::Replay => state.broker().replay_dead_letters(handles).await?,
-        Act::Purge => state.broker().purge_dead_letters(handles).await?,
+        Act::Replay => state
+            .broker()
+            .replay_dead_letters(handles)
+            .await
+            .map_err(of_broker)?,
+        Act::Purge => state
+            .broker()
+            .purge_dead_letters(handles)
+            .await
+            .map_err(of_broker)?,
     };
     for (found, result) in letters.iter().zip(results) {
         match result {

@@ -14,6 +14,7 @@ use super::content::MessageBody;
 use super::extract::{Names, OptionalJson, StrictJson};
 use super::limits::{RECEIPTS_MAX, RECEIVE_MAX, WAIT_MS_MAX};
 use super::problem::{Problem, Problems};
+use super::refusal::of_broker;
 use crate::metrics::{self, FrontEnd};
 use edge::instant::{Clocks, Span};
 
@@ -195,7 +196,7 @@ async fn wait_for_messages(
     let receive = state.broker().receive(request, wait);
     tokio::select! {
         biased;
-        delivered = receive => Ok(delivered?),
+        delivered = receive => Ok(delivered.map_err(of_broker)?),
         () = state.stopping() => Ok(Vec::new()),
     }
 }
@@ -239,7 +240,11 @@ pub(super) async fn ack(
         let detail = format!("there are {count} receipts; 1 to {RECEIPTS_MAX} are allowed");
         return Err(Problem::invalid("/receipts", detail));
     }
-    let numbers = state.broker().numbers(&topic, &group).await?;
+    let numbers = state
+        .broker()
+        .numbers(&topic, &group)
+        .await
+        .map_err(of_broker)?;
     let mut handles = Vec::with_capacity(count);
     for (index, receipt) in body.receipts.iter().enumerate() {
         handles.push(read_receipt(
@@ -248,13 +253,13 @@ pub(super) async fn ack(
             &format!("/receipts/{index}"),
         )?);
     }
-    let results = state.broker().ack(handles).await?;
+    let results = state.broker().ack(handles).await.map_err(of_broker)?;
     let mut items = Vec::with_capacity(count);
     for (receipt, result) in body.receipts.into_iter().zip(results) {
         let outcome = match result {
             Ok(()) => "acknowledged",
             Err(Error::Refused(Refusal::Expired)) => "expired",
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(of_broker(error)),
         };
         items.push(AckedBody { receipt, outcome });
     }
@@ -281,7 +286,11 @@ pub(super) async fn retry(
 ) -> Result<Json<SettledBody>, Problem> {
     let handle = one_receipt(&state, &known, (&topic, &group), &body.receipt).await?;
     let after = body.after.map(Span::duration);
-    state.broker().retry_later(handle, after).await?;
+    state
+        .broker()
+        .retry_later(handle, after)
+        .await
+        .map_err(of_broker)?;
     Ok(Json(SettledBody {
         outcome: "handed_back",
     }))
@@ -307,7 +316,11 @@ pub(super) async fn hide(
 ) -> Result<Json<SettledBody>, Problem> {
     let handle = one_receipt(&state, &known, (&topic, &group), &body.receipt).await?;
     let invisible = body.invisible_for.duration();
-    state.broker().change_invisible(handle, invisible).await?;
+    state
+        .broker()
+        .change_invisible(handle, invisible)
+        .await
+        .map_err(of_broker)?;
     Ok(Json(SettledBody { outcome: "hidden" }))
 }
 
@@ -330,7 +343,11 @@ pub(super) async fn bury(
     StrictJson(body): StrictJson<BuryBody>,
 ) -> Result<Json<SettledBody>, Problem> {
     let handle = one_receipt(&state, &known, (&topic, &group), &body.receipt).await?;
-    state.broker().dead_letter(handle).await?;
+    state
+        .broker()
+        .dead_letter(handle)
+        .await
+        .map_err(of_broker)?;
     Ok(Json(SettledBody { outcome: "buried" }))
 }
 
@@ -341,7 +358,11 @@ async fn one_receipt(
     receipt: &str,
 ) -> Result<ReceiptHandle, Problem> {
     known.consume(topic, group)?;
-    let numbers = state.broker().numbers(topic, group).await?;
+    let numbers = state
+        .broker()
+        .numbers(topic, group)
+        .await
+        .map_err(of_broker)?;
     read_receipt(receipt, numbers, "/receipt")
 }
 

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use broker::{DEAD_LETTER_PREFIX, GroupStats, Health, Space, Tallies, TopicStats, Traffic};
 
 use super::ApiState;
-use super::limits::{FIGURE_PAIRS_MAX, FIGURE_TOPICS_MAX};
+use super::limits::{METRIC_PAIRS_MAX, METRIC_TOPICS_MAX};
 use super::problem::Problem;
+use super::refusal::of_broker;
 
 /// What the broker knows of itself as a whole.
 struct Whole {
@@ -190,7 +191,7 @@ impl Page {
 }
 
 /// What the broker knows, in Prometheus' text format.
-pub(super) async fn of_broker(state: &ApiState) -> Result<String, Problem> {
+pub(super) async fn render(state: &ApiState) -> Result<String, Problem> {
     let mut page = Page::default();
     let running = state.broker().health() == Health::Running;
     let up = "duetime_broker_up";
@@ -199,14 +200,14 @@ pub(super) async fn of_broker(state: &ApiState) -> Result<String, Problem> {
     if !running {
         return Ok(page.text);
     }
-    let topics = state.broker().topics().await?;
+    let topics = state.broker().topics().await.map_err(of_broker)?;
     let whole = Whole {
-        traffic: state.broker().traffic().await?,
-        tallies: state.broker().tallies().await?,
-        space: state.broker().space().await?,
+        traffic: state.broker().traffic().await.map_err(of_broker)?,
+        tallies: state.broker().tallies().await.map_err(of_broker)?,
+        space: state.broker().space().await.map_err(of_broker)?,
         connections: state.settings().connections.connections().len(),
         topics: topics.len(),
-        groups: state.broker().groups().await?.len(),
+        groups: state.broker().groups().await.map_err(of_broker)?.len(),
     };
     for (kind, singles) in [("counter", &COUNTERS[..]), ("gauge", &GAUGES[..])] {
         for (name, help, read) in singles {
@@ -224,7 +225,7 @@ async fn write_topics(state: &ApiState, topics: &[String], page: &mut Page) {
         .iter()
         .partition(|name| name.starts_with(DEAD_LETTER_PREFIX));
     let mut rows = Vec::new();
-    for name in plain.into_iter().take(FIGURE_TOPICS_MAX) {
+    for name in plain.into_iter().take(METRIC_TOPICS_MAX) {
         // A topic may have been deleted since the names were read.
         rows.extend(state.broker().topic_stats(name).await.ok());
     }
@@ -237,7 +238,7 @@ async fn write_topics(state: &ApiState, topics: &[String], page: &mut Page) {
     }
     let name = "duetime_broker_dead_letters";
     page.begin(name, "gauge", "Dead letters of the group");
-    for topic in letters.into_iter().take(FIGURE_TOPICS_MAX) {
+    for topic in letters.into_iter().take(METRIC_TOPICS_MAX) {
         if let Ok(found) = state.broker().topic_stats(topic).await {
             let group = topic.trim_start_matches(DEAD_LETTER_PREFIX);
             page.value(name, &format!("{{group=\"{group}\"}}"), found.messages);
@@ -250,13 +251,13 @@ async fn write_pairs(state: &ApiState, topics: &[String], page: &mut Page) {
     for topic in topics {
         let groups = state.broker().groups_of(topic).await.unwrap_or_default();
         for group in groups {
-            if rows.len() < FIGURE_PAIRS_MAX
+            if rows.len() < METRIC_PAIRS_MAX
                 && let Ok(found) = state.broker().group_stats(topic, &group).await
             {
                 rows.push((format!("{{topic=\"{topic}\",group=\"{group}\"}}"), found));
             }
         }
-        if rows.len() >= FIGURE_PAIRS_MAX {
+        if rows.len() >= METRIC_PAIRS_MAX {
             break;
         }
     }

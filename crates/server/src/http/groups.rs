@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 use super::ApiState;
 use super::auth::Known;
 use super::extract::{
-    Created, Names, Page, StrictJson, StrictQuery, page_limit, page_of_names, segment,
+    Created, Names, Page, PageQuery, StrictJson, StrictQuery, page_limit, page_of_names, segment,
 };
 use super::problem::{Problem, Problems};
-use super::topics::PageQuery;
+use super::refusal::of_broker;
 use edge::instant::{Clocks, Instant, Span};
 
 /// Where a new group begins to read.
@@ -163,7 +163,7 @@ pub(super) async fn create(
         start_from: body.start_from.into(),
         ..usual
     };
-    state.broker().create_group(spec).await?;
+    state.broker().create_group(spec).await.map_err(of_broker)?;
     Ok(Created {
         location: format!("/v1/groups/{}", segment(&body.name)),
         value: describe(&state, &body.name).await?,
@@ -185,7 +185,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<GroupBody>>, Problem> {
     known.administer()?;
     let limit = page_limit(query.limit)?;
-    let names = state.broker().groups().await?;
+    let names = state.broker().groups().await.map_err(of_broker)?;
     let page = page_of_names(names, query.cursor.as_deref(), limit);
     let mut items = Vec::with_capacity(page.items.len());
     for name in &page.items {
@@ -229,7 +229,11 @@ pub(super) async fn delete(
     Names(group): Names<String>,
 ) -> Result<StatusCode, Problem> {
     known.administer()?;
-    state.broker().delete_group(&group).await?;
+    state
+        .broker()
+        .delete_group(&group)
+        .await
+        .map_err(of_broker)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -250,7 +254,11 @@ pub(super) async fn show_pair(
     Names((topic, group)): Names<(String, String)>,
 ) -> Result<Json<PairBody>, Problem> {
     known.administer()?;
-    let figures = state.broker().group_stats(&topic, &group).await?;
+    let figures = state
+        .broker()
+        .group_stats(&topic, &group)
+        .await
+        .map_err(of_broker)?;
     Ok(Json(PairBody::new(&topic, &figures, state.clocks())))
 }
 
@@ -276,14 +284,22 @@ pub(super) async fn reset(
     known.administer()?;
     let clocks = state.clocks();
     let to_ms = clocks.engine(body.to);
-    state.broker().reset_group(&topic, &group, to_ms).await?;
-    let figures = state.broker().group_stats(&topic, &group).await?;
+    state
+        .broker()
+        .reset_group(&topic, &group, to_ms)
+        .await
+        .map_err(of_broker)?;
+    let figures = state
+        .broker()
+        .group_stats(&topic, &group)
+        .await
+        .map_err(of_broker)?;
     Ok(Json(PairBody::new(&topic, &figures, clocks)))
 }
 
 async fn describe(state: &ApiState, group: &str) -> Result<GroupBody, Problem> {
-    let (spec, last_seen_ms) = state.broker().group(group).await?;
-    let topics = state.broker().topics_of(group).await?;
+    let (spec, last_seen_ms) = state.broker().group(group).await.map_err(of_broker)?;
+    let topics = state.broker().topics_of(group).await.map_err(of_broker)?;
     Ok(GroupBody {
         name: spec.name,
         fifo: spec.fifo,

@@ -1,28 +1,18 @@
 //! Provides the answers for whoever watches the process: alive, ready, how the broker is, who is connected.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use broker::Health;
-use http::header::CONTENT_TYPE;
+use axum::extract::State;
+use edge::health::Health;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ApiState;
 use super::auth::Known;
 use super::extract::Page;
-use super::problem::{Problem, ProblemKind, Problems};
+use super::problem::{Problem, Problems};
+use super::refusal::of_broker;
 use crate::connections::Connection;
 use edge::instant::Instant;
-
-/// How the process is.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Health)]
-pub(super) struct HealthBody {
-    /// `ok`.
-    #[schema(example = "ok")]
-    status: &'static str,
-}
 
 /// The broker.
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,29 +62,18 @@ pub(super) struct ConnectionBody {
     since: Instant,
 }
 
-/// Whether the process lives: it answers, so it does.
-#[utoipa::path(
-    get,
-    path = "/healthz",
-    tag = "operation",
-    responses((status = 200, description = "The process lives", body = HealthBody))
-)]
-pub(super) async fn healthz() -> Json<HealthBody> {
-    Json(HealthBody { status: "ok" })
-}
-
 /// Whether the broker takes requests at present.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "operation",
-    responses((status = 200, description = "The broker takes requests", body = HealthBody), Problems)
+    responses((status = 200, description = "The broker takes requests", body = Health), Problems)
 )]
-pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<HealthBody>, Problem> {
+pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
     match state.broker().health() {
-        Health::Running => Ok(Json(HealthBody { status: "ok" })),
-        Health::Stopped => Err(broker::Error::Stopped.into()),
-        Health::Failed(_) => Err(broker::Error::Failed.into()),
+        broker::Health::Running => Ok(Health::ok()),
+        broker::Health::Stopped => Err(of_broker(broker::Error::Stopped)),
+        broker::Health::Failed(_) => Err(of_broker(broker::Error::Failed)),
     }
 }
 
@@ -111,13 +90,13 @@ pub(super) async fn show_broker(
 ) -> Result<Json<BrokerBody>, Problem> {
     known.administer()?;
     let broker = state.broker();
-    let space = broker.space().await?;
+    let space = broker.space().await.map_err(of_broker)?;
     let clocks = state.clocks();
     Ok(Json(BrokerBody {
         version: env!("CARGO_PKG_VERSION"),
         now: clocks.wall(clocks.now_ms),
-        topics: broker.topics().await?.len(),
-        groups: broker.groups().await?.len(),
+        topics: broker.topics().await.map_err(of_broker)?.len(),
+        groups: broker.groups().await.map_err(of_broker)?.len(),
         free_bytes: space.free_bytes,
         reserve_bytes: space.reserve_bytes,
         store_bytes: space.store_bytes,
@@ -152,15 +131,4 @@ pub(super) async fn connections(
         items: connections.into_iter().map(shown).collect(),
         next_cursor: None,
     }))
-}
-
-/// Explains a type of problem, in Markdown.
-pub(super) async fn explain(Path(code): Path<String>) -> Result<Response, Problem> {
-    let kind = ProblemKind::ALL.iter().find(|kind| kind.code() == code);
-    let Some(kind) = kind else {
-        let detail = "there is no such type of problem; docs/broker-http.md lists all";
-        return Err(Problem::new(ProblemKind::NotFound, detail));
-    };
-    let content_type = "text/markdown; charset=utf-8";
-    Ok(([(CONTENT_TYPE, content_type)], kind.markdown()).into_response())
 }

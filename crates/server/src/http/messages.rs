@@ -15,7 +15,7 @@ use super::extract::{
 };
 use super::limits::BATCH_MAX;
 use super::problem::{Problem, ProblemKind, Problems};
-use super::refusal::message_not_found;
+use super::refusal::{message_not_found, of_broker};
 use edge::instant::{Clocks, Instant, Span};
 
 /// Messages to send.
@@ -105,7 +105,11 @@ pub(super) async fn send(
     let clocks = state.clocks();
     let message = body.read(clocks)?;
     let message_id = message.message_id.clone();
-    let sent = state.broker().send(&topic, message).await?;
+    let sent = state
+        .broker()
+        .send(&topic, message)
+        .await
+        .map_err(of_broker)?;
     let value = SentBody::new(sent, message_id, clocks);
     Ok(Created {
         location: location(&topic, &value.message_id),
@@ -148,12 +152,13 @@ pub(super) async fn send_batch(
     let mut sent = state
         .broker()
         .send_batch(&topic, messages)
-        .await?
+        .await
+        .map_err(of_broker)?
         .into_iter();
     let items = read.into_iter().enumerate().map(|(index, read)| {
         let result = read.and_then(|message_id| match sent.next() {
             Some(Ok(sent)) => Ok(SentBody::new(sent, message_id, clocks)),
-            Some(Err(error)) => Err(error.into()),
+            Some(Err(error)) => Err(of_broker(error)),
             None => Err(Problem::new(
                 ProblemKind::Internal,
                 "the batch was cut short",
@@ -198,7 +203,11 @@ pub(super) async fn list(
             return Err(Problem::parameter("find", detail));
         }
         let limit = page_limit(query.limit)?;
-        let mut found = state.broker().find(&topic, wanted).await?;
+        let mut found = state
+            .broker()
+            .find(&topic, wanted)
+            .await
+            .map_err(of_broker)?;
         found.truncate(limit);
         return Ok(Json(Page {
             items: shown(found),
@@ -207,7 +216,11 @@ pub(super) async fn list(
     }
     let after = start_of_page(&query, clocks)?;
     let limit = page_limit(query.limit)?;
-    let browsed = state.broker().browse(&topic, after, limit).await?;
+    let browsed = state
+        .broker()
+        .browse(&topic, after, limit)
+        .await
+        .map_err(of_broker)?;
     let last = browsed.found.last().filter(|_| !browsed.complete);
     Ok(Json(Page {
         next_cursor: last.map(|found| found.handle.to_string()),
@@ -260,7 +273,7 @@ pub(super) async fn recall(
 ) -> Result<Json<RecalledBody>, Problem> {
     known.publish(&topic)?;
     let handle = resolve(&state, &topic, &message).await?;
-    match state.broker().recall(handle).await? {
+    match state.broker().recall(handle).await.map_err(of_broker)? {
         Recall::Cancelled => Ok(Json(RecalledBody {
             outcome: "cancelled",
         })),
@@ -320,7 +333,12 @@ async fn move_to(
     delivery: Delivery,
 ) -> Result<Json<SentBody>, Problem> {
     let handle = resolve(state, topic, message).await?;
-    match state.broker().reschedule(handle, delivery).await? {
+    match state
+        .broker()
+        .reschedule(handle, delivery)
+        .await
+        .map_err(of_broker)?
+    {
         Reschedule::Moved(sent) => {
             // A message keeps its id when it moves; only the broker knows it if a handle was given.
             let message_id = message_id_of(state, topic, message, &sent.handle).await?;
@@ -344,7 +362,11 @@ async fn message_id_of(
         sequence: handle.place.sequence.saturating_sub(1),
         ..handle.place
     };
-    let browsed = state.broker().browse(topic, before, 1).await?;
+    let browsed = state
+        .broker()
+        .browse(topic, before, 1)
+        .await
+        .map_err(of_broker)?;
     let message = browsed
         .found
         .into_iter()
@@ -357,14 +379,20 @@ async fn message_id_of(
 /// The message a handle or an id names.
 async fn resolve(state: &ApiState, topic: &str, text: &str) -> Result<MessageHandle, Problem> {
     if let Ok(handle) = text.parse::<MessageHandle>() {
-        if state.broker().topic_number(topic).await? == handle.topic {
+        if state
+            .broker()
+            .topic_number(topic)
+            .await
+            .map_err(of_broker)?
+            == handle.topic
+        {
             return Ok(handle);
         }
         let detail = format!("the handle names no message of topic {topic:?}");
         return Err(message_not_found(detail));
     }
     let now_ms = state.clocks().now_ms;
-    let mut found = state.broker().find(topic, text).await?;
+    let mut found = state.broker().find(topic, text).await.map_err(of_broker)?;
     found.retain(|found| found.message.message_id == text);
     let waiting = found
         .iter()

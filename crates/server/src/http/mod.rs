@@ -9,7 +9,6 @@ mod auth;
 mod content;
 mod dead_letters;
 mod deliveries;
-mod envelope;
 mod extract;
 mod gauges;
 mod groups;
@@ -20,7 +19,6 @@ mod metrics;
 mod openapi;
 pub mod problem;
 mod refusal;
-mod serve;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -31,28 +29,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware;
-use axum::routing::get;
 use broker::Broker;
+use edge::admission::RequestLimit;
+use edge::api::Api;
+use edge::instant::Clocks;
+use edge::metrics::RequestMetrics;
+use edge::serve::HttpServer;
+use edge::tls::Tls;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use self::admission::Admission;
-use self::metrics::Requests;
+use self::limits::REQUEST_BYTES_MAX;
+use self::problem::ProblemKind;
 use crate::access::Authenticate;
 use crate::connections::Connections;
-use edge::accept::{Bounds, Entrance};
-use edge::instant::Clocks;
-use edge::tls::Tls;
 
-pub use self::limits::HttpLimits;
-pub use self::metrics::{MetricsTaken, install_metrics};
 pub use self::openapi::openapi_document;
-pub use metrics_exporter_prometheus::PrometheusHandle;
-
-/// How often collected durations are folded into their histograms.
-const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+pub use edge::metrics::{MetricsTaken, PrometheusHandle, install as install_metrics};
+pub use edge::serve::HttpLimits;
 
 /// What the API needs beside the broker.
 #[derive(Clone)]
@@ -77,7 +72,7 @@ struct Shared {
     broker: Broker,
     settings: ApiSettings,
     admission: Admission,
-    requests: Requests,
+    requests: RequestMetrics,
     /// Whether the server is to stop: long polls end then.
     stopping: watch::Sender<bool>,
 }
@@ -90,7 +85,7 @@ impl ApiState {
             broker,
             settings,
             admission: Admission::default(),
-            requests: Requests::default(),
+            requests: RequestMetrics::new(metrics::REQUESTS),
             stopping: watch::Sender::new(false),
         };
         Self {
@@ -122,50 +117,43 @@ impl ApiState {
     }
 }
 
+impl Api for ApiState {
+    type Kind = ProblemKind;
+    const BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+
+    fn requests(&self) -> &RequestLimit {
+        &self.admission().requests
+    }
+
+    fn request_metrics(&self) -> &RequestMetrics {
+        &self.shared.requests
+    }
+
+    fn request_timeout(&self) -> Duration {
+        self.settings().limits.request
+    }
+}
+
 /// The whole API as one service.
 pub fn app(state: ApiState) -> Router {
-    let (router, document) = openapi::routes();
-    router
-        .route("/openapi.json", get(openapi::serve(&document)))
-        .route("/problems/{code}", get(health::explain))
-        .fallback(envelope::no_such_path)
-        .method_not_allowed_fallback(envelope::no_such_method)
-        .layer(CatchPanicLayer::custom(envelope::panicked))
-        .layer(middleware::from_fn_with_state(
-            state.clone(),
-            envelope::envelope,
-        ))
-        .with_state(state)
+    let (routes, document) = openapi::routes();
+    edge::api::app(routes, &document, state)
 }
 
 /// Serves the API on `listener` until `shutdown` ends. Long polls end then with what they have; other requests
-/// under way get a while to end. With `tls` both clear text and TLS are spoken, told apart by the first byte.
+/// under way get a while to end. With `tls` both clear text and TLS are spoken; the first byte of a connection decides.
 pub async fn run(
     listener: TcpListener,
     state: ApiState,
     tls: Option<Tls>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let figures = state.settings().metrics.clone();
-    // Durations collect in memory until somebody reads the figures, or this does.
-    let upkeep = tokio::spawn(async move {
-        let mut every = broker::clock::monotonic::interval(UPKEEP_EVERY);
-        loop {
-            every.tick().await;
-            figures.run_upkeep();
-        }
-    });
-    let limits = &state.settings().limits;
-    let entrance = Entrance {
-        front: serve::Front::new(limits, app(state.clone())),
-        bounds: Bounds::from(limits),
+    let server = HttpServer {
+        router: app(state.clone()),
+        limits: state.settings().limits.clone(),
         tls,
         clock: Arc::clone(state.broker().clock()),
-        stopping: state.shared.stopping.subscribe(),
+        stopping: state.shared.stopping.clone(),
     };
-    let connections = entrance.accept(&listener, shutdown).await;
-    drop(listener);
-    state.shared.stopping.send_replace(true);
-    entrance.drain(connections).await;
-    upkeep.abort();
+    server.run(listener, shutdown).await;
 }

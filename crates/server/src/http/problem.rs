@@ -1,54 +1,19 @@
 //! Defines the errors of the JSON API: problem documents (RFC 9457) with a stable type each.
 
-use std::collections::BTreeMap;
-
-use axum::body::Body;
-use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
-use serde_json::{Map, Value};
+use edge::problem_kinds;
 use utoipa::ToSchema;
-use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder};
 
-/// Media type of a problem document.
-pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+pub use edge::problem::Kind;
 
-macro_rules! problem_kinds {
-    ($($name:ident = $code:literal, $status:ident, $title:literal, $help:literal;)*) => {
-        /// What went wrong, as a machine tells it apart.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum ProblemKind {
-            $(#[doc = $title] $name,)*
-        }
-
-        impl ProblemKind {
-            /// Every kind, in the order of the documentation.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// The stable code; the problem's `type` is `/problems/` and this.
-            pub fn code(self) -> &'static str {
-                match self { $(Self::$name => $code,)* }
-            }
-
-            /// The HTTP status.
-            pub fn status(self) -> StatusCode {
-                match self { $(Self::$name => StatusCode::$status,)* }
-            }
-
-            /// The same short sentence for every occurrence.
-            pub fn title(self) -> &'static str {
-                match self { $(Self::$name => $title,)* }
-            }
-
-            /// What to do about it.
-            pub fn help(self) -> &'static str {
-                match self { $(Self::$name => $help,)* }
-            }
-        }
-    };
-}
+/// An error answer of this API.
+pub type Problem = edge::problem::Problem<ProblemKind>;
+/// The error answers of every operation.
+pub(super) type Problems = edge::problem::Problems<ProblemKind>;
 
 problem_kinds! {
+    pub enum ProblemKind;
+    challenge: "Basic realm=\"duetime\", Bearer";
+    page: "docs/broker-http.md";
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read",
         "The body is not JSON, or a header cannot be read; `detail` says where. Nothing was done.";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "The credentials are missing or wrong",
@@ -99,110 +64,6 @@ problem_kinds! {
         "New messages stop at a reserve of free space; receiving and acknowledging go on, so that the disk heals.";
 }
 
-/// An error answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
-    kind: ProblemKind,
-    detail: String,
-    members: Map<String, Value>,
-    retry_after_s: Option<u32>,
-    /// What the log is to say and the caller is not to see.
-    cause: Option<Cause>,
-}
-
-/// Why a request failed, for the log; travels in the extensions of the response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cause(pub(super) String);
-
-impl Problem {
-    /// A problem; `detail` says what happened this time, to what, and what would be right.
-    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            detail: detail.into(),
-            members: Map::new(),
-            retry_after_s: None,
-            cause: None,
-        }
-    }
-
-    /// A value that is not allowed, with the JSON pointer of its field.
-    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(ProblemKind::Invalid, detail).with("pointer", pointer.into())
-    }
-
-    /// A query parameter that is not allowed.
-    pub fn parameter(name: &str, detail: impl Into<String>) -> Self {
-        Self::new(ProblemKind::Invalid, detail).with("parameter", name)
-    }
-
-    /// What went wrong.
-    pub fn kind(&self) -> ProblemKind {
-        self.kind
-    }
-
-    /// Adds a member that a program can use.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(name.to_owned(), value.into());
-        self
-    }
-
-    /// Puts `prefix` before the pointer, for a value that lies within a larger document.
-    #[must_use]
-    pub(super) fn within(mut self, prefix: &str) -> Self {
-        if let Some(Value::String(pointer)) = self.members.get_mut("pointer") {
-            pointer.insert_str(0, prefix);
-        }
-        self
-    }
-
-    /// Says after how many seconds the same request may work.
-    #[must_use]
-    pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_s = Some(seconds);
-        self
-    }
-
-    /// Notes for the log why the request failed.
-    pub(super) fn cause(mut self, cause: String) -> Self {
-        self.cause = Some(Cause(cause));
-        self
-    }
-
-    /// The document.
-    pub(super) fn to_json(&self) -> Value {
-        let mut body = self.members.clone();
-        let kind = self.kind;
-        let link = format!("/problems/{}", kind.code());
-        body.insert("type".to_owned(), link.into());
-        body.insert("title".to_owned(), kind.title().into());
-        body.insert("status".to_owned(), kind.status().as_u16().into());
-        body.insert("detail".to_owned(), self.detail.clone().into());
-        Value::Object(body)
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.to_json().to_string()));
-        *response.status_mut() = self.kind.status();
-        if let Some(cause) = self.cause {
-            response.extensions_mut().insert(cause);
-        }
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(seconds) = self.retry_after_s {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.kind == ProblemKind::Unauthenticated {
-            let schemes = HeaderValue::from_static("Basic realm=\"duetime\", Bearer");
-            headers.insert(WWW_AUTHENTICATE, schemes);
-        }
-        response
-    }
-}
-
 /// An error answer as the OpenAPI document describes it.
 #[derive(Debug, ToSchema)]
 #[schema(as = Problem)]
@@ -225,35 +86,12 @@ pub(super) struct ProblemBody {
     outcome: Option<String>,
 }
 
-/// The error answers of every operation.
-pub(super) struct Problems;
-
-impl utoipa::IntoResponses for Problems {
-    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-        let schema = utoipa::openapi::Ref::from_schema_name("Problem");
-        let content = ContentBuilder::new().schema(Some(schema)).build();
-        let response = ResponseBuilder::new()
-            .description("A problem document; docs/broker-http.md lists the types")
-            .content(PROBLEM_JSON, content)
-            .build();
-        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
-    }
-}
-
-impl ProblemKind {
-    /// The documentation of this kind, in Markdown.
-    pub(super) fn markdown(self) -> String {
-        let (code, title, status) = (self.code(), self.title(), self.status().as_u16());
-        format!(
-            "## /problems/{code}\n\n**{title}** (status {status}). {}\n",
-            self.help()
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::response::IntoResponse as _;
+    use edge::problem::PROBLEM_JSON;
+    use http::header::{CONTENT_TYPE, RETRY_AFTER};
 
     #[test]
     fn codes_are_unique_and_errors_have_error_statuses() {

@@ -20,17 +20,16 @@ const IN_BYTES: [&str; 7] = [
     "key",
 ];
 
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        let detail = error.to_string();
-        match error {
-            Error::Refused(refusal) => of_refusal(refusal, detail),
-            Error::TooManyPollers { .. } => {
-                Self::new(ProblemKind::TooManyPollers, detail).retry_after(RETRY_AFTER_S)
-            }
-            // Failed and Stopped, and whatever ends the broker one day.
-            _ => Self::new(ProblemKind::Unavailable, detail).retry_after(RETRY_AFTER_S),
+/// The problem of an error of the broker.
+pub(super) fn of_broker(error: Error) -> Problem {
+    let detail = error.to_string();
+    match error {
+        Error::Refused(refusal) => of_refusal(refusal, detail),
+        Error::TooManyPollers { .. } => {
+            Problem::new(ProblemKind::TooManyPollers, detail).retry_after(RETRY_AFTER_S)
         }
+        // Failed, Stopped, and later errors that end the broker.
+        _ => Problem::new(ProblemKind::Unavailable, detail).retry_after(RETRY_AFTER_S),
     }
 }
 
@@ -79,11 +78,7 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
         Refusal::Handle(_) => Problem::new(ProblemKind::MessageNotFound, detail),
         Refusal::MessageNotFound => message_not_found(detail),
         Refusal::Expired => Problem::new(ProblemKind::ReceiptExpired, detail),
-        _ => {
-            let shown =
-                "the request failed on our side; the log has the cause under its X-Request-Id";
-            Problem::new(ProblemKind::Internal, shown).cause(detail)
-        }
+        _ => Problem::internal(detail),
     }
 }
 
@@ -134,7 +129,7 @@ mod tests {
             found: 200,
             limit: 128,
         };
-        let body = Problem::from(Error::Refused(refusal)).to_json();
+        let body = of_broker(Error::Refused(refusal)).to_json();
         assert_eq!(body["type"], "/problems/over_limit");
         assert_eq!((&body["found"], &body["limit"]), (&200.into(), &128.into()));
         assert_eq!(body["pointer"], "/tag");
@@ -144,16 +139,16 @@ mod tests {
             found: 45_000 * 86_400_000,
             limit: 3_660 * 86_400_000,
         };
-        let body = Problem::from(Error::Refused(refusal)).to_json();
+        let body = of_broker(Error::Refused(refusal)).to_json();
         let told = "the delay is 45000 days; the longest allowed is 3660 days";
         assert_eq!(body["detail"], told);
     }
 
     #[test]
     fn a_broker_that_is_away_asks_for_patience_and_a_defect_stays_inside() {
-        let problem = Problem::from(Error::Stopped);
+        let problem = of_broker(Error::Stopped);
         assert_eq!(problem.kind(), ProblemKind::Unavailable);
-        let problem = Problem::from(Error::Refused(Refusal::TransactionNotFound));
+        let problem = of_broker(Error::Refused(Refusal::TransactionNotFound));
         assert_eq!(problem.kind(), ProblemKind::Internal);
         assert!(!problem.to_json().to_string().contains("transaction"));
     }

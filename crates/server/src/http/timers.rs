@@ -16,7 +16,7 @@ use super::content::{Due, MessageBody, payload};
 use super::extract::{MessageJson, Names};
 use super::messages::{RecalledBody, too_late};
 use super::problem::{Problem, ProblemKind, Problems};
-use super::refusal::message_not_found;
+use super::refusal::{message_not_found, of_broker};
 use edge::instant::{Instant, Span};
 
 /// Longest key, in bytes, as the broker allows.
@@ -126,7 +126,8 @@ pub(super) async fn set(
     let set = state
         .broker()
         .set_timer(&topic, &key, delivery, content)
-        .await?;
+        .await
+        .map_err(of_broker)?;
     let (status, outcome) = if set.created {
         (StatusCode::CREATED, "created")
     } else {
@@ -158,7 +159,12 @@ pub(super) async fn show(
 ) -> Result<Json<TimerBody>, Problem> {
     known.publish(&topic)?;
     let clocks = state.clocks();
-    let (name, found) = match state.broker().timer(&topic, &key).await? {
+    let (name, found) = match state
+        .broker()
+        .timer(&topic, &key)
+        .await
+        .map_err(of_broker)?
+    {
         Timer::Waiting(found) => ("waiting", found),
         Timer::Due(found) => ("due", found),
         Timer::Unknown => return Err(unknown(&topic, &key)),
@@ -192,13 +198,23 @@ pub(super) async fn cancel(
     Names((topic, key)): Names<(String, String)>,
 ) -> Result<Json<RecalledBody>, Problem> {
     known.publish(&topic)?;
-    match state.broker().cancel_timer(&topic, &key).await? {
+    match state
+        .broker()
+        .cancel_timer(&topic, &key)
+        .await
+        .map_err(of_broker)?
+    {
         broker::Recall::Cancelled => Ok(Json(RecalledBody {
             outcome: "cancelled",
         })),
         broker::Recall::Unknown => Err(unknown(&topic, &key)),
         broker::Recall::TooLate => {
-            match state.broker().timer(&topic, &key).await? {
+            match state
+                .broker()
+                .timer(&topic, &key)
+                .await
+                .map_err(of_broker)?
+            {
                 Timer::Due(found) | Timer::Waiting(found) => {
                     Err(too_late(&state, found.message.place.due_ms))
                 }

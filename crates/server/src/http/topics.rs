@@ -10,10 +10,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::ApiState;
 use super::auth::Known;
 use super::extract::{
-    Created, Names, Page, StrictJson, StrictQuery, page_limit, page_of_names, segment,
+    Created, Names, Page, PageQuery, StrictJson, StrictQuery, page_limit, page_of_names, segment,
 };
 use super::groups::PairBody;
 use super::problem::{Problem, Problems};
+use super::refusal::of_broker;
 use edge::instant::{Instant, Span};
 
 /// Spans of a histogram if the caller does not say.
@@ -137,17 +138,6 @@ impl From<TopicStats> for TopicBody {
     }
 }
 
-/// A page of a list of names.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageQuery {
-    /// Where to go on, from `next_cursor` of the page before.
-    pub(super) cursor: Option<String>,
-    /// Most rows on the page, 1 to 200; 50 if absent.
-    pub(super) limit: Option<usize>,
-}
-
 /// How to cut the future up.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
@@ -204,8 +194,12 @@ pub(super) async fn create(
         indexed: body.indexed,
         quota_bytes: body.quota_bytes,
     };
-    state.broker().create_topic(spec).await?;
-    let figures = state.broker().topic_stats(&body.name).await?;
+    state.broker().create_topic(spec).await.map_err(of_broker)?;
+    let figures = state
+        .broker()
+        .topic_stats(&body.name)
+        .await
+        .map_err(of_broker)?;
     Ok(Created {
         location: format!("/v1/topics/{}", segment(&body.name)),
         value: figures.into(),
@@ -227,7 +221,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<TopicBody>>, Problem> {
     known.administer()?;
     let limit = page_limit(query.limit)?;
-    let names = state.broker().topics().await?;
+    let names = state.broker().topics().await.map_err(of_broker)?;
     let page = page_of_names(names, query.cursor.as_deref(), limit);
     let mut items = Vec::with_capacity(page.items.len());
     for name in &page.items {
@@ -256,7 +250,14 @@ pub(super) async fn show(
     Names(topic): Names<String>,
 ) -> Result<Json<TopicBody>, Problem> {
     known.administer()?;
-    Ok(Json(state.broker().topic_stats(&topic).await?.into()))
+    Ok(Json(
+        state
+            .broker()
+            .topic_stats(&topic)
+            .await
+            .map_err(of_broker)?
+            .into(),
+    ))
 }
 
 /// Deletes a topic with its messages. They cannot be brought back.
@@ -273,7 +274,11 @@ pub(super) async fn delete(
     Names(topic): Names<String>,
 ) -> Result<StatusCode, Problem> {
     known.administer()?;
-    state.broker().delete_topic(&topic).await?;
+    state
+        .broker()
+        .delete_topic(&topic)
+        .await
+        .map_err(of_broker)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -304,7 +309,8 @@ pub(super) async fn histogram(
     let buckets = state
         .broker()
         .histogram(&topic, step.duration(), steps)
-        .await?;
+        .await
+        .map_err(of_broker)?;
     let clocks = state.clocks();
     let shown = |bucket: Bucket| BucketBody {
         from: clocks.wall(bucket.from_ms),
@@ -332,7 +338,7 @@ pub(super) async fn groups(
 ) -> Result<Json<Page<PairBody>>, Problem> {
     known.administer()?;
     let limit = page_limit(query.limit)?;
-    let names = state.broker().groups_of(&topic).await?;
+    let names = state.broker().groups_of(&topic).await.map_err(of_broker)?;
     let page = page_of_names(names, query.cursor.as_deref(), limit);
     let clocks = state.clocks();
     let mut items = Vec::with_capacity(page.items.len());

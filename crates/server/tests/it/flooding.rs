@@ -95,7 +95,7 @@ async fn who_breaks_off_call_after_call_is_hung_up_on() {
 
 #[tokio::test]
 async fn further_connections_wait_until_one_leaves() {
-    let rig = with(|limits| limits.connections_max = 1).await;
+    let rig = with(|limits| limits.bounds.connections_max = 1).await;
     let first = TcpStream::connect(rig.address).await.unwrap();
     // The second one's handshake is done by the kernel, but nobody answers it.
     let mut second = TcpStream::connect(rig.address).await.unwrap();

@@ -79,8 +79,8 @@ async fn garbage_ends_its_own_connection_only() {
 #[tokio::test]
 async fn connections_that_say_nothing_are_closed() {
     let rig = Rig::with(limits(|limits| {
-        limits.handshake = Duration::from_millis(50);
-        limits.idle = Duration::from_millis(50);
+        limits.bounds.handshake = Duration::from_millis(50);
+        limits.bounds.idle = Duration::from_millis(50);
     }))
     .await;
     until_hung_up(&rig, b"").await;

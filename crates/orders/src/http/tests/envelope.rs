@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::rig::{OPERATOR_KEY, call_router};
 use super::{Api, Call};
-use crate::http::enveloped;
-use crate::http::problem::ProblemKind;
+use crate::http::problem::{Kind as _, ProblemKind};
 use crate::ids::MerchantId;
 use crate::limits::{BODY_BYTES_MAX, MERCHANT_REQUESTS_MAX, REQUESTS_MAX};
+use edge::api::enveloped;
 
 fn product() -> serde_json::Value {
     json!({ "name": "Ticket", "price_minor": 100, "currency": "EUR", "stock": 5 })
@@ -196,7 +196,7 @@ async fn too_many_requests_are_turned_away_with_a_time_to_come_again() {
     drop(places);
     api.get("/v1/orders").await.ok();
     let places: Vec<_> = (0..REQUESTS_MAX)
-        .map(|_| admission.request().unwrap())
+        .map(|_| admission.requests.admit::<ProblemKind>().unwrap())
         .collect();
     let reply = api.get("/healthz").await;
     reply.problem("overloaded");
@@ -218,4 +218,43 @@ async fn a_stopped_platform_is_not_ready() {
     reply.problem("unavailable");
     let reply = call_router(&router, Call::new(Method::GET, "/healthz")).await;
     assert_eq!(reply.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_web_page_or_a_proxy_is_no_local_caller() {
+    let api = Api::start().await;
+    let call = |method: Method, headers: &[(&'static str, &str)]| {
+        let mut call = Call::new(method, "/v1/products").header("host", "127.0.0.1:8080");
+        for (name, value) in headers {
+            call = call.header(name, value);
+        }
+        call.json(&json!({}))
+    };
+    for headers in [
+        [("origin", "http://127.0.0.1:8080")],
+        [("sec-fetch-site", "same-origin")],
+        [("sec-fetch-site", "none")],
+    ] {
+        api.call(call(Method::GET, &headers)).await.ok();
+        let reply = api.call(call(Method::POST, &headers)).await;
+        assert_ne!(reply.status, StatusCode::UNAUTHORIZED, "{headers:?}");
+    }
+    let cross_site = [("sec-fetch-site", "cross-site")];
+    api.call(call(Method::GET, &cross_site)).await.ok();
+    let reply = api.call(call(Method::POST, &cross_site)).await;
+    reply.problem("unauthenticated");
+    for headers in [
+        // Another server on this machine, another scheme, another name of this machine.
+        [("origin", "http://127.0.0.1:3000")],
+        [("origin", "https://127.0.0.1:8080")],
+        [("origin", "http://localhost:8080")],
+        [("x-forwarded-host", "localhost")],
+        [("via", "1.1 proxy")],
+    ] {
+        for method in [Method::GET, Method::POST] {
+            let reply = api.call(call(method, &headers)).await;
+            reply.problem("unauthenticated");
+        }
+    }
+    api.stop().await;
 }

@@ -53,6 +53,7 @@ async fn orders_are_paid_and_closed_over_a_real_port() {
     let serving = tokio::spawn(run(
         listener,
         api.state.clone(),
+        None,
         async { stopped.await.unwrap() },
         DRAIN,
     ));
@@ -116,6 +117,7 @@ async fn a_request_under_way_is_answered_before_the_server_stops() {
     let serving = tokio::spawn(run(
         listener,
         api.state.clone(),
+        None,
         async { stopped.await.unwrap() },
         DRAIN,
     ));

@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::{Api, Call};
-use crate::http::problem::ProblemKind;
+use crate::http::problem::{Kind as _, ProblemKind};
 use edge::instant::Span;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/broker-http.md");

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Api, Call};
 use crate::http::limits::{MESSAGE_REQUEST_BYTES_MAX, REQUEST_BYTES_MAX};
-use crate::http::problem::ProblemKind;
+use crate::http::problem::{Kind as _, ProblemKind};
 use crate::{Account, Action, Authenticate, Caller, Credentials, NoConnections, Refused};
 
 #[tokio::test]
@@ -282,4 +282,42 @@ async fn the_openapi_document_is_the_one_on_record() {
     let document = reply.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     insta::assert_json_snapshot!("openapi", document);
+}
+
+#[tokio::test]
+async fn a_web_page_or_a_proxy_is_no_local_caller() {
+    let api = Api::start();
+    let call = |method: Method, headers: &[(&'static str, &str)]| {
+        let mut call = Call::new(method, "/v1/topics").header("host", "127.0.0.1:8082");
+        for (name, value) in headers {
+            call = call.header(name, value);
+        }
+        call.json(&json!({}))
+    };
+    for headers in [
+        [("origin", "http://127.0.0.1:8082")],
+        [("sec-fetch-site", "same-origin")],
+        [("sec-fetch-site", "none")],
+    ] {
+        api.call(call(Method::GET, &headers)).await.ok();
+        let reply = api.call(call(Method::POST, &headers)).await;
+        assert_ne!(reply.status, StatusCode::UNAUTHORIZED, "{headers:?}");
+    }
+    let cross_site = [("sec-fetch-site", "cross-site")];
+    api.call(call(Method::GET, &cross_site)).await.ok();
+    let reply = api.call(call(Method::POST, &cross_site)).await;
+    reply.problem("unauthenticated");
+    for headers in [
+        // Another server on this machine, another scheme, another name of this machine.
+        [("origin", "http://127.0.0.1:3000")],
+        [("origin", "https://127.0.0.1:8082")],
+        [("origin", "http://localhost:8080")],
+        [("x-forwarded-host", "localhost")],
+        [("via", "1.1 proxy")],
+    ] {
+        for method in [Method::GET, Method::POST] {
+            let reply = api.call(call(method, &headers)).await;
+            reply.problem("unauthenticated");
+        }
+    }
 }

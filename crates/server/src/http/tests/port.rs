@@ -240,16 +240,24 @@ async fn slow_peers_are_given_up() {
     let settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let body_to_come = request("/v1/topics", "0123456789", "");
     let cases: [(Change, &[u8], &str); 6] = [
-        (|limits| limits.handshake = MOMENT, b"", ""),
-        (|limits| limits.handshake = MOMENT, &[0x16, 0x03, 0x01], ""),
+        (|limits| limits.bounds.handshake = MOMENT, b"", ""),
+        (
+            |limits| limits.bounds.handshake = MOMENT,
+            &[0x16, 0x03, 0x01],
+            "",
+        ),
         (
             |limits| limits.headers = MOMENT,
             b"GET /v1/topics HTTP/1.1\r\nhos",
             "",
         ),
-        (|limits| limits.idle = MOMENT, b"PRI * HTTP/2.0\r\n", ""),
         (
-            |limits| (limits.idle, limits.handshake) = (MOMENT, MOMENT),
+            |limits| limits.bounds.idle = MOMENT,
+            b"PRI * HTTP/2.0\r\n",
+            "",
+        ),
+        (
+            |limits| (limits.bounds.idle, limits.bounds.handshake) = (MOMENT, MOMENT),
             settings,
             "",
         ),
@@ -269,7 +277,7 @@ async fn slow_peers_are_given_up() {
 
 #[tokio::test]
 async fn a_connection_is_kept_while_it_is_used_and_no_longer() {
-    let port = Port::open(|limits| limits.idle = Duration::from_secs(1), None).await;
+    let port = Port::open(|limits| limits.bounds.idle = Duration::from_secs(1), None).await;
     let kept = GET.replace("connection: close\r\n", "");
     let said = port.until_hung_up(kept.as_bytes()).await;
     assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
@@ -302,7 +310,7 @@ async fn headers_beyond_the_limits_are_refused() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
-    let port = Port::open(|limits| limits.connections_max = 2, None).await;
+    let port = Port::open(|limits| limits.bounds.connections_max = 2, None).await;
     // Served, so that both hold a place.
     let mut places = Vec::new();
     for _ in 0..2 {

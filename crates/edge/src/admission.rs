@@ -1,0 +1,40 @@
+//! Limits the requests under way.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::problem::{Kind, Problem, Shared};
+
+/// How long to wait before trying again, in s: requests end within milliseconds.
+pub const RETRY_AFTER_S: u32 = 1;
+
+/// The requests of a server that may be under way at a time; clones count together.
+#[derive(Clone, Debug)]
+pub struct RequestLimit {
+    free: Arc<Semaphore>,
+    max: usize,
+}
+
+impl RequestLimit {
+    /// Creates a limit of `max` requests.
+    pub fn new(max: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(max)),
+            max,
+        }
+    }
+
+    /// Admits a request, which is under way until the permit is dropped; refuses it if there are too many.
+    pub fn admit<K: Kind>(&self) -> Result<OwnedSemaphorePermit, Problem<K>> {
+        Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
+            let max = self.max;
+            overloaded(format!("{max} requests are under way, the most at a time"))
+        })
+    }
+}
+
+/// The problem of a server that has too much under way.
+pub fn overloaded<K: Kind>(detail: impl Into<String>) -> Problem<K> {
+    Problem::shared(Shared::Overloaded, detail).retry_after(RETRY_AFTER_S)
+}

@@ -1,0 +1,92 @@
+//! Wraps every request: gives it an id, admits it, limits its time, counts it.
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use clock::Stopwatch;
+use http::{HeaderName, HeaderValue, Method, Uri};
+
+use crate::api::Api;
+use crate::problem::{Cause, Kind, Problem, Shared};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest id of a request that is taken over from the caller, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Characters of a path that are shown in an error.
+const PATH_CHARS_MAX: usize = 200;
+
+/// Runs a request: gives it an id, refuses it if there are too many, ends it if it takes too long.
+pub(crate) async fn envelope<S: Api>(
+    State(state): State<S>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let since = Stopwatch::start();
+    let request_id = request_id(&request);
+    let method = request.method().clone();
+    // The route and not the path, so that the metrics have few labels.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let mut response = match state.requests().admit::<S::Kind>() {
+        Ok(_permit) => {
+            let limit = state.request_timeout();
+            clock::monotonic::timeout(limit, next.run(request))
+                .await
+                .unwrap_or_else(|_| timed_out::<S::Kind>(limit))
+        }
+        Err(problem) => problem.into_response(),
+    };
+    if let Some(Cause(cause)) = response.extensions().get() {
+        let id = request_id.to_str().unwrap_or_default();
+        let status = response.status().as_u16();
+        tracing::error!(request_id = id, %method, route, status, cause, "answer a request");
+    }
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    let metrics = state.request_metrics();
+    metrics.record(&method, route, response.status(), since.elapsed());
+    response
+}
+
+/// The caller's id of the request if it is a valid one, or a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    let given = request.headers().get(REQUEST_ID).filter(|value| {
+        let visible = value.as_bytes().iter().all(u8::is_ascii_graphic);
+        (1..=REQUEST_ID_BYTES_MAX).contains(&value.len()) && visible
+    });
+    given.cloned().unwrap_or_else(|| {
+        let id = format!("req_{:032x}", rand::random::<u128>());
+        HeaderValue::from_str(&id).expect("hexadecimal digits are visible ASCII characters")
+    })
+}
+
+fn timed_out<K: Kind>(limit: Duration) -> Response {
+    let detail = format!("the request was not done within {} s", limit.as_secs_f32());
+    Problem::<K>::shared(Shared::TimedOut, detail)
+        .retry_after(1)
+        .into_response()
+}
+
+/// Answers a path that the API does not have.
+pub(crate) async fn no_such_path<K: Kind>(uri: Uri) -> Problem<K> {
+    let path = shown(&uri);
+    let detail = format!("the API has no path `{path}`; /openapi.json lists those it has");
+    Problem::shared(Shared::NotFound, detail)
+}
+
+/// Answers a method that the path does not take.
+pub(crate) async fn no_such_method<K: Kind>(method: Method, uri: Uri) -> Problem<K> {
+    let detail = format!("`{}` does not take {method}", shown(&uri));
+    Problem::shared(Shared::MethodNotAllowed, detail)
+}
+
+fn shown(uri: &Uri) -> String {
+    uri.path().chars().take(PATH_CHARS_MAX).collect()
+}
+
+/// Answers a request whose handler panicked; the panic hook has logged the place.
+pub(crate) fn panicked<K: Kind>(_: Box<dyn Any + Send + 'static>) -> Response {
+    Problem::<K>::internal("the handler panicked").into_response()
+}

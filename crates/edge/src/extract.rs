@@ -1,0 +1,304 @@
+//! Reads requests strictly: bodies, query strings and names in paths; and defines the pages of lists.
+
+use axum::body::{Bytes, HttpBody as _};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+use utoipa::ToSchema;
+
+use crate::api::Api;
+use crate::problem::{Kind, Problem, Shared};
+
+/// A JSON body, read strictly: fields that the type does not know are refused.
+#[derive(Debug)]
+pub struct StrictJson<T>(pub T);
+
+impl<S: Api, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
+    type Rejection = Problem<S::Kind>;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        require_json(request.headers())?;
+        let bytes = read_body(request, state, S::BODY_BYTES_MAX).await?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// A JSON body that may be left out: an empty body is the default.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+impl<S: Api, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem<S::Kind>;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let typed = request.headers().contains_key(CONTENT_TYPE);
+        let json = require_json(request.headers());
+        let bytes = read_body(request, state, S::BODY_BYTES_MAX).await?;
+        if bytes.is_empty() && !typed {
+            return Ok(Self(T::default()));
+        }
+        json?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// Refuses a request whose body is not sent as JSON.
+pub fn require_json<K: Kind>(headers: &HeaderMap) -> Result<(), Problem<K>> {
+    let given = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = given.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let detail = if given.is_empty() {
+        "the request has no Content-Type; send application/json".to_owned()
+    } else {
+        format!("the Content-Type is `{given}`; send application/json")
+    };
+    Err(Problem::shared(Shared::UnsupportedMediaType, detail))
+}
+
+/// Reads a body of at most `bytes_max` bytes.
+pub async fn read_body<S: Api>(
+    mut request: Request,
+    state: &S,
+    bytes_max: usize,
+) -> Result<Bytes, Problem<S::Kind>> {
+    let too_large = || {
+        let detail = format!("the body is larger than {bytes_max} bytes");
+        Problem::shared(Shared::PayloadTooLarge, detail)
+    };
+    if request.body().size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    DefaultBodyLimit::max(bytes_max).apply(&mut request);
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                return too_large();
+            }
+            let detail = "the connection broke while the body was read";
+            Problem::shared(Shared::MalformedRequest, detail)
+        })
+}
+
+/// Reads one JSON value; the problem names the field that is not allowed.
+pub fn parse_json<K: Kind, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem<K>> {
+    // The plain reader is twice as fast; the one that keeps the path is used to find the field of an error.
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let pointer = json_pointer(error.path());
+        let inner = error.into_inner();
+        if inner.is_data() {
+            Problem::invalid(pointer, inner.to_string())
+        } else {
+            let detail = format!("the body is not JSON: {inner}");
+            Problem::shared(Shared::MalformedRequest, detail)
+        }
+    })?;
+    reader.end().map_err(|error| {
+        let detail = format!("the body is more than one JSON value: {error}");
+        Problem::shared(Shared::MalformedRequest, detail)
+    })?;
+    Ok(value)
+}
+
+/// The place in a document as RFC 6901 writes it; the empty text is the whole document.
+fn json_pointer(path: &serde_path_to_error::Path) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.extend(["/", &index.to_string()]),
+            Segment::Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// A query string, read strictly: parameters that the type does not know are refused.
+#[derive(Debug)]
+pub struct StrictQuery<T>(pub T);
+
+impl<S: Api, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
+    type Rejection = Problem<S::Kind>;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(invalid_query(&rejection.body_text())),
+        }
+    }
+}
+
+/// Says what is wrong with a query string, and with which of its parameters.
+fn invalid_query<K: Kind>(message: &str) -> Problem<K> {
+    let message = message.trim_start_matches("Failed to deserialize query string: ");
+    match message.split_once(": ") {
+        Some((name, why)) if !name.contains(' ') => {
+            Problem::parameter(name, format!("the parameter `{name}` is not valid: {why}"))
+        }
+        _ => {
+            let detail = format!("the query string is not valid: {message}");
+            Problem::shared(Shared::Invalid, detail)
+        }
+    }
+}
+
+/// The names in the path, percent-decoded.
+#[derive(Debug)]
+pub struct Names<T>(pub T);
+
+impl<S: Api, T: DeserializeOwned + Send> FromRequestParts<S> for Names<T> {
+    type Rejection = Problem<S::Kind>;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let Path(names) = Path::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Problem::shared(Shared::NotFound, error.body_text()))?;
+        Ok(Self(names))
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// What was asked for.
+    pub items: Vec<T>,
+    /// What to pass as `cursor` for the next page; missing at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The only page of a short list.
+    pub fn whole<U: Into<T>>(items: Vec<U>) -> Self {
+        Self {
+            items: items.into_iter().map(Into::into).collect(),
+            next_cursor: None,
+        }
+    }
+}
+
+/// How many rows a page may have, and has if the caller does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRows {
+    /// If the caller does not say.
+    pub default: usize,
+    /// Most.
+    pub max: usize,
+}
+
+impl PageRows {
+    /// The number of rows of a page, from the query parameter `limit`.
+    pub fn limit<K: Kind>(self, asked: Option<usize>) -> Result<usize, Problem<K>> {
+        let (limit, max) = (asked.unwrap_or(self.default), self.max);
+        if (1..=max).contains(&limit) {
+            return Ok(limit);
+        }
+        let detail = format!("limit is {limit}; 1 to {max} are allowed");
+        Err(Problem::parameter("limit", detail))
+    }
+}
+
+/// The answer to a request that created something.
+#[derive(Debug)]
+pub struct Created<T> {
+    /// What was created.
+    pub value: T,
+    /// Where it can be read.
+    pub location: String,
+}
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        let mut response = (StatusCode::CREATED, axum::Json(self.value)).into_response();
+        if let Ok(location) = HeaderValue::from_str(&self.location) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    crate::problem_kinds! {
+        enum ProblemKind;
+        challenge: "Bearer";
+        page: "a page";
+        MalformedRequest = "malformed_request", BAD_REQUEST, "title", "help";
+        Unauthenticated = "unauthenticated", UNAUTHORIZED, "title", "help";
+        NotFound = "not_found", NOT_FOUND, "title", "help";
+        MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "title", "help";
+        PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "title", "help";
+        UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "title", "help";
+        Invalid = "invalid", UNPROCESSABLE_ENTITY, "title", "help";
+        Internal = "internal", INTERNAL_SERVER_ERROR, "title", "help";
+        Overloaded = "overloaded", SERVICE_UNAVAILABLE, "title", "help";
+        TimedOut = "timed_out", SERVICE_UNAVAILABLE, "title", "help";
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Line {
+        #[expect(dead_code, reason = "only the reading is tested")]
+        quantity: u32,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        #[expect(dead_code, reason = "only the reading is tested")]
+        lines: Vec<Line>,
+    }
+
+    fn problem(body: &str) -> serde_json::Value {
+        let problem = parse_json::<ProblemKind, Body>(body.as_bytes()).unwrap_err();
+        let kind = problem.kind().code();
+        let text = format!("{problem:?}");
+        serde_json::json!({ "kind": kind, "text": text })
+    }
+
+    #[test]
+    fn the_pointer_names_the_field() {
+        for (body, kind, pointer) in [
+            (
+                r#"{"lines":[{"quantity":1},{"quantity":-1}]}"#,
+                "invalid",
+                "/lines/1/quantity",
+            ),
+            (
+                r#"{"lines":[{"quantity":1,"price":5}]}"#,
+                "invalid",
+                "/lines/0/price",
+            ),
+            (r#"{"line":[]}"#, "invalid", "/line"),
+            ("{}", "invalid", "\"\""),
+            ("{", "malformed_request", ""),
+            (r#"{"lines":[]} {}"#, "malformed_request", "more than one"),
+        ] {
+            let problem = problem(body);
+            assert_eq!(problem["kind"], kind, "{body}");
+            let text = problem["text"].as_str().unwrap();
+            assert!(text.contains(pointer), "{body}: {text}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Answers whether the process is alive, in the form that both APIs share.
+
+use axum::Json;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The state of the process.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+impl Health {
+    /// The answer of a process that is alive or ready.
+    pub fn ok() -> Json<Self> {
+        Json(Self { status: "ok" })
+    }
+}
+
+/// Whether the process is alive: it is if it answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operation",
+    responses((status = 200, description = "The process is alive", body = Health))
+)]
+pub fn healthz() -> std::future::Ready<Json<Health>> {
+    std::future::ready(Health::ok())
+}
