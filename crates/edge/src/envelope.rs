@@ -63,7 +63,7 @@ fn request_id(request: &Request) -> HeaderValue {
 }
 
 fn timed_out<K: Kind>(limit: Duration) -> Response {
-    let detail = format!("the request was not done within {} s", limit.as_secs_f32());
+    let detail = format!("the request was not done within {limit:?}");
     Problem::<K>::shared(Shared::TimedOut, detail)
         .retry_after(1)
         .into_response()
