@@ -3,14 +3,19 @@
 use std::any::Any;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use clock::Stopwatch;
 use http::{HeaderName, HeaderValue, Method, Uri};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
 
 use crate::api::Api;
-use crate::problem::{Cause, Kind, Problem, Shared};
+use crate::openapi;
+use crate::problem::{self, Cause, Kind, Problem, Shared};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id of a request that is taken over from the caller, in bytes.
@@ -18,12 +23,26 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Characters of a path that are shown in an error.
 const PATH_CHARS_MAX: usize = 200;
 
+/// The service of an API: its routes, the OpenAPI `document`, the explanations of its problems, and the envelope.
+pub fn app<S: Api>(routes: Router<S>, document: &OpenApi, state: S) -> Router {
+    let routes = routes
+        .route("/openapi.json", get(openapi::handler(document)))
+        .route("/problems/{code}", get(problem::explain::<S::Kind>));
+    enveloped(routes, state)
+}
+
+/// Puts the envelope around the routes: request ids, limits, metrics, and the answers to unknown paths and panics.
+pub fn enveloped<S: Api>(routes: Router<S>, state: S) -> Router {
+    routes
+        .fallback(no_such_path::<S::Kind>)
+        .method_not_allowed_fallback(no_such_method::<S::Kind>)
+        .layer(CatchPanicLayer::custom(panicked::<S::Kind>))
+        .layer(middleware::from_fn_with_state(state.clone(), envelope::<S>))
+        .with_state(state)
+}
+
 /// Runs a request: gives it an id, refuses it if there are too many, ends it if it takes too long.
-pub(crate) async fn envelope<S: Api>(
-    State(state): State<S>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn envelope<S: Api>(State(state): State<S>, request: Request, next: Next) -> Response {
     let since = Stopwatch::start();
     let request_id = request_id(&request);
     let method = request.method().clone();
@@ -70,14 +89,14 @@ fn timed_out<K: Kind>(limit: Duration) -> Response {
 }
 
 /// Answers a path that the API does not have.
-pub(crate) async fn no_such_path<K: Kind>(uri: Uri) -> Problem<K> {
+async fn no_such_path<K: Kind>(uri: Uri) -> Problem<K> {
     let path = shown(&uri);
     let detail = format!("the API has no path `{path}`; /openapi.json lists those it has");
     Problem::shared(Shared::NotFound, detail)
 }
 
 /// Answers a method that the path does not take.
-pub(crate) async fn no_such_method<K: Kind>(method: Method, uri: Uri) -> Problem<K> {
+async fn no_such_method<K: Kind>(method: Method, uri: Uri) -> Problem<K> {
     let detail = format!("`{}` does not take {method}", shown(&uri));
     Problem::shared(Shared::MethodNotAllowed, detail)
 }
@@ -87,6 +106,6 @@ fn shown(uri: &Uri) -> String {
 }
 
 /// Answers a request whose handler panicked; the panic hook has logged the place.
-pub(crate) fn panicked<K: Kind>(_: Box<dyn Any + Send + 'static>) -> Response {
+fn panicked<K: Kind>(_: Box<dyn Any + Send + 'static>) -> Response {
     Problem::<K>::internal("the handler panicked").into_response()
 }

@@ -4,7 +4,7 @@ pub mod accept;
 pub mod admission;
 pub mod api;
 pub mod caller;
-mod envelope;
+pub mod envelope;
 pub mod extract;
 pub mod health;
 pub mod instant;

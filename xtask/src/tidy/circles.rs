@@ -17,14 +17,6 @@ const KNOWN: &[&[&str]] = &[
         "crates/client/src/telemetry.rs",
     ],
     &[
-        "crates/server/src/grpc/check.rs",
-        "crates/server/src/grpc/convert.rs",
-    ],
-    &[
-        "crates/server/src/http/groups.rs",
-        "crates/server/src/http/topics.rs",
-    ],
-    &[
         "crates/sim/src/shop/gateway.rs",
         "crates/sim/src/shop/judge.rs",
         "crates/sim/src/shop/scene.rs",

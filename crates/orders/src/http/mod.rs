@@ -172,7 +172,7 @@ impl Api for ApiState {
 /// The whole API as one service.
 pub fn app(state: ApiState) -> Router {
     let (routes, document) = openapi::routes(state.settings().simulator.is_some());
-    edge::api::app(routes, &document, state)
+    edge::envelope::app(routes, &document, state)
 }
 
 /// Serves the API on `listener` until `shutdown` ends; requests under way get up to `drain` to end. With `tls` both clear

@@ -137,7 +137,7 @@ impl Api for ApiState {
 /// The whole API as one service.
 pub fn app(state: ApiState) -> Router {
     let (routes, document) = openapi::routes();
-    edge::api::app(routes, &document, state)
+    edge::envelope::app(routes, &document, state)
 }
 
 /// Serves the API on `listener` until `shutdown` ends. Long polls end then with what they have; other requests

@@ -10,7 +10,7 @@ use super::{Api, Call};
 use crate::http::problem::{Kind as _, ProblemKind};
 use crate::ids::MerchantId;
 use crate::limits::{BODY_BYTES_MAX, MERCHANT_REQUESTS_MAX, REQUESTS_MAX};
-use edge::api::enveloped;
+use edge::envelope::enveloped;
 
 fn product() -> serde_json::Value {
     json!({ "name": "Ticket", "price_minor": 100, "currency": "EUR", "stock": 5 })
