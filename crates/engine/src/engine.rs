@@ -21,6 +21,7 @@ use crate::state::stage::Stage;
 use crate::state::subscription::Subscription;
 use crate::state::transactions::Transactions;
 use crate::state::wakes::Wakes;
+use crate::state::work::Work;
 use crate::store::{Space, Store, StoreError};
 
 /// Room on the disk, as far as the engine looks at it.
@@ -56,6 +57,7 @@ pub struct Engine<S> {
     pub(crate) damaged: Damaged,
     pub(crate) alarms: Alarms,
     pub(crate) counters: Counters,
+    pub(crate) work: Work,
     /// The last stamp; `now` never counts as less.
     pub(crate) stamp_ms: u64,
 }
@@ -93,6 +95,7 @@ impl<S: Store> Engine<S> {
             damaged: Damaged::default(),
             alarms: Alarms::default(),
             counters: Counters::default(),
+            work: Work::default(),
             stamp_ms: 0,
         };
         engine.load_catalog()?;
@@ -106,6 +109,32 @@ impl<S: Store> Engine<S> {
     pub(crate) fn stamp(&mut self, now_ms: u64) -> u64 {
         self.stamp_ms = std::cmp::max(self.stamp_ms, now_ms);
         self.stamp_ms
+    }
+
+    /// Begins a step that may spend `limit` units of work, each about a microsecond of the writer. What does not
+    /// fit is left for a later step. Without it there is no limit.
+    pub fn begin_step(&mut self, limit: u64) {
+        self.work.begin(limit);
+    }
+
+    /// Lets the step spend `limit` units in all since it began.
+    pub fn limit_step(&mut self, limit: u64) {
+        self.work.set_limit(limit);
+    }
+
+    /// Whether the step has spent its units.
+    pub fn is_spent(&self) -> bool {
+        self.work.is_spent()
+    }
+
+    /// Units spent since the step began.
+    pub fn spent(&self) -> u64 {
+        self.work.spent()
+    }
+
+    /// Counts work of the step.
+    pub(crate) fn spend(&mut self, units: u64) {
+        self.work.spend(units);
     }
 
     /// Whether changes were collected that [`Engine::apply`] has not yet given to the store.

@@ -11,6 +11,7 @@ use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
 use crate::message::Message;
 use crate::place::Place;
+use crate::state::work::row_units;
 use crate::store::{Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
@@ -108,6 +109,7 @@ impl<S: Store> Engine<S> {
             messages_max: READ_MESSAGES_MAX,
         };
         let stretch = read_timeline(&self.store, &partitions, range)?;
+        self.spend(stretch.units);
         for (place, error) in stretch.damaged {
             self.set_aside((key.1, queue, place), error)?;
         }
@@ -173,6 +175,7 @@ impl<S: Store> Engine<S> {
             return Ok(None);
         };
         progress.cursor = message.place;
+        self.work.spend(1);
         // Entries of messages that were dropped with their partition are no longer needed.
         while let Some(entry) = progress.recovered.first_entry() {
             if *entry.key() >= message.place {
@@ -194,6 +197,7 @@ impl<S: Store> Engine<S> {
         let Some(value) = self.store.get(Space::Partition(place.partition()), &key)? else {
             return Ok(None);
         };
+        self.spend(row_units(value.len()));
         let read = open_message(queue, place, &key, &value);
         self.unless_damaged((topic, queue, place), read)
     }

@@ -11,6 +11,7 @@ use crate::ids::TopicId;
 use crate::limits::{DAMAGED_MAX, READ_BYTES_MAX};
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
+use crate::state::work::row_units;
 use crate::store::{Rows, Space, Store, StoreError};
 
 /// What a read of a timeline found.
@@ -19,6 +20,8 @@ pub(crate) struct Stretch {
     pub(crate) messages: Vec<Message>,
     /// Damaged rows in the stretch; they do not count towards the limits.
     pub(crate) damaged: Vec<(Place, StoreError)>,
+    /// What reading it took, in units of work.
+    pub(crate) units: u64,
     /// Whether the last one is the last of the queue.
     pub(crate) complete: bool,
 }
@@ -74,7 +77,7 @@ pub(crate) fn read_timeline<S: Store>(
     let mut heads = BinaryHeap::new();
     let mut messages = Vec::new();
     let mut damaged = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut units) = (0, 1);
     loop {
         let head_ms = heads
             .peek()
@@ -101,6 +104,7 @@ pub(crate) fn read_timeline<S: Store>(
             return Ok(Stretch {
                 messages,
                 damaged,
+                units,
                 complete: true,
             });
         };
@@ -108,6 +112,7 @@ pub(crate) fn read_timeline<S: Store>(
             return Ok(Stretch {
                 messages,
                 damaged,
+                units,
                 complete: false,
             });
         }
@@ -115,6 +120,7 @@ pub(crate) fn read_timeline<S: Store>(
             continue;
         };
         if let Some((key, value)) = source.row.take() {
+            units += row_units(value.len());
             match open_message(range.queue, place, &key, &value) {
                 Ok(message) => {
                     bytes += value.len();

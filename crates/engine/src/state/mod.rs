@@ -16,3 +16,4 @@ pub(crate) mod topic;
 pub(crate) mod transactions;
 pub(crate) mod wakes;
 pub(crate) mod window;
+pub(crate) mod work;
