@@ -8,7 +8,7 @@ use crate::format::record::open;
 use crate::ids::SubscriptionKey;
 use crate::limits::{ACKED_AHEAD_MAX, INVISIBLE_MS_MAX};
 use crate::place::Place;
-use crate::state::subscription::{Recovered, RetryRow, SlotState};
+use crate::state::subscription::{Parked, Recovered, RetryRow, SlotState};
 use crate::store::{Space, Store};
 
 impl<S: Store> Engine<S> {
@@ -73,18 +73,8 @@ impl<S: Store> Engine<S> {
 
     /// A parked lease has a row on the retry timeline.
     fn ack_parked(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
-        let parked = self
-            .subscriptions
-            .get_mut(&key)
-            .and_then(|subscription| subscription.parked.remove(&handle.place.sequence));
-        let Some(retry) = parked else {
+        let Some(Parked { retry, row }) = self.take_parked(key, handle) else {
             return Err(Error::Expired);
-        };
-        let row = RetryRow {
-            queue: handle.queue,
-            place: handle.place,
-            attempt: handle.attempt + 1,
-            inline: None,
         };
         self.remove_retry(key, retry, &row);
         Ok(())
@@ -137,7 +127,6 @@ impl<S: Store> Engine<S> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
         self.note_seen(now_ms, key.0);
-        self.check_leased(key, handle)?;
         let backoff_ms = || {
             self.catalog
                 .groups
@@ -153,9 +142,14 @@ impl<S: Store> Engine<S> {
                 limit,
             });
         }
-        match handle.retry {
-            Some(retry) => self.fail_retry(now_ms, key, retry, delay_ms)?,
-            None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), delay_ms)?,
+        if let Some(parked) = self.take_parked(key, handle) {
+            self.fail_parked(now_ms, key, parked, delay_ms)?;
+        } else {
+            self.check_leased(key, handle)?;
+            match handle.retry {
+                Some(retry) => self.fail_retry(now_ms, key, retry, delay_ms)?,
+                None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), delay_ms)?,
+            }
         }
         self.counters.traffic.handed_back += 1;
         self.refresh_lease_end(key);
@@ -168,6 +162,10 @@ impl<S: Store> Engine<S> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
         self.note_seen(now_ms, key.0);
+        if let Some(parked) = self.take_parked(key, handle) {
+            self.bury_parked(now_ms, key, parked)?;
+            return Ok(());
+        }
         self.check_leased(key, handle)?;
         if let Some(retry) = handle.retry {
             let Some(row) = self.take_retry_lease(key, retry) else {
@@ -207,8 +205,12 @@ impl<S: Store> Engine<S> {
         }
         let key = self.key_of(handle)?;
         self.note_seen(now_ms, key.0);
-        self.check_leased(key, handle)?;
         let new_until_ms = now_ms.saturating_add(invisible_ms);
+        if let Some(parked) = self.take_parked(key, handle) {
+            self.park_until(now_ms, key, parked, new_until_ms);
+            return Ok(());
+        }
+        self.check_leased(key, handle)?;
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return Err(Error::Expired);
         };

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use crate::engine::Engine;
+use crate::format::handle::ReceiptHandle;
 use crate::ids::SubscriptionKey;
 use crate::place::{InQueue, Place};
-use crate::state::subscription::{Progress, RetryRow, SlotState};
+use crate::state::subscription::{Parked, Progress, RetryRow, SlotState};
 use crate::store::{Store, StoreError};
 
 impl<S: Store> Engine<S> {
@@ -77,11 +78,81 @@ impl<S: Store> Engine<S> {
             attempt: attempt + 1,
             inline: None,
         };
-        let retry = self.add_retry(now_ms, key, until_ms, row);
+        let retry = self.add_retry(now_ms, key, until_ms, row.clone());
         self.finish_slot(key, (queue, place));
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            subscription.parked.insert(place.sequence, retry);
+            let parked = Parked { retry, row };
+            subscription.parked.insert(place.sequence, parked);
         }
+    }
+
+    /// Takes the row of a parked lease, if this is the handle of it and the row was not delivered since.
+    pub(crate) fn take_parked(
+        &mut self,
+        key: SubscriptionKey,
+        handle: &ReceiptHandle,
+    ) -> Option<Parked> {
+        let parked = &mut self.subscriptions.get_mut(&key)?.parked;
+        let known = parked.get(&handle.place.sequence)?;
+        let is_same = handle.retry.is_none()
+            && (handle.queue, handle.place) == (known.row.queue, known.row.place)
+            && handle.attempt.checked_add(1) == Some(known.row.attempt);
+        if is_same {
+            parked.remove(&handle.place.sequence)
+        } else {
+            None
+        }
+    }
+
+    /// Moves the row of a parked lease to the instant at which the lease ends now.
+    pub(crate) fn park_until(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        parked: Parked,
+        until_ms: u64,
+    ) {
+        let Parked { retry, row } = parked;
+        self.remove_retry(key, retry, &row);
+        let retry = self.add_retry(now_ms, key, until_ms, row.clone());
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            let sequence = row.place.sequence;
+            subscription.parked.insert(sequence, Parked { retry, row });
+        }
+        self.lower_wake(key, retry.due_ms);
+    }
+
+    /// A delivery whose lease was parked failed: its row moves, or becomes a dead letter.
+    pub(crate) fn fail_parked(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        parked: Parked,
+        delay_ms: u64,
+    ) -> Result<(), StoreError> {
+        let group = self.catalog.groups.get(&key.0);
+        let attempts_max = group.map_or(1, |group| group.spec.attempts_max);
+        let Parked { retry, row } = parked;
+        if row.attempt > attempts_max {
+            return self.bury_parked(now_ms, key, Parked { retry, row });
+        }
+        self.remove_retry(key, retry, &row);
+        let again_ms = now_ms.saturating_add(delay_ms);
+        self.add_retry(now_ms, key, again_ms, row);
+        self.lower_wake(key, again_ms);
+        Ok(())
+    }
+
+    /// Moves a delivery whose lease was parked to the dead letters.
+    pub(crate) fn bury_parked(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        Parked { retry, row }: Parked,
+    ) -> Result<(), StoreError> {
+        // The row counts the delivery to come.
+        let attempt = row.attempt.saturating_sub(1);
+        self.dead_letter_retry(now_ms, key, retry, &RetryRow { attempt, ..row })
     }
 }
 

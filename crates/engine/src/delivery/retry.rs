@@ -10,7 +10,7 @@ use crate::format::record::open;
 use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
 use crate::place::Place;
-use crate::state::subscription::{RetryLease, RetryRow, Subscription};
+use crate::state::subscription::{Parked, RetryLease, RetryRow, Subscription};
 use crate::store::{Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
@@ -19,10 +19,17 @@ impl<S: Store> Engine<S> {
         limits: ReceiveLimits<'_>,
         delivered: &mut Gathered,
     ) -> Result<(), Error> {
+        let group = self.catalog.groups.get(&limits.key.0);
+        let attempts_max = group.map_or(1, |group| group.spec.attempts_max);
         while !self.is_satisfied(limits, delivered) {
             let Some((place, row)) = self.next_retry(limits.key)? else {
                 break;
             };
+            if row.attempt > attempts_max {
+                // The lease of the last delivery was parked, and has ended.
+                self.end_parked(limits.key, place, row)?;
+                continue;
+            }
             let message = match &row.inline {
                 Some(message) => Some(Arc::clone(message)),
                 None => self
@@ -60,6 +67,21 @@ impl<S: Store> Engine<S> {
             );
         }
         Ok(())
+    }
+
+    /// Moves a row that became visible after the last delivery to the dead letters.
+    fn end_parked(
+        &mut self,
+        key: SubscriptionKey,
+        retry: Place,
+        row: RetryRow,
+    ) -> Result<(), StoreError> {
+        let now_ms = self.stamp_ms;
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.retry_cursor = retry;
+            subscription.parked.remove(&row.place.sequence);
+        }
+        self.bury_parked(now_ms, key, Parked { retry, row })
     }
 
     /// The next row of the retry timeline that is due.

@@ -218,6 +218,15 @@ pub(crate) struct RetryLease {
     pub(crate) until_ms: u64,
 }
 
+/// A first delivery whose lease made way: it is still with its consumer, and its row becomes visible when the lease
+/// ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Parked {
+    /// Where the row is on the retry timeline.
+    pub(crate) retry: Place,
+    pub(crate) row: RetryRow,
+}
+
 /// One consumer group on one topic.
 #[derive(Debug)]
 pub(crate) struct Subscription {
@@ -228,8 +237,8 @@ pub(crate) struct Subscription {
     pub(crate) retries: Window<RetryRow>,
     pub(crate) retry_cursor: Place,
     pub(crate) retry_leases: BTreeMap<Place, RetryLease>,
-    /// Leases that made way: the sequence of the message -> its row on the retry timeline.
-    pub(crate) parked: HashMap<u64, Place>,
+    /// Leases that made way, by the sequence of the message, until the row is delivered.
+    pub(crate) parked: HashMap<u64, Parked>,
     /// No lease of a retry ends before this.
     pub(crate) retry_lease_end_ms: u64,
     /// Rows on the retry timeline.

@@ -217,6 +217,11 @@ impl<S: Store> Engine<S> {
                     .retries
                     .insert(retry, || (copy.clone(), weight));
             }
+            let sequence = copy.place.sequence;
+            let parked = subscription.parked.get_mut(&sequence);
+            if let Some(parked) = parked.filter(|parked| parked.retry == retry) {
+                parked.row = copy.clone();
+            }
             if let Some(lease) = subscription.retry_leases.get_mut(&retry) {
                 lease.row = copy;
             }

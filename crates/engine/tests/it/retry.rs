@@ -211,7 +211,6 @@ fn a_lease_that_blocks_too_much_makes_way() {
         group-stats t g
         = ready 0, in flight 0, retrying 1, dead 0, acked +1
         hide g m0 after=60000
-        = m0: the receipt handle has expired: the message was redelivered or finished since
         ack g m0
         ack g m0
         = m0: the receipt handle has expired: the message was redelivered or finished since
@@ -354,6 +353,78 @@ fn retries_come_in_the_order_of_their_time() {
         = m0#2
         recv t g max=1
         = nothing
+        ",
+    );
+}
+
+#[test]
+fn a_lease_that_made_way_is_as_good_as_any() {
+    check(
+        "
+        topic t delay
+        group g backoff=100 attempts=2
+        send t m count=4100
+        = due +1
+        at 10
+        take t g max=1000
+        = 4100 messages
+        # Four leases are on the retry timeline until they end.
+        group-stats t g
+        = ready 0, in flight 4096, retrying 4, dead 0, acked +1
+        hide g m0 m1 after=60000
+        nack g m2 after=500
+        nack g m2
+        = m2: the receipt handle has expired: the message was redelivered or finished since
+        dead-letter g m3
+        dead-letter g m3
+        = m3: the receipt handle has expired: the message was redelivered or finished since
+        group-stats t g
+        = ready 0, in flight 4096, retrying 3, dead 1, acked +1
+        at 510
+        recv t g hide=60000
+        = m2#2
+        ack g m2#1
+        = m2#1: the receipt handle has expired: the message was redelivered or finished since
+        ack g m2#2
+        at 20000
+        hide g m1 after=10
+        at 20009
+        recv t g
+        = nothing
+        at 20010
+        recv t g hide=60000
+        = m1#2
+        nack g m1#1
+        = m1#1: the receipt handle has expired: the message was redelivered or finished since
+        nack g m1#2
+        group-stats t g
+        = ready 0, in flight 4096, retrying 1, dead 2, acked +1
+        ack g m0
+        group-stats t g
+        = ready 0, in flight 4096, retrying 0, dead 2, acked +1
+        ",
+    );
+}
+
+#[test]
+fn the_last_delivery_is_the_last_although_its_lease_made_way() {
+    check(
+        "
+        topic t delay
+        group g attempts=1
+        send t m count=4098
+        = due +1
+        at 10
+        take t g max=1000
+        = 4098 messages
+        nack g m0 after=500
+        group-stats t g
+        = ready 0, in flight 4096, retrying 1, dead 1, acked +1
+        at 30010
+        recv t g
+        = nothing
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 4098, acked +1
         ",
     );
 }

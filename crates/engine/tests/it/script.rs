@@ -181,7 +181,7 @@ impl Session {
             }
             "topic" | "group" | "drop-topic" | "drop-group" => self.catalog(&words),
             "send" | "recall" | "move" => self.produce(&words),
-            "recv" | "drain" => self.receive(&words),
+            "recv" | "take" | "drain" => self.receive(&words),
             "ack" | "nack" | "hide" | "dead-letter" => self.end_delivery(&words),
             "tick" | "apply" | "sync" | "watch" | "unwatch" | "woken" | "next" => {
                 self.drive(&words)
@@ -311,7 +311,8 @@ impl Session {
         Ok(answers.join("\n"))
     }
 
-    /// `recv TOPIC GROUP`: what is delivered, as `name#attempt`; `drain` acknowledges until nothing comes.
+    /// `recv TOPIC GROUP`: what is delivered, as `name#attempt`; `take` and `drain` count what comes until nothing
+    /// does, and `drain` acknowledges it.
     fn receive(&mut self, words: &Words<'_>) -> String {
         let now_ms = self.now_ms;
         let request = ReceiveRequest {
@@ -348,6 +349,10 @@ impl Session {
                 break;
             }
             count += delivered.len();
+            if words.at(0) == "take" {
+                self.note(words.at(2), &delivered);
+                continue;
+            }
             for delivery in delivered {
                 self.engine().ack(now_ms, &delivery.handle).unwrap();
             }
