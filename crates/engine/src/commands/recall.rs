@@ -3,7 +3,7 @@
 use crate::delivery::append::Target;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::format::codec::{put_place, read_place};
+use crate::format::codec::{Reader, put_place, put_varint, read_place};
 use crate::format::handle::MessageHandle;
 use crate::format::hash::text_hash;
 use crate::format::keys::{
@@ -14,7 +14,7 @@ use crate::format::record::{open, open_message, seal};
 use crate::ids::TopicId;
 use crate::message::{Delivery, Message, Sent};
 use crate::place::{HOUR_MS, Place};
-use crate::store::{Space, Store};
+use crate::store::{Space, Store, StoreError};
 
 /// The answer to a recall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,14 @@ pub enum Reschedule {
     TooLate,
     /// There is no such message.
     Unknown,
+}
+
+/// Where a rescheduled message is now.
+#[derive(Clone, Copy)]
+pub(crate) struct Moved {
+    pub(crate) place: Place,
+    /// The hour after which this may be forgotten.
+    pub(crate) end_hour: u64,
 }
 
 /// Where the message of a handle is.
@@ -111,26 +119,45 @@ impl<S: Store> Engine<S> {
             due_ms,
         };
         let place = self.append_moved(now_ms, target, &message);
-        let forget_hour = self.config.kept_until_ms(place.partition()) / HOUR_MS + 1;
-        let upkeep_ms = identities_gone_ms(forget_hour);
-        self.partitions.upkeep_by(upkeep_ms);
-        let batch = &mut self.stage.batch;
-        batch.put(
-            Space::Meta,
-            &identity_key(handle.topic, handle.identity),
-            |buffer| {
-                seal(buffer, |buffer| put_place(buffer, place));
-            },
-        );
-        batch.put(
-            Space::Meta,
-            &identity_end_key(forget_hour, handle.topic, handle.identity),
-            |_| (),
-        );
+        self.note_moved(handle, old, place)?;
         Ok(Reschedule::Moved(Sent {
             handle: MessageHandle { place, ..*handle },
             repeated: false,
         }))
+    }
+
+    /// Writes where a message went, for handles that name one of its former places.
+    ///
+    /// The row is kept as long as the partition of any place the message has had: without it a handle whose due
+    /// time is ahead would be taken for that of a cancelled message.
+    fn note_moved(
+        &mut self,
+        handle: &MessageHandle,
+        old: Place,
+        place: Place,
+    ) -> Result<(), StoreError> {
+        let (topic, identity) = (handle.topic, handle.identity);
+        let earlier = self.moved_to(topic, identity)?;
+        let end_hour = [self.end_hour(old), self.end_hour(place)]
+            .into_iter()
+            .chain(earlier.map(|moved| moved.end_hour))
+            .fold(0, std::cmp::max);
+        self.partitions.identities_by(identities_gone_ms(end_hour));
+        let batch = &mut self.stage.batch;
+        batch.put(Space::Meta, &identity_key(topic, identity), |buffer| {
+            seal(buffer, |buffer| {
+                put_place(buffer, place);
+                put_varint(buffer, end_hour);
+            });
+        });
+        let end_key = identity_end_key(end_hour, topic, identity);
+        batch.put(Space::Meta, &end_key, |_| ());
+        Ok(())
+    }
+
+    /// The hour after which what is known of a message with this place may be forgotten.
+    fn end_hour(&self, place: Place) -> u64 {
+        self.config.kept_until_ms(place.partition()) / HOUR_MS + 1
     }
 
     /// The last due time at which nothing can be recalled or moved.
@@ -163,7 +190,7 @@ impl<S: Store> Engine<S> {
         if found.is_none()
             && let Some(moved) = self.moved_to(handle.topic, handle.identity)?
         {
-            place = moved;
+            place = moved.place;
             if !self.stage.removed.contains(&place.sequence) {
                 found = self.row_at(handle, place)?;
             }
@@ -201,12 +228,22 @@ impl<S: Store> Engine<S> {
     }
 
     /// The present place of a message that was rescheduled.
-    pub(crate) fn moved_to(&self, topic: TopicId, identity: u64) -> Result<Option<Place>, Error> {
+    pub(crate) fn moved_to(
+        &self,
+        topic: TopicId,
+        identity: u64,
+    ) -> Result<Option<Moved>, StoreError> {
         let key = identity_key(topic, identity);
         let Some(value) = self.store.get(Space::Meta, &key)? else {
             return Ok(None);
         };
-        Ok(Some(open(Space::Meta, &key, &value, read_place)?))
+        let (place, end_hour) = open(Space::Meta, &key, &value, |reader: &mut Reader| {
+            let place = read_place(reader)?;
+            let end_hour = (reader.format() > 1).then(|| reader.count());
+            Ok((place, end_hour.transpose()?))
+        })?;
+        let end_hour = end_hour.unwrap_or_else(|| self.end_hour(place));
+        Ok(Some(Moved { place, end_hour }))
     }
 
     /// Takes a message that waits out of its timeline; readers do not come past it before that is durable.

@@ -266,9 +266,11 @@ impl<S: Store> Engine<S> {
         };
         let mut found = Vec::new();
         if let Some((queue, place)) = place_of_made_id(id_or_key) {
-            let place = match self.find_message(id, queue, place)? {
-                Some(_) => Some(place),
-                None => self.moved_to(id, place.sequence)?,
+            let place = if self.find_message(id, queue, place)?.is_some() {
+                Some(place)
+            } else {
+                let moved = self.moved_to(id, place.sequence)?;
+                moved.map(|moved| moved.place)
             };
             let message = place
                 .map(|place| self.find_message(id, queue, place))

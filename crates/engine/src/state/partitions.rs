@@ -15,7 +15,8 @@ pub(crate) struct Partitions {
     pins: BTreeMap<PartitionId, u64>,
     /// Partitions that are no longer needed, with the epoch that must be durable before they are dropped.
     dropping: BTreeMap<PartitionId, u64>,
-    next_upkeep_ms: u64,
+    next_round_ms: u64,
+    next_identities_ms: u64,
 }
 
 impl Partitions {
@@ -146,18 +147,38 @@ impl Partitions {
         topics.into_iter().filter_map(counts).collect()
     }
 
-    /// When partitions have to be looked at, in ms; `u64::MAX`: not before one is added.
+    /// When partitions or identities have to be looked at, in ms; `u64::MAX`: not before one is added.
     pub(crate) fn next_upkeep_ms(&self) -> u64 {
-        self.next_upkeep_ms
+        std::cmp::min(self.next_round_ms, self.next_identities_ms)
+    }
+
+    /// When partitions have to be looked at, in ms.
+    pub(crate) fn next_round_ms(&self) -> u64 {
+        self.next_round_ms
     }
 
     /// Has partitions looked at by `upkeep_ms`.
     pub(crate) fn upkeep_by(&mut self, upkeep_ms: u64) {
-        self.next_upkeep_ms = std::cmp::min(self.next_upkeep_ms, upkeep_ms);
+        self.next_round_ms = std::cmp::min(self.next_round_ms, upkeep_ms);
     }
 
     /// Has partitions looked at next at `upkeep_ms`.
     pub(crate) fn upkeep_at(&mut self, upkeep_ms: u64) {
-        self.next_upkeep_ms = upkeep_ms;
+        self.next_round_ms = upkeep_ms;
+    }
+
+    /// When identities of rescheduled messages have to be looked at, in ms.
+    pub(crate) fn next_identities_ms(&self) -> u64 {
+        self.next_identities_ms
+    }
+
+    /// Has identities looked at by `forget_ms`.
+    pub(crate) fn identities_by(&mut self, forget_ms: u64) {
+        self.next_identities_ms = std::cmp::min(self.next_identities_ms, forget_ms);
+    }
+
+    /// Has identities looked at next at `forget_ms`.
+    pub(crate) fn identities_at(&mut self, forget_ms: u64) {
+        self.next_identities_ms = forget_ms;
     }
 }

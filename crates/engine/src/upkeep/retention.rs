@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::format::codec::read_place;
 use crate::format::keys::{
     identities_gone_ms, identity_ends_span, identity_key, parts_of_timed_key, pins_key,
     place_of_key, retry_key, retry_span,
@@ -19,10 +18,18 @@ use crate::store::{Space, Store, StoreError};
 const ROUND_MS_MIN: u64 = 60_000;
 /// Wait before a partition is dropped that waits for the disk, in ms.
 const DROP_MS: u64 = 1_000;
+/// Wait before the next round when one has not forgotten all identities it could, in ms.
+const IDENTITIES_MORE_MS: u64 = 10;
 
 impl<S: Store> Engine<S> {
     /// Drops what is no longer needed, and schedules the next round.
     pub(crate) fn upkeep(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        if now_ms >= self.partitions.next_identities_ms() {
+            self.forget_identities(now_ms)?;
+        }
+        if now_ms < self.partitions.next_round_ms() {
+            return Ok(());
+        }
         let old: Vec<_> = self
             .partitions
             .iter()
@@ -39,13 +46,11 @@ impl<S: Store> Engine<S> {
                 self.alarm_held(now_ms, partition);
             }
         }
-        let next_identity_ms = self.forget_identities(now_ms)?;
         let next_end_ms = self
             .partitions
             .iter()
             .map(|id| self.config.kept_until_ms(id))
             .filter(|end_ms| *end_ms > now_ms)
-            .chain(next_identity_ms)
             .min();
         let held = self
             .partitions
@@ -229,32 +234,38 @@ impl<S: Store> Engine<S> {
         Ok(last)
     }
 
-    /// Removes identity rows of rescheduled messages whose partition was dropped; returns when there will be more.
-    fn forget_identities(&mut self, now_ms: u64) -> Result<Option<u64>, StoreError> {
+    /// Removes identity rows of rescheduled messages whose handles name only what was dropped, a bounded number at
+    /// a time, and notes when there will be more of them.
+    fn forget_identities(&mut self, now_ms: u64) -> Result<(), StoreError> {
         let (from, to) = identity_ends_span();
         let rows: Vec<_> = self
             .store
             .scan(Space::Meta, &from, &to)?
-            .take(IDENTITIES_PER_ROUND_MAX)
+            .take(IDENTITIES_PER_ROUND_MAX + 1)
             .collect::<Result<_, _>>()?;
-        for (row_key, _) in &rows {
+        let mut next_ms = u64::MAX;
+        for (number, (row_key, _)) in rows.iter().enumerate() {
             let Some((end_hour, topic, identity)) = parts_of_timed_key(row_key) else {
                 continue;
             };
             let gone_ms = identities_gone_ms(end_hour);
             if gone_ms > now_ms {
-                return Ok(Some(gone_ms));
+                next_ms = gone_ms;
+                break;
+            }
+            if number == IDENTITIES_PER_ROUND_MAX {
+                next_ms = now_ms.saturating_add(IDENTITIES_MORE_MS);
+                break;
             }
             self.stage.batch.remove(Space::Meta, row_key);
-            let key = identity_key(topic, identity);
-            let Some(value) = self.store.get(Space::Meta, &key)? else {
-                continue;
-            };
-            let place = open(Space::Meta, &key, &value, read_place)?;
-            if self.config.kept_until_ms(place.partition()) <= now_ms {
+            // A later reschedule may have put the end off; then this row is an old one.
+            let moved = self.moved_to(topic, identity)?;
+            if moved.is_some_and(|moved| moved.end_hour <= end_hour) {
+                let key = identity_key(topic, identity);
                 self.stage.batch.remove(Space::Meta, &key);
             }
         }
-        Ok((rows.len() == IDENTITIES_PER_ROUND_MAX).then_some(now_ms.saturating_add(ROUND_MS_MIN)))
+        self.partitions.identities_at(next_ms);
+        Ok(())
     }
 }

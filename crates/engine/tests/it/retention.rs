@@ -1,8 +1,8 @@
 //! Tests of retention: partitions past it, what pins them, unseen groups.
 
-use engine::Config;
+use engine::{Config, Delivery, Engine, MemoryStore, NewMessage, TopicKind, TopicSpec};
 
-use crate::script::{check, check_with};
+use crate::script::{START_MS, check, check_with};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -406,6 +406,94 @@ fn a_moved_message_is_known_until_its_partition_goes() {
         = 5
         ",
     );
+}
+
+#[test]
+fn a_message_moved_nearer_is_never_called_cancelled() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        send t a after=360000000
+        = due +360000000
+        move a after=720000000
+        = due +720000000
+        move a' after=2000
+        = due +2000
+        at 2000
+        recv t g
+        = a#1
+        ack g a
+        at 10900000
+        tick
+        recall a
+        = Unknown
+        at 10962000
+        tick
+        at 10963000
+        tick
+        partitions
+        = 96+8h 192+16h
+        at 18000000
+        tick
+        recall a
+        = Unknown
+        recall a'
+        = Unknown
+        # Until the time that the last of its handles names has passed, and the retention of it.
+        restart
+        at 720000000
+        tick
+        recall a'
+        = Unknown
+        rows
+        = 8
+        at 763200000
+        tick
+        rows
+        = 6
+        at 763201000
+        tick
+        rows
+        = 5
+        recall a
+        = Unknown
+        ",
+    );
+}
+
+#[test]
+fn identities_are_forgotten_at_the_rate_they_come() {
+    let mut engine = Engine::open(MemoryStore::default(), short()).unwrap();
+    engine
+        .create_topic(TopicSpec::new("t", TopicKind::Delay))
+        .unwrap();
+    let rows = |engine: &mut Engine<MemoryStore>, now_ms: u64| {
+        engine.tick(now_ms).unwrap();
+        engine.apply(now_ms).unwrap();
+        engine.durable(engine.applied_epoch());
+        engine.store().rows()
+    };
+    let before = rows(&mut engine, START_MS);
+    let after = |delay_ms| Delivery::After { delay_ms };
+    for _ in 0..2_100 {
+        let message = NewMessage {
+            delivery: after(1_000),
+            ..NewMessage::default()
+        };
+        let sent = engine.send(START_MS, "t", &message).unwrap();
+        engine
+            .reschedule(START_MS, &sent.handle, after(2_000))
+            .unwrap();
+    }
+    // What came within an hour goes within the time of a few rounds.
+    let end_ms = START_MS + 4 * HOUR_MS;
+    for round in 0..4 {
+        rows(&mut engine, end_ms + 10 * round);
+    }
+    // Partitions go a second later, and leave what is counted of the topic.
+    assert_eq!(rows(&mut engine, end_ms + 2_000), before + 1);
+    assert_eq!(engine.next_event_ms(), None);
 }
 
 #[test]
