@@ -19,6 +19,7 @@ create table api_key (
     created_ms integer not null,
     revoked_ms integer
 ) strict, without rowid;
+create index api_key_by_merchant on api_key (merchant_id, id);
 
 create table gateway_account (
     id blob primary key not null,
@@ -29,9 +30,10 @@ create table gateway_account (
     created_ms integer not null,
     unique (merchant_id, name)
 ) strict, without rowid;
+create index gateway_account_by_merchant on gateway_account (merchant_id, id);
 
 -- stocked counts every unit ever put in; available is what can be held now. The difference lies in the holds
--- that are held (1) or consumed (2).
+-- that are held (1) or consumed (2), less the units of those that were returned.
 create table product (
     id blob primary key not null,
     merchant_id text not null references merchant (id),
@@ -45,6 +47,7 @@ create table product (
 create index product_by_merchant on product (merchant_id, id);
 
 -- state: 1 pending, 2 closing, 3 paid, 4 closed. close_reason: 1 timeout, 2 buyer, 3 merchant.
+-- needs_operator_ms: since when an order that is closing waits for a person.
 -- live_attempts counts submitted payment attempts without a final answer: a closer that finds 0 need not ask a
 -- gateway, and the row lock taken by whoever changes it serialises the two (a NOT EXISTS would not).
 create table orders (
@@ -61,6 +64,7 @@ create table orders (
     coupon_id blob,
     deadline_ms integer not null,
     created_ms integer not null,
+    needs_operator_ms integer,
     paid_ms integer,
     payment_id blob,
     closed_ms integer,
@@ -73,8 +77,10 @@ create index orders_by_state on orders (merchant_id, state, id);
 -- What the sweeper looks at: only what is open, so that it is as small as what is going on.
 create index orders_pending on orders (deadline_ms) where state = 1;
 create index orders_closing on orders (deadline_ms) where state = 2;
+create index orders_need_operator on orders (merchant_id, id) where needs_operator_ms is not null;
 
--- The lines of an order are its stock holds. state: 1 held, 2 consumed, 3 released, 4 restocked by a refund.
+-- The lines of an order are its stock holds. state: 1 held, 2 consumed, 3 released, 4 all units restocked by refunds.
+-- returned: units that refunds have put back into stock.
 create table hold (
     order_id blob not null references orders (id),
     line_no integer not null,
@@ -83,6 +89,7 @@ create table hold (
     name text not null,
     unit_price_minor integer not null,
     quantity integer not null check (quantity > 0),
+    returned integer not null default 0 check (returned between 0 and quantity),
     state integer not null check (state between 1 and 4),
     primary key (order_id, line_no)
 ) strict, without rowid;
@@ -107,6 +114,7 @@ create table attempt (
 ) strict, without rowid;
 create index attempt_by_order on attempt (order_id, id);
 create index attempt_open on attempt (expires_ms) where state in (1, 5);
+create index attempt_needs_operator on attempt (merchant_id, id) where state = 6;
 
 -- One row per gateway transaction. kind: 1 accepted, 2 late, 3 duplicate, 4 wrong amount, 5 wrong currency.
 -- refunded_minor is reserved by every refund that has not been given up.
@@ -127,9 +135,40 @@ create table payment (
 ) strict, without rowid;
 create index payment_by_order on payment (order_id, id);
 
--- state: 1 requested, 2 submitted, 3 processing, 4 succeeded, 5 failed retryable, 6 needs operator.
+-- Money a gateway reported that no payment row can hold: kind 1 unreadable (currency or amount that mean nothing, a
+-- verified callback that cannot be read), 2 an attempt that is not known here, 3 a refund that is not known here.
+-- state: 1 open, 2 settled by a person, 3 superseded by a report that could be read. key is the transaction, or a
+-- digest of the report where it names none.
+create table unmatched_payment (
+    id blob primary key not null,
+    merchant_id text not null,
+    account_id blob not null references gateway_account (id),
+    kind integer not null check (kind between 1 and 3),
+    state integer not null check (state between 1 and 3),
+    key text not null,
+    subject text,
+    attempt_id blob references attempt (id),
+    amount text,
+    currency text,
+    raw text not null,
+    paid_at_ms integer,
+    reports integer not null default 1,
+    created_ms integer not null,
+    settled_ms integer,
+    settled_by text,
+    reference text,
+    note text,
+    unique (account_id, key),
+    check ((state = 1) = (settled_ms is null))
+) strict, without rowid;
+create index unmatched_payment_open on unmatched_payment (merchant_id, id) where state = 1;
+create index unmatched_payment_by_merchant on unmatched_payment (merchant_id, id);
+
+-- state: 1 requested, 2 submitted, 3 processing, 4 succeeded, 5 failed retryable, 6 needs operator, 7 withdrawn.
 -- cause: 1 merchant, 2 late, 3 duplicate, 4 wrong amount, 5 wrong currency. auto_payment_id is set for the causes
--- above 1, so that a payment is refunded by itself at most once.
+-- above 1, so that a payment is refunded by itself at most once. asked_minor is null where all that was left was asked
+-- for. released: its amount is no longer part of payment.refunded_minor. applied: stock and coupon were changed, which
+-- happens once. reference is what a person settled it with.
 create table refund (
     id blob primary key not null,
     merchant_id text not null,
@@ -137,22 +176,39 @@ create table refund (
     order_id blob not null references orders (id),
     payment_id blob not null references payment (id),
     auto_payment_id blob unique,
-    state integer not null check (state between 1 and 6),
+    state integer not null check (state between 1 and 7),
     version integer not null,
     cause integer not null check (cause between 1 and 5),
     amount_minor integer not null check (amount_minor > 0),
+    asked_minor integer,
     currency text not null,
     restock integer not null check (restock in (0, 1)),
+    released integer not null default 0 check (released in (0, 1)),
+    applied integer not null default 0 check (applied in (0, 1)),
+    reference text,
     detail text,
     created_ms integer not null,
+    asked_ms integer not null,
     final_ms integer,
     unique (merchant_id, refund_no)
 ) strict, without rowid;
 create index refund_by_order on refund (order_id, id);
 create index refund_by_payment on refund (payment_id);
+create index refund_by_state on refund (merchant_id, state, id);
+create index refund_needs_operator on refund (merchant_id, id) where state = 6;
 create index refund_open on refund (created_ms) where state in (1, 2, 3, 5);
+create index refund_beyond on refund (merchant_id, id) where state = 4 and released = 1;
 
--- A rule gives a coupon to the buyer of a paid order of at least min_total_minor.
+-- The units that come back when a refund has succeeded.
+create table refund_line (
+    refund_id blob not null references refund (id),
+    line_no integer not null,
+    quantity integer not null check (quantity > 0),
+    primary key (refund_id, line_no)
+) strict, without rowid;
+
+-- A rule gives a coupon to the buyer of a paid order of at least min_total_minor. on_full_refund: what becomes of a used
+-- coupon of the rule when the order that used it is refunded in full: 1 it stays used, 2 it comes back.
 create table coupon_rule (
     id blob primary key not null,
     merchant_id text not null references merchant (id),
@@ -162,9 +218,11 @@ create table coupon_rule (
     min_total_minor integer not null check (min_total_minor >= 0),
     valid_days integer not null check (valid_days > 0),
     active integer not null check (active in (0, 1)),
+    on_full_refund integer not null default 1 check (on_full_refund in (1, 2)),
     created_ms integer not null,
     unique (merchant_id, name)
 ) strict, without rowid;
+create index coupon_rule_active on coupon_rule (merchant_id, currency, amount_off_minor desc, id) where active = 1;
 
 -- state: 1 free, 2 held, 3 used, 4 expired, 5 revoked. revoke_on_return marks a held coupon whose order was
 -- refunded in full meanwhile.
@@ -196,6 +254,7 @@ create table coupon_due (
     merchant_id text not null,
     since_ms integer not null
 ) strict, without rowid;
+create index coupon_due_since on coupon_due (since_ms);
 
 -- kind: 1 order deadline, 2 order closing, 3 payment attempt, 4 refund, 5 coupon expiry. The row is deleted when
 -- nothing more can happen. due_ms is what the timer is for, next_fire_ms when its message comes; only the message
@@ -266,13 +325,23 @@ create table idempotency (
 ) strict;
 
 -- scope: 1 everything, 2 a merchant, 3 a gateway account; subject is '' or the id. state: 1 paused, 2 resuming
--- (its parked timers are being released at a limited rate).
+-- (its parked timers are being released at a limited rate), 3 ended. walk names the walk over the parked timers that began
+-- after this pause had ended; only that walk takes it to 3. cause: 1 an operator or a merchant, 2 the clock at a start.
 create table pause (
     scope integer not null check (scope between 1 and 3),
     subject text not null,
     merchant_id text,
-    state integer not null check (state in (1, 2)),
+    state integer not null check (state between 1 and 3),
+    cause integer not null default 1 check (cause in (1, 2)),
+    walk integer,
     reason text not null,
     since_ms integer not null,
-    primary key (scope, subject)
+    primary key (scope, subject),
+    check (walk is null or state = 2)
+) strict, without rowid;
+
+-- Numbers that the platform goes on from after a restart: paced_until_ms, up to when released timers are spread.
+create table mark (
+    name text primary key not null,
+    value integer not null
 ) strict, without rowid;

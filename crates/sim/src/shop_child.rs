@@ -74,13 +74,7 @@ pub async fn shop_child(folder: &Path, task: Task) -> anyhow::Result<()> {
     let broker = Broker::open(&folder.join("broker"), BrokerConfig::default())?;
     let clock = Arc::clone(broker.clock());
     let messaging = Arc::new(Embedded::new(broker.clone()));
-    let mut running = Running::start(
-        config(folder),
-        Arc::clone(&clock),
-        messaging,
-        Gateways::default(),
-    )
-    .await?;
+    let running = Running::open(config(folder), Arc::clone(&clock), Gateways::default()).await?;
     let platform = running.platform.clone();
     platform.ensure_default_merchant().await?;
     let settings = SimulatorConfig {
@@ -90,6 +84,8 @@ pub async fn shop_child(folder: &Path, task: Task) -> anyhow::Result<()> {
     };
     let simulator = Simulator::new(settings, b"known to no client", clock);
     let shop = Arc::new(furnish(platform.clone(), simulator.clone(), task.cycle).await?);
+    // Timers that are overdue fire at once, and need the gateway accounts that were connected just now.
+    let mut running = running.begin(messaging).await?;
     tokio::spawn(simulator.run(Arc::new(Direct(platform.clone())), std::future::pending()));
     report(READY);
     let mut buyers = JoinSet::new();

@@ -182,13 +182,7 @@ impl Embedded {
         let (grpc, api) = serve_broker(&config, (ports.clients, ports.broker), &broker, common)?;
         let gateways = Gateways::default();
         let messaging = Arc::new(EmbeddedMessaging::new(broker.clone()));
-        let running = Running::start(
-            config.orders.clone(),
-            Arc::clone(&clock),
-            messaging,
-            gateways,
-        )
-        .await?;
+        let running = Running::open(config.orders.clone(), Arc::clone(&clock), gateways).await?;
         let platform = running.platform.clone();
         let first_key = platform.ensure_default_merchant().await?;
         let simulator = if config.gateway_simulator {
@@ -199,6 +193,8 @@ impl Embedded {
         if let (Some(simulator), true) = (&simulator, first_account) {
             simulator::make_first_account(&platform, simulator).await?;
         }
+        // Timers that are overdue fire at once, and need the gateways that were connected just now.
+        let running = running.begin(messaging).await?;
         let call_back = |simulator| simulator::call_back(simulator, address, stopped.clone());
         let callbacks = simulator.clone().map(call_back).transpose()?;
         let settings = ApiSettings {

@@ -135,7 +135,10 @@ impl Platform {
         &self,
         merchant_id: Option<&MerchantId>,
     ) -> Result<Vec<GatewayAccount>> {
-        merchants::accounts(self.readers(), merchant_id).await
+        match merchant_id {
+            Some(merchant_id) => merchants::accounts(self.readers(), merchant_id).await,
+            None => merchants::all_accounts(self.readers()).await,
+        }
     }
 
     /// The gateway account of any merchant: callbacks name it before they are authenticated.

@@ -46,10 +46,7 @@ async fn extend(tx: &mut Tx, input: &Extension) -> Result<Order> {
         fire_ms: order.deadline_ms,
         version: order.version,
     };
-    if !timer::postpone(tx, &timer).await? {
-        // Cannot be while timers are kept with their orders; then the deadline gets its timer now.
-        timer::arm(tx, timer);
-    }
+    timer::set(tx, timer).await?;
     tx.audit(NewAudit {
         subject: order.id.to_string(),
         merchant_id: order.merchant_id.clone(),

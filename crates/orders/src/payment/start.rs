@@ -12,7 +12,7 @@ use crate::payment::attempt::{self, End};
 use crate::payment::poll::ATTEMPT_DELAYS_MS;
 use crate::platform::Platform;
 use crate::store::idempotency::{Answered, Idempotency, Keyed};
-use crate::store::{Tx, orders, payments};
+use crate::store::{Tx, merchants, orders, payments};
 use crate::timer;
 use gateway::{Capabilities, CreateOutcome, CreateRequest, Money};
 
@@ -74,19 +74,20 @@ impl Platform {
         merchant_id: &MerchantId,
         wanted: Option<GatewayAccountId>,
     ) -> Result<GatewayAccountId> {
-        let accounts = self.gateway_accounts(Some(merchant_id)).await?;
-        let mut ids = accounts.iter().map(|account| account.id);
-        match wanted {
-            Some(wanted) => ids
-                .find(|id| *id == wanted)
-                .ok_or_else(|| Error::not_found("gateway account", &wanted)),
-            None => ids.next().ok_or_else(|| {
-                Error::invalid(
-                    "/account_id",
-                    "the merchant has no gateway account; make one first",
-                )
-            }),
+        if let Some(wanted) = wanted {
+            let account = self.gateway_account(wanted).await?;
+            if account.merchant_id != *merchant_id {
+                return Err(Error::not_found("gateway account", &wanted));
+            }
+            return Ok(wanted);
         }
+        let oldest = merchants::oldest_account(self.readers(), merchant_id).await?;
+        oldest.ok_or_else(|| {
+            Error::invalid(
+                "/account_id",
+                "the merchant has no gateway account; make one first",
+            )
+        })
     }
 
     async fn record_created(&self, attempt: Attempt, outcome: CreateOutcome) -> Result<Attempt> {

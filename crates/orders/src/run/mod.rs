@@ -14,11 +14,10 @@ use crate::messaging::consumer::Consumer;
 use crate::messaging::relay;
 use crate::messaging::{Messaging, TopicKind};
 use crate::model::outbox::Topic;
-use crate::model::pause::PauseState;
 use crate::model::timer::TimerKind;
 use crate::platform::Platform;
 use crate::store;
-use crate::timer::pause::{self, Cursor};
+use crate::timer::pause;
 use crate::timer::sweep;
 use gateway::Gateways;
 
@@ -58,12 +57,19 @@ impl Running {
         messaging: Arc<dyn Messaging>,
         gateways: Gateways,
     ) -> Result<Self> {
-        let mut running = Self::open(config, clock, gateways).await?;
-        if let Err(error) = running.start_tasks(messaging).await {
-            running.stop().await;
+        let running = Self::open(config, clock, gateways).await?;
+        running.begin(messaging).await
+    }
+
+    /// Creates the topics and starts the relay, the consumers and the sweeper of a platform that was only opened.
+    ///
+    /// Timers that are overdue fire at once, so the gateways must be there.
+    pub async fn begin(mut self, messaging: Arc<dyn Messaging>) -> Result<Self> {
+        if let Err(error) = self.start_tasks(messaging).await {
+            self.stop().await;
             return Err(error);
         }
-        Ok(running)
+        Ok(self)
     }
 
     async fn start_tasks(&mut self, messaging: Arc<dyn Messaging>) -> Result<()> {
@@ -106,7 +112,7 @@ impl Running {
         self.workers.spawn(sweep::run(platform, stop));
         let platform = self.platform.clone();
         let stop = self.stop_workers.subscribe();
-        self.workers.spawn(run_resumer(platform, stop));
+        self.workers.spawn(pause::run(platform, stop));
         self.relay = Some(tokio::spawn(relay::run(
             self.platform.clone(),
             messaging,
@@ -197,36 +203,4 @@ fn warn_of(what: &'static str, joined: std::result::Result<(), tokio::task::Join
     if let Err(error) = joined {
         tracing::error!(%error, "{what}");
     }
-}
-
-/// Releases parked timers whenever a pause has ended, also one that ended before the last stop.
-async fn run_resumer(platform: Platform, mut stop: watch::Receiver<bool>) {
-    loop {
-        if let Err(error) = resume(&platform).await {
-            tracing::error!(%error, "release parked timers");
-        }
-        tokio::select! {
-            () = platform.resumed() => {}
-            _ = stop.changed() => return,
-        }
-    }
-}
-
-/// Releases all parked timers that no pause holds.
-pub(crate) async fn resume(platform: &Platform) -> Result<()> {
-    let ending = platform.pauses().await?;
-    if ending.iter().all(|pause| pause.state == PauseState::Paused) {
-        return Ok(());
-    }
-    let per_second = platform.config().resume_per_second;
-    let mut cursor = Some(Cursor::default());
-    while let Some(at) = cursor {
-        cursor = platform
-            .writer()
-            .run((at, per_second), |tx, (at, per_second)| {
-                Box::pin(pause::release(tx, at, *per_second))
-            })
-            .await?;
-    }
-    Ok(())
 }

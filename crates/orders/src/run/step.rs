@@ -9,7 +9,8 @@ use crate::messaging::relay;
 use crate::messaging::{Incoming, Messaging};
 use crate::model::outbox::Topic;
 use crate::platform::Platform;
-use crate::run::{self, Running};
+use crate::run::Running;
+use crate::timer::pause;
 
 /// The result of one step of the relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub async fn handle(platform: &Platform, topic: Topic, delivered: &[Incoming]) -
 
 /// Releases the parked timers that no pause holds any longer.
 pub async fn release(platform: &Platform) -> Result<()> {
-    run::resume(platform).await
+    pause::release_all(platform).await
 }
 
 /// Ends every task of the platform at once, as a crash would; what was not committed is gone.

@@ -30,6 +30,17 @@ macro_rules! rule_columns {
     };
 }
 
+/// Orders whose coupon has been undecided since before an instant.
+const DUE_BEFORE: &str = "select order_id from coupon_due where since_ms < ? limit ?";
+
+/// The active rule with the largest amount that fits a paid order.
+const BEST_RULE: &str = "select r.id, r.valid_days from orders o
+     join payment p on p.id = o.payment_id and p.refunded_minor < p.amount_minor
+     join coupon_rule r on r.merchant_id = o.merchant_id and r.currency = o.currency
+          and r.min_total_minor <= p.amount_minor and r.active = 1
+     where o.id = ? and o.state = ?
+     order by r.amount_off_minor desc, r.id limit 1";
+
 /// Writes a new coupon of the rule for the buyer of the order.
 pub(crate) async fn insert(
     tx: &mut Tx,
@@ -255,7 +266,7 @@ pub(crate) async fn due_before(
     before_ms: i64,
     limit: i64,
 ) -> Result<Vec<OrderId>> {
-    let ids = sqlx::query_scalar("select order_id from coupon_due where since_ms < ? limit ?")
+    let ids = sqlx::query_scalar(DUE_BEFORE)
         .bind(before_ms)
         .bind(limit)
         .fetch_all(readers)
@@ -270,18 +281,11 @@ pub(crate) async fn best_rule(
     tx: &mut Tx,
     order_id: OrderId,
 ) -> Result<Option<(CouponRuleId, i64)>> {
-    let row = sqlx::query(
-        "select r.id, r.valid_days from orders o
-         join payment p on p.id = o.payment_id and p.refunded_minor < p.amount_minor
-         join coupon_rule r on r.merchant_id = o.merchant_id and r.currency = o.currency
-              and r.min_total_minor <= p.amount_minor and r.active = 1
-         where o.id = ? and o.state = ?
-         order by r.amount_off_minor desc, r.id limit 1",
-    )
-    .bind(order_id)
-    .bind(OrderState::Paid.stored())
-    .fetch_optional(tx.conn())
-    .await?;
+    let row = sqlx::query(BEST_RULE)
+        .bind(order_id)
+        .bind(OrderState::Paid.stored())
+        .fetch_optional(tx.conn())
+        .await?;
     row.map(|row| Ok((column(&row, "id")?, column(&row, "valid_days")?)))
         .transpose()
 }
@@ -378,4 +382,24 @@ fn rule_from_row(row: &SqliteRow) -> Result<CouponRule> {
         active: column(row, "active")?,
         created_ms: column(row, "created_ms")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::shop::Shop;
+
+    #[tokio::test]
+    async fn what_decides_coupons_is_found_by_an_index() {
+        let shop = Shop::open().await;
+        for (statement, index) in [
+            (DUE_BEFORE, "coupon_due_since"),
+            (BEST_RULE, "coupon_rule_active"),
+        ] {
+            let plan = shop.plan_of(statement).await;
+            let by_index = plan.iter().any(|step| step.contains(index));
+            let scans = plan.iter().any(|step| step.starts_with("SCAN"));
+            assert!(by_index && !scans, "{statement}\n{plan:?}");
+        }
+    }
 }

@@ -30,6 +30,24 @@ macro_rules! account_columns {
     };
 }
 
+/// The gateway accounts of a merchant.
+const ACCOUNTS: &str = concat!(
+    "select ",
+    account_columns!(),
+    " from gateway_account where merchant_id = ? order by id"
+);
+
+/// The id of the oldest gateway account of a merchant.
+const OLDEST_ACCOUNT: &str =
+    "select id from gateway_account where merchant_id = ? order by id limit 1";
+
+/// The API keys of a merchant.
+const KEYS: &str = concat!(
+    "select ",
+    key_columns!(),
+    " from api_key where merchant_id = ? order by id"
+);
+
 /// Writes a new merchant.
 pub(crate) async fn insert(tx: &mut Tx, merchant: &Merchant) -> Result<()> {
     let inserted = sqlx::query(concat!(
@@ -87,14 +105,10 @@ pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey, hash: &[u8; 32]) -> Re
 
 /// The merchant's API keys, oldest first.
 pub(crate) async fn keys(readers: &SqlitePool, merchant_id: &MerchantId) -> Result<Vec<ApiKey>> {
-    let rows = sqlx::query(concat!(
-        "select ",
-        key_columns!(),
-        " from api_key where merchant_id = ? order by id"
-    ))
-    .bind(merchant_id.as_str())
-    .fetch_all(readers)
-    .await?;
+    let rows = sqlx::query(KEYS)
+        .bind(merchant_id.as_str())
+        .fetch_all(readers)
+        .await?;
     rows.iter().map(key_from_row).collect()
 }
 
@@ -150,20 +164,40 @@ pub(crate) async fn insert_account(tx: &mut Tx, account: &GatewayAccount) -> Res
     Ok(())
 }
 
-/// The gateway accounts of a merchant, or of all merchants, oldest first.
-pub(crate) async fn accounts(
-    readers: &SqlitePool,
-    merchant_id: Option<&MerchantId>,
-) -> Result<Vec<GatewayAccount>> {
+/// The gateway accounts of all merchants, oldest first.
+pub(crate) async fn all_accounts(readers: &SqlitePool) -> Result<Vec<GatewayAccount>> {
     let rows = sqlx::query(concat!(
         "select ",
         account_columns!(),
-        " from gateway_account where ?1 is null or merchant_id = ?1 order by id"
+        " from gateway_account order by id"
     ))
-    .bind(merchant_id.map(MerchantId::as_str))
     .fetch_all(readers)
     .await?;
     rows.iter().map(account_from_row).collect()
+}
+
+/// The merchant's gateway accounts, oldest first.
+pub(crate) async fn accounts(
+    readers: &SqlitePool,
+    merchant_id: &MerchantId,
+) -> Result<Vec<GatewayAccount>> {
+    let rows = sqlx::query(ACCOUNTS)
+        .bind(merchant_id.as_str())
+        .fetch_all(readers)
+        .await?;
+    rows.iter().map(account_from_row).collect()
+}
+
+/// The merchant's oldest gateway account, if it has one.
+pub(crate) async fn oldest_account(
+    readers: &SqlitePool,
+    merchant_id: &MerchantId,
+) -> Result<Option<GatewayAccountId>> {
+    let id = sqlx::query_scalar(OLDEST_ACCOUNT)
+        .bind(merchant_id.as_str())
+        .fetch_optional(readers)
+        .await?;
+    Ok(id)
 }
 
 /// The gateway account, of any merchant.
@@ -219,4 +253,26 @@ fn account_from_row(row: &SqliteRow) -> Result<GatewayAccount> {
         settings: column(row, "settings")?,
         created_ms: column(row, "created_ms")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::shop::Shop;
+
+    #[tokio::test]
+    async fn what_a_merchant_has_is_found_by_an_index() {
+        let shop = Shop::open().await;
+        for (statement, index) in [
+            (ACCOUNTS, "gateway_account_by_merchant"),
+            (OLDEST_ACCOUNT, "gateway_account_by_merchant"),
+            (KEYS, "api_key_by_merchant"),
+        ] {
+            let plan = shop.plan_of(statement).await;
+            let [step] = plan.as_slice() else {
+                panic!("{statement}\n{plan:?}");
+            };
+            assert!(step.contains(index), "{statement}\n{step}");
+        }
+    }
 }

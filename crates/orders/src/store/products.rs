@@ -17,6 +17,19 @@ macro_rules! columns {
     };
 }
 
+/// Takes units of the products of a list. The `+` keeps SQLite from reading every product of the merchant: it goes through
+/// the list and searches each product by its id.
+const TAKE: &str = "update product set available = product.available - wanted.quantity
+     from (select unhex(value ->> 0) as id, value ->> 1 as quantity from json_each(?)) as wanted
+     where product.id = wanted.id and +product.merchant_id = ?
+       and product.available >= wanted.quantity
+     returning id, name, price_minor, currency";
+
+/// Makes the units of a list of products available again.
+const PUT_BACK: &str = "update product set available = product.available + back.quantity
+     from (select unhex(value ->> 0) as id, value ->> 1 as quantity from json_each(?)) as back
+     where product.id = back.id";
+
 /// Writes a new product.
 pub(crate) async fn insert(tx: &mut Tx, product: &Product) -> Result<()> {
     sqlx::query(concat!(
@@ -102,17 +115,11 @@ pub(crate) async fn take(
     merchant_id: &MerchantId,
     wanted: &[(ProductId, i64)],
 ) -> Result<Vec<Taken>> {
-    let rows = sqlx::query(
-        "update product set available = product.available - wanted.quantity
-         from (select unhex(value ->> 0) as id, value ->> 1 as quantity from json_each(?)) as wanted
-         where product.id = wanted.id and product.merchant_id = ?
-           and product.available >= wanted.quantity
-         returning id, name, price_minor, currency",
-    )
-    .bind(quantities_json(wanted))
-    .bind(merchant_id.as_str())
-    .fetch_all(tx.conn())
-    .await?;
+    let rows = sqlx::query(TAKE)
+        .bind(quantities_json(wanted))
+        .bind(merchant_id.as_str())
+        .fetch_all(tx.conn())
+        .await?;
     rows.iter()
         .map(|row| {
             Ok(Taken {
@@ -130,14 +137,10 @@ pub(crate) async fn put_back(tx: &mut Tx, units: &[(ProductId, i64)]) -> Result<
     if units.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "update product set available = product.available + back.quantity
-         from (select unhex(value ->> 0) as id, value ->> 1 as quantity from json_each(?)) as back
-         where product.id = back.id",
-    )
-    .bind(quantities_json(units))
-    .execute(tx.conn())
-    .await?;
+    sqlx::query(PUT_BACK)
+        .bind(quantities_json(units))
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 
@@ -176,4 +179,22 @@ fn from_row(row: &SqliteRow) -> Result<Product> {
         stocked: column(row, "stocked")?,
         created_ms: column(row, "created_ms")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::shop::Shop;
+
+    #[tokio::test]
+    async fn the_products_of_an_order_are_searched_by_their_ids() {
+        let shop = Shop::open().await;
+        for statement in [TAKE, PUT_BACK] {
+            let plan = shop.plan_of(statement).await;
+            let searches = plan
+                .iter()
+                .any(|step| step == "SEARCH product USING PRIMARY KEY (id=?)");
+            assert!(searches, "{statement}\n{plan:?}");
+        }
+    }
 }

@@ -23,8 +23,8 @@ pub(crate) async fn insert(tx: &mut Tx, refund: &Refund) -> Result<()> {
     let automatic = refund.cause != RefundCause::Merchant;
     let inserted = sqlx::query(
         "insert into refund (id, merchant_id, refund_no, order_id, payment_id, auto_payment_id, state,
-             version, cause, amount_minor, currency, restock, created_ms)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             version, cause, amount_minor, currency, restock, created_ms, asked_ms)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(refund.id)
     .bind(refund.merchant_id.as_str())
@@ -38,6 +38,7 @@ pub(crate) async fn insert(tx: &mut Tx, refund: &Refund) -> Result<()> {
     .bind(refund.amount_minor)
     .bind(refund.currency.as_str())
     .bind(refund.restock)
+    .bind(refund.created_ms)
     .bind(refund.created_ms)
     .execute(tx.conn())
     .await;

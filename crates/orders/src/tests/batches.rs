@@ -93,7 +93,8 @@ async fn a_batch_with_one_bad_order_closes_the_others() {
 
 async fn dangle(tx: &mut crate::store::Tx) -> crate::Result<()> {
     let dangling = "pragma defer_foreign_keys = on;
-                    insert into hold values (x'00', 1, 'default', x'00', 'n', 1, 1, 1)";
+                    insert into hold (order_id, line_no, merchant_id, product_id, name, unit_price_minor, quantity, state)
+                        values (x'00', 1, 'default', x'00', 'n', 1, 1, 1)";
     sqlx::query(dangling).execute(tx.conn()).await?;
     Ok(())
 }

@@ -421,7 +421,7 @@ async fn a_paused_closer_closes_nothing_and_is_resumed_at_a_limited_rate() {
 
     let resumed = platform.resume(scope).await.unwrap();
     assert_eq!(resumed.state, PauseState::Resuming);
-    crate::run::resume(platform).await.unwrap();
+    crate::timer::pause::release_all(platform).await.unwrap();
     assert_eq!(platform.pauses().await.unwrap(), []);
     let mut seen = Vec::new();
     for _ in 0..5 {
@@ -449,7 +449,9 @@ async fn a_paused_account_holds_only_orders_that_need_it() {
     // Its attempt was still asked about: the expiry at the gateway ended it, and with it the need for the account.
     assert_eq!(shop.read(with_attempt.id).await.state, OrderState::Pending);
     shop.platform().resume(scope).await.unwrap();
-    crate::run::resume(shop.platform()).await.unwrap();
+    crate::timer::pause::release_all(shop.platform())
+        .await
+        .unwrap();
     shop.run_for(10_000).await;
     assert_eq!(shop.read(with_attempt.id).await.state, OrderState::Closed);
     nothing_waits(&shop).await;

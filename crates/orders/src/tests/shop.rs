@@ -123,6 +123,16 @@ impl Shop {
         &self.running.as_ref().unwrap().platform
     }
 
+    /// The steps in which the database carries out a statement.
+    pub(crate) async fn plan_of(&self, statement: &str) -> Vec<String> {
+        let explain = format!("explain query plan {statement}");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(explain))
+            .fetch_all(self.platform().readers())
+            .await
+            .unwrap();
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         i64::try_from(self.clock.now_ms()).unwrap()
     }

@@ -38,8 +38,10 @@ fn payment(kind: u8, refunds: &str) -> String {
 
 fn refund(id: u8, auto: &str, state: u8, amount_minor: u32) -> String {
     format!(
-        "insert into refund select x'{id:02x}', merchant_id, 'r{id}', id, x'01', {auto}, {state}, 1, 2, {amount_minor}, 'EUR', 0,
-         null, 1, null from orders limit 1;"
+        "insert into refund (id, merchant_id, refund_no, order_id, payment_id, auto_payment_id, state, version, cause,
+             amount_minor, currency, restock, created_ms, asked_ms)
+         select x'{id:02x}', merchant_id, 'r{id}', id, x'01', {auto}, {state}, 1, 2, {amount_minor}, 'EUR', 0, 1, 1
+         from orders limit 1;"
     )
 }
 

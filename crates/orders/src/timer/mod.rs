@@ -114,12 +114,20 @@ pub(crate) async fn retry_after(tx: &mut Tx, row: &TimerRow, delay_ms: i64) -> R
 }
 
 /// Moves a timer to a new due time, whatever its hop, and publishes its message; answers whether it exists.
-pub(crate) async fn postpone(tx: &mut Tx, timer: &NewTimer) -> Result<bool> {
+async fn postpone(tx: &mut Tx, timer: &NewTimer) -> Result<bool> {
     let Some(row) = timers::postpone(tx, timer).await? else {
         return Ok(false);
     };
     publish(tx, &row);
     Ok(true)
+}
+
+/// Sets a timer whether it exists or not: moves the one that there is, or arms a new one.
+pub(crate) async fn set(tx: &mut Tx, new: NewTimer) -> Result<()> {
+    if !postpone(tx, &new).await? {
+        arm(tx, new);
+    }
+    Ok(())
 }
 
 /// Leaves the timers as they are, without a message, until a pause ends.

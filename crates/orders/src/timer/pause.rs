@@ -5,13 +5,14 @@
 
 use std::collections::HashSet;
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::error::{Error, Result, check_text};
 use crate::ids::MerchantId;
 use crate::limits::NAME_CHARS_MAX;
 use crate::model::audit::{Actor, NewAudit};
-use crate::model::pause::{Pause, PauseScope};
+use crate::model::pause::{Pause, PauseScope, PauseState};
 use crate::model::timer::{Rearm, TimerKind, TimerRow};
 use crate::platform::Platform;
 use crate::store::timers::{self, ParkedPlace};
@@ -107,6 +108,38 @@ pub(crate) async fn paused_of(tx: &mut Tx, timers: &[TimerRow]) -> Result<HashSe
         paused.extend(payments::orders_through_accounts(tx, ids, &accounts).await?);
     }
     Ok(paused)
+}
+
+/// Releases parked timers whenever a pause has ended, also one that ended before the last stop.
+pub(crate) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = release_all(&platform).await {
+            tracing::error!(%error, "release parked timers");
+        }
+        tokio::select! {
+            () = platform.resumed() => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+/// Releases all parked timers that no pause holds.
+pub(crate) async fn release_all(platform: &Platform) -> Result<()> {
+    let ending = platform.pauses().await?;
+    if ending.iter().all(|pause| pause.state == PauseState::Paused) {
+        return Ok(());
+    }
+    let per_second = platform.config().resume_per_second;
+    let mut cursor = Some(Cursor::default());
+    while let Some(at) = cursor {
+        cursor = platform
+            .writer()
+            .run((at, per_second), |tx, (at, per_second)| {
+                Box::pin(release(tx, at, *per_second))
+            })
+            .await?;
+    }
+    Ok(())
 }
 
 /// How far the release of parked timers has come.
