@@ -25,7 +25,7 @@ use serde::Deserialize;
 use sha1::Sha1;
 use subtle::ConstantTimeEq as _;
 
-use crate::access::{Account, Action, Authenticate, Caller, Credentials, Refused};
+use crate::access::{Account, Action, Authenticate, Caller, Credentials, Refused, namespace};
 use edge::reload::Reloaded;
 
 /// Shortest secret, in bytes.
@@ -262,9 +262,13 @@ impl Account for Grants {
 }
 
 /// Whether a name is the one of a pattern, or begins like one that ends in `*`.
+///
+/// `*` alone covers every name; any other pattern covers names of its own namespace only: `dev*` does not cover
+/// `dev%orders`, `dev%*` does.
 fn fits(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
+        Some("") => true,
+        Some(beginning) => name.starts_with(beginning) && namespace(name) == namespace(pattern),
         None => name == pattern,
     }
 }
@@ -381,6 +385,26 @@ mod tests {
             },
         ] {
             assert_eq!(enter(&accounts, wrong).unwrap_err(), Refused::Wrong);
+        }
+    }
+
+    #[test]
+    fn patterns_cover_names_of_their_own_namespace() {
+        for (pattern, name, covered) in [
+            ("*", "dev%orders", true),
+            ("orders", "dev%orders", false),
+            ("dev%orders", "dev%orders", true),
+            ("dev%orders", "orders", false),
+            ("dev%*", "dev%orders", true),
+            ("dev%*", "prod%orders", false),
+            ("dev*", "dev%orders", false),
+            ("dev*", "device", true),
+            ("audit-*", "audit-log%orders", false),
+            ("%DLQ%*", "%DLQ%closer", true),
+            ("%DLQ%*", "%DLQ%dev%closer", false),
+            ("%DLQ%dev%*", "%DLQ%dev%closer", true),
+        ] {
+            assert_eq!(fits(pattern, name), covered, "{pattern} {name}");
         }
     }
 

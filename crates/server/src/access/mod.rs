@@ -25,6 +25,23 @@ pub enum Action<'a> {
     Administer,
 }
 
+/// Prefixes that are in front of the namespace of a name.
+const PREFIXES: [&str; 2] = ["%DLQ%", "%RETRY%"];
+
+/// The name of a topic or group without `%DLQ%` or `%RETRY%` in front.
+pub(crate) fn without_prefix(name: &str) -> &str {
+    let mut prefixes = PREFIXES.iter();
+    prefixes
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .unwrap_or(name)
+}
+
+/// The namespace of a full name, `dev` of `dev%orders` and of `%DLQ%dev%closer`; empty if it has none.
+fn namespace(name: &str) -> &str {
+    let split = without_prefix(name).split_once('%');
+    split.map_or("", |(namespace, _)| namespace)
+}
+
 /// What a caller says to be known by.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Credentials<'a> {

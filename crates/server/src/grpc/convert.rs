@@ -27,6 +27,7 @@ use grpc_api::{Duration, Timestamp};
 use md5::{Digest as _, Md5};
 
 use super::limits::{CARRIED_BYTES_MAX, RECOVERY_MS_MAX};
+use super::namespace::short_name;
 use super::status::Problem;
 use super::validate;
 use crate::carried::CARRIED_PREFIX;
@@ -197,6 +198,8 @@ fn unpack(body: Bytes, encoding: Encoding, bytes_max: usize) -> Result<Bytes, Pr
 pub(crate) struct Outgoing<'a> {
     /// The topic as the consumer named it.
     pub(crate) topic: &'a Resource,
+    /// The namespace the client uses; empty if it uses none.
+    pub(crate) namespace: &'a str,
     pub(crate) queue: u16,
     /// How often it was delivered, and what names this delivery; none of a half message.
     pub(crate) delivery: Option<(u16, &'a ReceiptHandle)>,
@@ -222,7 +225,7 @@ pub(crate) fn outgoing(message: &Message, around: Outgoing<'_>) -> v2::Message {
         _ => MessageType::Normal,
     };
     let dead_letter_queue = property(DEAD_LETTER_TOPIC).map(|topic| DeadLetterQueue {
-        topic,
+        topic: short_name(around.namespace, &topic).into_owned(),
         message_id: property(DEAD_LETTER_ID).unwrap_or_default(),
     });
     let born_ms = if message.born_ms == 0 {

@@ -13,6 +13,7 @@ mod limits;
 mod listen;
 pub(crate) mod metrics;
 mod names;
+mod namespace;
 mod peer;
 mod recall;
 mod receive;

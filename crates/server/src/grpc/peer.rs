@@ -7,7 +7,7 @@ use std::time::Duration;
 use grpc_api::v2::{Code, Status};
 use tonic::metadata::MetadataMap;
 
-use super::limits::{CLIENT_ID_BYTES_MAX, GROUP_BYTES_MAX, TOPIC_BYTES_MAX};
+use super::limits::CLIENT_ID_BYTES_MAX;
 use super::status::Problem;
 use crate::access::{Account, Action, Authenticate, Caller, Credentials, Refused};
 
@@ -15,6 +15,7 @@ const CLIENT_ID: &str = "x-mq-client-id";
 const LANGUAGE: &str = "x-mq-language";
 const CLIENT_VERSION: &str = "x-mq-client-version";
 const DATE_TIME: &str = "x-mq-date-time";
+const NAMESPACE: &str = "x-mq-namespace";
 const AUTHORIZATION: &str = "authorization";
 const TIMEOUT: &str = "grpc-timeout";
 /// How an `authorization` of RocketMQ begins.
@@ -40,6 +41,8 @@ pub(crate) struct Peer {
     pub(crate) client_id: Arc<str>,
     /// Where it comes from, if that is known.
     pub(crate) remote: Option<SocketAddr>,
+    /// Where the names of its resources are that have no namespace of their own; empty if it says none.
+    pub(super) namespace: Box<str>,
     account: Option<Arc<dyn Account>>,
 }
 
@@ -63,6 +66,7 @@ impl Peer {
         Ok(Self {
             client_id: Arc::from(client_id),
             remote,
+            namespace: text(metadata, NAMESPACE).unwrap_or_default().trim().into(),
             account,
         })
     }
@@ -237,42 +241,6 @@ fn read_timeout(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(count),
         _ => return None,
     })
-}
-
-/// A topic's name as a request gives it.
-pub(crate) fn topic_name(resource: Option<&grpc_api::v2::Resource>) -> Result<&str, Problem> {
-    name_of(resource, TOPIC_BYTES_MAX)
-        .map_err(|words| Problem::new(Code::IllegalTopic, format!("the topic {words}")))
-}
-
-/// A consumer group's name as a request gives it.
-pub(crate) fn group_name(resource: Option<&grpc_api::v2::Resource>) -> Result<&str, Problem> {
-    name_of(resource, GROUP_BYTES_MAX).map_err(|words| {
-        Problem::new(
-            Code::IllegalConsumerGroup,
-            format!("the consumer group {words}"),
-        )
-    })
-}
-
-fn name_of(resource: Option<&grpc_api::v2::Resource>, bytes_max: usize) -> Result<&str, String> {
-    let name = resource.map_or("", |resource| resource.name.as_str());
-    if name.trim().is_empty() {
-        return Err("is missing or blank".to_owned());
-    }
-    if name.len() > bytes_max {
-        let bytes = name.len();
-        return Err(format!(
-            "has a name of {bytes} bytes; the most allowed is {bytes_max}"
-        ));
-    }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-%|.".contains(&byte);
-    if !name.bytes().all(allowed) {
-        return Err(format!(
-            "{name:?} may hold letters, digits and _ - % | . only"
-        ));
-    }
-    Ok(name)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use broker::{MessageHandle, Recall};
 use grpc_api::v2::{Code, RecallMessageRequest, RecallMessageResponse};
 
 use super::Shared;
-use super::peer::{Peer, topic_name};
+use super::peer::Peer;
 use super::status::{Problem, ok};
 
 /// Makes the handle a producer gets for a delayed message.
@@ -32,10 +32,10 @@ impl Shared {
         peer: &Peer,
         request: RecallMessageRequest,
     ) -> Result<RecallMessageResponse, Problem> {
-        let topic = topic_name(request.topic.as_ref())?;
-        peer.may_publish(topic)?;
+        let topic = peer.topic_name(request.topic.as_ref())?;
+        peer.may_publish(&topic)?;
         let (handle, message_id) = parts_of(&request.recall_handle)?;
-        self.check_topic(topic, handle.topic).await?;
+        self.check_topic(&topic, handle.topic).await?;
         match self.broker.recall(handle).await? {
             Recall::Cancelled => Ok(RecallMessageResponse {
                 status: Some(ok()),

@@ -16,7 +16,7 @@ use super::convert::{Outgoing, ms_of_duration, outgoing, timestamp_of_ms};
 use super::limits::{
     BATCH_MAX, INVISIBLE_MS_MIN, LEASE_MS, LEASE_UNKNOWN_MS, POLL_MARGIN_MS, POLL_MS_MAX,
 };
-use super::peer::{Peer, group_name, topic_name};
+use super::peer::Peer;
 use super::status::{Problem, ok};
 use crate::metrics::{self, FrontEnd};
 
@@ -35,9 +35,9 @@ impl Shared {
         request: ReceiveMessageRequest,
     ) -> Result<Deliveries, Problem> {
         let queue = request.message_queue.unwrap_or_default();
-        let topic = topic_name(queue.topic.as_ref())?;
-        let group = group_name(request.group.as_ref())?;
-        peer.may_consume(topic, group)?;
+        let topic = peer.topic_name(queue.topic.as_ref())?;
+        let group = peer.group_name(request.group.as_ref())?;
+        peer.may_consume(&topic, &group)?;
         let filter = self.filters.compile(request.filter_expression.as_ref())?;
         let lease = lease(
             request.auto_renew,
@@ -57,8 +57,8 @@ impl Shared {
         }
         let wait_ms = wait_ms(request.long_polling_timeout.as_ref(), deadline);
         let wanted = ReceiveRequest {
-            topic: topic.to_owned(),
-            group: group.to_owned(),
+            topic: topic.into_owned(),
+            group: group.into_owned(),
             messages_max: usize::try_from(request.batch_size)
                 .unwrap_or(0)
                 .clamp(1, BATCH_MAX),
@@ -86,6 +86,7 @@ impl Shared {
         Ok(Deliveries {
             shared: Some(Arc::clone(self)),
             status: Some(found(delivered.is_empty())),
+            namespace: peer.namespace_of(queue.topic.as_ref()).to_owned(),
             topic: queue.topic.unwrap_or_default(),
             invisible_ms: lease.invisible_ms,
             messages: delivered.into_iter(),
@@ -187,6 +188,7 @@ pub(crate) struct Deliveries {
     shared: Option<Arc<Shared>>,
     status: Option<Status>,
     topic: Resource,
+    namespace: String,
     invisible_ms: u64,
     messages: std::vec::IntoIter<Delivered>,
     _held: Option<Held>,
@@ -199,6 +201,7 @@ impl Deliveries {
             shared: None,
             status: Some(status),
             topic: Resource::default(),
+            namespace: String::new(),
             invisible_ms: 0,
             messages: Vec::new().into_iter(),
             _held: None,
@@ -217,6 +220,7 @@ impl Deliveries {
         };
         let around = Outgoing {
             topic: &self.topic,
+            namespace: &self.namespace,
             queue: delivery.queue,
             delivery: Some((delivery.attempt, &delivery.handle)),
             invisible_ms: Some(self.invisible_ms),

@@ -13,7 +13,7 @@ use grpc_api::v2::{
 
 use super::Shared;
 use super::limits::ADDRESSES_MAX;
-use super::peer::{Peer, group_name, topic_name};
+use super::peer::Peer;
 use super::status::{Problem, ok};
 
 /// The name of the one broker there is.
@@ -86,11 +86,11 @@ impl HostPort {
 impl Shared {
     pub(crate) async fn query_route(
         &self,
+        peer: &Peer,
         request: QueryRouteRequest,
     ) -> Result<QueryRouteResponse, Problem> {
-        let spec = self
-            .topic_of_route(topic_name(request.topic.as_ref())?)
-            .await?;
+        let topic = peer.topic_name(request.topic.as_ref())?;
+        let spec = self.topic_of_route(&topic).await?;
         let queue = QueueTemplate {
             topic: request.topic.unwrap_or_default(),
             endpoints: self.endpoints_for(request.endpoints),
@@ -111,11 +111,11 @@ impl Shared {
         peer: &Peer,
         request: QueryAssignmentRequest,
     ) -> Result<QueryAssignmentResponse, Problem> {
-        let topic = topic_name(request.topic.as_ref())?;
-        let group = group_name(request.group.as_ref())?;
-        peer.may_consume(topic, group)?;
-        let spec = self.topic_of_route(topic).await?;
-        let fifo = match self.broker.group(group).await {
+        let topic = peer.topic_name(request.topic.as_ref())?;
+        let group = peer.group_name(request.group.as_ref())?;
+        peer.may_consume(&topic, &group)?;
+        let spec = self.topic_of_route(&topic).await?;
+        let fifo = match self.broker.group(&group).await {
             Ok((group, _)) => group.fifo,
             Err(broker::Error::Refused(Refusal::GroupNotFound { .. })) => false,
             Err(error) => return Err(error.into()),

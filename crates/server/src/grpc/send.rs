@@ -1,5 +1,6 @@
 //! Stores what producers send, and half messages of transactions.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use broker::Sent;
@@ -10,7 +11,7 @@ use grpc_api::v2::{
 use super::Shared;
 use super::convert::{Incoming, incoming, offset};
 use super::limits::BATCH_MAX;
-use super::peer::{Dialect, Peer, topic_name};
+use super::peer::{Dialect, Peer};
 use super::recall::recall_handle;
 use super::status::{Problem, ok, summary};
 
@@ -34,7 +35,7 @@ impl Shared {
         dialect: Dialect,
         request: SendMessageRequest,
     ) -> Result<SendMessageResponse, Problem> {
-        let topic: std::sync::Arc<str> = one_topic(&request.messages)?.into();
+        let topic: std::sync::Arc<str> = one_topic(peer, &request.messages)?.into();
         peer.may_publish(&topic)?;
         if request.messages.len() > BATCH_MAX {
             let words = format!(
@@ -129,14 +130,14 @@ fn id_of(message: &Message) -> String {
 }
 
 /// The topic of all messages of a request.
-fn one_topic(messages: &[Message]) -> Result<&str, Problem> {
+fn one_topic<'a>(peer: &Peer, messages: &'a [Message]) -> Result<Cow<'a, str>, Problem> {
     let corrupted = |words| Err(Problem::new(Code::MessageCorrupted, words));
     let Some((first, rest)) = messages.split_first() else {
         return corrupted("the request has no message");
     };
-    let topic = topic_name(first.topic.as_ref())?;
+    let topic = peer.topic_name(first.topic.as_ref())?;
     for message in rest {
-        if topic_name(message.topic.as_ref())? != topic {
+        if message.topic != first.topic && peer.topic_name(message.topic.as_ref())? != topic {
             return corrupted("the messages of one request are of different topics");
         }
     }

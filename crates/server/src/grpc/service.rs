@@ -75,7 +75,7 @@ impl MessagingService for Service {
     ) -> Answer<v2::QueryRouteResponse> {
         let call = self.begin("QueryRoute", &request);
         let outcome = match self.peer(&request) {
-            Ok(_) => self.0.query_route(request.into_inner()).await,
+            Ok(peer) => self.0.query_route(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
         call.told(outcome, |status| v2::QueryRouteResponse {

@@ -25,6 +25,8 @@ pub(crate) struct Profile {
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) group: Option<String>,
     pub(crate) topics: Vec<String>,
+    /// The namespace it uses; empty if it uses none.
+    pub(crate) namespace: String,
 }
 
 #[derive(Debug)]
@@ -234,32 +236,34 @@ impl Sessions {
     }
 
     /// Hands a command to one producer of a topic that can be reached; tells whether there is one.
-    pub(crate) fn tell_producer(&self, topic: &str, command: TelemetryCommand) -> bool {
+    ///
+    /// `command` makes it for a client of a namespace.
+    pub(crate) fn tell_producer(
+        &self,
+        topic: &str,
+        command: impl Fn(&str) -> TelemetryCommand,
+    ) -> bool {
         let mut state = self.state();
         state.turn = state.turn.wrapping_add(1);
-        let senders: Vec<&mpsc::Sender<TelemetryCommand>> = state
+        let senders: Vec<(&str, &mpsc::Sender<TelemetryCommand>)> = state
             .by_id
             .values()
             .filter(|session| session.profile.kind == ClientType::Producer)
             .filter(|session| session.profile.topics.iter().any(|name| name == topic))
-            .flat_map(|session| session.streams.iter().map(|(_, sender)| sender))
+            .flat_map(|session| {
+                let namespace = session.profile.namespace.as_str();
+                let streams = session.streams.iter();
+                streams.map(move |(_, sender)| (namespace, sender))
+            })
             .collect();
         let first = state.turn.checked_rem(senders.len()).unwrap_or(0);
         let (before, after) = senders.split_at(first);
-        let mut command = Some(command);
-        after.iter().chain(before).any(|sender| {
-            let Some(given) = command.take() else {
-                return false;
-            };
-            match sender.try_send(given) {
-                Ok(()) => true,
-                Err(
-                    mpsc::error::TrySendError::Full(back) | mpsc::error::TrySendError::Closed(back),
-                ) => {
-                    command = Some(back);
-                    false
-                }
-            }
+        after.iter().chain(before).any(|(namespace, sender)| {
+            // Only what has room is given a command, which may hold a body.
+            sender
+                .try_reserve()
+                .map(|room| room.send(command(namespace)))
+                .is_ok()
         })
     }
 
@@ -313,8 +317,8 @@ mod tests {
     fn commands_reach_producers_of_the_topic_in_turn() {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(0));
         let sessions = Arc::new(Sessions::new(clock, 10));
-        let command = TelemetryCommand::default;
-        assert!(!sessions.tell_producer("t", command()));
+        let command = |_: &str| TelemetryCommand::default();
+        assert!(!sessions.tell_producer("t", command));
         let mut streams = Vec::new();
         for (id, topic) in [("a", "t"), ("b", "t"), ("c", "other")] {
             let mut stream = None;
@@ -325,12 +329,12 @@ mod tests {
             streams.push(stream.unwrap());
         }
         for _ in 0..4 {
-            assert!(sessions.tell_producer("t", command()));
+            assert!(sessions.tell_producer("t", command));
         }
         let told: Vec<usize> = streams.iter().map(|stream| stream.commands.len()).collect();
         assert_eq!(told, [2, 2, 0]);
         streams.remove(0);
-        assert!(sessions.tell_producer("t", command()));
+        assert!(sessions.tell_producer("t", command));
         assert_eq!(streams[0].commands.len(), 3);
     }
 
@@ -342,7 +346,7 @@ mod tests {
         let mut stream = None;
         sessions.introduce(&id, producer("t"), &mut stream).unwrap();
         sessions.introduce(&id, producer("u"), &mut stream).unwrap();
-        assert!(sessions.tell_producer("u", TelemetryCommand::default()));
+        assert!(sessions.tell_producer("u", |_| TelemetryCommand::default()));
         assert_eq!(stream.as_ref().unwrap().commands.len(), 1);
         let problem = sessions
             .introduce(&Arc::from("b"), producer("t"), &mut None)

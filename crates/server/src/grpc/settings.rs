@@ -11,7 +11,7 @@ use grpc_api::v2::{
 use super::Shared;
 use super::convert::duration_of_ms;
 use super::limits::{BATCH_ADVISED, POLL_MS_MAX, SESSION_TOPICS_MAX};
-use super::peer::{Peer, group_name, topic_name};
+use super::peer::Peer;
 use super::session::Profile;
 use super::status::Problem;
 
@@ -58,6 +58,8 @@ impl Shared {
         match &mut settings.pub_sub {
             Some(PubSub::Publishing(publishing)) => {
                 profile.topics = self.settle_publishing(peer, publishing)?;
+                let namespace = peer.namespace_of(publishing.topics.first());
+                namespace.clone_into(&mut profile.namespace);
                 settings.backoff_policy = Some(producer_backoff());
             }
             Some(PubSub::Subscription(subscription)) => {
@@ -84,9 +86,9 @@ impl Shared {
         few_topics(publishing.topics.len())?;
         let mut topics = Vec::with_capacity(publishing.topics.len());
         for topic in &publishing.topics {
-            let topic = topic_name(Some(topic))?;
-            peer.may_publish(topic)?;
-            topics.push(topic.to_owned());
+            let topic = peer.topic_name(Some(topic))?;
+            peer.may_publish(&topic)?;
+            topics.push(topic.into_owned());
         }
         publishing.max_body_size = i32::try_from(self.config.body_bytes_max).unwrap_or(i32::MAX);
         publishing.validate_message_type = true;
@@ -107,15 +109,15 @@ impl Shared {
             return Err(Problem::new(Code::Unsupported, words));
         }
         few_topics(subscription.subscriptions.len())?;
-        let group = group_name(subscription.group.as_ref())?;
+        let group = peer.group_name(subscription.group.as_ref())?;
         let mut topics = Vec::with_capacity(subscription.subscriptions.len());
         for entry in &subscription.subscriptions {
-            let topic = topic_name(entry.topic.as_ref())?;
-            peer.may_consume(topic, group)?;
-            topics.push(topic.to_owned());
+            let topic = peer.topic_name(entry.topic.as_ref())?;
+            peer.may_consume(&topic, &group)?;
+            topics.push(topic.into_owned());
         }
-        let spec = self.group_for(group, &topics).await?;
-        profile.group = Some(group.to_owned());
+        let spec = self.group_for(&group, &topics).await?;
+        profile.group = Some(group.into_owned());
         profile.topics = topics;
         subscription.fifo = Some(spec.fifo);
         subscription.receive_batch_size = Some(BATCH_ADVISED);

@@ -13,7 +13,7 @@ use grpc_api::v2::{
 use super::Shared;
 use super::convert::ms_of_duration;
 use super::limits::BATCH_MAX;
-use super::peer::{Dialect, Peer, group_name, topic_name};
+use super::peer::{Dialect, Peer};
 use super::status::{Problem, ok, summary};
 
 impl Shared {
@@ -24,9 +24,9 @@ impl Shared {
         dialect: Dialect,
         request: AckMessageRequest,
     ) -> Result<AckMessageResponse, Problem> {
-        let topic = topic_name(request.topic.as_ref())?;
-        let group = group_name(request.group.as_ref())?;
-        peer.may_consume(topic, group)?;
+        let topic = peer.topic_name(request.topic.as_ref())?;
+        let group = peer.group_name(request.group.as_ref())?;
+        peer.may_consume(&topic, &group)?;
         let count = request.entries.len();
         if !(1..=BATCH_MAX).contains(&count) {
             let words = format!("the request has {count} entries; 1 to {BATCH_MAX} are allowed");
@@ -35,7 +35,7 @@ impl Shared {
         let mut handles = Vec::with_capacity(count);
         let mut read = Vec::with_capacity(count);
         for entry in &request.entries {
-            let handle = self.receipt(topic, group, &entry.receipt_handle).await;
+            let handle = self.receipt(&topic, &group, &entry.receipt_handle).await;
             read.push(handle.map(|handle| handles.push(handle)));
         }
         for handle in &handles {
@@ -76,9 +76,9 @@ impl Shared {
         peer: &Peer,
         request: ChangeInvisibleDurationRequest,
     ) -> Result<ChangeInvisibleDurationResponse, Problem> {
-        let topic = topic_name(request.topic.as_ref())?;
-        let group = group_name(request.group.as_ref())?;
-        peer.may_consume(topic, group)?;
+        let topic = peer.topic_name(request.topic.as_ref())?;
+        let group = peer.group_name(request.group.as_ref())?;
+        peer.may_consume(&topic, &group)?;
         let duration = request.invisible_duration.unwrap_or_default();
         let Some(wait_ms) = ms_of_duration(&duration) else {
             return Err(Problem::new(
@@ -86,7 +86,9 @@ impl Shared {
                 "the invisible duration is negative or out of range",
             ));
         };
-        let handle = self.receipt(topic, group, &request.receipt_handle).await?;
+        let handle = self
+            .receipt(&topic, &group, &request.receipt_handle)
+            .await?;
         let wait = Duration::from_millis(wait_ms);
         match self.sessions.kind(&peer.client_id) {
             Some((ClientType::PushConsumer, language)) => {
@@ -111,10 +113,12 @@ impl Shared {
         peer: &Peer,
         request: ForwardMessageToDeadLetterQueueRequest,
     ) -> Result<ForwardMessageToDeadLetterQueueResponse, Problem> {
-        let topic = topic_name(request.topic.as_ref())?;
-        let group = group_name(request.group.as_ref())?;
-        peer.may_consume(topic, group)?;
-        let handle = self.receipt(topic, group, &request.receipt_handle).await?;
+        let topic = peer.topic_name(request.topic.as_ref())?;
+        let group = peer.group_name(request.group.as_ref())?;
+        peer.may_consume(&topic, &group)?;
+        let handle = self
+            .receipt(&topic, &group, &request.receipt_handle)
+            .await?;
         self.renewals.forget(&handle);
         match self.broker.dead_letter(handle).await {
             Ok(()) | Err(broker::Error::Refused(broker::Refusal::Expired)) => {}

@@ -159,10 +159,15 @@ impl Shared {
         request: &HeartbeatRequest,
     ) -> Result<HeartbeatResponse, Problem> {
         if !peer.client_id.is_empty() {
-            let group = request.group.as_ref().map(|group| group.name.clone());
+            let named = request.group.as_ref();
+            let group = match named.filter(|group| !group.name.is_empty()) {
+                Some(_) => Some(peer.group_name(named)?.into_owned()),
+                None => None,
+            };
             let profile = Profile {
                 kind: request.client_type(),
-                group: group.filter(|group| !group.is_empty()),
+                group,
+                namespace: peer.namespace_of(named).to_owned(),
                 remote: peer.remote,
                 ..Profile::default()
             };

@@ -6,13 +6,14 @@ use broker::{Check, TransactionHandle};
 use grpc_api::v2::telemetry_command::Command;
 use grpc_api::v2::{
     Code, EndTransactionRequest, EndTransactionResponse, RecoverOrphanedTransactionCommand,
-    Resource, TelemetryCommand, TransactionResolution,
+    TelemetryCommand, TransactionResolution,
 };
 
 use super::Shared;
 use super::convert::{Outgoing, outgoing};
 use super::limits::{CHECKS_MAX, CHECKS_WAIT};
-use super::peer::{Peer, topic_name};
+use super::namespace::resource_in;
+use super::peer::Peer;
 use super::status::{Problem, ok};
 
 impl Shared {
@@ -21,13 +22,13 @@ impl Shared {
         peer: &Peer,
         request: EndTransactionRequest,
     ) -> Result<EndTransactionResponse, Problem> {
-        let topic = topic_name(request.topic.as_ref())?;
-        peer.may_publish(topic)?;
+        let topic = peer.topic_name(request.topic.as_ref())?;
+        peer.may_publish(&topic)?;
         let transaction: TransactionHandle = request.transaction_id.parse().map_err(|_| {
             let words = "the transaction id is not one of this broker";
             Problem::new(Code::InvalidTransactionId, words)
         })?;
-        self.check_topic(topic, transaction.topic).await?;
+        self.check_topic(&topic, transaction.topic).await?;
         let commit = match request.resolution() {
             TransactionResolution::Commit => Some(true),
             TransactionResolution::Rollback => Some(false),
@@ -56,28 +57,25 @@ impl Shared {
     }
 
     fn ask_producer(&self, check: &Check) {
-        let topic = Resource {
-            resource_namespace: String::new(),
-            name: check.topic.clone(),
-        };
-        let around = Outgoing {
-            topic: &topic,
-            queue: 0,
-            delivery: None,
-            invisible_ms: None,
-            store_host: &self.store_host,
-        };
-        let command = RecoverOrphanedTransactionCommand {
-            message: Some(outgoing(&check.message, around)),
-            transaction_id: check.transaction.to_string(),
-        };
-        let told = self.sessions.tell_producer(
-            &check.topic,
+        let question = |namespace: &str| {
+            let around = Outgoing {
+                topic: &resource_in(namespace, &check.topic),
+                namespace,
+                queue: 0,
+                delivery: None,
+                invisible_ms: None,
+                store_host: &self.store_host,
+            };
+            let command = RecoverOrphanedTransactionCommand {
+                message: Some(outgoing(&check.message, around)),
+                transaction_id: check.transaction.to_string(),
+            };
             TelemetryCommand {
                 status: Some(ok()),
                 command: Some(Command::RecoverOrphanedTransactionCommand(command)),
-            },
-        );
+            }
+        };
+        let told = self.sessions.tell_producer(&check.topic, question);
         if !told {
             tracing::debug!(
                 topic = check.topic,

@@ -10,6 +10,7 @@ mod counting;
 mod delivering;
 mod flooding;
 mod hostile;
+mod namespaces;
 mod rig;
 mod routing;
 mod secrets;
