@@ -81,7 +81,7 @@ impl<S: Store> Engine<S> {
         let mut engine = Self {
             partitions: Partitions::found(store.partitions()),
             store,
-            dedup: DedupWindow::default(),
+            dedup: DedupWindow::after(head.floor_ms.saturating_sub(FLOOR_AHEAD_MS)),
             config,
             head,
             catalog: Catalog::default(),

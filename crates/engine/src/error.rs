@@ -60,6 +60,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The message id was used for another message within the window of repeated sends.
+    #[error(
+        "message_id {message_id:?} was used for another message {ago_s} s ago. Choose another id, or cancel that message first"
+    )]
+    IdTaken {
+        /// The id.
+        message_id: String,
+        /// How long ago, in s.
+        ago_s: u64,
+    },
     /// The topic is full.
     #[error("topic {topic:?} holds {bytes} bytes; its quota is {quota_bytes}")]
     QuotaReached {

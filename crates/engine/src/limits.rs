@@ -48,6 +48,11 @@ pub const DAMAGED_MAX: usize = 64;
 pub(crate) const EXACT_COUNT_MAX: u64 = 256;
 /// Index rows of a timer's key that are read in one partition.
 pub(crate) const TIMER_ROWS_MAX: usize = 1_024;
+/// Index rows of a message id that are read in one partition to recognise a repeated send after a restart.
+pub(crate) const REPEAT_ROWS_MAX: usize = 64;
+/// Partitions of a topic that are all looked at to recognise a repeated send after a restart; of more only those near
+/// its due time.
+pub(crate) const REPEAT_PARTITIONS_MAX: usize = 16;
 /// Identity rows that are looked at in one round of upkeep.
 pub(crate) const IDENTITIES_PER_ROUND_MAX: usize = 1_024;
 /// The largest count that is read from a record: a million a second for two thousand years.

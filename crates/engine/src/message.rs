@@ -8,6 +8,10 @@ use crate::format::handle::{MessageHandle, ReceiptHandle};
 use crate::format::message_id::made_message_id;
 use crate::place::Place;
 
+/// Prefix of the names of properties that a front end keeps with a message for its own use. They are no part of what
+/// the producer sent.
+pub const CARRIED_PREFIX: &str = "__dt_";
+
 /// When a message may be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {

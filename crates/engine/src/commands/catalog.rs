@@ -76,6 +76,7 @@ impl<S: Store> Engine<S> {
     /// Deletes a topic; its messages go with their partitions, its number is never given again.
     pub fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
         let id = self.catalog.topic_id(name)?;
+        self.dedup.forget_topic(id);
         if let Some(topic) = self.catalog.remove_topic(id) {
             let head_bytes = topic.queues.iter().map(Window::bytes).sum();
             self.memory.head_changed(head_bytes, 0);

@@ -3,6 +3,7 @@
 pub(crate) mod browse;
 pub(crate) mod catalog;
 pub(crate) mod dead_letters;
+pub(crate) mod dedup;
 pub(crate) mod recall;
 pub(crate) mod receive;
 pub(crate) mod reset;

@@ -69,6 +69,7 @@ impl<S: Store> Engine<S> {
                 row_bytes,
             } => {
                 self.take_out(handle, place, &message, row_bytes);
+                self.dedup.cancelled(handle.topic, &message);
                 self.counters.traffic.recalled += 1;
                 Recall::Cancelled
             }
@@ -120,6 +121,7 @@ impl<S: Store> Engine<S> {
         };
         let place = self.append_moved(now_ms, target, &message);
         self.note_moved(handle, old, place)?;
+        self.dedup.moved(handle.topic, &message, place);
         Ok(Reschedule::Moved(Sent {
             handle: MessageHandle { place, ..*handle },
             repeated: false,

@@ -11,6 +11,7 @@ use crate::limits::{
     PROPERTIES_MAX, TAG_BYTES_MAX,
 };
 use crate::message::{Delivery, NewMessage, Sent};
+use crate::state::dedup::Stored;
 use crate::state::spec::TopicSpec;
 use crate::store::Store;
 
@@ -25,16 +26,17 @@ impl<S: Store> Engine<S> {
         let due_ms = self.asked_due_ms(now_ms, message.delivery)?;
         let topic_id = self.topic_for_send(topic)?;
         self.check_kind(topic_id, message)?;
-        let limits = &self.config.limits;
-        let first = message
-            .message_id
-            .as_ref()
-            .and_then(|message_id| self.dedup.find(now_ms, limits, topic_id, message_id));
-        if let Some(first) = first {
+        let attempt = self.attempt(topic_id, message);
+        if let Some(attempt) = attempt
+            && let Some(first) = self.stored_before(now_ms, attempt, due_ms)?
+        {
+            let Stored::Message(handle) = first.stored else {
+                return Err(attempt.taken(now_ms, first));
+            };
             self.counters.tallies.repeats += 1;
             return Ok(Sent {
+                handle,
                 repeated: true,
-                ..first
             });
         }
         self.check_room(topic_id)?;
@@ -54,16 +56,14 @@ impl<S: Store> Engine<S> {
             place,
             identity: place.sequence,
         };
-        let sent = Sent {
+        self.counters.traffic.sent += 1;
+        if let Some(attempt) = attempt {
+            self.remember(now_ms, attempt, Stored::Message(handle));
+        }
+        Ok(Sent {
             handle,
             repeated: false,
-        };
-        self.counters.traffic.sent += 1;
-        if let Some(message_id) = &message.message_id {
-            self.dedup
-                .remember(now_ms, &self.config.limits, message_id, sent);
-        }
-        Ok(sent)
+        })
     }
 
     pub(crate) fn topic_for_send(&mut self, topic: &str) -> Result<TopicId, Error> {

@@ -22,6 +22,7 @@ use crate::ids::{TopicId, TopicKind};
 use crate::limits::READ_MESSAGES_MAX;
 use crate::message::{Message, NewMessage};
 use crate::place::Place;
+use crate::state::dedup::Stored;
 use crate::store::{Space, Store, StoreError};
 
 /// Least time between two rounds of forgetting outcomes, in ms.
@@ -90,26 +91,22 @@ impl<S: Store> Engine<S> {
     ) -> Result<Prepared, Error> {
         let now_ms = self.stamp(now_ms);
         let topic_id = self.topic_for_send(topic)?;
-        if message.message_group.is_some() {
-            return Err(Error::Invalid {
-                field: "message_group",
-                reason: "cannot be given in a transaction",
-            });
-        }
-        let spec = self.catalog.topics.get(&topic_id).map(|topic| &topic.spec);
-        if let Some(spec) =
-            spec.filter(|spec| !matches!(spec.kind, TopicKind::Transaction | TopicKind::Mixed))
-        {
-            let (topic, expected) = (spec.name.clone(), spec.kind);
-            return Err(Error::WrongKind {
-                topic,
-                expected,
-                found: TopicKind::Transaction,
-            });
-        }
-        self.check_fields(message)?;
-        self.check_room(topic_id)?;
+        self.check_half(topic_id, message)?;
         let due_ms = self.asked_due_ms(now_ms, message.delivery)?;
+        let attempt = self.attempt(topic_id, message);
+        if let Some(attempt) = attempt
+            && let Some(first) = self.stored_before(now_ms, attempt, due_ms)?
+        {
+            let Stored::Half { transaction, .. } = first.stored else {
+                return Err(attempt.taken(now_ms, first));
+            };
+            self.counters.tallies.repeats += 1;
+            return Ok(Prepared {
+                transaction,
+                message_id: message.message_id.clone().unwrap_or_default(),
+            });
+        }
+        self.check_room(topic_id)?;
         let queue = self.queue_for(topic_id, None);
         let sequence = self.head.next_sequence;
         self.head.next_sequence += 1;
@@ -135,13 +132,43 @@ impl<S: Store> Engine<S> {
             checks: 0,
         };
         self.put_half(row, &fields);
+        let transaction = TransactionHandle {
+            topic: topic_id,
+            sequence,
+        };
+        if let Some(attempt) = attempt {
+            let stored = Stored::Half {
+                transaction,
+                committed: None,
+            };
+            self.remember(now_ms, attempt, stored);
+        }
         Ok(Prepared {
-            transaction: TransactionHandle {
-                topic: topic_id,
-                sequence,
-            },
+            transaction,
             message_id,
         })
+    }
+
+    /// Refuses what cannot be sent in a transaction, or not to this topic.
+    fn check_half(&self, topic: TopicId, message: &NewMessage) -> Result<(), Error> {
+        if message.message_group.is_some() {
+            return Err(Error::Invalid {
+                field: "message_group",
+                reason: "cannot be given in a transaction",
+            });
+        }
+        let spec = self.catalog.topics.get(&topic).map(|topic| &topic.spec);
+        if let Some(spec) =
+            spec.filter(|spec| !matches!(spec.kind, TopicKind::Transaction | TopicKind::Mixed))
+        {
+            let (topic, expected) = (spec.name.clone(), spec.kind);
+            return Err(Error::WrongKind {
+                topic,
+                expected,
+                found: TopicKind::Transaction,
+            });
+        }
+        self.check_fields(message)
     }
 
     /// Ends a transaction. Ending it the same way again gets the same answer.
@@ -162,6 +189,7 @@ impl<S: Store> Engine<S> {
         if !self.catalog.topics.contains_key(&handle.topic) {
             return Err(Error::TransactionNotFound);
         }
+        let message_id = half.message.message_id.clone();
         let outcome = if commit {
             let target = Target {
                 topic: handle.topic,
@@ -187,6 +215,11 @@ impl<S: Store> Engine<S> {
         } else {
             Outcome::RolledBack
         };
+        let identity = match outcome {
+            Outcome::Committed(message) => Some(message.identity),
+            Outcome::RolledBack => None,
+        };
+        self.dedup.ended(*handle, &message_id, identity);
         self.finish_half(now_ms, handle, half.check_ms, outcome);
         Ok(outcome)
     }
@@ -553,6 +586,62 @@ mod tests {
                 .end_transaction(now_ms, &prepared.transaction, true)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_repeated_half_message_is_stored_once() {
+        let mut engine = engine();
+        let half = NewMessage {
+            message_id: Some("m-1".into()),
+            ..message(0)
+        };
+        let first = engine.prepare(0, "t", &half, None).unwrap();
+        let other = NewMessage {
+            body: "other".into(),
+            ..half.clone()
+        };
+        let refused = engine.prepare(1, "t", &other, None).unwrap_err();
+        assert!(matches!(refused, Error::IdTaken { .. }), "{refused}");
+        assert_eq!(engine.prepare(2, "t", &half, None).unwrap(), first);
+        sync(&mut engine, 2);
+        let committed = engine.end_transaction(3, &first.transaction, true).unwrap();
+        sync(&mut engine, 3);
+        // The answer to the commit was lost, and the producer begins again: it gets the same outcome.
+        let again = engine.prepare(4, "t", &half, None).unwrap();
+        assert_eq!(again, first);
+        let outcome = engine.end_transaction(4, &again.transaction, true).unwrap();
+        assert_eq!(outcome, committed);
+        assert_eq!(receive(&mut engine, 5), ["m-1"]);
+        assert!(receive(&mut engine, 6).is_empty());
+        assert!(engine.take_checks(7_000, 10).unwrap().is_empty());
+        assert_eq!(engine.tallies().repeats, 2);
+    }
+
+    #[test]
+    fn a_half_message_that_is_gone_frees_its_id() {
+        let mut engine = engine();
+        let half = NewMessage {
+            message_id: Some("m-1".into()),
+            ..message(60_000)
+        };
+        let first = engine.prepare(0, "t", &half, None).unwrap();
+        sync(&mut engine, 0);
+        engine
+            .end_transaction(1, &first.transaction, false)
+            .unwrap();
+        let second = engine.prepare(2, "t", &half, None).unwrap();
+        assert_ne!(second, first, "the first was rolled back");
+        sync(&mut engine, 2);
+        let outcome = engine
+            .end_transaction(3, &second.transaction, true)
+            .unwrap();
+        let Outcome::Committed(handle) = outcome else {
+            panic!("{outcome:?}");
+        };
+        sync(&mut engine, 3);
+        engine.recall(4, &handle).unwrap();
+        let third = engine.prepare(5, "t", &half, None).unwrap();
+        assert_ne!(third, second, "the second was cancelled");
     }
 
     #[test]

@@ -405,8 +405,10 @@ fn repeated_sends_are_stored_once_within_the_window() {
         topic u delay
         send t a id=1 after=500
         = due +500
-        send t b id=1 after=700
+        send t a id=1 after=700
         = due +500 repeated
+        send t b id=1 after=500
+        = refused: message_id '1' was used for another message 0 s ago. Choose another id, or cancel that message first
         send u c id=1
         = due +1
         # Two sends are remembered: with this one the first is forgotten.
@@ -419,10 +421,158 @@ fn repeated_sends_are_stored_once_within_the_window() {
         send t f id=1
         = due +1100
         at 1150
-        send t g id=1
+        send t f id=1
         = due +1100 repeated
         stats t
         = waiting 0 of 4, 292 bytes, appended 4, removed 0
         ",
     );
+}
+
+#[test]
+fn a_repeat_is_the_same_message_and_that_is_still_there() {
+    check(
+        "
+        topic t delay
+        send t a id=1 after=1000 tag=x keys=k1,k2 group=m properties=2
+        = refused: topic 't' holds DELAY messages; this one is FIFO. Send it to a FIFO or MIXED topic
+        send t a id=1 after=1000 tag=x keys=k1,k2 properties=2
+        = due +1000
+        send t a id=1 after=1000 tag=x keys=k1,k2 properties=2
+        = due +1000 repeated
+        at 1999
+        send t a id=1 after=1000 tag=y keys=k1,k2 properties=2
+        = refused: message_id '1' was used for another message 1 s ago. Choose another id, or cancel that message first
+        send t a id=1 after=1000 tag=x keys=k1 properties=2
+        = refused: message_id '1' was used for another message 1 s ago. Choose another id, or cancel that message first
+        send t a id=1 after=1000 tag=x keys=k1,k2 properties=1
+        = refused: message_id '1' was used for another message 1 s ago. Choose another id, or cancel that message first
+        # A cancelled message frees its id.
+        send t b id=2 after=1000
+        = due +2999
+        recall b
+        = Cancelled
+        send t b id=2 after=1000
+        = due +2999
+        send t b id=2 after=1000
+        = due +2999 repeated
+        # Cancelled again, by the handle of the repeated send.
+        recall b
+        = Cancelled
+        send t b id=2 after=1000
+        = due +2999
+        # A moved one keeps it, and the answer says where it is now.
+        move b after=3000
+        = due +4999
+        send t b id=2 after=1000
+        = due +4999 repeated
+        at 2000
+        move b after=500
+        = due +2500
+        send t b id=2 after=1000
+        = due +2500 repeated
+        at 2500
+        recv t g
+        = a#1
+        recv t g
+        = b#1
+        ack g a b
+        # It was delivered, so it is not stored again.
+        send t b id=2 after=1000
+        = due +2500 repeated
+        ",
+    );
+}
+
+#[test]
+fn a_repeat_is_recognised_after_a_restart_where_the_topic_is_indexed() {
+    check(
+        "
+        topic t delay
+        topic u delay unindexed
+        send t a id=1 after=600000
+        = due +600000
+        send t b id=2 after=600000
+        = due +600000
+        send t c id=3 after=600000
+        = due +600000
+        send t d id=4 after=600000 keys=5
+        = due +600000
+        send u z id=1 after=600000
+        = due +600000
+        recall b
+        = Cancelled
+        move c after=86400000
+        = due +86400000
+        at 119999
+        crash
+        send t a id=1 after=600000
+        = due +600000 repeated
+        send t x id=1 after=600000
+        = refused: message_id '1' was used for another message 119 s ago. Choose another id, or cancel that message first
+        send t b id=2 after=600000
+        = due +719999
+        send t c id=3 after=600000
+        = due +86400000 repeated
+        # The key of another message is no id.
+        send t e id=5 after=600000
+        = due +719999
+        send u z id=1 after=600000
+        = due +719999
+        restart
+        # Moved and cancelled in the group of changes that the repeated send comes in.
+        manual
+        move a after=900000
+        = due +1019999
+        send t a id=1 after=600000
+        = due +1019999 repeated
+        recall d
+        = Cancelled
+        send t d id=4 after=600000 keys=5
+        = due +719999
+        automatic
+        at 120001
+        restart
+        # The window has passed.
+        send t a id=1 after=600000
+        = due +720001
+        ",
+    );
+}
+
+#[test]
+fn a_busy_topic_makes_no_other_forget_its_sends() {
+    let limits = Limits {
+        repeat_window_sends: 100,
+        ..Limits::default()
+    };
+    let config = Config {
+        limits,
+        ..Config::default()
+    };
+    let mut engine = Engine::open(MemoryStore::default(), config).unwrap();
+    for topic in ["busy", "calm"] {
+        engine
+            .create_topic(TopicSpec::new(topic, TopicKind::Mixed))
+            .unwrap();
+    }
+    let mut repeats = |topic: &str, number: usize| {
+        let message = NewMessage {
+            message_id: Some(format!("m-{number}")),
+            ..NewMessage::default()
+        };
+        engine.send(START_MS, topic, &message).unwrap().repeated
+    };
+    for number in 0..1_000 {
+        assert!(!repeats("busy", number));
+    }
+    for number in 0..40 {
+        assert!(!repeats("calm", number));
+    }
+    for number in 1_000..5_000 {
+        assert!(!repeats("busy", number));
+    }
+    assert!((0..40).all(|number| repeats("calm", number)));
+    assert!((4_960..5_000).all(|number| repeats("busy", number)));
+    assert!(!repeats("busy", 4_900));
 }

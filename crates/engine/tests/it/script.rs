@@ -282,7 +282,8 @@ impl Session {
             let size = words
                 .number("size")
                 .map_or(0, |size| usize::try_from(size).unwrap());
-            let mut body = name.clone().into_bytes();
+            let body = words.text("body");
+            let mut body = body.unwrap_or_else(|| name.clone()).into_bytes();
             if size > body.len() {
                 body.resize(size, b'.');
             }

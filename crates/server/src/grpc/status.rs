@@ -37,6 +37,7 @@ fn code_of(refusal: &Refusal) -> Code {
         Refusal::TopicNotFound { .. } => Code::TopicNotFound,
         Refusal::GroupNotFound { .. } => Code::ConsumerGroupNotFound,
         Refusal::WrongKind { .. } => Code::MessagePropertyConflictWithType,
+        Refusal::IdTaken { .. } => Code::IllegalMessageId,
         Refusal::OverLimit { field, .. } | Refusal::Invalid { field, .. } => code_of_field(field),
         // Both heal when something is consumed or dropped: clients wait longer and longer between tries.
         Refusal::QuotaReached { .. } | Refusal::DiskReserve { .. } => Code::TooManyRequests,
@@ -109,6 +110,13 @@ mod tests {
             (over("delay in ms"), 40012),
             (over("invisible duration in ms"), 40011),
             (Refusal::Expired, 40013),
+            (
+                Refusal::IdTaken {
+                    message_id: "m".into(),
+                    ago_s: 1,
+                },
+                40009,
+            ),
             (Refusal::TransactionNotFound, 40008),
             (
                 Refusal::WrongKind {

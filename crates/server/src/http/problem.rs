@@ -38,6 +38,8 @@ problem_kinds! {
         "The message was delivered again, was finished, or its group was reset since. If the work is done, expect to see the message once more.";
     Exists = "exists", CONFLICT, "It exists with other settings",
         "A topic or group of this name is there and differs from what was asked for. Look at it with GET, or choose another name.";
+    MessageIdTaken = "message_id_taken", CONFLICT, "The message id was used for another message",
+        "Within two minutes a message id on a topic names one message; a send that repeats it has to hold the same. `message_id` is the id. Choose another, or cancel the first message.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "`detail` names the limit. Nothing was read beyond it.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is not sent as JSON",

@@ -43,6 +43,9 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
             Problem::new(ProblemKind::GroupNotFound, detail).with("group", group)
         }
         Refusal::Exists { .. } => Problem::new(ProblemKind::Exists, detail),
+        Refusal::IdTaken { message_id, .. } => {
+            Problem::new(ProblemKind::MessageIdTaken, detail).with("message_id", message_id)
+        }
         Refusal::WrongKind { .. } => Problem::new(ProblemKind::WrongTopicKind, detail),
         Refusal::OverLimit {
             field,
