@@ -82,7 +82,7 @@ impl<S: Store> Core<S> {
             self.execute(now_ms, command)?;
             done += 1;
         }
-        for pair in self.engine.take_woken(now_ms) {
+        while let Some(pair) = self.engine.take_woken(now_ms) {
             self.serve(now_ms, &pair)?;
         }
         self.end_polls(now_ms);
@@ -92,6 +92,11 @@ impl<S: Store> Core<S> {
     /// Whether commands wait that a further step could execute.
     pub fn has_commands(&self) -> bool {
         !self.lanes.is_empty() && self.engine.staged_bytes() < GROUP_BYTES_MAX
+    }
+
+    /// Whether a further step has work before anything else happens: commands wait, or polls that may be served.
+    pub fn has_work(&self) -> bool {
+        self.has_commands() || self.engine.has_woken()
     }
 
     /// Gives the collected changes to the store; returns the epoch to sync, if any.

@@ -72,7 +72,7 @@ impl Writer {
             if stopping && !syncing && !self.core.has_commands() {
                 return Ok(());
             }
-            let wait = if self.core.has_commands() {
+            let wait = if self.core.has_work() {
                 Some(std::time::Duration::ZERO)
             } else {
                 self.core

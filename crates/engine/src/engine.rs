@@ -177,8 +177,8 @@ impl<S: Store> Engine<S> {
         }
         let now_ms = self.stamp(now_ms);
         self.stage_derived_rows();
-        let shown_ms = std::cmp::max(now_ms, self.frontier.shown_ms());
-        self.head.floor_ms = std::cmp::max(shown_ms + FLOOR_AHEAD_MS, self.frontier.promised_ms());
+        let reach_ms = std::cmp::max(now_ms, self.frontier.reach_ms());
+        self.head.floor_ms = std::cmp::max(reach_ms + FLOOR_AHEAD_MS, self.frontier.promised_ms());
         let head = self.head;
         self.stage
             .batch
@@ -244,6 +244,8 @@ impl<S: Store> Engine<S> {
     /// Reports that everything applied up to `epoch` has reached the disk.
     pub fn durable(&mut self, epoch: u64) {
         self.frontier.durable(epoch);
+        let reach_ms = self.frontier.reach_ms();
+        self.wakes.release(epoch, reach_ms);
     }
 
     /// Looks at the disk's free space again.

@@ -11,6 +11,7 @@ mod kill_shop;
 mod operation;
 mod oracle;
 mod plan;
+mod progress;
 mod shop;
 mod shop_child;
 mod traffic;

@@ -58,7 +58,7 @@ impl Figures {
 
 /// A sync that goes on.
 #[derive(Clone, Copy, Debug)]
-struct Sync {
+pub(crate) struct Sync {
     epoch: u64,
     changes: usize,
     done_us: i64,
@@ -69,13 +69,15 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) rng: StdRng,
     /// `None` only within a crash.
-    core: Option<Core<FaultStore>>,
+    pub(crate) core: Option<Core<FaultStore>>,
     pub(crate) clocks: Clocks,
     pub(crate) clients: Clients,
     pub(crate) oracle: Oracle,
-    sync: Option<Sync>,
+    pub(crate) sync: Option<Sync>,
     pub(crate) next_number: u64,
     full_until_us: i64,
+    /// Steps since the broker last did something.
+    pub(crate) idle_steps: u32,
     pub(crate) drains: bool,
     pub(crate) figures: Figures,
 }
@@ -148,6 +150,7 @@ impl World {
             sync: None,
             next_number: 1,
             full_until_us: 0,
+            idle_steps: 0,
             drains: false,
             figures: Figures::default(),
         })
@@ -259,6 +262,7 @@ impl World {
             return defect("the broker goes on", "its disk has failed");
         }
         self.take_answers(now_ms)?;
+        self.look_for_spins(now_ms)?;
         self.look_for_delays(now_ms)?;
         self.pass_time()
     }
@@ -268,7 +272,10 @@ impl World {
         let Some(core) = &mut self.core else {
             return Ok(());
         };
-        core.step(now_ms)?;
+        let before = core.engine().traffic();
+        let done = core.step(now_ms)?;
+        let idle = done == 0 && core.has_work() && core.engine().traffic() == before;
+        self.idle_steps = if idle { self.idle_steps + 1 } else { 0 };
         if self.sync.is_none()
             && let Some(epoch) = core.apply(now_ms)?
         {
@@ -283,56 +290,13 @@ impl World {
         Ok(())
     }
 
-    /// With nothing left to do, no consumer may wait for something that is due.
-    fn look_for_delays(&mut self, now_ms: u64) -> Result<(), Violation> {
-        let Some(core) = &mut self.core else {
-            return Ok(());
-        };
-        let idle = self.sync.is_none()
-            && !core.has_commands()
-            && !core.engine().has_staged()
-            && core.next_event_ms().is_none_or(|at_ms| at_ms > now_ms);
-        if !idle {
-            return Ok(());
-        }
-        let parked = self
-            .clients
-            .questions()
-            .filter_map(|question| match question {
-                Question::Poll {
-                    reader,
-                    parks: true,
-                    ..
-                } if reader.group == 0 && reader.topic < TOPICS.len() => Some(*reader),
-                _ => None,
-            });
-        for reader in parked {
-            let (topic, group) = (TOPICS.get(reader.topic), GROUPS.get(reader.group));
-            let (Some(topic), Some(group)) = (topic, group) else {
-                continue;
-            };
-            let stats = core.engine().group_stats(now_ms, topic, group);
-            let full = stats
-                .is_ok_and(|stats| stats.in_flight >= self.plan.config.limits.in_flight_max as u64);
-            if full {
-                continue;
-            }
-            if let Some(number) = self.oracle.overdue(reader.group, reader.topic, now_ms) {
-                let what =
-                    format!("message {number} is due at {now_ms}, and {group} still waits for it");
-                return Err(Violation { invariant: 8, what });
-            }
-        }
-        Ok(())
-    }
-
     /// Time goes on until something happens.
     fn pass_time(&mut self) -> Result<(), Violation> {
         let Some(core) = &self.core else {
             return Ok(());
         };
         let mut next_us = i64::MAX;
-        if core.has_commands() {
+        if core.has_work() {
             next_us = 0;
         }
         if let Some(at_ms) = core.next_event_ms() {

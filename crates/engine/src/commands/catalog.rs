@@ -127,8 +127,7 @@ impl<S: Store> Engine<S> {
                 .batch
                 .remove(Space::Meta, &progress_key(key.0, key.1, queue));
         }
-        self.wakes
-            .set_deliverable(key, &mut subscription.wake_ms, None);
+        self.wakes.unwatch(key);
         self.wakes
             .set_lease_end(key, &mut subscription.lease_end_ms, None);
         Ok(())

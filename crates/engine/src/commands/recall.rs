@@ -14,6 +14,7 @@ use crate::format::record::{open, open_message, seal};
 use crate::ids::TopicId;
 use crate::message::{Delivery, Message, Sent};
 use crate::place::{HOUR_MS, Place};
+use crate::state::frontier::Line;
 use crate::store::{Space, Store, StoreError};
 
 /// The answer to a recall.
@@ -165,7 +166,8 @@ impl<S: Store> Engine<S> {
     /// The last due time at which nothing can be recalled or moved.
     pub(crate) fn settled_ms(&mut self, now_ms: u64) -> u64 {
         self.frontier.advance(now_ms);
-        std::cmp::max(self.frontier.closed_ms(), now_ms)
+        // Past `now_ms` no line was shown to anyone since the start.
+        std::cmp::max(self.frontier.closed_everywhere_ms(), now_ms)
     }
 
     fn locate(&mut self, now_ms: u64, handle: &MessageHandle) -> Result<Whereabouts, Error> {
@@ -256,7 +258,8 @@ impl<S: Store> Engine<S> {
         message: &Message,
         row_bytes: u64,
     ) {
-        self.frontier.touch(place.due_ms);
+        let line = Line::Queue(handle.topic, handle.queue);
+        self.frontier.touch(line, place.due_ms);
         self.remove_rows(handle, place, message, row_bytes);
     }
 

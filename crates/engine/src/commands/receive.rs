@@ -7,6 +7,7 @@ use crate::ids::SubscriptionKey;
 use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX};
 use crate::message::{Delivered, TagFilter};
 use crate::place::Place;
+use crate::state::frontier::Line;
 use crate::state::spec::{GroupSpec, StartFrom};
 use crate::state::subscription::Subscription;
 use crate::store::{Store, StoreError};
@@ -70,6 +71,8 @@ impl<S: Store> Engine<S> {
             if self.is_satisfied(limits, &delivered) {
                 break;
             }
+            // Shown whether or not a message is left to be read, so that this depends on nothing in memory.
+            self.frontier.show(Line::Queue(key.1, queue));
             if fifo {
                 self.take_fifo(limits, queue, &mut delivered)?;
             } else {
@@ -104,7 +107,7 @@ impl<S: Store> Engine<S> {
     fn ask_for_floor(&mut self, now_ms: u64, key: SubscriptionKey) {
         let promised_ms = self.frontier.promised_ms();
         if promised_ms < now_ms
-            && let Some(due_ms) = self.next_deliverable_ms(key)
+            && let Some(due_ms) = self.next_deliverable(key).timer_ms
             && promised_ms < due_ms
             && due_ms <= now_ms
         {
@@ -146,7 +149,7 @@ impl<S: Store> Engine<S> {
             .get(&key.0)
             .is_some_and(|group| group.spec.start_from == StartFrom::Latest);
         let start = if latest {
-            self.shown_place()
+            Place::end_of(self.frontier.reach_ms())
         } else {
             Place::START
         };

@@ -40,14 +40,9 @@ impl<S: Store> Engine<S> {
         if !self.subscriptions.contains_key(&key) {
             self.add_subscription(key, fresh);
         } else if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            let (generation, wake_ms, lease_end_ms) = (
-                subscription.generation,
-                subscription.wake_ms,
-                subscription.lease_end_ms,
-            );
+            let (generation, lease_end_ms) = (subscription.generation, subscription.lease_end_ms);
             *subscription = Subscription {
                 generation: generation + 1,
-                wake_ms,
                 lease_end_ms,
                 ..fresh
             };
@@ -63,8 +58,8 @@ impl<S: Store> Engine<S> {
             .progress
             .extend((0..queues).map(|queue| (key.0, key.1, queue)));
         self.refresh_lease_end(key);
-        let shown_ms = self.frontier.shown_ms();
-        self.lower_wake(key, shown_ms);
+        let reach_ms = self.frontier.reach_ms();
+        self.lower_wake(key, reach_ms);
         Ok(())
     }
 }

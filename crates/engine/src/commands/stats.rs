@@ -313,7 +313,7 @@ impl<S: Store> Engine<S> {
 
     /// Messages of a topic due now.
     pub(crate) fn due_count(&self, topic: TopicId) -> Result<u64, StoreError> {
-        self.count_due_by(topic, self.frontier.shown_ms())
+        self.count_due_by(topic, self.frontier.reach_ms())
     }
 
     /// Messages of a topic on disk that are due by `now_ms`.

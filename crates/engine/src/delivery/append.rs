@@ -10,6 +10,7 @@ use crate::format::record::MessageFields;
 use crate::ids::TopicId;
 use crate::message::{Message, NewMessage};
 use crate::place::{PartitionId, Place};
+use crate::state::frontier::Line;
 use crate::store::{Space, Store};
 
 /// A place in a queue, before the message has one in time.
@@ -20,6 +21,12 @@ pub(crate) struct Target {
     pub(crate) due_ms: u64,
 }
 
+impl Target {
+    fn line(self) -> Line {
+        Line::Queue(self.topic, self.queue)
+    }
+}
+
 impl<S: Store> Engine<S> {
     pub(crate) fn append_new(
         &mut self,
@@ -27,7 +34,7 @@ impl<S: Store> Engine<S> {
         target: Target,
         message: &NewMessage,
     ) -> Place {
-        let place = self.new_place(now_ms, target.due_ms);
+        let place = self.new_place(now_ms, target.due_ms, target.line());
         self.append_row(
             target,
             place,
@@ -54,7 +61,7 @@ impl<S: Store> Engine<S> {
 
     /// Writes a stored message to another place, under a new sequence.
     pub(crate) fn append_moved(&mut self, now_ms: u64, target: Target, message: &Message) -> Place {
-        let place = self.new_place(now_ms, target.due_ms);
+        let place = self.new_place(now_ms, target.due_ms, target.line());
         self.append_row(target, place, &MessageFields::of_stored(message, place));
         self.show_appended(target, place, || Message {
             place,
@@ -63,13 +70,13 @@ impl<S: Store> Engine<S> {
         place
     }
 
-    /// A new place at `due_ms`, or as soon as anything may still be written.
-    pub(crate) fn new_place(&mut self, now_ms: u64, due_ms: u64) -> Place {
-        let earliest_ms = self.frontier.earliest_ms(now_ms);
+    /// A new place in a line at `due_ms`, or as soon as anything may still be written there.
+    pub(crate) fn new_place(&mut self, now_ms: u64, due_ms: u64, line: Line) -> Place {
+        let earliest_ms = self.frontier.earliest_ms(line, now_ms);
         let due_ms = std::cmp::max(due_ms, earliest_ms);
         let sequence = self.head.next_sequence;
         self.head.next_sequence += 1;
-        self.frontier.touch(due_ms);
+        self.frontier.touch(line, due_ms);
         Place {
             due_ms,
             sequence,
@@ -135,7 +142,7 @@ impl<S: Store> Engine<S> {
             || (self.memory.head_bytes() > limits.head_bytes_max && window.len() > 0)
         {
             let before = window.bytes();
-            window.shrink(self.frontier.shown_ms());
+            window.shrink(self.frontier.reach_ms());
             self.memory.head_changed(before, window.bytes());
         }
         self.wake_topic(target.topic, place.due_ms);

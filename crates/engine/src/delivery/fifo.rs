@@ -16,7 +16,7 @@ impl<S: Store> Engine<S> {
         delivered: &mut Gathered,
     ) -> Result<(), Error> {
         self.fill_fifo(limits, queue)?;
-        let shown_ms = self.frontier.shown_ms();
+        let reach_ms = self.frontier.reach_ms();
         let in_flight_max = self.config.limits.in_flight_max;
         let Some(subscription) = self.subscriptions.get_mut(&limits.key) else {
             return Ok(());
@@ -47,7 +47,7 @@ impl<S: Store> Engine<S> {
             let SlotState::Open { from_ms } = slot.state else {
                 continue;
             };
-            if free && from_ms <= shown_ms {
+            if free && from_ms <= reach_ms {
                 slot.state = SlotState::Leased {
                     until_ms: limits.until_ms,
                 };

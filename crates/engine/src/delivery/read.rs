@@ -11,6 +11,7 @@ use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
 use crate::message::Message;
 use crate::place::Place;
+use crate::state::frontier::Line;
 use crate::state::work::row_units;
 use crate::store::{Space, Store, StoreError};
 
@@ -22,7 +23,9 @@ impl<S: Store> Engine<S> {
         queue: u16,
         wanted: usize,
     ) -> Result<(), Error> {
-        let shown = self.shown_place();
+        let line = Line::Queue(key.1, queue);
+        self.frontier.show(line);
+        let shown = self.frontier.shown_place(line);
         let Some(topic) = self.catalog.topics.get_mut(&key.1) else {
             return Ok(());
         };
@@ -113,7 +116,7 @@ impl<S: Store> Engine<S> {
         for (place, error) in stretch.damaged {
             self.set_aside((key.1, queue, place), error)?;
         }
-        let shown = self.shown_place();
+        let shown = self.frontier.shown_place(Line::Queue(key.1, queue));
         let removed = &self.stage.removed;
         let last_read = stretch.messages.last().map(|message| message.place);
         let mut messages: Vec<_> = stretch

@@ -10,6 +10,7 @@ use crate::format::record::open;
 use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
 use crate::place::Place;
+use crate::state::frontier::Line;
 use crate::state::subscription::{Parked, RetryLease, RetryRow, Subscription};
 use crate::store::{Space, Store, StoreError};
 
@@ -89,7 +90,8 @@ impl<S: Store> Engine<S> {
         &mut self,
         key: SubscriptionKey,
     ) -> Result<Option<(Place, RetryRow)>, Error> {
-        let shown = self.shown_place();
+        self.frontier.show(Line::Retries(key));
+        let shown = self.frontier.shown_place(Line::Retries(key));
         let known = |subscription: &Subscription| {
             let (retries, cursor) = (&subscription.retries, subscription.retry_cursor);
             retries.covers_after(cursor)
@@ -206,7 +208,7 @@ impl<S: Store> Engine<S> {
     ) -> Place {
         let retry = Place {
             level: 0,
-            ..self.new_place(now_ms, visible_ms)
+            ..self.new_place(now_ms, visible_ms, Line::Retries(key))
         };
         self.stage
             .batch

@@ -3,12 +3,34 @@
 use crate::engine::Engine;
 use crate::ids::{SubscriptionKey, TopicId};
 use crate::limits::FLOOR_AHEAD_MS;
-use crate::place::Place;
+use crate::state::frontier::{Frontier, Line};
 use crate::state::subscription::SlotState;
 use crate::store::{Store, StoreError};
 
 /// How long before something is due the floor is renewed, in ms: ample for one write to the disk.
 const FLOOR_LEAD_MS: u64 = FLOOR_AHEAD_MS / 2;
+
+/// When something may be deliverable to a subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NextDeliverable {
+    /// The instant, in ms; not later than what may be read now: at once.
+    pub(crate) timer_ms: Option<u64>,
+    /// The epoch that has to be durable before something that is due may be read.
+    pub(crate) disk_epoch: Option<u64>,
+}
+
+impl NextDeliverable {
+    /// Something of a line is due at `due_ms`.
+    fn add(&mut self, frontier: &Frontier, line: Line, due_ms: u64) {
+        let waits_for_disk = due_ms <= frontier.reach_ms() && due_ms > frontier.shown_ms(line);
+        let (next, value) = if waits_for_disk {
+            (&mut self.disk_epoch, frontier.blocking_epoch(line))
+        } else {
+            (&mut self.timer_ms, Some(due_ms))
+        };
+        *next = [*next, value].into_iter().flatten().min();
+    }
+}
 
 impl<S: Store> Engine<S> {
     /// Registers that a consumer of the group waits for messages of the topic.
@@ -22,8 +44,7 @@ impl<S: Store> Engine<S> {
             return;
         };
         let key = (group, topic);
-        let wake_ms = self.next_deliverable_ms(key).unwrap_or(u64::MAX);
-        self.set_wake(key, Some(wake_ms));
+        self.watch_next(key);
         self.list_watcher(key, true);
     }
 
@@ -35,20 +56,48 @@ impl<S: Store> Engine<S> {
         ) else {
             return;
         };
-        self.set_wake((group, topic), None);
+        self.wakes.unwatch((group, topic));
         self.list_watcher((group, topic), false);
     }
 
-    /// Takes the watched subscriptions for which something may be deliverable now: (topic, group) names.
-    pub fn take_woken(&mut self, now_ms: u64) -> Vec<(String, String)> {
+    /// Keeps a watched subscription until something may be deliverable.
+    fn watch_next(&mut self, key: SubscriptionKey) {
+        let next = self.next_deliverable(key);
+        // One that has to look into the store has no instant: it takes its turn with those that wake now.
+        let reach_ms = self.frontier.reach_ms();
+        let timer_ms = next
+            .timer_ms
+            .map(|timer_ms| std::cmp::max(timer_ms, reach_ms));
+        let wake_ms = timer_ms.unwrap_or(u64::MAX);
+        self.wakes.watch(key, wake_ms, next.disk_epoch);
+    }
+
+    /// Whether [`Engine::take_woken`] has something to give without time passing.
+    pub fn has_woken(&self) -> bool {
+        let first = self.wakes.first_deliverable();
+        first.is_some_and(|(wake_ms, _)| wake_ms <= self.frontier.reach_ms())
+    }
+
+    /// Takes a watched subscription for which something may be deliverable now: (topic, group) names.
+    ///
+    /// What is due and waits for the disk wakes its subscription once it is durable.
+    pub fn take_woken(&mut self, now_ms: u64) -> Option<(String, String)> {
         let now_ms = self.stamp(now_ms);
-        let shown_ms = self.frontier.advance(now_ms);
-        let mut woken = Vec::new();
+        self.frontier.advance(now_ms);
+        let reach_ms = self.frontier.reach_ms();
         while let Some((wake_ms, key)) = self.wakes.first_deliverable() {
-            if wake_ms > shown_ms {
+            if wake_ms > reach_ms {
                 break;
             }
-            self.set_wake(key, None);
+            if !self.wakes.has_ended(key) {
+                let next = self.next_deliverable(key);
+                let is_due = next.timer_ms.is_some_and(|timer_ms| timer_ms <= reach_ms);
+                if next.disk_epoch.is_some() && !is_due {
+                    self.watch_next(key);
+                    continue;
+                }
+            }
+            self.wakes.unwatch(key);
             self.list_watcher(key, false);
             let topic = self
                 .catalog
@@ -60,9 +109,11 @@ impl<S: Store> Engine<S> {
                 .groups
                 .get(&key.0)
                 .map(|group| group.spec.name.clone());
-            woken.extend(topic.zip(group));
+            if let Some(woken) = topic.zip(group) {
+                return Some(woken);
+            }
         }
-        woken
+        None
     }
 
     /// When [`Engine::tick`] and [`Engine::take_woken`] have work again, in ms; `None`: not before a command.
@@ -138,32 +189,16 @@ impl<S: Store> Engine<S> {
         };
         let watchers = std::mem::take(&mut state.watchers);
         for group in &watchers {
-            self.lower_wake((*group, topic), due_ms);
+            self.wakes.lower((*group, topic), due_ms);
         }
         if let Some(state) = self.catalog.topics.get_mut(&topic) {
             state.watchers = watchers;
         }
     }
 
-    /// Something of a watched subscription may be deliverable at `wake_ms`.
+    /// A delivery of a watched subscription ended, or its group was reset: something may be deliverable at `wake_ms`.
     pub(crate) fn lower_wake(&mut self, key: SubscriptionKey, wake_ms: u64) {
-        let Some(subscription) = self.subscriptions.get(&key) else {
-            return;
-        };
-        if subscription
-            .wake_ms
-            .is_some_and(|current_ms| current_ms > wake_ms)
-        {
-            self.set_wake(key, Some(wake_ms));
-        }
-    }
-
-    fn set_wake(&mut self, key: SubscriptionKey, wake_ms: Option<u64>) {
-        let Some(subscription) = self.subscriptions.get_mut(&key) else {
-            return;
-        };
-        self.wakes
-            .set_deliverable(key, &mut subscription.wake_ms, wake_ms);
+        self.wakes.lower_after_end(key, wake_ms);
     }
 
     /// Keeps the list of those a new message of the topic may wake.
@@ -189,24 +224,34 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// When something may be deliverable to the subscription; 0 if the store has to be asked.
-    pub(crate) fn next_deliverable_ms(&self, key: SubscriptionKey) -> Option<u64> {
-        let subscription = self.subscriptions.get(&key)?;
+    /// When something may be deliverable to the subscription; at 0 if the store has to be asked.
+    pub(crate) fn next_deliverable(&self, key: SubscriptionKey) -> NextDeliverable {
+        let mut next = NextDeliverable::default();
+        let Some(subscription) = self.subscriptions.get(&key) else {
+            return next;
+        };
         if subscription.in_flight >= self.config.limits.in_flight_max {
-            return None;
+            return next;
         }
-        let topic = self.catalog.topics.get(&key.1)?;
+        let Some(topic) = self.catalog.topics.get(&key.1) else {
+            return next;
+        };
         let fifo = self
             .catalog
             .groups
             .get(&key.0)
             .is_some_and(|group| group.spec.fifo);
-        let mut next_ms = if subscription.retries.covers_after(subscription.retry_cursor) {
+        let retry_ms = if subscription.retries.covers_after(subscription.retry_cursor) {
             subscription.retries.next_due_ms(subscription.retry_cursor)
         } else {
             Some(0)
         };
-        for (progress, window) in subscription.queues.iter().zip(&topic.queues) {
+        if let Some(retry_ms) = retry_ms {
+            next.add(&self.frontier, Line::Retries(key), retry_ms);
+        }
+        let reach_ms = self.frontier.reach_ms();
+        let queues = (0_u16..).zip(subscription.queues.iter().zip(&topic.queues));
+        for (queue, (progress, window)) in queues {
             let full = fifo && progress.slots.len() >= self.config.limits.fifo_window;
             let fresh_ms = if full {
                 None
@@ -217,21 +262,14 @@ impl<S: Store> Engine<S> {
             };
             let reopened_ms = progress.slots.iter().filter_map(|slot| match slot.state {
                 // One that is open and was not delivered waits for an earlier one, whose end wakes us.
-                SlotState::Open { from_ms } if from_ms > self.frontier.shown_ms() => Some(from_ms),
+                SlotState::Open { from_ms } if from_ms > reach_ms => Some(from_ms),
                 _ => None,
             });
-            next_ms = [next_ms, fresh_ms]
-                .into_iter()
-                .flatten()
-                .chain(reopened_ms.filter(|_| fifo))
-                .min();
+            for due_ms in fresh_ms.into_iter().chain(reopened_ms.filter(|_| fifo)) {
+                next.add(&self.frontier, Line::Queue(key.1, queue), due_ms);
+            }
         }
-        next_ms
-    }
-
-    /// The place up to which everything may be read now.
-    pub(crate) fn shown_place(&self) -> Place {
-        Place::end_of(self.frontier.shown_ms())
+        next
     }
 }
 
@@ -247,8 +285,8 @@ impl<S: Store> Engine<S> {
             .get(&key.0)
             .is_some_and(|group| group.spec.fifo);
         if fifo || subscription.in_flight + 1 >= self.config.limits.in_flight_max {
-            let shown_ms = self.frontier.shown_ms();
-            self.lower_wake(key, shown_ms);
+            let reach_ms = self.frontier.reach_ms();
+            self.lower_wake(key, reach_ms);
         }
     }
 }

@@ -244,8 +244,6 @@ pub(crate) struct Subscription {
     /// Rows on the retry timeline.
     pub(crate) retrying: u64,
     pub(crate) in_flight: usize,
-    /// When something may be deliverable, if a consumer waits.
-    pub(crate) wake_ms: Option<u64>,
     /// When leases are looked at next.
     pub(crate) lease_end_ms: Option<u64>,
 }
@@ -263,7 +261,6 @@ impl Subscription {
             retry_lease_end_ms: u64::MAX,
             retrying: 0,
             in_flight: 0,
-            wake_ms: None,
             lease_end_ms: None,
         }
     }

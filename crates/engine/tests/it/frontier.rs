@@ -249,3 +249,118 @@ fn what_was_asked_for_now_comes_a_millisecond_later_at_the_most() {
         ",
     );
 }
+
+#[test]
+fn a_delayed_message_waits_for_no_other_topic() {
+    check(
+        "
+        topic a delay
+        topic b delay
+        send b d after=10
+        = due +10
+        recv a g
+        = nothing
+        recv b g
+        = nothing
+        manual
+        watch b g
+        send a x
+        = due +1
+        at 10
+        woken
+        = b/g
+        recv b g
+        = d#1
+        apply
+        recv a g
+        = nothing
+        watch a g
+        woken
+        = none
+        sync
+        woken
+        = a/g
+        recv a g
+        = x#1
+        ",
+    );
+}
+
+#[test]
+fn a_delayed_message_waits_for_no_other_queue_and_not_for_retries() {
+    check(
+        "
+        topic t delay queues=2
+        send t a after=10
+        = due +10
+        send t b after=20
+        = due +20
+        recv t g
+        = nothing
+        manual
+        send t c after=5
+        = due +5
+        at 10
+        recv t g
+        = nothing
+        at 20
+        recv t g
+        = b#1
+        nack g b after=0
+        recv t g
+        = nothing
+        apply
+        sync
+        recv t g
+        = c#1 a#1
+        at 21
+        recv t g
+        = b#2
+        ",
+    );
+}
+
+#[test]
+fn what_is_due_and_not_durable_wakes_its_poller_once_it_is() {
+    check(
+        "
+        topic t delay queues=2
+        recv t g
+        = nothing
+        manual
+        send t a after=10
+        = due +10
+        send t b after=20
+        = due +20
+        watch t g
+        next
+        = +10
+        at 10
+        woken
+        = none
+        apply
+        woken
+        = none
+        # A second change of the same queue comes before the first is durable.
+        send t c
+        = due +10
+        sync
+        woken
+        = none
+        apply
+        sync
+        woken
+        = t/g
+        recv t g
+        = a#1 c#1
+        watch t g
+        next
+        = +20
+        at 20
+        woken
+        = t/g
+        recv t g
+        = b#1
+        ",
+    );
+}

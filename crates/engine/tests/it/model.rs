@@ -63,11 +63,21 @@ impl Sent {
     }
 }
 
-/// Changes given to the store and not known to be durable.
-#[derive(Clone, Copy, Debug)]
+/// What is read up to a frontier of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Line {
+    /// A queue of a topic.
+    Queue(usize, u16),
+    Retries(Sub),
+    /// The dead letters of a group.
+    DeadLetters(usize),
+}
+
+/// Changes given to the store and not known to be durable: the earliest due time they touch in each line.
+#[derive(Clone, Debug)]
 struct Unsynced {
     epoch: u64,
-    earliest_ms: u64,
+    earliest_ms: BTreeMap<Line, u64>,
     floor_ms: u64,
 }
 
@@ -87,11 +97,17 @@ pub(crate) struct State {
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) state: State,
+    now_ms: u64,
+    /// How far all lines may be read.
     shown_ms: u64,
+    /// How far a line was read.
+    read_ms: BTreeMap<Line, u64>,
     start_ms: u64,
     floor_ms: u64,
-    staged_ms: u64,
+    staged_ms: BTreeMap<Line, u64>,
     unsynced: Vec<Unsynced>,
+    /// The queue a subscription reads first the next time.
+    next_queue: BTreeMap<Sub, u16>,
     /// The state at each apply since the start, by epoch.
     pub(crate) snapshots: Vec<State>,
     pub(crate) durable: usize,
@@ -103,11 +119,14 @@ impl Model {
         Self {
             snapshots: vec![state.clone()],
             state,
+            now_ms: 0,
             shown_ms: 0,
+            read_ms: BTreeMap::new(),
             start_ms: floor_ms,
             floor_ms,
-            staged_ms: u64::MAX,
+            staged_ms: BTreeMap::new(),
             unsynced: Vec::new(),
+            next_queue: BTreeMap::new(),
             durable: 0,
         }
     }
@@ -139,33 +158,77 @@ impl Model {
         Self::new(state)
     }
 
-    /// Readers may read as far as the clock, the durable floor and the undurable changes allow.
+    /// The least of what the lines that `counts` allows hold back, less one.
+    fn below_ms(&self, counts: impl Fn(Line) -> bool) -> u64 {
+        let undurable = self.unsynced.iter().map(|one| &one.earliest_ms);
+        let lines = undurable.chain([&self.staged_ms]).flatten();
+        lines
+            .filter(|(line, _)| counts(**line))
+            .map(|(_, at_ms)| at_ms - 1)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// No reader may read past the clock and the durable floor.
+    pub(crate) fn reach_ms(&self) -> u64 {
+        std::cmp::min(self.now_ms, self.floor_ms)
+    }
+
+    /// Readers may read as far as the clock, the durable floor and the undurable changes of their line allow.
     pub(crate) fn advance(&mut self, now_ms: u64) {
-        let undurable_ms = self
-            .unsynced
-            .iter()
-            .map(|one| one.earliest_ms)
-            .chain([self.staged_ms])
-            .min();
-        let below_ms = undurable_ms.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(1));
-        let reach_ms = [now_ms, self.floor_ms, below_ms].into_iter().min().unwrap();
-        self.shown_ms = std::cmp::max(self.shown_ms, reach_ms);
+        self.now_ms = std::cmp::max(self.now_ms, now_ms);
+        let shown_ms = std::cmp::min(self.reach_ms(), self.below_ms(|_| true));
+        self.shown_ms = std::cmp::max(self.shown_ms, shown_ms);
     }
 
-    fn closed_ms(&self) -> u64 {
-        std::cmp::max(self.shown_ms, self.start_ms)
+    /// How far a line may be read.
+    pub(crate) fn shown_ms(&self, line: Line) -> u64 {
+        std::cmp::min(self.reach_ms(), self.below_ms(|other| other == line))
     }
 
-    /// When something asked for at `due_ms` is really due.
-    pub(crate) fn place_ms(&self, now_ms: u64, due_ms: u64) -> u64 {
-        [due_ms, now_ms, self.closed_ms() + 1]
+    /// A line is read.
+    fn show(&mut self, line: Line) {
+        let shown_ms = self.shown_ms(line);
+        let read_ms = self.read_ms.insert(line, shown_ms).unwrap_or_default();
+        assert!(read_ms <= shown_ms, "{line:?} goes back");
+    }
+
+    /// A receive of at most `max` reads retries first, then one queue after the other until it has enough.
+    pub(crate) fn read(&mut self, sub: Sub, max: usize) {
+        self.show(Line::Retries(sub));
+        let first = self.next_queue.entry(sub).or_default();
+        let queues = [*first, 1 - *first];
+        *first = 1 - *first;
+        let mut taken = self.retries(sub, self.shown_ms(Line::Retries(sub))).len();
+        let fresh = self.fresh(sub, |queue| self.shown_ms(Line::Queue(sub.1, queue)));
+        for queue in queues {
+            if taken >= max {
+                return;
+            }
+            self.show(Line::Queue(sub.1, queue));
+            taken += fresh.get(&queue).map_or(0, Vec::len);
+        }
+    }
+
+    fn closed_ms(&self, line: Line) -> u64 {
+        let read_ms = self.read_ms.get(&line).copied().unwrap_or_default();
+        [self.shown_ms, self.start_ms, read_ms]
             .into_iter()
             .max()
             .unwrap()
     }
 
-    pub(crate) fn touch(&mut self, due_ms: u64) {
-        self.staged_ms = std::cmp::min(self.staged_ms, due_ms);
+    /// When something asked for at `due_ms` is really due in a line.
+    pub(crate) fn place_ms(&self, line: Line, now_ms: u64, due_ms: u64) -> u64 {
+        [due_ms, now_ms, self.closed_ms(line) + 1]
+            .into_iter()
+            .max()
+            .unwrap()
+    }
+
+    pub(crate) fn touch(&mut self, line: Line, due_ms: u64) {
+        let staged_ms = self.staged_ms.entry(line).or_insert(due_ms);
+        *staged_ms = std::cmp::min(*staged_ms, due_ms);
     }
 
     /// The engine has given its changes to the store.
@@ -174,14 +237,13 @@ impl Model {
             .unsynced
             .last()
             .map_or(self.floor_ms, |last| last.floor_ms);
-        let ahead_ms = std::cmp::max(now_ms, self.shown_ms) + FLOOR_AHEAD_MS;
+        let ahead_ms = now_ms + FLOOR_AHEAD_MS;
         self.state.floor_ms = std::cmp::max(ahead_ms, promised_ms);
         self.unsynced.push(Unsynced {
             epoch: self.snapshots.len() as u64,
-            earliest_ms: self.staged_ms,
+            earliest_ms: std::mem::take(&mut self.staged_ms),
             floor_ms: self.state.floor_ms,
         });
-        self.staged_ms = u64::MAX;
         self.snapshots.push(self.state.clone());
     }
 
@@ -196,7 +258,7 @@ impl Model {
     }
 
     pub(crate) fn append(&mut self, number: u64, sent: Sent) {
-        self.touch(sent.place.due_ms);
+        self.touch(Line::Queue(sent.topic, sent.queue), sent.place.due_ms);
         *self.state.appended.entry(sent.topic).or_default() += 1;
         self.state.messages.insert(number, sent);
     }
@@ -204,7 +266,14 @@ impl Model {
     /// What a recall or a reschedule has to find.
     pub(crate) fn verdict(&self, now_ms: u64, number: u64) -> Recall {
         let message = &self.state.messages[&number];
-        let past = message.place.due_ms <= std::cmp::max(now_ms, self.closed_ms());
+        let past = message.place.due_ms
+            <= [
+                now_ms,
+                self.closed_ms(Line::Queue(message.topic, message.queue)),
+            ]
+            .into_iter()
+            .max()
+            .unwrap();
         match (message.cancelled, past) {
             (_, false) => Recall::Cancelled,
             (false, true) => Recall::TooLate,
@@ -216,18 +285,18 @@ impl Model {
     pub(crate) fn take_out(&mut self, number: u64) {
         let message = self.state.messages.get_mut(&number).unwrap();
         message.cancelled = true;
-        let (topic, due_ms) = (message.topic, message.place.due_ms);
+        let (topic, queue, due_ms) = (message.topic, message.queue, message.place.due_ms);
         *self.state.removed.entry(topic).or_default() += 1;
-        self.touch(due_ms);
+        self.touch(Line::Queue(topic, queue), due_ms);
     }
 
     pub(crate) fn put_back(&mut self, number: u64, place: Place) {
         let message = self.state.messages.get_mut(&number).unwrap();
         message.cancelled = false;
         message.place = place;
-        let topic = message.topic;
+        let (topic, queue) = (message.topic, message.queue);
         *self.state.appended.entry(topic).or_default() += 1;
-        self.touch(place.due_ms);
+        self.touch(Line::Queue(topic, queue), place.due_ms);
     }
 
     /// Messages of a topic that were not cancelled, in order of their queues.
@@ -278,17 +347,19 @@ impl Model {
             .collect()
     }
 
-    /// First deliveries, and those of FIFO groups, that readers at `shown_ms` may have: by queue, in order.
+    /// First deliveries, and those of FIFO groups, that readers may have who are shown each queue so far: by queue,
+    /// in order.
     pub(crate) fn fresh(
         &self,
         (group, topic): Sub,
-        shown_ms: u64,
+        shown_ms: impl Fn(u16) -> u64,
     ) -> BTreeMap<u16, Vec<(u64, u16)>> {
         let mut queues = BTreeMap::<u16, Vec<(u64, u16)>>::new();
         let mut blocked = BTreeSet::new();
         for (number, message) in self.stored(topic) {
             let standing = message.standing(group);
-            if message.place.due_ms > shown_ms || standing == Standing::Done {
+            let open_ms = std::cmp::max(shown_ms(message.queue), self.reach_ms());
+            if message.place.due_ms > shown_ms(message.queue) || standing == Standing::Done {
                 continue;
             }
             let first = match message.group.filter(|_| is_fifo(group)) {
@@ -297,7 +368,7 @@ impl Model {
             };
             if let Standing::Open { failures, from_ms } = standing
                 && first
-                && from_ms <= shown_ms
+                && from_ms <= open_ms
             {
                 queues
                     .entry(message.queue)
@@ -306,10 +377,6 @@ impl Model {
             }
         }
         queues
-    }
-
-    pub(crate) fn shown_ms(&self) -> u64 {
-        self.shown_ms
     }
 
     pub(crate) fn standing(&self, (group, _): Sub, number: u64) -> Standing {
@@ -366,8 +433,9 @@ impl Model {
                 },
             );
         } else {
-            let visible_ms = self.place_ms(now_ms, now_ms + delay_ms);
-            self.touch(visible_ms);
+            let line = Line::Retries(sub);
+            let visible_ms = self.place_ms(line, now_ms, now_ms + delay_ms);
+            self.touch(line, visible_ms);
             self.state.numbers += 1;
             let standing = Standing::Retry {
                 attempt: attempt + 1,
@@ -379,8 +447,9 @@ impl Model {
     }
 
     pub(crate) fn dead_letter(&mut self, now_ms: u64, sub: Sub, number: u64) {
-        let due_ms = self.place_ms(now_ms, now_ms);
-        self.touch(due_ms);
+        let line = Line::DeadLetters(sub.0);
+        let due_ms = self.place_ms(line, now_ms, now_ms);
+        self.touch(line, due_ms);
         *self.state.dead_letters.entry(sub.0).or_default() += 1;
         self.set(sub, number, Standing::Done);
     }

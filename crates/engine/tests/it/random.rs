@@ -10,7 +10,7 @@ use engine::{
 };
 use proptest::prelude::*;
 
-use crate::model::{ATTEMPTS_MAX, BACKOFF_MS, Model, Sent, Standing, State, Sub, is_fifo};
+use crate::model::{ATTEMPTS_MAX, BACKOFF_MS, Line, Model, Sent, Standing, State, Sub, is_fifo};
 use crate::script::START_MS;
 
 const TOPICS: [&str; 2] = ["plain", "grouped"];
@@ -281,8 +281,9 @@ impl Run {
             delivery: Delivery::After { delay_ms },
             ..NewMessage::default()
         };
-        let expected_ms = self.model.place_ms(now_ms, now_ms + delay_ms);
         let sent = self.engine().send(now_ms, TOPICS[topic], &message).unwrap();
+        let line = Line::Queue(topic, sent.handle.queue);
+        let expected_ms = self.model.place_ms(line, now_ms, now_ms + delay_ms);
         assert_eq!(sent.due_ms(), expected_ms, "due time of {number}");
         self.next_number += 1;
         self.handles.push((number, sent.handle));
@@ -311,10 +312,13 @@ impl Run {
         let delivered = self.engine().receive(now_ms, &request).unwrap();
         self.model.advance(now_ms);
         self.follow();
-        let shown_ms = self.model.shown_ms();
+        let shown_ms = self.model.shown_ms(Line::Retries(sub));
         let mut retries = self.model.retries(sub, shown_ms);
         retries.truncate(max);
-        let fresh = self.model.fresh(sub, shown_ms);
+        let fresh = self
+            .model
+            .fresh(sub, |queue| self.model.shown_ms(Line::Queue(sub.1, queue)));
+        self.model.read(sub, max);
         let available: usize = fresh.values().map(Vec::len).sum();
         let expected = std::cmp::min(max, retries.len() + available);
         let seen: Vec<_> = delivered
@@ -505,7 +509,8 @@ impl Run {
                     (Recall::Cancelled, false),
                     "move of {number}"
                 );
-                let expected_ms = self.model.place_ms(now_ms, now_ms + delay_ms);
+                let line = Line::Queue(self.model.state.messages[&number].topic, handle.queue);
+                let expected_ms = self.model.place_ms(line, now_ms, now_ms + delay_ms);
                 assert_eq!(sent.due_ms(), expected_ms);
                 self.model.take_out(number);
                 self.model.put_back(number, sent.handle.place);
@@ -528,14 +533,14 @@ impl Run {
             let now_ms = self.now_ms;
             let woken = self.engine().take_woken(now_ms);
             self.model.advance(now_ms);
-            if !woken.is_empty() {
+            if woken.is_some() {
                 continue;
             }
             let next_ms = self.engine().next_event_ms();
             let until_ms = next_ms.unwrap_or(u64::MAX / 2);
             let missed = until_ms.saturating_sub(1);
             if missed >= now_ms {
-                let fresh = self.model.fresh(sub, missed);
+                let fresh = self.model.fresh(sub, |_| missed);
                 let retries = self.model.retries(sub, missed);
                 assert!(
                     fresh.is_empty() && retries.is_empty(),
@@ -690,7 +695,7 @@ fn drain(run: &mut Run) {
                 run.ack(pick);
             }
         }
-        let left = run.model.fresh(sub, run.now_ms);
+        let left = run.model.fresh(sub, |_| run.now_ms);
         assert!(left.is_empty(), "{left:?} did not come");
     }
     run.compare_counts();

@@ -419,9 +419,9 @@ impl Session {
             "watch" => self.engine().watch(words.at(1), words.at(2)),
             "unwatch" => self.engine().unwatch(words.at(1), words.at(2)),
             "woken" => {
-                let woken = self.engine().take_woken(now_ms);
+                let engine = self.engine();
+                let woken = std::iter::from_fn(|| engine.take_woken(now_ms));
                 let names: Vec<_> = woken
-                    .iter()
                     .map(|(topic, group)| format!("{topic}/{group}"))
                     .collect();
                 return if names.is_empty() {

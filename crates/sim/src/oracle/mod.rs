@@ -113,6 +113,11 @@ impl Oracle {
             .unwrap_or(0)
     }
 
+    /// The topic of a message.
+    pub fn topic_of(&self, number: u64) -> Option<usize> {
+        self.stories.get(&number).map(|story| story.topic)
+    }
+
     /// A message that is due and was never delivered to a group, if there is one that surely exists.
     pub fn overdue(&self, group: usize, topic: usize, now_ms: u64) -> Option<u64> {
         let (place, number) = self.awaited.get(&(group, topic))?.first()?;

@@ -286,7 +286,7 @@ impl Machine {
             return;
         };
         let mut next_us = limit_us;
-        if core.has_commands() {
+        if core.has_work() {
             next_us = 0;
         }
         if let Some(at_ms) = core.next_event_ms() {
