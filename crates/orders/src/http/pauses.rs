@@ -64,7 +64,7 @@ pub(super) struct PauseView {
     /// The merchant or gateway account; none if everything is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
-    /// `paused`, or `resuming` while what waited is let go at a limited rate.
+    /// `paused`, `resuming` while what waited is released at a limited rate, or `ended`.
     #[schema(example = "paused")]
     state: &'static str,
     /// Why.
@@ -87,6 +87,7 @@ impl From<pause::Pause> for PauseView {
             state: match pause.state {
                 PauseState::Paused => "paused",
                 PauseState::Resuming => "resuming",
+                PauseState::Ended => "ended",
             },
             reason: pause.reason,
             since: Instant(pause.since_ms),
@@ -145,13 +146,13 @@ pub(super) async fn pause(
     Ok(Json(pause.into()))
 }
 
-/// Ends a pause; the orders that waited close at a limited rate.
+/// Ends a pause; the orders that waited close at a limited rate. Repeated, it changes nothing.
 #[utoipa::path(
     post,
     path = "/v1/resume",
     tag = "operation",
     request_body = ResumeBody,
-    responses((status = 200, description = "The pause, resuming", body = PauseView), Problems)
+    responses((status = 200, description = "The pause, resuming or ended", body = PauseView), Problems)
 )]
 pub(super) async fn resume(
     State(state): State<ApiState>,

@@ -52,8 +52,10 @@ stored_enum! {
     pub enum PauseState ("pause state") {
         /// Nothing of its scope is closed.
         Paused = 1 "paused",
-        /// It has ended; what waited is being released at a limited rate.
+        /// It was resumed; what waited is being released at a limited rate.
         Resuming = 2 "resuming",
+        /// It was resumed, and nothing waits because of it.
+        Ended = 3 "ended",
     }
 }
 

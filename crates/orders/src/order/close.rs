@@ -72,6 +72,8 @@ fn arm_closing(tx: &mut Tx, closing: &[Order], cause: Cause) {
 }
 
 /// Takes a closing order without live attempts to CLOSED; answers the order if this call did.
+///
+/// An order that a pause holds keeps its timer, which closes it after the resume.
 pub(crate) async fn finish_closing(
     tx: &mut Tx,
     id: OrderId,

@@ -92,7 +92,8 @@ async fn after_closing(tx: &mut Tx, input: &AfterClosing) -> Result<()> {
     if let UnknownPolicy::CloseAndRefundLate { tries: most } = input.policy
         && tries >= i64::from(most)
     {
-        return give_up(tx, id).await;
+        // It stays CLOSING, and needs its timer, if a pause holds it.
+        give_up(tx, id).await?;
     }
     let delay_ms = std::cmp::max(delay(&CLOSING_DELAYS_MS, input.row.tries), input.after_ms);
     retry_after(tx, &input.row, delay_ms).await

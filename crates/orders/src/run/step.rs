@@ -11,6 +11,7 @@ use crate::model::outbox::Topic;
 use crate::platform::Platform;
 use crate::run::Running;
 use crate::timer::pause;
+pub use crate::timer::pause::Walk;
 
 /// The result of one step of the relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,17 @@ pub async fn handle(platform: &Platform, topic: Topic, delivered: &[Incoming]) -
 /// Releases the parked timers that no pause holds any longer.
 pub async fn release(platform: &Platform) -> Result<()> {
     pause::release_all(platform).await
+}
+
+/// Begins a walk over the parked timers for the pauses that are being resumed; `None` if there are none.
+pub async fn begin_walk(platform: &Platform) -> Result<Option<Walk>> {
+    pause::begin_walk(platform).await
+}
+
+/// Releases the next parked timers of a walk; answers the walk if it goes on.
+pub async fn walk_on(platform: &Platform, walk: Walk) -> Result<Option<Walk>> {
+    let (_, walk) = pause::walk_on(platform, walk).await?;
+    Ok(walk)
 }
 
 /// Ends every task of the platform at once, as a crash would; what was not committed is gone.

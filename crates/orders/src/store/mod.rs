@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod coupons;
 pub(crate) mod history;
 pub(crate) mod idempotency;
+pub(crate) mod marks;
 pub(crate) mod merchants;
 pub(crate) mod orders;
 pub(crate) mod outbox;

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::{MerchantId, OrderId, PaymentId, ProductId};
 use crate::limits::LIVE_ATTEMPTS_MAX;
 use crate::model::order::{CloseReason, HoldState, Order, OrderLine, OrderState};
+use crate::model::pause::PauseState;
 use crate::model::stored::Stored as _;
 use crate::store::rows::{
     column, currency_column, duplicate, hex_json, hex_key, limit_of, list_json, merchant_column,
@@ -130,18 +131,23 @@ pub(crate) async fn start_closing(
     rows.iter().map(from_row).collect()
 }
 
-/// Closes the order if it is CLOSING and without live attempts; answers it if this call did.
+/// Closes the order if it is CLOSING, without live attempts and not held by a pause of its merchant or of everything;
+/// answers it if this call did.
 pub(crate) async fn finish_closing(tx: &mut Tx, id: OrderId) -> Result<Option<Order>> {
     let now_ms = tx.now_ms();
     let row = sqlx::query(concat!(
         "update orders set state = ?, version = version + 1, closed_ms = ?
-         where id = ? and state = ? and live_attempts = 0 returning ",
+         where id = ? and state = ? and live_attempts = 0
+           and not exists (select 1 from pause p where p.state = ?
+                           and (p.scope = 1 or (p.scope = 2 and p.subject = orders.merchant_id)))
+         returning ",
         columns!()
     ))
     .bind(OrderState::Closed.stored())
     .bind(now_ms)
     .bind(id)
     .bind(OrderState::Closing.stored())
+    .bind(PauseState::Paused.stored())
     .fetch_optional(tx.conn())
     .await?;
     row.as_ref().map(from_row).transpose()

@@ -4,6 +4,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::{Error, Result};
+use crate::ids::MerchantId;
 use crate::model::pause::{Pause, PauseScope, PauseState};
 use crate::model::stored::Stored as _;
 use crate::store::rows::{column, stored_column};
@@ -16,20 +17,26 @@ macro_rules! columns {
     };
 }
 
-/// Starts a pause, or gives the one of the scope a new reason.
-pub(crate) async fn start(tx: &mut Tx, scope: &PauseScope, reason: &str) -> Result<Pause> {
+/// Starts a pause, or gives the one of the scope a new reason. `merchant_id` is whose timers it may park, if not all.
+pub(crate) async fn start(
+    tx: &mut Tx,
+    scope: &PauseScope,
+    merchant_id: Option<&MerchantId>,
+    reason: &str,
+) -> Result<Pause> {
     let (stored, subject) = scope.stored();
     let now_ms = tx.now_ms();
     let row = sqlx::query(concat!(
-        "insert into pause (",
+        "insert into pause (merchant_id, ",
         columns!(),
-        ") values (?, ?, ?, ?, ?)
+        ") values (?, ?, ?, ?, ?, ?)
          on conflict (scope, subject) do update set
              since_ms = case when state = excluded.state then since_ms else excluded.since_ms end,
-             state = excluded.state, reason = excluded.reason
+             state = excluded.state, reason = excluded.reason, walk = null
          returning ",
         columns!()
     ))
+    .bind(merchant_id.map(MerchantId::as_str))
     .bind(stored)
     .bind(subject)
     .bind(PauseState::Paused.stored())
@@ -40,7 +47,7 @@ pub(crate) async fn start(tx: &mut Tx, scope: &PauseScope, reason: &str) -> Resu
     from_row(&row)
 }
 
-/// Takes the pause of the scope to RESUMING; answers it if it was there.
+/// Takes the pause of the scope from PAUSED to RESUMING; answers it if it was in force.
 pub(crate) async fn end(tx: &mut Tx, scope: &PauseScope) -> Result<Option<Pause>> {
     let (stored, subject) = scope.stored();
     let row = sqlx::query(concat!(
@@ -56,13 +63,29 @@ pub(crate) async fn end(tx: &mut Tx, scope: &PauseScope) -> Result<Option<Pause>
     row.as_ref().map(from_row).transpose()
 }
 
-/// All pauses, those that are ending too.
+/// The pause of the scope, whatever its state, as the open transaction sees it.
+pub(crate) async fn find(tx: &mut Tx, scope: &PauseScope) -> Result<Option<Pause>> {
+    let (stored, subject) = scope.stored();
+    let row = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from pause where scope = ? and subject = ?"
+    ))
+    .bind(stored)
+    .bind(subject)
+    .fetch_optional(tx.conn())
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// All pauses that have not ended.
 pub(crate) async fn all(readers: &SqlitePool) -> Result<Vec<Pause>> {
     let rows = sqlx::query(concat!(
         "select ",
         columns!(),
-        " from pause order by scope, subject"
+        " from pause where state <> ? order by scope, subject"
     ))
+    .bind(PauseState::Ended.stored())
     .fetch_all(readers)
     .await?;
     rows.iter().map(from_row).collect()
@@ -81,10 +104,33 @@ pub(crate) async fn in_force(tx: &mut Tx) -> Result<Vec<Pause>> {
     rows.iter().map(from_row).collect()
 }
 
-/// Deletes the pauses that are ending.
-pub(crate) async fn delete_ended(tx: &mut Tx) -> Result<()> {
-    sqlx::query("delete from pause where state = ?")
+/// Whether a pause is in force.
+pub(crate) async fn is_any_in_force(readers: &SqlitePool) -> Result<bool> {
+    let found = sqlx::query("select 1 from pause where state = ? limit 1")
+        .bind(PauseState::Paused.stored())
+        .fetch_optional(readers)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Marks the pauses that are RESUMING with a walk that begins now; answers whether there are any.
+///
+/// A walk that was under way for them no longer ends them.
+pub(crate) async fn begin_walk(tx: &mut Tx, walk: i64) -> Result<bool> {
+    let marked = sqlx::query("update pause set walk = ? where state = ?")
+        .bind(walk)
         .bind(PauseState::Resuming.stored())
+        .execute(tx.conn())
+        .await?;
+    Ok(marked.rows_affected() > 0)
+}
+
+/// Takes the pauses that were RESUMING when the walk began, and still are, to ENDED.
+pub(crate) async fn end_walk(tx: &mut Tx, walk: i64) -> Result<()> {
+    sqlx::query("update pause set state = ?, walk = null where state = ? and walk = ?")
+        .bind(PauseState::Ended.stored())
+        .bind(PauseState::Resuming.stored())
+        .bind(walk)
         .execute(tx.conn())
         .await?;
     Ok(())

@@ -185,6 +185,23 @@ pub(crate) async fn orders_through_accounts(
     Ok(orders)
 }
 
+/// Of these attempts, the ids of those that go through one of the accounts.
+pub(crate) async fn attempts_through_accounts(
+    tx: &mut Tx,
+    ids: impl IntoIterator<Item = Uuid>,
+    accounts: &[GatewayAccountId],
+) -> Result<Vec<Uuid>> {
+    let attempts = sqlx::query_scalar(
+        "select id from attempt where id in (select unhex(value) from json_each(?))
+           and account_id in (select unhex(value) from json_each(?))",
+    )
+    .bind(hex_json(ids))
+    .bind(hex_json(accounts.iter().map(|id| id.uuid())))
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(attempts)
+}
+
 /// Writes a new payment; answers whether its transaction was not recorded before.
 pub(crate) async fn insert_payment(tx: &mut Tx, payment: &Payment) -> Result<bool> {
     let inserted = sqlx::query(

@@ -327,24 +327,32 @@ pub(crate) async fn parked_after(
     let rows = sqlx::query(concat!(
         "select ",
         columns!(),
-        " from timer where parked = 1 and (next_fire_ms, kind, id) > (?, ?, ?)
-         order by next_fire_ms, kind, id limit ?"
+        " from timer where parked = 1 and (next_fire_ms, id, kind) > (?, ?, ?)
+         order by next_fire_ms, id, kind limit ?"
     ))
     .bind(place.next_fire_ms)
-    .bind(place.kind)
     .bind(place.id)
+    .bind(place.kind)
     .bind(limit)
     .fetch_all(tx.conn())
     .await?;
     rows.iter().map(from_row).collect()
 }
 
+/// Whether a timer is parked.
+pub(crate) async fn is_parked(readers: &SqlitePool) -> Result<bool> {
+    let parked = sqlx::query("select 1 from timer where parked = 1 limit 1")
+        .fetch_optional(readers)
+        .await?;
+    Ok(parked.is_some())
+}
+
 /// The place of a parked timer among all of them; the default comes before the first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ParkedPlace {
     next_fire_ms: i64,
-    kind: i64,
     id: Uuid,
+    kind: i64,
 }
 
 impl ParkedPlace {
@@ -352,8 +360,8 @@ impl ParkedPlace {
     pub(crate) fn of(timer: &TimerRow) -> Self {
         Self {
             next_fire_ms: timer.next_fire_ms,
-            kind: timer.kind.stored(),
             id: timer.id,
+            kind: timer.kind.stored(),
         }
     }
 }

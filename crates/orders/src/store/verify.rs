@@ -57,7 +57,7 @@ pub struct Tally {
 }
 
 /// The rules: a name, and a statement that yields the id of every row that breaks it.
-const RULES: [(&str, &str); 12] = [
+const RULES: [(&str, &str); 13] = [
     (
         "an order is never both paid and closed",
         "select o.id from orders o join payment p on p.order_id = o.id where o.state = 4 and p.kind = 1
@@ -115,6 +115,11 @@ const RULES: [(&str, &str); 12] = [
          and not exists (select 1 from timer t where t.kind = 3 and t.id = a.id)
          union all select r.id from refund r where r.state in (1, 2, 3, 5)
          and not exists (select 1 from timer t where t.kind = 4 and t.id = r.id)",
+    ),
+    (
+        "a parked timer has its pause",
+        "select t.id from timer t where t.parked = 1 and not exists (select 1 from pause p
+         where p.state <> 3 and (p.scope = 1 or p.merchant_id = t.merchant_id))",
     ),
 ];
 

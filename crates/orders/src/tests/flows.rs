@@ -446,7 +446,7 @@ async fn a_paused_account_holds_only_orders_that_need_it() {
         .unwrap();
     shop.run_for(HOUR_MS).await;
     assert_eq!(shop.read(without.id).await.state, OrderState::Closed);
-    // Its attempt was still asked about: the expiry at the gateway ended it, and with it the need for the account.
+    // Neither the order nor its attempt was touched: both go through the account.
     assert_eq!(shop.read(with_attempt.id).await.state, OrderState::Pending);
     shop.platform().resume(scope).await.unwrap();
     crate::timer::pause::release_all(shop.platform())

@@ -42,6 +42,8 @@ struct Book {
     refused: Vec<String>,
     refunds: BTreeMap<String, i64>,
     next_txn: u64,
+    /// How often it was asked about an attempt or to close one.
+    asked: usize,
 }
 
 struct Entry {
@@ -60,6 +62,7 @@ impl TestGateway {
             refused: Vec::new(),
             refunds: BTreeMap::new(),
             next_txn: seed << 20,
+            asked: 0,
         };
         let state = Arc::new(Mutex::new(book));
         Self {
@@ -108,6 +111,11 @@ impl TestGateway {
         let each = book.attempts.iter();
         each.flat_map(|(id, entry)| entry.payments.iter().map(|paid| (id.clone(), paid.clone())))
             .collect()
+    }
+
+    /// How often it was asked about an attempt or to close one.
+    pub(crate) fn asked(&self) -> usize {
+        self.book().asked
     }
 
     /// All it gave back, in minor units.
@@ -181,6 +189,7 @@ impl Gateway for TestGateway {
     }
 
     async fn query(&self, attempt_id: &str) -> QueryOutcome {
+        self.book().asked += 1;
         self.gates.pass().await;
         if self.strikes(|faults| faults.loses_call) {
             return QueryOutcome::Unknown { reason: lost() };
@@ -200,6 +209,7 @@ impl Gateway for TestGateway {
     }
 
     async fn close(&self, attempt_id: &str) -> CloseOutcome {
+        self.book().asked += 1;
         self.gates.pass().await;
         if self.strikes(|faults| faults.loses_call) {
             return CloseOutcome::Unknown { reason: lost() };

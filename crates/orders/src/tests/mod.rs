@@ -8,6 +8,7 @@ mod gate;
 mod gateway;
 mod layers;
 mod orders;
+mod pauses;
 mod races;
 pub(crate) mod shop;
 mod tasks;

@@ -65,6 +65,12 @@ async fn every_rule_is_quiet_until_it_is_broken() {
         ("a coupon was earned by a paid order", COUPON.into()),
         ("every order that waits has its timer", "delete from timer".into()),
         ("every attempt and refund under way has its timer", payment(2, &refund(4, "x'01'", 3, 900))),
+        (
+            "a parked timer has its pause",
+            "insert into pause (scope, subject, merchant_id, state, reason, since_ms)
+                 values (1, '', null, 3, 'ended', 1), (2, 'another', 'another', 1, 'of another merchant', 1);
+             update timer set parked = 1".into(),
+        ),
     ];
     let mut covered = BTreeSet::new();
     for (rule, vandalism) in cases {

@@ -15,7 +15,7 @@ use crate::order::close::{self, Cause};
 use crate::payment::poll;
 use crate::platform::Platform;
 use crate::refund::drive;
-use crate::store::{Tx, timers};
+use crate::store::{Tx, pauses, timers};
 use crate::timer::{self, REARM_MIN_MS, pause};
 
 /// How often the shortest wait of a timer that keeps firing early is doubled, at most.
@@ -108,8 +108,13 @@ async fn ahead_of_gateway(
     kind: TimerKind,
     message: TimerMessage,
 ) -> Result<Ahead> {
-    // Only a closing can be paused, and a pause is read in the transaction that obeys it.
-    if kind != TimerKind::OrderClosing {
+    // A pause is read in the transaction that obeys it. No pause holds a refund.
+    let may_be_paused = match kind {
+        TimerKind::Refund => false,
+        TimerKind::Attempt => pauses::is_any_in_force(platform.readers()).await?,
+        _ => true,
+    };
+    if !may_be_paused {
         let row = timers::current(platform.readers(), kind, message).await?;
         let Some(row) = row else {
             return Ok(Ahead::Handled(Fired {
@@ -189,8 +194,7 @@ async fn sort(tx: &mut Tx, kind: TimerKind, timers: Vec<TimerRow>) -> Result<Sor
             sorted.early.push(rearm_early(&timer, now_ms));
         }
     }
-    let closes = matches!(kind, TimerKind::OrderDeadline | TimerKind::OrderClosing);
-    if closes && !sorted.due.is_empty() {
+    if kind != TimerKind::Refund && !sorted.due.is_empty() {
         let paused = pause::paused_of(tx, &sorted.due).await?;
         sorted.due.retain(|timer| !paused.contains(&timer.id));
         sorted.paused = paused.into_iter().collect();

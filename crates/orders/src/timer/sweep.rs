@@ -12,7 +12,7 @@ use crate::metrics::Metric;
 use crate::platform::Platform;
 use crate::store::timers::{self, Bounds};
 use crate::store::{Tx, coupons, idempotency, outbox};
-use crate::timer::{REARM_MIN_MS, rearm_all};
+use crate::timer::{REARM_MIN_MS, pause, rearm_all};
 
 /// Rows that one transaction of the sweeper works on.
 const BATCH: i64 = 500;
@@ -26,6 +26,8 @@ pub struct Swept {
     pub timers: usize,
     /// Paid orders whose coupon had not been decided; it was decided.
     pub coupons: usize,
+    /// Timers that were parked although there is no pause; they were released.
+    pub parked: usize,
 }
 
 /// Sweeps until stopped.
@@ -43,6 +45,7 @@ pub(crate) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
                     missing = swept.missing,
                     timers = swept.timers,
                     coupons = swept.coupons,
+                    parked = swept.parked,
                     "the sweeper found something"
                 );
             }
@@ -71,6 +74,7 @@ impl Platform {
                 })
                 .await?,
             coupons: sweep_coupons(self, before_ms).await?,
+            parked: sweep_parked(self).await?,
         })
     }
 }
@@ -117,6 +121,16 @@ async fn sweep_coupons(platform: &Platform, before_ms: i64) -> Result<usize> {
     }
     let kind = "coupon_due";
     Metric::Swept { kind, count }.record();
+    Ok(count)
+}
+
+/// Releases timers that are parked although there is no pause; answers how many.
+async fn sweep_parked(platform: &Platform) -> Result<usize> {
+    let count = pause::release_forgotten(platform).await?;
+    if count > 0 {
+        let kind = "parked_timer";
+        Metric::Swept { kind, count }.record();
+    }
     Ok(count)
 }
 

@@ -334,8 +334,13 @@ async fn a_pause_holds_the_closer_and_a_resume_lets_it_go() {
         "paused"
     );
     let resume = json!({ "scope": "merchant" });
-    api.post("/v1/resume", resume).await.ok();
+    api.post("/v1/resume", resume.clone()).await.ok();
     api.until(&path, "closed").await;
+    for _ in 0..2 {
+        let again = api.post("/v1/resume", resume.clone()).await.ok();
+        assert_eq!(again["state"], "ended");
+    }
+    assert_eq!(api.get("/v1/pauses").await.ok()["items"], json!([]));
     api.post("/v1/resume", json!({ "scope": "all" }))
         .await
         .problem("not_found");
