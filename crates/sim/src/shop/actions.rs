@@ -1,7 +1,7 @@
 //! Provides what may happen in a simulated shop between two looks at it.
 
 use orders::{
-    Deadline, MerchantId, NewAttempt, NewLine, NewOrder, NewRefund, OrderId, PauseScope,
+    Deadline, Error, MerchantId, NewAttempt, NewLine, NewOrder, NewRefund, OrderId, PauseScope,
     PauseState, Topic, step,
 };
 use rand::Rng;
@@ -237,11 +237,36 @@ impl Driver {
             (1, Some(account)) => PauseScope::Account(account),
             _ => PauseScope::Merchant(MerchantId::fallback()),
         };
-        if self.rng.random_bool(0.3) {
-            allowed("pause", platform.pause(scope, "an outage").await)?;
-            return Ok(());
+        match self.rng.random_range(0..10) {
+            0..=3 => {
+                allowed("pause", platform.pause(scope, "an outage").await)?;
+            }
+            // In force, resumed before, or never paused: then it is not found.
+            4..=5 => match platform.resume(scope).await {
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Ok(defect("resume", &error)?),
+            },
+            6..=8 => self.walk_on().await?,
+            _ => self.resume_all().await?,
         }
-        Ok(self.resume_all().await?)
+        Ok(())
+    }
+
+    /// The resumer makes one step, so that pauses begin and end while it is under way.
+    ///
+    /// A walk that a crash cut short is now and then gone on with, as by a second process that was slow to die.
+    async fn walk_on(&mut self) -> Result<(), Stop> {
+        let platform = self.platform()?;
+        let mut walk = self.walk.take();
+        if walk.is_none() {
+            let begun = step::begin_walk(&platform).await;
+            walk = begun.or_else(|error| defect("begin a walk", &error))?;
+        }
+        if let Some(walk) = walk {
+            let next = step::walk_on(&platform, walk).await;
+            self.walk = next.or_else(|error| defect("walk on", &error))?;
+        }
+        Ok(())
     }
 
     /// Ends every pause and lets go what waited.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use orders::gateway::Gateways;
 use orders::messaging::{Incoming, Messaging, MessagingError, Subscription, TopicKind};
+use orders::step::Walk;
 use orders::{
     Config, Durability, Error, MerchantId, NewCouponRule, NewGatewayAccount, NewProduct, Platform,
     ProductId, Running, Topic, UnknownPolicy, step,
@@ -56,6 +57,8 @@ pub(crate) struct Driver {
     config: Config,
     running: Option<Running>,
     subscriptions: Vec<(Topic, Box<dyn Subscription>)>,
+    /// The walk over parked timers that is under way.
+    pub(crate) walk: Option<Walk>,
     /// Whether the broker refused something that the relay would try again soon.
     refused: bool,
 }
@@ -69,6 +72,7 @@ impl Driver {
             readers: 1,
             queues: rng.random_range(1..4),
             close_batch: 64,
+            resume_per_second: rng.random_range(1..8),
             relay_batch: if rng.random_bool(0.5) {
                 rng.random_range(1..8)
             } else {
@@ -91,6 +95,7 @@ impl Driver {
             config,
             running: None,
             subscriptions: Vec::new(),
+            walk: None,
             refused: false,
         }
     }
