@@ -256,6 +256,13 @@ impl Account for Grants {
                     let own_letters = topic.strip_prefix("%DLQ%") == Some(group);
                     (own_letters || among(&self.consume, topic)) && among(&self.groups, group)
                 }
+                Action::Route { topic } => {
+                    let letters_of = topic.strip_prefix("%DLQ%");
+                    among(&self.publish, topic)
+                        || (among(&self.consume, topic) && !self.groups.is_empty())
+                        || letters_of.is_some_and(|group| among(&self.groups, group))
+                }
+                Action::Join { group } => among(&self.groups, group),
                 Action::Administer => false,
             }
     }
@@ -362,6 +369,23 @@ mod tests {
             (consume("audit-log", "closer-1"), false),
             (consume("%DLQ%closer-1", "closer-1"), true),
             (consume("%DLQ%other", "closer-1"), false),
+            (Action::Route { topic: "orders" }, true),
+            (Action::Route { topic: "audit-log" }, true),
+            (
+                Action::Route {
+                    topic: "%DLQ%closer-1",
+                },
+                true,
+            ),
+            (
+                Action::Route {
+                    topic: "%DLQ%other",
+                },
+                false,
+            ),
+            (Action::Route { topic: "others" }, false),
+            (Action::Join { group: "closer-1" }, true),
+            (Action::Join { group: "other" }, false),
             (Action::Administer, false),
         ] {
             assert_eq!(shop.may(action), allowed, "{action:?}");

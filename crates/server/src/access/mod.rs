@@ -21,6 +21,16 @@ pub enum Action<'a> {
         /// The consumer group.
         group: &'a str,
     },
+    /// Learn where the queues of a topic are, which makes the topic where topics are made on first use.
+    Route {
+        /// The topic.
+        topic: &'a str,
+    },
+    /// Be a member of a consumer group, and learn its settings.
+    Join {
+        /// The consumer group.
+        group: &'a str,
+    },
     /// Look at everything, create and delete topics and groups, replay and purge dead letters.
     Administer,
 }

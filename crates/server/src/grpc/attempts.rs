@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use broker::ReceiptHandle;
 
 use super::limits::{ATTEMPT_ID_BYTES_MAX, ATTEMPT_MS, ATTEMPTS_MAX};
+use super::peer::ClientKey;
 
 /// An attempt: the client, and the id it chose.
-type Key = (Arc<str>, Arc<str>);
+type Key = (ClientKey, Arc<str>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,7 +31,7 @@ impl Attempts {
     pub(crate) fn remember(
         &self,
         now_ms: u64,
-        client_id: &Arc<str>,
+        client: &ClientKey,
         attempt_id: &str,
         handles: Vec<ReceiptHandle>,
     ) {
@@ -45,7 +46,7 @@ impl Attempts {
             state.given.remove(&key);
             state.order.pop_front();
         }
-        let key = (Arc::clone(client_id), Arc::from(attempt_id));
+        let key = (client.clone(), Arc::from(attempt_id));
         state.given.insert(key.clone(), handles);
         state
             .order
@@ -53,12 +54,12 @@ impl Attempts {
     }
 
     /// Takes the deliveries of an attempt that is made again.
-    pub(crate) fn take(&self, client_id: &Arc<str>, attempt_id: &str) -> Vec<ReceiptHandle> {
+    pub(crate) fn take(&self, client: &ClientKey, attempt_id: &str) -> Vec<ReceiptHandle> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.given.is_empty() {
             return Vec::new();
         }
-        let key = (Arc::clone(client_id), Arc::from(attempt_id));
+        let key = (client.clone(), Arc::from(attempt_id));
         state.given.remove(&key).unwrap_or_default()
     }
 }
@@ -84,7 +85,7 @@ mod tests {
             attempt: 1,
             retry: None,
         };
-        let (ann, ben) = (Arc::from("ann"), Arc::from("ben"));
+        let (ann, ben) = (ClientKey::new("", "ann"), ClientKey::new("", "ben"));
         attempts.remember(0, &ann, "a", vec![handle]);
         assert!(attempts.take(&ben, "a").is_empty(), "another client's");
         assert_eq!(attempts.take(&ann, "a"), [handle]);

@@ -57,6 +57,10 @@ pub(crate) const RESETS_PENDING_MAX: usize = 64;
 pub(crate) const CLIENT_ID_BYTES_MAX: usize = 255;
 /// Topics one client may name in its settings.
 pub(crate) const SESSION_TOPICS_MAX: usize = 1_024;
+/// Topics that are remembered of one client because it has sent half messages to them.
+pub(crate) const HALF_TOPICS_MAX: usize = 64;
+/// Half messages whose senders are remembered.
+pub(crate) const HALVES_MAX: usize = 65_536;
 /// Streams one client may hold open, one for each endpoint it knows.
 pub(crate) const SESSION_STREAMS_MAX: usize = 32;
 /// Commands that may wait to be written to one client.

@@ -50,6 +50,7 @@ use self::metrics::CallMetrics;
 use self::names::Names;
 use self::renew::Renewals;
 use self::session::Sessions;
+use self::transaction::Halves;
 use crate::connections::{Connection, Connections};
 use edge::accept::Listener;
 use edge::tls::Tls;
@@ -102,6 +103,7 @@ pub(crate) struct Shared {
     pub(crate) attempts: Attempts,
     pub(crate) names: Names,
     pub(crate) filters: Filters,
+    pub(crate) halves: Halves,
     pub(crate) metrics: CallMetrics,
     /// Bytes of requests that are being read or worked on.
     pub(crate) requests: Arc<Budget>,
@@ -151,6 +153,7 @@ impl Grpc {
                 attempts: Attempts::default(),
                 names: Names::default(),
                 filters: Filters::default(),
+                halves: Halves::default(),
                 metrics: CallMetrics::new(),
                 requests: Budget::new(config.limits.requests_bytes_max),
                 answers: Budget::new(config.limits.answers_bytes_max),

@@ -34,11 +34,37 @@ pub enum Access {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
+/// A client: the account it comes with, and the id it gives itself, which another account may use too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ClientKey {
+    /// A NUL separates account and id: no header holds one.
+    text: Arc<str>,
+}
+
+impl ClientKey {
+    /// The client `id` of an account; the account is empty where there are none.
+    pub(crate) fn new(account: &str, id: &str) -> Self {
+        Self {
+            text: format!("{account}\0{id}").into(),
+        }
+    }
+
+    /// The id the client gives itself.
+    pub(crate) fn id(&self) -> &str {
+        self.text.rsplit('\0').next().unwrap_or_default()
+    }
+
+    /// Whether the client gives itself no id, so that it cannot be told from others.
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.text.ends_with('\0')
+    }
+}
+
 /// The caller of one call.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// Empty if the client says none.
-    pub(crate) client_id: Arc<str>,
+    /// The client; without an id if it says none.
+    pub(crate) client: ClientKey,
     /// Where it comes from, if that is known.
     pub(crate) remote: Option<SocketAddr>,
     /// Where the names of its resources are that have no namespace of their own; empty if it says none.
@@ -63,8 +89,9 @@ impl Peer {
             Access::Open => None,
             Access::Accounts(accounts) => Some(authenticate(metadata, accounts.as_ref())?),
         };
+        let name = account.as_ref().map_or("", |account| account.name());
         Ok(Self {
-            client_id: Arc::from(client_id),
+            client: ClientKey::new(name, client_id),
             remote,
             namespace: text(metadata, NAMESPACE).unwrap_or_default().trim().into(),
             account,
@@ -73,7 +100,7 @@ impl Peer {
 
     /// A call that makes no sense from a client without an id.
     pub(crate) fn identified(&self) -> Result<(), Problem> {
-        if self.client_id.is_empty() {
+        if self.client.is_nameless() {
             let words = format!("the header {CLIENT_ID} is missing or blank");
             return Err(Problem::new(Code::ClientIdRequired, words));
         }
@@ -89,6 +116,18 @@ impl Peer {
     pub(crate) fn may_consume(&self, topic: &str, group: &str) -> Result<(), Problem> {
         self.may(Action::Consume { topic, group }, || {
             format!("receive from topic {topic:?} as a member of group {group:?}")
+        })
+    }
+
+    pub(crate) fn may_route(&self, topic: &str) -> Result<(), Problem> {
+        self.may(Action::Route { topic }, || {
+            format!("send to topic {topic:?}, nor receive from it")
+        })
+    }
+
+    pub(crate) fn may_join(&self, group: &str) -> Result<(), Problem> {
+        self.may(Action::Join { group }, || {
+            format!("be a member of group {group:?}")
         })
     }
 

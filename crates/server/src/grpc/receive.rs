@@ -51,8 +51,8 @@ impl Shared {
             ));
         }
         let attempt_id = request.attempt_id.unwrap_or_default();
-        if !peer.client_id.is_empty() {
-            self.sessions.touch(&peer.client_id);
+        if !peer.client.is_nameless() {
+            self.sessions.touch(&peer.client);
             self.take_back(peer, &attempt_id).await;
         }
         let wait_ms = wait_ms(request.long_polling_timeout.as_ref(), deadline);
@@ -99,7 +99,7 @@ impl Shared {
         if attempt_id.is_empty() {
             return;
         }
-        for handle in self.attempts.take(&peer.client_id, attempt_id) {
+        for handle in self.attempts.take(&peer.client, attempt_id) {
             self.renewals.forget(&handle);
             // One that cannot be taken back was settled already.
             drop(self.broker.retry_later(handle, Some(Duration::ZERO)).await);
@@ -110,11 +110,11 @@ impl Shared {
         let now_ms = self.clock().now_ms();
         let handles = || delivered.iter().map(|delivery| delivery.handle);
         if lease.renewed {
-            self.renewals.add(now_ms, &peer.client_id, handles());
+            self.renewals.add(now_ms, &peer.client, handles());
         }
-        if !peer.client_id.is_empty() && !attempt_id.is_empty() {
+        if !peer.client.is_nameless() && !attempt_id.is_empty() {
             self.attempts
-                .remember(now_ms, &peer.client_id, attempt_id, handles().collect());
+                .remember(now_ms, &peer.client, attempt_id, handles().collect());
         }
     }
 }
@@ -144,7 +144,7 @@ fn lease(
 ) -> Result<Lease, Problem> {
     if auto_renew {
         // Whether a client without an id still lives cannot be known.
-        let renewed = !peer.client_id.is_empty();
+        let renewed = !peer.client.is_nameless();
         let invisible_ms = if renewed { LEASE_MS } else { LEASE_UNKNOWN_MS };
         return Ok(Lease {
             invisible_ms,

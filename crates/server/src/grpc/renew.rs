@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::limits::{LEASE_LEFT_MS, LEASE_MS, RENEW_AHEAD_MS, RENEW_FOR_MS};
+use super::peer::ClientKey;
 
 /// Renewals fall due together in steps of this many ms, so that many deliveries share an entry.
 const STEP_MS: u64 = 1_000;
@@ -16,7 +17,7 @@ const STEP_MS: u64 = 1_000;
 /// A delivery whose lease is renewed.
 #[derive(Clone, Debug)]
 struct Lease {
-    client_id: Arc<str>,
+    client: ClientKey,
     /// It is not renewed from this instant on.
     end_ms: u64,
 }
@@ -53,7 +54,7 @@ impl Renewals {
     pub(crate) fn add(
         &self,
         now_ms: u64,
-        client_id: &Arc<str>,
+        client: &ClientKey,
         handles: impl Iterator<Item = ReceiptHandle>,
     ) {
         let mut state = self.state();
@@ -66,7 +67,7 @@ impl Renewals {
         let due = due.entry(at_ms).or_default();
         for handle in handles {
             let lease = Lease {
-                client_id: Arc::clone(client_id),
+                client: client.clone(),
                 end_ms: now_ms.saturating_add(RENEW_FOR_MS),
             };
             leases.insert(handle, lease);
@@ -84,11 +85,9 @@ impl Renewals {
     }
 
     /// Stops renewing the deliveries of a client, and tells which they are.
-    fn forget_client(&self, client_id: &str) -> Vec<ReceiptHandle> {
+    fn forget_client(&self, client: &ClientKey) -> Vec<ReceiptHandle> {
         let mut state = self.state();
-        let leases = state
-            .leases
-            .extract_if(|_, lease| &*lease.client_id == client_id);
+        let leases = state.leases.extract_if(|_, lease| lease.client == *client);
         leases.map(|(handle, _)| handle).collect()
     }
 
@@ -148,7 +147,7 @@ impl Shared {
     async fn renew_due(&self) {
         let now_ms = self.clock().now_ms();
         for (handle, lease) in self.renewals.take_due(now_ms) {
-            let lives = now_ms < lease.end_ms && self.sessions.is_here(&lease.client_id);
+            let lives = now_ms < lease.end_ms && self.sessions.is_here(&lease.client);
             // One that is gone leaves its lease to end by itself. An error means that the delivery was settled.
             let renewed = lives
                 && self
@@ -165,8 +164,8 @@ impl Shared {
     }
 
     /// Gives the deliveries of a client that has ended to others.
-    pub(crate) async fn release_client(&self, client_id: &str) {
-        for handle in self.renewals.forget_client(client_id) {
+    pub(crate) async fn release_client(&self, client: &ClientKey) {
+        for handle in self.renewals.forget_client(client) {
             let wait = Duration::from_millis(LEASE_LEFT_MS);
             // One that cannot be released was settled already.
             drop(self.broker.change_invisible(handle, wait).await);
@@ -217,7 +216,7 @@ mod tests {
     #[test]
     fn leases_are_renewed_before_they_end_until_they_are_settled() {
         let renewals = Renewals::default();
-        let (ann, ben) = (Arc::from("ann"), Arc::from("ben"));
+        let (ann, ben) = (ClientKey::new("", "ann"), ClientKey::new("", "ben"));
         renewals.add(1_999, &ann, [handle(1), handle(2)].into_iter());
         renewals.add(2_500, &ben, [handle(3)].into_iter());
         let at_ms = renewals.next_ms().unwrap();
@@ -235,7 +234,7 @@ mod tests {
         renewals.again(at_ms, handle(1));
         renewals.again(at_ms, handle(2));
         assert_eq!(due(u64::MAX - 1), [3, 1]);
-        assert_eq!(renewals.forget_client("ann"), [handle(1)]);
+        assert_eq!(renewals.forget_client(&ann), [handle(1)]);
         assert_eq!(renewals.state().leases.len(), 1);
     }
 }

@@ -90,6 +90,7 @@ impl Shared {
         request: QueryRouteRequest,
     ) -> Result<QueryRouteResponse, Problem> {
         let topic = peer.topic_name(request.topic.as_ref())?;
+        peer.may_route(&topic)?;
         let spec = self.topic_of_route(&topic).await?;
         let queue = QueueTemplate {
             topic: request.topic.unwrap_or_default(),

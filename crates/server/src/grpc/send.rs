@@ -56,7 +56,7 @@ impl Shared {
             let step = match read {
                 Err(problem) => Step::Done(failed(message_id, problem)),
                 Ok(half) if half.kind == MessageType::Transaction => {
-                    let prepared = self.prepare(&topic, half).await;
+                    let prepared = self.prepare(peer, &topic, half).await;
                     Step::Done(prepared.unwrap_or_else(|problem| failed(message_id, problem)))
                 }
                 Ok(incoming) => {
@@ -94,12 +94,21 @@ impl Shared {
         })
     }
 
-    async fn prepare(&self, topic: &str, half: Incoming) -> Result<SendResultEntry, Problem> {
+    async fn prepare(
+        &self,
+        peer: &Peer,
+        topic: &str,
+        half: Incoming,
+    ) -> Result<SendResultEntry, Problem> {
         let check_after = half.check_after_ms.map(Duration::from_millis);
         let prepared = self
             .broker
             .prepare(topic, half.message, check_after)
             .await?;
+        if !peer.client.is_nameless() {
+            self.halves.remember(prepared.transaction, &peer.client);
+            self.sessions.note_half(&peer.client, topic);
+        }
         Ok(SendResultEntry {
             status: Some(ok()),
             message_id: prepared.message_id,

@@ -8,7 +8,10 @@ use broker::clock::Clock;
 use grpc_api::v2::{ClientType, Code, Language, TelemetryCommand};
 use tokio::sync::mpsc;
 
-use super::limits::{SESSION_COMMANDS_MAX, SESSION_SILENCE_MS, SESSION_STREAMS_MAX};
+use super::limits::{
+    HALF_TOPICS_MAX, SESSION_COMMANDS_MAX, SESSION_SILENCE_MS, SESSION_STREAMS_MAX,
+};
+use super::peer::ClientKey;
 use super::status::Problem;
 use crate::connections::Connection;
 
@@ -35,6 +38,8 @@ struct Session {
     since_ms: u64,
     last_seen_ms: u64,
     streams: Vec<(u64, mpsc::Sender<TelemetryCommand>)>,
+    /// Topics it has sent half messages to without having named them.
+    half_topics: Vec<String>,
 }
 
 impl Session {
@@ -44,13 +49,14 @@ impl Session {
             since_ms: now_ms,
             last_seen_ms: now_ms,
             streams: Vec::new(),
+            half_topics: Vec::new(),
         }
     }
 
-    fn connection(&self, client_id: &str) -> Connection {
+    fn connection(&self, client: &ClientKey) -> Connection {
         let profile = &self.profile;
         Connection {
-            client_id: client_id.to_owned(),
+            client_id: client.id().to_owned(),
             remote: profile
                 .remote
                 .map_or_else(String::new, |remote| remote.to_string()),
@@ -65,6 +71,19 @@ impl Session {
         }
     }
 
+    /// Whether it may be asked about the transactions of a topic.
+    fn produces(&self, topic: &str) -> bool {
+        let named = &self.profile.topics;
+        self.half_topics.iter().any(|name| name == topic)
+            || (self.profile.kind == ClientType::Producer && named.iter().any(|name| name == topic))
+    }
+
+    fn senders(&self) -> impl Iterator<Item = (&str, &mpsc::Sender<TelemetryCommand>)> {
+        let namespace = self.profile.namespace.as_str();
+        let streams = self.streams.iter();
+        streams.map(move |(_, sender)| (namespace, sender))
+    }
+
     fn is_here(&self, now_ms: u64) -> bool {
         !self.streams.is_empty() || now_ms.saturating_sub(self.last_seen_ms) < SESSION_SILENCE_MS
     }
@@ -72,7 +91,7 @@ impl Session {
 
 #[derive(Debug, Default)]
 struct State {
-    by_id: HashMap<Arc<str>, Session>,
+    by_id: HashMap<ClientKey, Session>,
     next_stream: u64,
     next_sweep_ms: u64,
     /// Where the last command to a producer went, so that the next goes to another.
@@ -93,7 +112,7 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 pub(crate) struct Stream {
     sessions: Arc<Sessions>,
-    client_id: Arc<str>,
+    client: ClientKey,
     number: u64,
     /// What the client is to be told.
     pub(crate) commands: mpsc::Receiver<TelemetryCommand>,
@@ -103,7 +122,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let now_ms = self.sessions.clock.now_ms();
         let mut state = self.sessions.state();
-        if let Some(session) = state.by_id.get_mut(&self.client_id) {
+        if let Some(session) = state.by_id.get_mut(&self.client) {
             session.streams.retain(|(number, _)| *number != self.number);
             // It has the usual time to come back.
             session.last_seen_ms = now_ms;
@@ -128,18 +147,18 @@ impl Sessions {
     /// Notes what a client says of itself on a stream, a new one or one that is open.
     pub(crate) fn introduce(
         self: &Arc<Self>,
-        client_id: &Arc<str>,
+        client: &ClientKey,
         profile: Profile,
         stream: &mut Option<Stream>,
     ) -> Result<(), Problem> {
         let now_ms = self.clock.now_ms();
         let mut state = self.state();
-        self.make_room(&mut state, client_id, now_ms)?;
+        self.make_room(&mut state, client, now_ms)?;
         state.next_stream += 1;
         let number = state.next_stream;
         let session = state
             .by_id
-            .entry(Arc::clone(client_id))
+            .entry(client.clone())
             .or_insert_with(|| Session::new(Profile::default(), now_ms));
         session.profile = profile;
         session.last_seen_ms = now_ms;
@@ -160,7 +179,7 @@ impl Sessions {
         session.streams.push((number, sender));
         let new = Stream {
             sessions: Arc::clone(self),
-            client_id: Arc::clone(client_id),
+            client: client.clone(),
             number,
             commands,
         };
@@ -170,17 +189,12 @@ impl Sessions {
         Ok(())
     }
 
-    fn make_room(
-        &self,
-        state: &mut State,
-        client_id: &Arc<str>,
-        now_ms: u64,
-    ) -> Result<(), Problem> {
+    fn make_room(&self, state: &mut State, client: &ClientKey, now_ms: u64) -> Result<(), Problem> {
         if now_ms >= state.next_sweep_ms {
             state.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
             state.by_id.retain(|_, session| session.is_here(now_ms));
         }
-        if state.by_id.len() >= self.count_max && !state.by_id.contains_key(client_id) {
+        if state.by_id.len() >= self.count_max && !state.by_id.contains_key(client) {
             let words = format!("{} clients are connected; no more fit", self.count_max);
             return Err(Problem::new(Code::TooManyRequests, words));
         }
@@ -188,31 +202,31 @@ impl Sessions {
     }
 
     /// Notes that a client lives. One that is not known is known from now on by what it says here.
-    pub(crate) fn heartbeat(&self, client_id: &Arc<str>, profile: Profile) -> Result<(), Problem> {
+    pub(crate) fn heartbeat(&self, client: &ClientKey, profile: Profile) -> Result<(), Problem> {
         let now_ms = self.clock.now_ms();
         let mut state = self.state();
-        if let Some(session) = state.by_id.get_mut(client_id) {
+        if let Some(session) = state.by_id.get_mut(client) {
             session.last_seen_ms = now_ms;
             return Ok(());
         }
-        self.make_room(&mut state, client_id, now_ms)?;
+        self.make_room(&mut state, client, now_ms)?;
         state
             .by_id
-            .insert(Arc::clone(client_id), Session::new(profile, now_ms));
+            .insert(client.clone(), Session::new(profile, now_ms));
         Ok(())
     }
 
     /// Notes that a known client lives.
-    pub(crate) fn touch(&self, client_id: &str) {
+    pub(crate) fn touch(&self, client: &ClientKey) {
         let now_ms = self.clock.now_ms();
-        if let Some(session) = self.state().by_id.get_mut(client_id) {
+        if let Some(session) = self.state().by_id.get_mut(client) {
             session.last_seen_ms = now_ms;
         }
     }
 
     /// Forgets a client that says it ends. Its streams end too.
-    pub(crate) fn end(&self, client_id: &str) {
-        self.state().by_id.remove(client_id);
+    pub(crate) fn end(&self, client: &ClientKey) {
+        self.state().by_id.remove(client);
     }
 
     /// Ends the streams of all clients.
@@ -221,50 +235,58 @@ impl Sessions {
     }
 
     /// What a client is, if it is known.
-    pub(crate) fn kind(&self, client_id: &str) -> Option<(ClientType, Language)> {
+    pub(crate) fn kind(&self, client: &ClientKey) -> Option<(ClientType, Language)> {
         let state = self.state();
-        let profile = &state.by_id.get(client_id)?.profile;
+        let profile = &state.by_id.get(client)?.profile;
         Some((profile.kind, profile.language))
     }
 
     /// Whether a client is known and has not fallen silent.
-    pub(crate) fn is_here(&self, client_id: &str) -> bool {
+    pub(crate) fn is_here(&self, client: &ClientKey) -> bool {
         let now_ms = self.clock.now_ms();
         let state = self.state();
-        let session = state.by_id.get(client_id);
+        let session = state.by_id.get(client);
         session.is_some_and(|session| session.is_here(now_ms))
     }
 
-    /// Hands a command to one producer of a topic that can be reached; tells whether there is one.
+    /// Notes that a client has sent a half message to a topic.
+    pub(crate) fn note_half(&self, client: &ClientKey, topic: &str) {
+        let mut state = self.state();
+        if let Some(session) = state.by_id.get_mut(client)
+            && !session.produces(topic)
+            && session.half_topics.len() < HALF_TOPICS_MAX
+        {
+            session.half_topics.push(topic.to_owned());
+        }
+    }
+
+    /// Hands a command to one client that can be reached: to `first`, or else to a producer of the topic. Tells
+    /// whether there is one.
     ///
     /// `command` makes it for a client of a namespace.
     pub(crate) fn tell_producer(
         &self,
         topic: &str,
+        first: Option<&ClientKey>,
         command: impl Fn(&str) -> TelemetryCommand,
     ) -> bool {
+        // Only what has room is given a command, which may hold a body.
+        let tell = |(namespace, sender): (&str, &mpsc::Sender<TelemetryCommand>)| {
+            let room = sender.try_reserve();
+            room.map(|room| room.send(command(namespace))).is_ok()
+        };
         let mut state = self.state();
+        let sender = first.and_then(|first| state.by_id.get(first));
+        if sender.is_some_and(|session| session.senders().any(tell)) {
+            return true;
+        }
         state.turn = state.turn.wrapping_add(1);
-        let senders: Vec<(&str, &mpsc::Sender<TelemetryCommand>)> = state
-            .by_id
-            .values()
-            .filter(|session| session.profile.kind == ClientType::Producer)
-            .filter(|session| session.profile.topics.iter().any(|name| name == topic))
-            .flat_map(|session| {
-                let namespace = session.profile.namespace.as_str();
-                let streams = session.streams.iter();
-                streams.map(move |(_, sender)| (namespace, sender))
-            })
-            .collect();
-        let first = state.turn.checked_rem(senders.len()).unwrap_or(0);
-        let (before, after) = senders.split_at(first);
-        after.iter().chain(before).any(|(namespace, sender)| {
-            // Only what has room is given a command, which may hold a body.
-            sender
-                .try_reserve()
-                .map(|room| room.send(command(namespace)))
-                .is_ok()
-        })
+        let sessions = state.by_id.values();
+        let producers = sessions.filter(|session| session.produces(topic));
+        let senders: Vec<_> = producers.flat_map(Session::senders).collect();
+        let start = state.turn.checked_rem(senders.len()).unwrap_or(0);
+        let (before, after) = senders.split_at(start);
+        after.iter().chain(before).copied().any(tell)
     }
 
     /// Everybody who is here, sorted by id.
@@ -274,7 +296,7 @@ impl Sessions {
         let here = state.by_id.iter();
         let here = here.filter(|(_, session)| session.is_here(now_ms));
         let mut connections: Vec<Connection> = here
-            .map(|(client_id, session)| session.connection(client_id))
+            .map(|(client, session)| session.connection(client))
             .collect();
         connections.sort_unstable_by(|one, other| one.client_id.cmp(&other.client_id));
         connections
@@ -298,19 +320,19 @@ mod tests {
     fn a_client_lives_by_its_stream_or_by_its_heartbeats() {
         let clock = ManualClock::new(1_000);
         let sessions = Arc::new(Sessions::new(Arc::new(clock.clone()), 10));
-        let id: Arc<str> = Arc::from("a");
+        let id = ClientKey::new("", "a");
         let mut stream = None;
         sessions.introduce(&id, producer("t"), &mut stream).unwrap();
         clock.advance(10 * SESSION_SILENCE_MS);
-        assert!(sessions.is_here("a"), "its stream is open");
+        assert!(sessions.is_here(&id), "its stream is open");
         drop(stream);
         clock.advance(SESSION_SILENCE_MS - 1);
-        assert!(sessions.is_here("a"), "it may come back");
+        assert!(sessions.is_here(&id), "it may come back");
         sessions.heartbeat(&id, Profile::default()).unwrap();
         clock.advance(SESSION_SILENCE_MS - 1);
-        assert!(sessions.is_here("a"));
+        assert!(sessions.is_here(&id));
         clock.advance(1);
-        assert!(!sessions.is_here("a") && sessions.connections().is_empty());
+        assert!(!sessions.is_here(&id) && sessions.connections().is_empty());
     }
 
     #[test]
@@ -318,38 +340,72 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(0));
         let sessions = Arc::new(Sessions::new(clock, 10));
         let command = |_: &str| TelemetryCommand::default();
-        assert!(!sessions.tell_producer("t", command));
+        assert!(!sessions.tell_producer("t", None, command));
         let mut streams = Vec::new();
         for (id, topic) in [("a", "t"), ("b", "t"), ("c", "other")] {
             let mut stream = None;
-            let id = Arc::from(id);
+            let id = ClientKey::new("", id);
             sessions
                 .introduce(&id, producer(topic), &mut stream)
                 .unwrap();
             streams.push(stream.unwrap());
         }
         for _ in 0..4 {
-            assert!(sessions.tell_producer("t", command));
+            assert!(sessions.tell_producer("t", None, command));
         }
         let told: Vec<usize> = streams.iter().map(|stream| stream.commands.len()).collect();
         assert_eq!(told, [2, 2, 0]);
         streams.remove(0);
-        assert!(sessions.tell_producer("t", command));
+        assert!(sessions.tell_producer("t", None, command));
         assert_eq!(streams[0].commands.len(), 3);
+    }
+
+    #[test]
+    fn the_sender_is_told_first_whatever_topics_it_named() {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(0));
+        let sessions = Arc::new(Sessions::new(clock, 10));
+        let command = |_: &str| TelemetryCommand::default();
+        let (named, sender) = (ClientKey::new("", "named"), ClientKey::new("", "sender"));
+        let mut streams = [None, None];
+        for ((id, topic), stream) in [(&named, "t"), (&sender, "plain")].iter().zip(&mut streams) {
+            sessions.introduce(id, producer(topic), stream).unwrap();
+        }
+        let waiting = |streams: &[Option<Stream>; 2]| {
+            let count =
+                |stream: &Option<Stream>| stream.as_ref().map_or(0, |stream| stream.commands.len());
+            [count(&streams[0]), count(&streams[1])]
+        };
+        for _ in 0..4 {
+            assert!(sessions.tell_producer("t", Some(&sender), command));
+        }
+        assert_eq!(waiting(&streams), [0, 4]);
+        // Another one with the same id is not the sender.
+        let other = ClientKey::new("another account", "sender");
+        assert!(sessions.tell_producer("t", Some(&other), command));
+        assert_eq!(waiting(&streams), [1, 4]);
+        // The sender is not known: both produce for the topic.
+        sessions.note_half(&sender, "t");
+        for _ in 0..4 {
+            assert!(sessions.tell_producer("t", None, command));
+        }
+        assert_eq!(waiting(&streams), [3, 6]);
+        streams[1] = None;
+        assert!(sessions.tell_producer("t", Some(&sender), command));
+        assert_eq!(waiting(&streams), [4, 0]);
     }
 
     #[test]
     fn settings_sent_again_keep_the_stream() {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(0));
         let sessions = Arc::new(Sessions::new(clock, 1));
-        let id: Arc<str> = Arc::from("a");
+        let id = ClientKey::new("", "a");
         let mut stream = None;
         sessions.introduce(&id, producer("t"), &mut stream).unwrap();
         sessions.introduce(&id, producer("u"), &mut stream).unwrap();
-        assert!(sessions.tell_producer("u", |_| TelemetryCommand::default()));
+        assert!(sessions.tell_producer("u", None, |_| TelemetryCommand::default()));
         assert_eq!(stream.as_ref().unwrap().commands.len(), 1);
         let problem = sessions
-            .introduce(&Arc::from("b"), producer("t"), &mut None)
+            .introduce(&ClientKey::new("", "b"), producer("t"), &mut None)
             .unwrap_err();
         assert_eq!(problem.code, Code::TooManyRequests);
     }

@@ -110,6 +110,7 @@ impl Shared {
         }
         few_topics(subscription.subscriptions.len())?;
         let group = peer.group_name(subscription.group.as_ref())?;
+        peer.may_join(&group)?;
         let mut topics = Vec::with_capacity(subscription.subscriptions.len());
         for entry in &subscription.subscriptions {
             let topic = peer.topic_name(entry.topic.as_ref())?;

@@ -90,7 +90,7 @@ impl Shared {
             .receipt(&topic, &group, &request.receipt_handle)
             .await?;
         let wait = Duration::from_millis(wait_ms);
-        match self.sessions.kind(&peer.client_id) {
+        match self.sessions.kind(&peer.client) {
             Some((ClientType::PushConsumer, language)) => {
                 self.renewals.forget(&handle);
                 // The Node.js client reads seconds as milliseconds, so its waits say nothing: the group's hold.

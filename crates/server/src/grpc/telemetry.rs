@@ -125,7 +125,7 @@ impl Line {
         let problem = match self.shared.settle(&self.peer, settings).await {
             Ok((settings, profile)) => {
                 let sessions = &self.shared.sessions;
-                match sessions.introduce(&self.peer.client_id, profile, &mut self.stream) {
+                match sessions.introduce(&self.peer.client, profile, &mut self.stream) {
                     Ok(()) => {
                         return Ok(TelemetryCommand {
                             status: Some(ok()),
@@ -158,12 +158,15 @@ impl Shared {
         peer: &Peer,
         request: &HeartbeatRequest,
     ) -> Result<HeartbeatResponse, Problem> {
-        if !peer.client_id.is_empty() {
+        if !peer.client.is_nameless() {
             let named = request.group.as_ref();
             let group = match named.filter(|group| !group.name.is_empty()) {
                 Some(_) => Some(peer.group_name(named)?.into_owned()),
                 None => None,
             };
+            if let Some(group) = &group {
+                peer.may_join(group)?;
+            }
             let profile = Profile {
                 kind: request.client_type(),
                 group,
@@ -171,7 +174,7 @@ impl Shared {
                 remote: peer.remote,
                 ..Profile::default()
             };
-            self.sessions.heartbeat(&peer.client_id, profile)?;
+            self.sessions.heartbeat(&peer.client, profile)?;
         }
         Ok(HeartbeatResponse { status: Some(ok()) })
     }
@@ -181,8 +184,8 @@ impl Shared {
         peer: &Peer,
     ) -> Result<NotifyClientTerminationResponse, Problem> {
         peer.identified()?;
-        self.sessions.end(&peer.client_id);
-        self.release_client(&peer.client_id).await;
+        self.sessions.end(&peer.client);
+        self.release_client(&peer.client).await;
         Ok(NotifyClientTerminationResponse { status: Some(ok()) })
     }
 }

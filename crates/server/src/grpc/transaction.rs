@@ -1,6 +1,7 @@
 //! Ends transactions, and asks producers about those nobody has ended.
 
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use broker::{Check, TransactionHandle};
 use grpc_api::v2::telemetry_command::Command;
@@ -11,9 +12,9 @@ use grpc_api::v2::{
 
 use super::Shared;
 use super::convert::{Outgoing, outgoing};
-use super::limits::{CHECKS_MAX, CHECKS_WAIT};
+use super::limits::{CHECKS_MAX, CHECKS_WAIT, HALVES_MAX};
 use super::namespace::resource_in;
-use super::peer::Peer;
+use super::peer::{ClientKey, Peer};
 use super::status::{Problem, ok};
 
 impl Shared {
@@ -37,6 +38,7 @@ impl Shared {
         };
         if let Some(commit) = commit {
             self.broker.end_transaction(transaction, commit).await?;
+            self.halves.forget(&transaction);
         }
         Ok(EndTransactionResponse { status: Some(ok()) })
     }
@@ -75,7 +77,10 @@ impl Shared {
                 command: Some(Command::RecoverOrphanedTransactionCommand(command)),
             }
         };
-        let told = self.sessions.tell_producer(&check.topic, question);
+        let sender = self.halves.sender(&check.transaction);
+        let told = self
+            .sessions
+            .tell_producer(&check.topic, sender.as_ref(), question);
         if !told {
             tracing::debug!(
                 topic = check.topic,
@@ -83,5 +88,74 @@ impl Shared {
                 "find no producer to ask"
             );
         }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Senders {
+    clients: HashMap<TransactionHandle, ClientKey>,
+    /// In the order they were sent, those that have ended included.
+    order: VecDeque<TransactionHandle>,
+}
+
+/// The senders of the last half messages. After a restart they are not known.
+///
+/// A std mutex: it is held for a look-up, never across an await.
+#[derive(Debug, Default)]
+pub(crate) struct Halves {
+    state: Mutex<Senders>,
+}
+
+impl Halves {
+    fn state(&self) -> std::sync::MutexGuard<'_, Senders> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the sender of a half message.
+    pub(crate) fn remember(&self, transaction: TransactionHandle, client: &ClientKey) {
+        let mut state = self.state();
+        if state.clients.insert(transaction, client.clone()).is_some() {
+            return;
+        }
+        if state.order.len() >= HALVES_MAX
+            && let Some(oldest) = state.order.pop_front()
+        {
+            state.clients.remove(&oldest);
+        }
+        state.order.push_back(transaction);
+    }
+
+    /// The sender of a half message.
+    pub(crate) fn sender(&self, transaction: &TransactionHandle) -> Option<ClientKey> {
+        self.state().clients.get(transaction).cloned()
+    }
+
+    /// Forgets a half message whose transaction has ended.
+    pub(crate) fn forget(&self, transaction: &TransactionHandle) {
+        self.state().clients.remove(transaction);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_are_known_until_the_end_or_until_there_are_too_many() {
+        let halves = Halves::default();
+        let ann = ClientKey::new("", "ann");
+        let half = |sequence| TransactionHandle { topic: 1, sequence };
+        halves.remember(half(0), &ann);
+        halves.remember(half(1), &ann);
+        assert_eq!(halves.sender(&half(0)), Some(ann.clone()));
+        halves.forget(&half(0));
+        assert_eq!(halves.sender(&half(0)), None);
+        for sequence in 2..=HALVES_MAX as u64 {
+            halves.remember(half(sequence), &ann);
+        }
+        assert_eq!(halves.sender(&half(1)), Some(ann.clone()));
+        halves.remember(half(u64::MAX), &ann);
+        assert_eq!(halves.sender(&half(1)), None, "the oldest");
+        assert_eq!(halves.state().order.len(), HALVES_MAX);
     }
 }

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use broker::TopicKind;
 use broker::clock::ManualClock;
 use grpc_api::v2::messaging_service_client::MessagingServiceClient;
-use grpc_api::v2::{ClientType, HeartbeatRequest, QueryRouteRequest, SendMessageRequest};
+use grpc_api::v2::settings::PubSub;
+use grpc_api::v2::{
+    ClientType, HeartbeatRequest, NotifyClientTerminationRequest, QueryRouteRequest,
+    SendMessageRequest, Settings,
+};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper_util::rt::TokioIo;
-use server::grpc::Access;
-use server::{Accounts, Certificate, Tls};
+use server::grpc::{Access, GrpcConfig};
+use server::{Accounts, Certificate, Connections as _, Tls};
 use sha1::Sha1;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -23,8 +27,8 @@ use tonic::Request;
 use tonic::transport::Endpoint;
 
 use crate::rig::{
-    Client, Plan, Rig, START_MS, code, consumer_settings, from, message, producer_settings,
-    resource, simple,
+    Client, Line, Plan, Rig, START_MS, code, consumer_settings, from, ids, message,
+    producer_settings, push, resource, simple,
 };
 
 fn connector(trusted: &Path) -> TlsConnector {
@@ -126,6 +130,11 @@ const ACCOUNTS: &str = r#"
     publish = ["orders"]
     consume = ["orders"]
     groups = ["closer"]
+
+    [[account]]
+    name = "stranger"
+    secret = "secret-of-stranger"
+    publish = ["own-*"]
 "#;
 
 /// A request signed as clients do.
@@ -146,6 +155,10 @@ fn signed<T>(name: &str, secret: &str, message: T) -> Request<T> {
 }
 
 async fn guarded() -> (Rig, tempfile::TempDir) {
+    guarded_with(GrpcConfig::default()).await
+}
+
+async fn guarded_with(config: GrpcConfig) -> (Rig, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("accounts.toml");
     std::fs::write(&file, ACCOUNTS).unwrap();
@@ -153,6 +166,7 @@ async fn guarded() -> (Rig, tempfile::TempDir) {
     let accounts = Accounts::open(&file, Arc::new(ManualClock::new(START_MS))).unwrap();
     let rig = Rig::with(Plan {
         access: Some(Access::Accounts(Arc::new(accounts))),
+        config,
         ..Plan::default()
     })
     .await;
@@ -219,23 +233,97 @@ async fn accounts_may_do_what_they_were_given() {
         let (status, _) = crate::rig::read(answer.into_inner()).await;
         assert_eq!(status.code, expected, "{topic} {group}");
     }
-    let (said, hears) = tokio::sync::mpsc::channel(1);
-    let stream = tokio_stream::wrappers::ReceiverStream::new(hears);
-    let request = signed("shop", "secret-of-shop", stream);
-    let told = rig
-        .client
-        .clone()
-        .telemetry(request)
-        .await
-        .unwrap()
-        .into_inner();
-    let mut line = crate::rig::Line { said, told };
-    line.say(consumer_settings(
-        ClientType::PushConsumer,
-        "others",
-        "closer",
-    ))
-    .await;
+    let settings = consumer_settings(ClientType::PushConsumer, "others", "closer");
+    let mut line = introduced(&rig, "shop", settings).await;
     assert_eq!(code(line.hear().await.status.as_ref()), 40100);
+    rig.stop().await;
+}
+
+/// The stream of the client `c` of an account.
+async fn introduced(rig: &Rig, name: &str, settings: Settings) -> Line {
+    let (said, hears) = tokio::sync::mpsc::channel(8);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(hears);
+    let request = signed(name, &format!("secret-of-{name}"), stream);
+    let told = rig.client.clone().telemetry(request).await;
+    let mut line = Line {
+        said,
+        told: told.unwrap().into_inner(),
+    };
+    line.say(settings).await;
+    line
+}
+
+#[tokio::test]
+async fn a_client_is_its_accounts_own() {
+    let (rig, _folder) = guarded().await;
+    let settings = consumer_settings(ClientType::PushConsumer, "orders", "closer");
+    let mut line = introduced(&rig, "shop", settings).await;
+    line.settings().await;
+    let messages = vec![message("orders", "1")];
+    let request = signed("shop", "secret-of-shop", SendMessageRequest { messages });
+    rig.client.clone().send_message(request).await.unwrap();
+    rig.advance(1).await;
+    let receive = || async {
+        let request = signed("shop", "secret-of-shop", push("orders", "closer"));
+        let answer = rig.client.clone().receive_message(request).await;
+        crate::rig::read(answer.unwrap().into_inner()).await.1
+    };
+    assert_eq!(ids(&receive().await), ["1"]);
+    // The same id with another account is another client: it ends nothing of the first one.
+    let mut strange = introduced(&rig, "stranger", producer_settings("own-t")).await;
+    strange.settings().await;
+    assert_eq!(rig.grpc.connections().len(), 2);
+    let request = NotifyClientTerminationRequest::default();
+    let request = signed("stranger", "secret-of-stranger", request);
+    let answer = rig.client.clone().notify_client_termination(request).await;
+    assert_eq!(code(answer.unwrap().into_inner().status.as_ref()), 20000);
+    let [client] = rig.grpc.connections().try_into().unwrap();
+    assert_eq!(
+        (client.client_id.as_str(), client.group.as_deref()),
+        ("c", Some("closer"))
+    );
+    rig.advance(5_000).await;
+    assert!(receive().await.is_empty(), "its delivery stays hidden");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn topics_and_groups_are_learnt_and_made_by_permission_only() {
+    let (rig, _folder) = guarded_with(GrpcConfig {
+        auto_topic: Some((TopicKind::Normal, 1)),
+        ..GrpcConfig::default()
+    })
+    .await;
+    for (topic, expected) in [
+        ("orders", 40100),
+        ("foreign", 40100),
+        ("%DLQ%closer", 40100),
+        ("own-t", 20000),
+    ] {
+        let route = QueryRouteRequest {
+            topic: resource(topic),
+            endpoints: None,
+        };
+        let request = signed("stranger", "secret-of-stranger", route);
+        let answer = rig.client.clone().query_route(request).await.unwrap();
+        let status = answer.into_inner().status;
+        assert_eq!(code(status.as_ref()), expected, "{topic}");
+    }
+    assert!(rig.broker.topic_stats("foreign").await.is_err());
+    assert!(rig.broker.topic_stats("own-t").await.is_ok());
+    let mut settings = consumer_settings(ClientType::PushConsumer, "orders", "closer");
+    if let Some(PubSub::Subscription(subscription)) = &mut settings.pub_sub {
+        subscription.subscriptions.clear();
+    }
+    let mut line = introduced(&rig, "stranger", settings).await;
+    assert_eq!(code(line.hear().await.status.as_ref()), 40100);
+    let heartbeat = HeartbeatRequest {
+        group: resource("closer"),
+        client_type: ClientType::PushConsumer.into(),
+    };
+    let request = signed("stranger", "secret-of-stranger", heartbeat);
+    let answer = rig.client.clone().heartbeat(request).await.unwrap();
+    assert_eq!(code(answer.into_inner().status.as_ref()), 40100);
+    assert!(rig.grpc.connections().is_empty());
     rig.stop().await;
 }

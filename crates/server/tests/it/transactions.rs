@@ -81,6 +81,33 @@ async fn a_delayed_transaction_is_seen_at_its_time() {
 }
 
 #[tokio::test]
+async fn the_sender_is_asked_whatever_topics_it_named() {
+    let rig = Rig::start().await;
+    rig.topic("plain", TopicKind::Normal).await;
+    rig.topic("t", TopicKind::Transaction).await;
+    // Half messages of these tests are sent by the client `producer`.
+    let mut line = rig.introduce("producer", producer_settings("plain")).await;
+    line.settings().await;
+    let mut other = rig.introduce("other", producer_settings("t")).await;
+    other.settings().await;
+    let sent = [
+        rig.send(half("1")).await.transaction_id,
+        rig.send(half("2")).await.transaction_id,
+    ];
+    rig.advance(30_000).await;
+    let mut asked = Vec::new();
+    for _ in 0..sent.len() {
+        let command = line.hear().await;
+        let Some(Command::RecoverOrphanedTransactionCommand(question)) = command.command else {
+            panic!("a question was expected, not {command:?}");
+        };
+        asked.push(question.transaction_id);
+    }
+    assert_eq!(asked, sent);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_producer_is_asked_about_what_it_has_not_ended() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Transaction).await;

@@ -129,8 +129,9 @@ impl Account for OneAccount {
 
     fn may(&self, action: Action<'_>) -> bool {
         match action {
-            Action::Publish { topic } => topic == "orders",
             Action::Consume { topic, group } => topic == "orders" && group == "closer",
+            Action::Publish { topic } | Action::Route { topic } => topic == "orders",
+            Action::Join { group } => group == "closer",
             Action::Administer => false,
         }
     }
