@@ -284,6 +284,14 @@ impl Broker {
         .await
     }
 
+    /// Counts a check of each of these transactions: their producers were asked.
+    pub async fn checked(&self, transactions: Vec<TransactionHandle>) -> Result<(), Error> {
+        self.with(0, move |engine, now_ms| {
+            engine.checked(now_ms, &transactions)
+        })
+        .await
+    }
+
     /// Cancels a message that waits, and answers what became of it.
     pub async fn recall(&self, handle: MessageHandle) -> Result<Recall, Error> {
         self.with(u64::from(handle.topic), move |engine, now_ms| {

@@ -335,6 +335,18 @@ fn log_alarm(alarm: &Alarm) {
                 );
             }
         }
+        Alarm::TransactionGivenUp {
+            topic,
+            message_id,
+            transaction,
+            checks,
+        } => tracing::warn!(
+            %topic,
+            %message_id,
+            %transaction,
+            checks,
+            "a transaction is given up, its producer has not ended it: the half message is kept and can still be committed or rolled back"
+        ),
         Alarm::Damaged {
             topic,
             queue,

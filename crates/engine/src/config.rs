@@ -53,7 +53,7 @@ pub struct TransactionConfig {
     pub check_after_ms: u64,
     /// Wait between checks, in ms.
     pub check_every_ms: u64,
-    /// Checks before a transaction is rolled back.
+    /// Checks before a transaction is given up.
     pub checks_max: u32,
     /// How long an outcome is remembered, so that a repeated end gets the same answer, in ms.
     pub remember_ms: u64,

@@ -26,11 +26,12 @@ mod store;
 mod upkeep;
 
 pub use commands::browse::Browsed;
+pub use commands::checks::Check;
 pub use commands::recall::{Recall, Reschedule};
 pub use commands::receive::ReceiveRequest;
 pub use commands::stats::{Bucket, Found, GroupStats, TopicStats};
 pub use commands::timer::{TIMER_PROPERTY, Timer, TimerContent, TimerSet};
-pub use commands::transaction::{Check, Outcome, Prepared};
+pub use commands::transaction::{Outcome, Prepared};
 pub use config::{Config, TransactionConfig};
 pub use delivery::dead_letter::{
     DEAD_LETTER_ATTEMPTS_PROPERTY, DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_TOPIC_PROPERTY,

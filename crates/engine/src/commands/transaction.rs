@@ -1,20 +1,18 @@
-//! Implements transactions: half messages off the timeline, their outcomes, and the checks of open
-//! ones.
+//! Implements transactions: half messages off the timeline, and their outcomes.
 //!
-//! The rules are those of Apache RocketMQ: a half message that is not ended is asked about after a
-//! while, then again and again, and rolled back in the end. Beyond it, a half message keeps its due time:
+//! The rules are those of Apache RocketMQ: a producer is asked about a half message that is not ended after a
+//! while, then again and again, and in the end the transaction is given up. Only questions that a producer was asked
+//! count. A half message that was given up is kept, and can still be committed or rolled back. It keeps its due time:
 //! a commit makes it visible then, or at once if that has passed.
-
-use std::sync::Arc;
 
 use crate::delivery::append::Target;
 use crate::engine::Engine;
-use crate::error::{Error, within};
+use crate::error::Error;
 use crate::format::codec::{put_place, put_varint, read_place};
 use crate::format::handle::{MessageHandle, TransactionHandle};
 use crate::format::keys::{
-    check_key, checks_due_by, checks_span, half_key, outcome_end_key, outcome_ends_span,
-    outcome_key, parts_of_timed_key,
+    check_key, half_key, half_state_key, outcome_end_key, outcome_ends_span, outcome_key,
+    parts_of_timed_key,
 };
 use crate::format::message_id::made_message_id;
 use crate::format::record::{MessageFields, open, read_message, seal};
@@ -23,12 +21,13 @@ use crate::limits::READ_MESSAGES_MAX;
 use crate::message::{Message, NewMessage};
 use crate::place::Place;
 use crate::state::dedup::Stored;
+use crate::state::transactions::HalfState;
 use crate::store::{Space, Store, StoreError};
 
 /// Least time between two rounds of forgetting outcomes, in ms.
 const FORGET_EVERY_MS: u64 = 60_000;
 /// Wait before the next round when one has not forgotten all it could, in ms.
-const FORGET_MORE_MS: u64 = 100;
+const FORGET_MORE_MS: u64 = 10;
 
 /// A half message that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,34 +47,21 @@ pub enum Outcome {
     RolledBack,
 }
 
-/// A transaction its producer has to be asked about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// Names the transaction, to end it.
-    pub transaction: TransactionHandle,
-    /// The topic.
-    pub topic: String,
-    /// The half message.
-    pub message: Arc<Message>,
-    /// How often it was asked about, this time included.
-    pub checks: u32,
-}
-
 /// What a half message has beside the message.
 #[derive(Clone, Copy)]
 struct HalfRow {
     topic: TopicId,
     queue: u16,
     check_ms: u64,
-    checks: u32,
 }
 
 /// A half message that was read from the store.
-struct Half {
-    check_ms: u64,
-    checks: u32,
-    queue: u16,
-    message: Message,
+pub(crate) struct Half {
+    pub(crate) state: HalfState,
+    /// Whether it was taken before, to ask its producer.
+    pub(crate) taken: bool,
+    pub(crate) queue: u16,
+    pub(crate) message: Message,
 }
 
 impl<S: Store> Engine<S> {
@@ -129,7 +115,6 @@ impl<S: Store> Engine<S> {
             topic: topic_id,
             queue,
             check_ms,
-            checks: 0,
         };
         self.put_half(row, &fields);
         let transaction = TransactionHandle {
@@ -220,100 +205,11 @@ impl<S: Store> Engine<S> {
             Outcome::RolledBack => None,
         };
         self.dedup.ended(*handle, &message_id, identity);
-        self.finish_half(now_ms, handle, half.check_ms, outcome);
+        self.finish_half(now_ms, handle, half.state.check_ms, outcome);
         Ok(outcome)
     }
 
-    /// Takes open transactions whose checks are due: their producers are to be asked.
-    ///
-    /// Those asked about often enough are rolled back instead.
-    pub fn take_checks(&mut self, now_ms: u64, checks_max: usize) -> Result<Vec<Check>, Error> {
-        let now_ms = self.stamp(now_ms);
-        within("checks_max", checks_max, READ_MESSAGES_MAX)?;
-        self.apply(now_ms)?;
-        if now_ms >= self.transactions.next_forget_ms() {
-            self.forget_outcomes(now_ms)?;
-        }
-        let (from, to) = checks_due_by(now_ms);
-        let rows: Vec<_> = self
-            .store
-            .scan(Space::Meta, &from, &to)?
-            .take(checks_max)
-            .collect::<Result<_, _>>()?;
-        let mut due = Vec::new();
-        for (key, _) in rows {
-            let Some((check_ms, topic, sequence)) = parts_of_timed_key(&key) else {
-                continue;
-            };
-            let transaction = TransactionHandle { topic, sequence };
-            let name = self
-                .catalog
-                .topics
-                .get(&topic)
-                .map(|topic| topic.spec.name.clone());
-            let half = self.half(&transaction)?;
-            let (Some(half), Some(topic)) = (half, name) else {
-                // The topic was deleted: no producer is asked, and the half message is removed.
-                let batch = &mut self.stage.batch;
-                batch.remove(Space::Meta, &key);
-                batch.remove(Space::Meta, &half_key(transaction.topic, sequence));
-                continue;
-            };
-            let checks = half.checks + 1;
-            if checks > self.config.transactions.checks_max {
-                self.counters.tallies.transactions_given_up += 1;
-                self.finish_half(now_ms, &transaction, check_ms, Outcome::RolledBack);
-                continue;
-            }
-            self.stage.batch.remove(Space::Meta, &key);
-            let next_ms = now_ms.saturating_add(self.config.transactions.check_every_ms);
-            let fields = MessageFields::of_stored(&half.message, half.message.place);
-            let row = HalfRow {
-                topic: transaction.topic,
-                queue: half.queue,
-                check_ms: next_ms,
-                checks,
-            };
-            self.put_half(row, &fields);
-            due.push(Check {
-                transaction,
-                topic,
-                message: Arc::new(half.message),
-                checks,
-            });
-        }
-        self.transactions.set_next_check_ms(None);
-        Ok(due)
-    }
-
-    /// When [`Engine::take_checks`] has something to give, in ms; `None`: no transaction is open.
-    pub fn next_check_ms(&mut self) -> Result<Option<u64>, Error> {
-        let next_ms = if let Some(next_ms) = self.transactions.next_check_ms() {
-            next_ms
-        } else {
-            let now_ms = self.stamp_ms;
-            self.apply(now_ms)?;
-            let (from, to) = checks_span();
-            let first = self
-                .store
-                .scan(Space::Meta, &from, &to)?
-                .next()
-                .transpose()?;
-            let parts = first.and_then(|(key, _)| parts_of_timed_key(&key));
-            let next_ms = parts.map_or(u64::MAX, |(check_ms, _, _)| check_ms);
-            self.transactions.set_next_check_ms(Some(next_ms));
-            next_ms
-        };
-        Ok(Some(next_ms).filter(|next_ms| *next_ms < u64::MAX))
-    }
-
-    /// When the first check may be due, in ms, `u64::MAX` without a transaction; `None`: only
-    /// [`Engine::next_check_ms`] can say, which reads the store.
-    pub fn known_check_ms(&self) -> Option<u64> {
-        self.transactions.next_check_ms()
-    }
-
-    fn half(&self, handle: &TransactionHandle) -> Result<Option<Half>, StoreError> {
+    pub(crate) fn half(&self, handle: &TransactionHandle) -> Result<Option<Half>, StoreError> {
         if self.stage.removed.contains(&handle.sequence) {
             return Ok(None);
         }
@@ -321,15 +217,19 @@ impl<S: Store> Engine<S> {
         let Some(value) = self.store.get(Space::Meta, &key)? else {
             return Ok(None);
         };
+        let changed = self.half_state(handle)?;
         let half = open(Space::Meta, &key, &value, |reader| {
-            let check_ms = reader.varint()?;
-            let checks =
-                u32::try_from(reader.varint()?).map_err(|_| "a check count is too large")?;
+            let first = HalfState {
+                check_ms: reader.varint()?,
+                checks: u32::try_from(reader.varint()?)
+                    .map_err(|_| "a check count is too large")?,
+                given_up_ms: None,
+            };
             let queue = u16::try_from(reader.varint()?).map_err(|_| "a queue is impossible")?;
             let place = read_place(reader)?;
             Ok(Half {
-                check_ms,
-                checks,
+                state: changed.unwrap_or(first),
+                taken: changed.is_some(),
                 queue,
                 message: read_message(reader, queue, place)?,
             })
@@ -344,7 +244,7 @@ impl<S: Store> Engine<S> {
             .put(Space::Meta, &half_key(row.topic, sequence), |buffer| {
                 seal(buffer, |buffer| {
                     put_varint(buffer, row.check_ms);
-                    put_varint(buffer, u64::from(row.checks));
+                    put_varint(buffer, 0);
                     put_varint(buffer, u64::from(row.queue));
                     put_place(buffer, fields.place);
                     fields.encode_bare(buffer);
@@ -368,6 +268,7 @@ impl<S: Store> Engine<S> {
         let (topic, sequence) = (handle.topic, handle.sequence);
         let batch = &mut self.stage.batch;
         batch.remove(Space::Meta, &half_key(topic, sequence));
+        batch.remove(Space::Meta, &half_state_key(topic, sequence));
         batch.remove(Space::Meta, &check_key(check_ms, topic, sequence));
         batch.put(Space::Meta, &outcome_key(topic, sequence), |buffer| {
             seal(buffer, |buffer| {
@@ -456,6 +357,7 @@ mod tests {
     use crate::config::Config;
     use crate::memory_store::MemoryStore;
     use crate::message::{Delivery, TagFilter};
+    use crate::state::alarms::Alarm;
     use crate::state::spec::TopicSpec;
 
     fn engine() -> Engine<MemoryStore> {
@@ -576,16 +478,111 @@ mod tests {
                 (due.len(), due[0].checks, due[0].transaction),
                 (1, checks, prepared.transaction)
             );
+            engine.checked(now_ms, &[prepared.transaction]).unwrap();
             now_ms += 30_000;
         }
         assert!(engine.take_checks(now_ms, 10).unwrap().is_empty());
         assert_eq!(engine.tallies().transactions_given_up, 1);
-        engine.apply(now_ms).unwrap();
-        assert!(
-            engine
-                .end_transaction(now_ms, &prepared.transaction, true)
-                .is_err()
-        );
+        let alarm = Alarm::TransactionGivenUp {
+            topic: "t".into(),
+            message_id: prepared.message_id.clone(),
+            transaction: prepared.transaction,
+            checks: 15,
+        };
+        assert_eq!(engine.take_alarms(), std::slice::from_ref(&alarm));
+        sync(&mut engine, now_ms);
+
+        // It is kept over a restart, the operator is reminded of it, and it can still be committed.
+        let mut engine = Engine::open(engine.into_store(), Config::default()).unwrap();
+        let again_ms = now_ms + Config::default().retention_ms;
+        assert_eq!(engine.next_check_ms().unwrap(), Some(again_ms));
+        assert!(engine.take_checks(again_ms, 10).unwrap().is_empty());
+        assert_eq!(engine.take_alarms(), [alarm]);
+        assert_eq!(engine.tallies().transactions_given_up, 0);
+        engine
+            .end_transaction(again_ms, &prepared.transaction, true)
+            .unwrap();
+        assert_eq!(receive(&mut engine, again_ms + 1), [prepared.message_id]);
+        assert_eq!(engine.next_check_ms().unwrap(), None);
+    }
+
+    #[test]
+    fn a_check_counts_only_when_a_producer_was_asked() {
+        let mut engine = engine();
+        let prepared = engine.prepare(0, "t", &message(0), None).unwrap();
+        let mut now_ms = 6_000;
+        for _ in 0..100 {
+            let due = engine.take_checks(now_ms, 10).unwrap();
+            assert_eq!((due.len(), due[0].checks), (1, 1));
+            sync(&mut engine, now_ms);
+            now_ms += 30_000;
+        }
+        // A question in the group of changes that took it, and one of an ended transaction.
+        assert_eq!(engine.take_checks(now_ms, 10).unwrap()[0].checks, 1);
+        engine.checked(now_ms, &[prepared.transaction]).unwrap();
+        engine.checked(now_ms, &[prepared.transaction]).unwrap();
+        sync(&mut engine, now_ms);
+        let mut engine = Engine::open(engine.into_store(), Config::default()).unwrap();
+        now_ms += 30_000;
+        assert_eq!(engine.take_checks(now_ms, 10).unwrap()[0].checks, 3);
+        engine
+            .end_transaction(now_ms, &prepared.transaction, false)
+            .unwrap();
+        engine.checked(now_ms, &[prepared.transaction]).unwrap();
+        sync(&mut engine, now_ms);
+        engine.checked(now_ms, &[prepared.transaction]).unwrap();
+        assert!(!engine.has_staged());
+        assert_eq!(engine.next_check_ms().unwrap(), None);
+    }
+
+    #[test]
+    fn a_transaction_no_producer_could_be_asked_about_is_given_up_after_the_retention() {
+        let mut engine = engine();
+        let prepared = engine.prepare(0, "t", &message(0), None).unwrap();
+        let old_ms = Config::default().retention_ms;
+        // The first question is asked in any case.
+        assert_eq!(engine.take_checks(old_ms, 10).unwrap().len(), 1);
+        assert!(engine.take_checks(old_ms + 30_000, 10).unwrap().is_empty());
+        assert_eq!(engine.tallies().transactions_given_up, 1);
+        sync(&mut engine, old_ms + 30_000);
+        engine
+            .end_transaction(old_ms + 30_001, &prepared.transaction, true)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_check_does_not_write_the_message_again() {
+        let mut engine = engine();
+        let large = NewMessage {
+            body: vec![0; 1 << 20].into(),
+            ..message(0)
+        };
+        engine.prepare(0, "t", &large, None).unwrap();
+        sync(&mut engine, 0);
+        assert_eq!(engine.take_checks(6_000, 10).unwrap().len(), 1);
+        assert!(engine.staged_bytes() < 1_000, "{}", engine.staged_bytes());
+    }
+
+    #[test]
+    fn what_was_given_up_goes_with_its_topic() {
+        let mut engine = engine();
+        let rows = engine.store.rows();
+        let prepared = engine.prepare(0, "t", &message(0), None).unwrap();
+        let mut now_ms = 6_000;
+        for _ in 0..16 {
+            engine.take_checks(now_ms, 10).unwrap();
+            engine.checked(now_ms, &[prepared.transaction]).unwrap();
+            now_ms += 30_000;
+        }
+        assert_eq!(engine.tallies().transactions_given_up, 1);
+        engine.delete_topic("t").unwrap();
+        sync(&mut engine, now_ms);
+        now_ms += Config::default().retention_ms;
+        assert!(engine.take_checks(now_ms, 10).unwrap().is_empty());
+        sync(&mut engine, now_ms);
+        // The head record has come, the topic has gone.
+        assert_eq!(engine.store.rows(), rows + 1);
+        assert_eq!(engine.next_check_ms().unwrap(), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod meta {
     pub(super) const CHECK: u8 = 11;
     pub(super) const OUTCOME: u8 = 12;
     pub(super) const OUTCOME_END: u8 = 13;
+    pub(super) const HALF_STATE: u8 = 14;
 }
 
 /// First byte of every key in a partition.
@@ -73,6 +74,10 @@ pub(crate) fn totals_key(topic: TopicId) -> Vec<u8> {
 
 pub(crate) fn half_key(topic: TopicId, sequence: u64) -> Vec<u8> {
     key!(meta::HALF, topic, sequence)
+}
+
+pub(crate) fn half_state_key(topic: TopicId, sequence: u64) -> Vec<u8> {
+    key!(meta::HALF_STATE, topic, sequence)
 }
 
 pub(crate) fn check_key(check_ms: u64, topic: TopicId, sequence: u64) -> Vec<u8> {

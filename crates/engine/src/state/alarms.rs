@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::format::handle::TransactionHandle;
 use crate::ids::GroupId;
 
 /// Something an operator must know.
@@ -18,6 +19,18 @@ pub enum Alarm {
         /// Whether data that the group has not read is gone now. If not, the group still keeps data on the disk that
         /// is past its retention.
         lost: bool,
+    },
+    /// The producer of a transaction was asked as often as it may be, or could not be asked for long, and the
+    /// transaction is not ended. Its half message is kept, and no producer is asked any longer.
+    TransactionGivenUp {
+        /// The topic.
+        topic: String,
+        /// The id of the half message.
+        message_id: String,
+        /// Names the transaction, to end it.
+        transaction: TransactionHandle,
+        /// How often a producer was asked.
+        checks: u32,
     },
     /// The row of a message is damaged: the message is not delivered, later ones are.
     Damaged {

@@ -15,7 +15,7 @@ pub struct Tallies {
     pub partitions_dropped: u64,
     /// Messages moved to dead-letter topics.
     pub dead_letters: u64,
-    /// Transactions given up after the last check went unanswered.
+    /// Transactions given up because no producer has ended them; their half messages are kept.
     pub transactions_given_up: u64,
 }
 

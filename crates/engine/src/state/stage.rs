@@ -1,9 +1,10 @@
 //! Provides the changes that are collected to be applied together.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::ids::{GroupId, TopicId};
 use crate::place::PartitionId;
+use crate::state::transactions::HalfState;
 use crate::store::Batch;
 
 /// Changes that go to the store together.
@@ -20,6 +21,8 @@ pub(crate) struct Stage {
     pub(crate) totals: BTreeSet<TopicId>,
     pub(crate) progress: BTreeSet<(GroupId, TopicId, u16)>,
     pub(crate) pins: BTreeSet<PartitionId>,
+    /// The state of half messages this stage changes; a look-up in the store still finds the former one.
+    pub(crate) halves: HashMap<(TopicId, u64), HalfState>,
     /// Whether the head record has to be written although nothing else is.
     pub(crate) head: bool,
 }
@@ -38,6 +41,7 @@ impl Stage {
         self.totals.clear();
         self.progress.clear();
         self.pins.clear();
+        self.halves.clear();
         self.head = false;
     }
 }

@@ -1,4 +1,39 @@
-//! Provides the instants at which transactions have to be looked at again.
+//! Provides the state of half messages, and the instants at which transactions have to be looked at again.
+
+use crate::format::codec::{Reader, put_varint};
+use crate::format::record::seal;
+
+/// How far the checks of a half message are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HalfState {
+    /// When it is looked at next, in ms.
+    pub(crate) check_ms: u64,
+    /// How often a producer was asked about it.
+    pub(crate) checks: u32,
+    /// When it was given up, in ms; `None`: its producer is asked.
+    pub(crate) given_up_ms: Option<u64>,
+}
+
+impl HalfState {
+    pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
+        seal(buffer, |buffer| {
+            put_varint(buffer, self.check_ms);
+            put_varint(buffer, u64::from(self.checks));
+            put_varint(
+                buffer,
+                self.given_up_ms.map_or(0, |at_ms| at_ms.saturating_add(1)),
+            );
+        });
+    }
+
+    pub(crate) fn read(reader: &mut Reader) -> Result<Self, &'static str> {
+        Ok(Self {
+            check_ms: reader.varint()?,
+            checks: u32::try_from(reader.varint()?).map_err(|_| "a check count is too large")?,
+            given_up_ms: reader.varint()?.checked_sub(1),
+        })
+    }
+}
 
 /// When the producer of an open transaction is to be asked next, and when outcomes are forgotten.
 #[derive(Debug, Default)]

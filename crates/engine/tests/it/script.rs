@@ -593,6 +593,9 @@ impl Session {
                         let hours = unseen_ms / 3_600_000;
                         format!("{group} {what} {topic} after {hours}h")
                     }
+                    Alarm::TransactionGivenUp { topic, checks, .. } => {
+                        format!("given up in {topic} after {checks} checks")
+                    }
                     Alarm::Damaged { topic, due_ms, .. } => {
                         format!("damaged in {topic}, due {}", instant(due_ms))
                     }

@@ -51,14 +51,26 @@ impl Shared {
                 checks = self.broker.take_checks(CHECKS_MAX, CHECKS_WAIT) => checks,
             };
             match checks {
-                Ok(checks) => checks.iter().for_each(|check| self.ask_producer(check)),
+                Ok(checks) => self.ask_each(&checks).await,
                 // The broker has ended, and this front end will with it.
                 Err(_) => return,
             }
         }
     }
 
-    fn ask_producer(&self, check: &Check) {
+    /// Asks the producers of these transactions. Only questions that reached one are counted.
+    async fn ask_each(&self, checks: &[Check]) {
+        let told = checks.iter().filter(|check| self.ask_producer(check));
+        let told: Vec<_> = told.map(|check| check.transaction).collect();
+        if !told.is_empty()
+            && let Err(error) = self.broker.checked(told).await
+        {
+            tracing::debug!(%error, "count the checks of transactions");
+        }
+    }
+
+    /// Asks a producer about a transaction; returns whether there was one.
+    fn ask_producer(&self, check: &Check) -> bool {
         let question = |namespace: &str| {
             let around = Outgoing {
                 topic: &resource_in(namespace, &check.topic),
@@ -88,6 +100,7 @@ impl Shared {
                 "find no producer to ask"
             );
         }
+        told
     }
 }
 

@@ -96,7 +96,7 @@ const COUNTERS: [Figure<Whole>; 15] = [
     ),
     (
         "duetime_broker_transactions_given_up_total",
-        "Transactions rolled back after the last check went unanswered",
+        "Transactions given up because no producer has ended them; their half messages are kept",
         |whole| whole.tallies.transactions_given_up,
     ),
 ];
