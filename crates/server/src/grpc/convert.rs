@@ -26,6 +26,7 @@ use grpc_api::v2::{
 use grpc_api::{Duration, Timestamp};
 use md5::{Digest as _, Md5};
 
+use super::body::Held;
 use super::limits::{CARRIED_BYTES_MAX, RECOVERY_MS_MAX};
 use super::namespace::short_name;
 use super::status::Problem;
@@ -43,6 +44,8 @@ const DEAD_LETTER_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
 const WAITED_MS: u64 = 1_000;
 /// First byte of a gzip stream; of a zlib stream it is another.
 const GZIP_MAGIC: u8 = 0x1f;
+/// A packed body is unpacked, and counted, in parts of so many bytes.
+const UNPACKED_PART_BYTES: usize = 64 * 1024;
 
 /// A message a producer hands in.
 #[derive(Debug)]
@@ -58,12 +61,13 @@ pub(crate) fn incoming(
     message: v2::Message,
     clock: &dyn Clock,
     body_bytes_max: usize,
+    held: &Held,
 ) -> Result<Incoming, Problem> {
     let system = message.system_properties.unwrap_or_default();
     validate::system_properties(&system)?;
     validate::user_properties(&message.user_properties, &system)?;
     let kind = kind_of(&system)?;
-    let body = unpack(message.body, system.body_encoding(), body_bytes_max)?;
+    let body = unpack(message.body, system.body_encoding(), body_bytes_max, held)?;
     validate::body(&body, body_bytes_max)?;
     let delivery = match &system.delivery_timestamp {
         Some(at) => {
@@ -166,31 +170,43 @@ fn kind_of(system: &SystemProperties) -> Result<MessageType, Problem> {
 }
 
 /// Bodies lie unpacked, so that every client can read them.
-fn unpack(body: Bytes, encoding: Encoding, bytes_max: usize) -> Result<Bytes, Problem> {
+///
+/// What they take unpacked is counted in the budget of requests.
+fn unpack(
+    body: Bytes,
+    encoding: Encoding,
+    bytes_max: usize,
+    held: &Held,
+) -> Result<Bytes, Problem> {
     if encoding != Encoding::Gzip {
         return Ok(body);
     }
-    // One byte more than allowed is enough to know that it is too large.
-    let limit = u64::try_from(bytes_max)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    let mut unpacked = Vec::new();
-    let read = if body.first() == Some(&GZIP_MAGIC) {
-        GzDecoder::new(&body[..])
-            .take(limit)
-            .read_to_end(&mut unpacked)
+    let packed: &[u8] = &body;
+    let mut reader: Box<dyn Read + '_> = if packed.first() == Some(&GZIP_MAGIC) {
+        Box::new(GzDecoder::new(packed))
     } else {
-        ZlibDecoder::new(&body[..])
-            .take(limit)
-            .read_to_end(&mut unpacked)
+        Box::new(ZlibDecoder::new(packed))
     };
-    match read {
-        Ok(_) => Ok(unpacked.into()),
-        Err(error) => Err(Problem::new(
-            Code::MessageCorrupted,
-            format!("the body cannot be unpacked: {error}"),
-        )),
+    let mut unpacked = Vec::new();
+    // One byte more than allowed is enough to know that it is too large.
+    while unpacked.len() <= bytes_max {
+        let left = (bytes_max - unpacked.len()).saturating_add(1);
+        let part = std::cmp::min(left, UNPACKED_PART_BYTES);
+        let limit = u64::try_from(part).unwrap_or(u64::MAX);
+        let read = reader.by_ref().take(limit).read_to_end(&mut unpacked);
+        let read = read.map_err(|error| {
+            let words = format!("the body cannot be unpacked: {error}");
+            Problem::new(Code::MessageCorrupted, words)
+        })?;
+        if !held.grow(read) {
+            let words = "the server holds as many bytes of requests as it may; try again later";
+            return Err(Problem::new(Code::TooManyRequests, words));
+        }
+        if read < part {
+            break;
+        }
     }
+    Ok(unpacked.into())
 }
 
 /// What stands around a message when it goes out.
@@ -328,6 +344,7 @@ fn split(ms: u64) -> (i64, i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::body::Budget;
     use broker::clock::ManualClock;
     use flate2::Compression;
     use flate2::write::{GzEncoder, ZlibEncoder};
@@ -346,7 +363,8 @@ mod tests {
     }
 
     fn read(system: SystemProperties) -> Result<Incoming, Problem> {
-        incoming(sent(system), &ManualClock::new(1_000), 1_024)
+        let held = Budget::new(usize::MAX).hold();
+        incoming(sent(system), &ManualClock::new(1_000), 1_024, &held)
     }
 
     #[test]
@@ -416,6 +434,8 @@ mod tests {
         zlib.write_all(&plain).unwrap();
         for packed in [gzip.finish().unwrap(), zlib.finish().unwrap()] {
             let packed = Bytes::from(packed);
+            let held = Budget::new(usize::MAX).hold();
+            let unpack = |packed, encoding, bytes_max| unpack(packed, encoding, bytes_max, &held);
             let unpacked = unpack(packed.clone(), Encoding::Gzip, 1_000).unwrap();
             assert_eq!(unpacked, plain);
             let bounded = unpack(packed.clone(), Encoding::Gzip, 999).unwrap();

@@ -13,6 +13,7 @@ use grpc_api::v2::{
 };
 use prost::Message as _;
 
+use super::body::Budget;
 use super::filters::Filters;
 use super::{convert, peer, recall};
 
@@ -69,10 +70,11 @@ fn messages_of_any_content_are_read_or_refused() {
         // The unpacked body lies in a list that doubles, and what unpacks it has tables of its own.
         .heap_bytes(4 * BODY_BYTES_MAX as u64 + (128 << 10));
     let clock = ManualClock::new(1_795_510_800_000);
+    let held = Budget::new(usize::MAX).hold();
     target.check(|input| {
         let bytes = Bytes::copy_from_slice(input);
         if let Ok(message) = v2::Message::decode(bytes.clone())
-            && let Ok(read) = convert::incoming(message, &clock, BODY_BYTES_MAX)
+            && let Ok(read) = convert::incoming(message, &clock, BODY_BYTES_MAX, &held)
         {
             assert!(read.message.body.len() <= BODY_BYTES_MAX);
         }

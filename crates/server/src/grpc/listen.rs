@@ -98,6 +98,7 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
             let lasts = request.uri().path().ends_with(TELEMETRY);
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&held)));
             request.extensions_mut().insert(remote);
+            request.extensions_mut().insert(Arc::clone(&held));
             let limit = shared.config.limits.call;
             let bytes_max = shared.config.limits.request_bytes_max;
             let mut service =

@@ -9,6 +9,7 @@ use grpc_api::v2::{
 };
 
 use super::Shared;
+use super::body::Held;
 use super::convert::{Incoming, incoming, offset};
 use super::limits::BATCH_MAX;
 use super::peer::{Dialect, Peer};
@@ -34,6 +35,7 @@ impl Shared {
         peer: &Peer,
         dialect: Dialect,
         request: SendMessageRequest,
+        held: &Held,
     ) -> Result<SendMessageResponse, Problem> {
         let topic: std::sync::Arc<str> = one_topic(peer, &request.messages)?.into();
         peer.may_publish(&topic)?;
@@ -52,7 +54,8 @@ impl Shared {
         let mut steps = Vec::with_capacity(request.messages.len());
         for message in request.messages {
             let message_id = id_of(&message);
-            let read = incoming(message, self.clock().as_ref(), self.config.body_bytes_max);
+            let bytes_max = self.config.body_bytes_max;
+            let read = incoming(message, self.clock().as_ref(), bytes_max, held);
             let step = match read {
                 Err(problem) => Step::Done(failed(message_id, problem)),
                 Ok(half) if half.kind == MessageType::Transaction => {

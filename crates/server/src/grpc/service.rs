@@ -9,6 +9,7 @@ use grpc_api::v2::{self, Code, TelemetryCommand};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
+use super::body::Held;
 use super::metrics::CallMetrics;
 use super::peer::{Dialect, Peer, deadline};
 use super::receive::Deliveries;
@@ -100,8 +101,14 @@ impl MessagingService for Service {
         request: Request<v2::SendMessageRequest>,
     ) -> Answer<v2::SendMessageResponse> {
         let call = self.begin("SendMessage", &request);
+        // Each request comes with its share of the budget.
+        let held = request.extensions().get::<Arc<Held>>().cloned();
+        let held = held.unwrap_or_else(|| Arc::new(self.0.requests.hold()));
         let outcome = match self.peer(&request) {
-            Ok(peer) => self.0.send(&peer, call.dialect, request.into_inner()).await,
+            Ok(peer) => {
+                let request = request.into_inner();
+                self.0.send(&peer, call.dialect, request, &held).await
+            }
             Err(problem) => Err(problem),
         };
         call.told(outcome, |status| v2::SendMessageResponse {

@@ -1,12 +1,16 @@
 //! Tests of clients that take more than their share of connections, calls and answers.
 
 use broker::TopicKind;
-use grpc_api::v2::HeartbeatRequest;
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use grpc_api::v2::{Encoding, HeartbeatRequest};
 use server::grpc::{GrpcConfig, GrpcLimits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::rig::{Plan, Rig, code, from, message, simple};
+use crate::rig::{Plan, Rig, code, from, message, message_with, simple};
 
 async fn with(change: impl FnOnce(&mut GrpcLimits)) -> Rig {
     let mut limits = GrpcLimits::default();
@@ -62,6 +66,36 @@ async fn a_connection_has_no_more_calls_than_it_may() {
     assert_eq!(refused, 16);
     still_serves(&rig).await;
     drop((client, calls));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_bodies_take_unpacked_is_counted() {
+    let rig = with(|limits| limits.requests_bytes_max = 1024 * 1024).await;
+    rig.topic("t", TopicKind::Normal).await;
+    let packed = |bytes: usize| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&vec![0; bytes]).unwrap();
+        bytes::Bytes::from(gzip.finish().unwrap())
+    };
+    let sent = |id: String, bytes| {
+        let mut message = message_with("t", &id, |system| {
+            system.body_encoding = Encoding::Gzip.into();
+        });
+        message.body = packed(bytes);
+        message
+    };
+    for round in 0..2 {
+        let messages = (0..8).map(|index| sent(format!("{round} {index}"), 400 * 1024));
+        let answer = rig.send_all(messages.collect()).await;
+        let codes = answer
+            .entries
+            .iter()
+            .map(|entry| code(entry.status.as_ref()));
+        let stored = codes.clone().filter(|code| *code == 20000).count();
+        assert_eq!(stored, 2, "{:?}", codes.collect::<Vec<_>>());
+        assert!(codes.clone().all(|code| code == 20000 || code == 42900));
+    }
     rig.stop().await;
 }
 
