@@ -53,6 +53,8 @@ pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Calls a client may break off that have not been looked at yet.
 pub(crate) const RESETS_PENDING_MAX: usize = 64;
 
+/// Characters of the version a client says that are kept.
+pub(crate) const VERSION_CHARS_MAX: usize = 64;
 /// Longest client id, in bytes.
 pub(crate) const CLIENT_ID_BYTES_MAX: usize = 255;
 /// Topics one client may name in its settings.

@@ -10,7 +10,7 @@ use grpc_api::v2::{
 
 use super::Shared;
 use super::convert::duration_of_ms;
-use super::limits::{BATCH_ADVISED, POLL_MS_MAX, SESSION_TOPICS_MAX};
+use super::limits::{BATCH_ADVISED, POLL_MS_MAX, SESSION_TOPICS_MAX, VERSION_CHARS_MAX};
 use super::peer::Peer;
 use super::session::Profile;
 use super::status::Problem;
@@ -53,7 +53,7 @@ impl Shared {
             ..Profile::default()
         };
         if let Some(agent) = &settings.user_agent {
-            profile.version.clone_from(&agent.version);
+            profile.version = agent.version.chars().take(VERSION_CHARS_MAX).collect();
         }
         match &mut settings.pub_sub {
             Some(PubSub::Publishing(publishing)) => {

@@ -137,6 +137,27 @@ async fn the_register_knows_who_is_here() {
 }
 
 #[tokio::test]
+async fn a_client_is_remembered_by_short_texts_only() {
+    let rig = Rig::start().await;
+    rig.topic("t", TopicKind::Mixed).await;
+    let mut settings = producer_settings("t");
+    settings.user_agent.as_mut().unwrap().version = "5".repeat(1 << 20);
+    rig.introduce("p", settings).await.settings().await;
+    let [client] = rig.grpc.connections().try_into().unwrap();
+    assert_eq!(client.library, format!("JAVA {}", "5".repeat(64)));
+    for group in ["g".repeat(256), "a b".to_owned()] {
+        let request = HeartbeatRequest {
+            group: resource(&group),
+            client_type: ClientType::PushConsumer.into(),
+        };
+        let answer = rig.client.clone().heartbeat(from("d", request)).await;
+        assert_eq!(code(answer.unwrap().into_inner().status.as_ref()), 40003);
+    }
+    assert_eq!(rig.grpc.connections().len(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn commands_nobody_asked_for_are_passed_over() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Mixed).await;
