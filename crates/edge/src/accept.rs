@@ -45,10 +45,10 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// 4,096 connections, 10 s for a handshake, 3 min idle, 5 s to end.
+    /// 8,192 connections, 10 s for a handshake, 3 min idle, 5 s to end.
     fn default() -> Self {
         Self {
-            connections_max: 4_096,
+            connections_max: 8_192,
             handshake: Duration::from_secs(10),
             idle: Duration::from_mins(3),
             drain: Duration::from_secs(5),

@@ -1,6 +1,6 @@
 //! Limits the requests under way.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -31,6 +31,22 @@ impl RequestLimit {
             let max = self.max;
             overloaded(format!("{max} requests are under way, the most at a time"))
         })
+    }
+}
+
+/// The place of a request among those under way. A request that only waits may leave it before its end.
+#[derive(Clone, Debug)]
+pub struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Mutex::new(Some(permit))))
+    }
+
+    /// Gives the place to another request.
+    pub fn leave(&self) {
+        let mut permit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(permit.take());
     }
 }
 

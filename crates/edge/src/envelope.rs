@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 
+use crate::admission::Place;
 use crate::api::Api;
 use crate::openapi;
 use crate::problem::{self, Cause, Kind, Problem, Shared};
@@ -20,6 +21,8 @@ use crate::problem::{self, Cause, Kind, Problem, Shared};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id of a request that is taken over from the caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Paths that are answered however much is under way: a supervisor restarts a server that does not answer them.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 /// Characters of a path that are shown in an error.
 const PATH_CHARS_MAX: usize = 200;
 
@@ -42,19 +45,32 @@ pub fn enveloped<S: Api>(routes: Router<S>, state: S) -> Router {
 }
 
 /// Runs a request: gives it an id, refuses it if there are too many, ends it if it takes too long.
-async fn envelope<S: Api>(State(state): State<S>, request: Request, next: Next) -> Response {
+async fn envelope<S: Api>(State(state): State<S>, mut request: Request, next: Next) -> Response {
     let since = Stopwatch::start();
     let request_id = request_id(&request);
     let method = request.method().clone();
     // The route and not the path, so that the metrics have few labels.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    let mut response = match state.requests().admit::<S::Kind>() {
-        Ok(_permit) => {
+    let place = if PROBES.contains(&route) {
+        Ok(None)
+    } else {
+        state
+            .requests()
+            .admit::<S::Kind>()
+            .map(Place::new)
+            .map(Some)
+    };
+    let mut response = match place {
+        Ok(place) => {
+            // The handler may leave the place; this end keeps it until the answer otherwise.
+            if let Some(place) = &place {
+                request.extensions_mut().insert(place.clone());
+            }
             let limit = state.request_timeout();
-            clock::monotonic::timeout(limit, next.run(request))
-                .await
-                .unwrap_or_else(|_| timed_out::<S::Kind>(limit))
+            let answered = clock::monotonic::timeout(limit, next.run(request)).await;
+            drop(place);
+            answered.unwrap_or_else(|_| timed_out::<S::Kind>(limit))
         }
         Err(problem) => problem.into_response(),
     };

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use broker::{Delivered, Error, MessageHandle, ReceiptHandle, ReceiveRequest, Refusal, TagFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,6 +16,7 @@ use super::limits::{RECEIPTS_MAX, RECEIVE_MAX, WAIT_MS_MAX};
 use super::problem::{Problem, Problems};
 use super::refusal::of_broker;
 use crate::metrics::{self, FrontEnd};
+use edge::admission::Place;
 use edge::instant::{Clocks, Span};
 
 /// What a consumer asks for; an empty body asks for one message without waiting.
@@ -154,6 +155,7 @@ pub(super) struct SettledBody {
 pub(super) async fn receive(
     State(state): State<ApiState>,
     known: Known,
+    place: Option<Extension<Place>>,
     Names((topic, group)): Names<(String, String)>,
     OptionalJson(body): OptionalJson<ReceiveBody>,
 ) -> Result<Json<ReceivedBody>, Problem> {
@@ -178,6 +180,10 @@ pub(super) async fn receive(
         invisible_ms: body.invisible_for.ms,
         filter,
     };
+    // Those that wait are limited by the broker.
+    if let Some(Extension(place)) = place.filter(|_| body.wait_for.ms > 0) {
+        place.leave();
+    }
     let delivered = wait_for_messages(&state, request, body.wait_for.duration()).await?;
     let clocks = state.clocks();
     metrics::lateness(FrontEnd::Http, clocks.now_ms, &delivered);

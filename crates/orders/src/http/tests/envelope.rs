@@ -198,11 +198,14 @@ async fn too_many_requests_are_turned_away_with_a_time_to_come_again() {
     let places: Vec<_> = (0..REQUESTS_MAX)
         .map(|_| admission.requests.admit::<ProblemKind>().unwrap())
         .collect();
-    let reply = api.get("/healthz").await;
+    let reply = api.get("/v1/orders").await;
     reply.problem("overloaded");
     assert_eq!(reply.headers["retry-after"], "1");
+    for probe in ["/healthz", "/readyz"] {
+        assert_eq!(api.get(probe).await.status, StatusCode::OK);
+    }
     drop(places);
-    assert_eq!(api.get("/healthz").await.status, StatusCode::OK);
+    api.get("/v1/orders").await.ok();
     api.stop().await;
 }
 

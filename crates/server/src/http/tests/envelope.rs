@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use edge::api::Api as _;
 use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::{Api, Call};
-use crate::http::limits::{MESSAGE_REQUEST_BYTES_MAX, REQUEST_BYTES_MAX};
+use crate::http::limits::{MESSAGE_REQUEST_BYTES_MAX, REQUEST_BYTES_MAX, REQUESTS_MAX};
 use crate::http::problem::{Kind as _, ProblemKind};
 use crate::{Account, Action, Authenticate, Caller, Credentials, NoConnections, Refused};
 
@@ -262,6 +263,31 @@ async fn the_process_tells_how_it_is() {
         "{}",
         figures.text
     );
+}
+
+#[tokio::test]
+async fn probes_are_answered_and_waits_take_no_place_whatever_is_under_way() {
+    let api = Api::start();
+    let body = json!({ "name": "quiet", "kind": "normal" });
+    api.post("/v1/topics", body).await.ok();
+    let wait = json!({ "wait_for": "60s" });
+    let mut waiting = std::pin::pin!(api.post("/v1/topics/quiet/groups/g/receive", wait));
+    while api.broker.group("g").await.is_err() {
+        tokio::select! {
+            biased;
+            reply = &mut waiting => panic!("nothing is there to receive: {reply:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let admit = || api.state.requests().admit::<ProblemKind>();
+    // One that waits is not among them.
+    let places: Vec<_> = (0..REQUESTS_MAX).map(|_| admit().unwrap()).collect();
+    api.get("/v1/topics").await.problem("overloaded");
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(api.get(path).await.status, StatusCode::OK, "{path}");
+    }
+    drop(places);
+    api.get("/v1/topics").await.ok();
 }
 
 #[tokio::test]
