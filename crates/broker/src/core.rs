@@ -8,7 +8,9 @@ use engine::{Alarm, Engine, ReceiptHandle, Store, StoreError};
 use crate::command::{Answer, Command, Poll};
 use crate::error::Error;
 use crate::lanes::Lanes;
-use crate::limits::{DISK_WAIT_MS_MAX, GROUP_BYTES_MAX, STEP_WEIGHT_MAX};
+use crate::limits::{
+    GROUP_BYTES_MAX, IMPATIENT_WAIT_MS_MAX, POLL_UNITS_MIN, STEP_UNITS, STEP_WEIGHT_MAX, TICK_UNITS,
+};
 
 /// How often the disk's free space is looked at, in ms.
 const FREE_SPACE_EVERY_MS: u64 = 1_000;
@@ -67,14 +69,19 @@ impl<S: Store> Core<S> {
     ///
     /// Returns how many commands were executed. After an error the broker must no longer be used.
     pub fn step(&mut self, now_ms: u64) -> Result<usize, StoreError> {
+        self.engine.begin_step(TICK_UNITS);
         self.engine.tick(now_ms)?;
+        self.engine.limit_step(STEP_UNITS - POLL_UNITS_MIN);
         self.engine.take_alarms().iter().for_each(log_alarm);
         if now_ms >= self.next_free_space_ms {
             self.next_free_space_ms = now_ms + FREE_SPACE_EVERY_MS;
             self.engine.refresh_free_bytes()?;
         }
         let (mut done, mut weight) = (0, 0);
-        while weight < STEP_WEIGHT_MAX && self.engine.staged_bytes() < GROUP_BYTES_MAX {
+        while weight < STEP_WEIGHT_MAX
+            && !self.engine.is_spent()
+            && self.engine.staged_bytes() < GROUP_BYTES_MAX
+        {
             let Some(command) = self.lanes.pop() else {
                 break;
             };
@@ -82,7 +89,12 @@ impl<S: Store> Core<S> {
             self.execute(now_ms, command)?;
             done += 1;
         }
-        while let Some(pair) = self.engine.take_woken(now_ms) {
+        let left = STEP_UNITS.saturating_sub(self.engine.spent());
+        let for_polls = std::cmp::max(left, POLL_UNITS_MIN);
+        self.engine.limit_step(self.engine.spent() + for_polls);
+        while !self.engine.is_spent()
+            && let Some(pair) = self.engine.take_woken(now_ms)
+        {
             self.serve(now_ms, &pair)?;
         }
         self.end_polls(now_ms);
@@ -190,10 +202,14 @@ impl<S: Store> Core<S> {
         }) else {
             return Ok(());
         };
-        // Who does not want to wait still waits for the disk, if that alone keeps back what is due.
-        let waits_for_disk = poll.wait_ms == 0 && self.engine.awaits_floor(now_ms);
-        let wait_ms = if waits_for_disk {
-            DISK_WAIT_MS_MAX
+        // Who does not want to wait still waits for the disk, if that alone keeps back what is due, and until
+        // messages that its filter does not pass are skipped.
+        let unfinished = self.engine.is_unfinished(&pair.0, &pair.1);
+        let waits_anyway = poll.wait_ms == 0 && (unfinished || self.engine.awaits_floor(now_ms));
+        let wait_ms = if poll.request.messages_max == 0 {
+            0
+        } else if waits_anyway {
+            IMPATIENT_WAIT_MS_MAX
         } else {
             poll.wait_ms
         };
@@ -247,7 +263,9 @@ impl<S: Store> Core<S> {
 
     /// Serves those who wait for messages of a topic as members of a group.
     fn serve(&mut self, now_ms: u64, pair: &TopicAndGroup) -> Result<(), StoreError> {
-        while let Some((end_ms, poll)) = self.parked.get_mut(pair).and_then(VecDeque::pop_front) {
+        while !self.engine.is_spent()
+            && let Some((end_ms, poll)) = self.parked.get_mut(pair).and_then(VecDeque::pop_front)
+        {
             if let Some(poll) = self.try_receive(now_ms, poll)? {
                 self.parked
                     .entry(pair.clone())
@@ -366,7 +384,9 @@ fn log_alarm(alarm: &Alarm) {
 
 #[cfg(test)]
 mod tests {
-    use engine::{Config, MemoryStore, ReceiveRequest, TagFilter, TopicKind, TopicSpec};
+    use engine::{
+        Config, MemoryStore, NewMessage, ReceiveRequest, TagFilter, TopicKind, TopicSpec,
+    };
     use tokio::sync::oneshot;
 
     use super::*;
@@ -396,5 +416,64 @@ mod tests {
         core.step(1_500).unwrap();
         assert!(answer.try_recv().unwrap().unwrap().is_empty());
         assert!(core.ends.is_empty() && core.parked_count == 0);
+    }
+
+    #[test]
+    fn a_rare_filter_lets_other_commands_pass_between_its_steps() {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        for name in ["t", "other"] {
+            engine
+                .create_topic(TopicSpec::new(name, TopicKind::Mixed))
+                .unwrap();
+        }
+        let tagged = |tag: &str| NewMessage {
+            tag: Some(tag.to_owned()),
+            ..NewMessage::default()
+        };
+        for _ in 0..10_000 {
+            engine.send(1_000, "t", &tagged("x")).unwrap();
+        }
+        let mut core = Core::new(engine);
+        let settle = |core: &mut Core<MemoryStore>| {
+            let epoch = core.apply(1_100).unwrap().unwrap();
+            core.durable(epoch);
+        };
+        settle(&mut core);
+        let (reply, mut answer) = oneshot::channel();
+        core.push(Command::Receive(Poll {
+            lane: 1,
+            request: ReceiveRequest {
+                topic: "t".into(),
+                group: "g".into(),
+                messages_max: 1,
+                invisible_ms: 1_000,
+                filter: TagFilter::parse("y"),
+            },
+            wait_ms: 10_000,
+            reply,
+        }));
+        core.step(1_100).unwrap();
+        assert!(core.has_work(), "it goes on");
+        let (reply, _sent) = oneshot::channel();
+        core.push(Command::Send {
+            lane: 2,
+            topic: "other".into(),
+            message: Box::new(tagged("z")),
+            reply,
+        });
+        assert_eq!(core.step(1_100).unwrap(), 1);
+        let mut steps = 0;
+        while core.has_work() {
+            assert!(answer.try_recv().is_err());
+            core.step(1_100).unwrap();
+            let spent = core.engine().spent();
+            assert!(spent <= 2 * STEP_UNITS, "{spent} units in a step");
+            steps += 1;
+        }
+        assert!(steps > 3, "{steps} steps");
+        core.engine_mut().send(1_100, "t", &tagged("y")).unwrap();
+        settle(&mut core);
+        core.step(1_101).unwrap();
+        assert_eq!(answer.try_recv().unwrap().unwrap().len(), 1);
     }
 }

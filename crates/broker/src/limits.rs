@@ -6,11 +6,17 @@ pub(crate) const COMMANDS_MAX: usize = 65_536;
 pub(crate) const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// Weight of the commands, in messages, after which a step ends: consumers of other topics are served between steps.
 pub(crate) const STEP_WEIGHT_MAX: usize = 2_048;
+/// Units of work of the engine after which a step ends, each about a microsecond: what is left is done in the next one.
+pub(crate) const STEP_UNITS: u64 = 2_048;
+/// Units of a step that what is due by itself may spend: leases that end.
+pub(crate) const TICK_UNITS: u64 = STEP_UNITS / 4;
+/// Units of a step that polls may spend at the least, whatever commands have left of it.
+pub(crate) const POLL_UNITS_MIN: u64 = STEP_UNITS / 4;
 /// Weight of the commands, in messages, that one lane may have in a row while others wait.
 pub(crate) const LANE_WEIGHT_MAX: usize = 256;
 /// Weight of a rare command, in messages.
 pub(crate) const OTHER_WEIGHT: usize = 16;
-/// How long a poll that does not wait otherwise waits for the disk, in ms.
-pub(crate) const DISK_WAIT_MS_MAX: u64 = 100;
+/// How long a poll that does not wait otherwise waits for the disk, or for the end of a long look, in ms.
+pub(crate) const IMPATIENT_WAIT_MS_MAX: u64 = 100;
 
 const _: () = assert!(OTHER_WEIGHT <= LANE_WEIGHT_MAX && LANE_WEIGHT_MAX <= STEP_WEIGHT_MAX);

@@ -41,6 +41,9 @@ pub const READ_MESSAGES_MAX: usize = 512;
 /// Bytes after which one read of the store stops.
 pub const READ_BYTES_MAX: usize = 1024 * 1024;
 
+/// Units of work after which one receive stops, in a step that has a limit; the next one goes on.
+pub const RECEIVE_UNITS: u64 = 768;
+
 /// Damaged messages that are skipped; with more of them the store counts as failed.
 pub const DAMAGED_MAX: usize = 64;
 

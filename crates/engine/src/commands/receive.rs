@@ -4,7 +4,7 @@ use crate::delivery::gather::{Gathered, ReceiveLimits};
 use crate::engine::Engine;
 use crate::error::{Error, within};
 use crate::ids::SubscriptionKey;
-use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX};
+use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX, RECEIVE_UNITS};
 use crate::message::{Delivered, TagFilter};
 use crate::place::Place;
 use crate::state::frontier::Line;
@@ -29,6 +29,9 @@ pub struct ReceiveRequest {
 
 impl<S: Store> Engine<S> {
     /// Delivers what is due, oldest first, retries before new messages; an empty answer if nothing is.
+    ///
+    /// In a step with a limit it looks at a bounded number of messages: after an empty answer
+    /// [`Engine::is_unfinished`] says whether it has come to the end.
     pub fn receive(
         &mut self,
         now_ms: u64,
@@ -60,7 +63,34 @@ impl<S: Store> Engine<S> {
             until_ms,
             messages_max: request.messages_max,
         };
+        let step_limit = self.work.narrow(RECEIVE_UNITS);
+        let gathered = self.gather(limits);
+        self.work.set_limit(step_limit);
+        let delivered = gathered?.messages;
+        self.refresh_lease_end(key);
+        self.counters.traffic.delivered += delivered.len() as u64;
+        if delivered.is_empty() {
+            self.ask_for_floor(now_ms, key);
+        }
+        Ok(delivered)
+    }
+
+    /// Whether a receive that came back empty has left off before it had looked at all that is due.
+    pub fn is_unfinished(&self, topic: &str, group: &str) -> bool {
+        let topic = self.catalog.find_topic(topic);
+        let group = self.catalog.find_group(group);
+        let Some(key) = group.zip(topic) else {
+            return false;
+        };
+        let timer_ms = self.next_deliverable(key).timer_ms;
+        timer_ms.is_some_and(|timer_ms| timer_ms <= self.frontier.reach_ms())
+    }
+
+    /// Takes retries, then new messages of one queue after the other.
+    fn gather(&mut self, limits: ReceiveLimits<'_>) -> Result<Gathered, Error> {
+        let key = limits.key;
         let mut delivered = Gathered::default();
+        self.spend(1);
         self.take_retries(limits, &mut delivered)?;
         let fifo = self
             .catalog
@@ -68,7 +98,7 @@ impl<S: Store> Engine<S> {
             .get(&key.0)
             .is_some_and(|group| group.spec.fifo);
         for queue in self.queues_in_turn(key) {
-            if self.is_satisfied(limits, &delivered) {
+            if self.is_satisfied(limits, &delivered) || self.is_spent() {
                 break;
             }
             // Shown whether or not a message is left to be read, so that this depends on nothing in memory.
@@ -78,12 +108,6 @@ impl<S: Store> Engine<S> {
             } else {
                 self.take_fresh(limits, queue, &mut delivered)?;
             }
-        }
-        self.refresh_lease_end(key);
-        let delivered = delivered.messages;
-        self.counters.traffic.delivered += delivered.len() as u64;
-        if delivered.is_empty() {
-            self.ask_for_floor(now_ms, key);
         }
         Ok(delivered)
     }

@@ -11,6 +11,7 @@ use crate::ids::TopicId;
 use crate::message::{Message, NewMessage};
 use crate::place::{PartitionId, Place};
 use crate::state::frontier::Line;
+use crate::state::work::row_units;
 use crate::store::{Space, Store};
 
 /// A place in a queue, before the message has one in time.
@@ -107,7 +108,9 @@ impl<S: Store> Engine<S> {
                 self.stage.batch.put(space, &key, |_| ());
             }
         }
-        let bytes = (self.stage.batch.bytes() - before) as u64;
+        let written = self.stage.batch.bytes() - before;
+        self.spend(row_units(written));
+        let bytes = written as u64;
         self.stage.appended.insert((target.topic, target.queue));
         if self.partitions.add(partition) {
             let kept_until_ms = self.config.kept_until_ms(partition);

@@ -81,7 +81,9 @@ impl<S: Store> Engine<S> {
                 .checked_sub(progress.slots.len())
                 .filter(|room| *room > 0)
         };
-        while let Some(wanted) = room(self) {
+        while !self.is_spent()
+            && let Some(wanted) = room(self)
+        {
             let Some(message) = self.next_due(limits.key, queue, wanted)? else {
                 break;
             };

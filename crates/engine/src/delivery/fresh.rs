@@ -13,7 +13,7 @@ impl<S: Store> Engine<S> {
         queue: u16,
         delivered: &mut Gathered,
     ) -> Result<(), Error> {
-        while !self.is_satisfied(limits, delivered) {
+        while !self.is_satisfied(limits, delivered) && !self.is_spent() {
             let wanted = limits.messages_max - delivered.messages.len();
             let Some(message) = self.next_due(limits.key, queue, wanted)? else {
                 break;

@@ -9,8 +9,11 @@ use crate::place::{InQueue, Place};
 use crate::state::subscription::{Parked, Progress, RetryRow, SlotState};
 use crate::store::{Store, StoreError};
 
+/// Units of work that the end of a lease takes, besides what it reads and writes of the message.
+const LEASE_UNITS: u64 = 2;
+
 impl<S: Store> Engine<S> {
-    /// Ends leases that have run out, and notes when the next one does.
+    /// Ends leases that have run out, as many as the step may, and notes when the next one does.
     pub(crate) fn end_leases(
         &mut self,
         now_ms: u64,
@@ -45,13 +48,41 @@ impl<S: Store> Engine<S> {
         ended.sort_unstable();
         for (queue, places) in ended {
             for place in places {
+                if self.is_spent() {
+                    self.end_leases_later(now_ms, key, Some(queue));
+                    break;
+                }
+                self.spend(LEASE_UNITS);
                 self.fail_fresh(now_ms, key, (queue, place), 0)?;
             }
         }
         for place in retries {
+            if self.is_spent() {
+                self.end_leases_later(now_ms, key, None);
+                break;
+            }
+            self.spend(LEASE_UNITS);
             self.fail_retry(now_ms, key, place, 0)?;
         }
         Ok(())
+    }
+
+    /// Leaves leases that have run out, of a queue or of retries, for a later step.
+    fn end_leases_later(&mut self, now_ms: u64, key: SubscriptionKey, queue: Option<u16>) {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return;
+        };
+        match queue {
+            Some(queue) => {
+                if let Some(progress) = subscription.queue(queue) {
+                    progress.lease_end_ms = std::cmp::min(progress.lease_end_ms, now_ms);
+                }
+            }
+            None => {
+                subscription.retry_lease_end_ms =
+                    std::cmp::min(subscription.retry_lease_end_ms, now_ms);
+            }
+        }
     }
 
     /// The lease in front of a crowded queue makes way: it gets a row on the retry timeline that becomes

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::delivery::timeline::{ReadRange, read_timeline};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::format::keys::timeline_key;
+use crate::format::keys::{place_of_key, timeline_key, timeline_span};
 use crate::format::record::open_message;
-use crate::ids::SubscriptionKey;
+use crate::ids::{SubscriptionKey, TopicId};
 use crate::limits::READ_MESSAGES_MAX;
 use crate::message::Message;
 use crate::place::Place;
 use crate::state::frontier::Line;
 use crate::state::work::row_units;
-use crate::store::{Space, Store, StoreError};
+use crate::store::{ChangeRef, Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
     /// Fills `ahead` with what is due after the cursor, if anything.
@@ -100,10 +102,6 @@ impl<S: Store> Engine<S> {
         queue: u16,
         after: Place,
     ) -> Result<(), Error> {
-        if self.stage.appended.contains(&(key.1, queue)) {
-            let now_ms = self.stamp_ms;
-            self.apply(now_ms)?;
-        }
         let partitions = self.partitions.holding(key.1);
         let range = ReadRange {
             topic: key.1,
@@ -128,6 +126,13 @@ impl<S: Store> Engine<S> {
         let future = messages.split_off(messages.partition_point(|message| message.place <= shown));
         let reaches_future = stretch.complete || last_read.is_some_and(|last| last > shown);
         let low = messages.last().map_or(after, |message| message.place);
+        let high = if stretch.complete { None } else { last_read };
+        // What is not in the store yet is not due for readers, and belongs to the head of the queue.
+        let staged = if reaches_future {
+            self.staged_messages(key.1, queue, (low, high))?
+        } else {
+            Vec::new()
+        };
         if let Some(progress) = self
             .subscriptions
             .get_mut(&key)
@@ -145,18 +150,50 @@ impl<S: Store> Engine<S> {
         };
         if reaches_future {
             let before = window.bytes();
-            let entries = future.into_iter().map(|message| {
+            let entries = future.into_iter().chain(staged).map(|message| {
                 let weight = message.weight();
                 (message.place, message, weight)
             });
-            window.load(
-                low,
-                if stretch.complete { None } else { last_read },
-                entries.collect(),
-            );
+            window.load(low, high, entries.collect());
             self.memory.head_changed(before, window.bytes());
         }
         Ok(())
+    }
+
+    /// Messages of a queue after `low` and up to `high` that are collected to be written.
+    fn staged_messages(
+        &mut self,
+        topic: TopicId,
+        queue: u16,
+        (low, high): (Place, Option<Place>),
+    ) -> Result<Vec<Arc<Message>>, StoreError> {
+        let mut messages = Vec::new();
+        if !self.stage.appended.contains(&(topic, queue)) {
+            return Ok(messages);
+        }
+        let (from, to) = timeline_span(topic, queue, low);
+        self.work.spend(self.stage.batch.len() as u64 / 16);
+        for change in self.stage.batch.changes() {
+            let (key, Space::Partition(partition)) = (change.key(), change.space()) else {
+                continue;
+            };
+            let ChangeRef::Put { value, .. } = change else {
+                continue;
+            };
+            if key < from.as_slice() || key >= to.as_slice() {
+                continue;
+            }
+            let Some(place) = place_of_key(key, partition.level) else {
+                continue;
+            };
+            let gone = self.stage.removed.contains(&place.sequence);
+            if !gone && high.is_none_or(|high| place <= high) {
+                let value = Bytes::copy_from_slice(value);
+                self.work.spend(row_units(value.len()));
+                messages.push(Arc::new(open_message(queue, place, key, &value)?));
+            }
+        }
+        Ok(messages)
     }
 
     /// Takes the next message of a queue that is due, and moves the cursor over it.

@@ -22,7 +22,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), Error> {
         let group = self.catalog.groups.get(&limits.key.0);
         let attempts_max = group.map_or(1, |group| group.spec.attempts_max);
-        while !self.is_satisfied(limits, delivered) {
+        while !self.is_satisfied(limits, delivered) && !self.is_spent() {
             let Some((place, row)) = self.next_retry(limits.key)? else {
                 break;
             };

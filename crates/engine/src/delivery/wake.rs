@@ -154,7 +154,7 @@ impl<S: Store> Engine<S> {
         let now_ms = self.stamp(now_ms);
         self.frontier.advance(now_ms);
         while let Some((end_ms, key)) = self.wakes.first_lease_end() {
-            if end_ms > now_ms {
+            if end_ms > now_ms || self.is_spent() {
                 break;
             }
             self.end_leases(now_ms, key)?;

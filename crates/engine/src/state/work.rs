@@ -31,6 +31,15 @@ impl Work {
         self.limit = limit;
     }
 
+    /// Lets what begins now spend `units`, if the step has a limit; returns the limit of the step.
+    pub(crate) fn narrow(&mut self, units: u64) -> u64 {
+        let step_limit = self.limit;
+        if step_limit < u64::MAX {
+            self.limit = self.spent.saturating_add(units);
+        }
+        step_limit
+    }
+
     pub(crate) fn spend(&mut self, units: u64) {
         self.spent = self.spent.saturating_add(units);
     }

@@ -19,3 +19,4 @@ mod retention;
 mod retry;
 mod script;
 mod stats;
+mod steps;
