@@ -172,12 +172,18 @@ impl<S: Store> Engine<S> {
             .groups
             .get(&key.0)
             .is_some_and(|group| group.spec.start_from == StartFrom::Latest);
+        // Nothing is written below the present any longer, so that nothing sent from now on is skipped.
+        let before_ms = self.stamp_ms.saturating_sub(1);
         let start = if latest {
-            Place::end_of(self.frontier.reach_ms())
+            Place::end_of(before_ms)
         } else {
             Place::START
         };
-        let due = if latest { self.due_count(key.1)? } else { 0 };
+        let due = if latest {
+            self.count_due_by(key.1, before_ms)?
+        } else {
+            0
+        };
         let Some(topic) = self.catalog.topics.get(&key.1) else {
             return Ok(());
         };

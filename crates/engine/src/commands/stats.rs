@@ -311,11 +311,6 @@ impl<S: Store> Engine<S> {
             .sum()
     }
 
-    /// Messages of a topic due now.
-    pub(crate) fn due_count(&self, topic: TopicId) -> Result<u64, StoreError> {
-        self.count_due_by(topic, self.frontier.reach_ms())
-    }
-
     /// Messages of a topic on disk that are due by `now_ms`.
     pub(crate) fn count_due_by(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
         let ahead = self.count_ahead(topic, now_ms)?;

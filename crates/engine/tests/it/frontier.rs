@@ -364,3 +364,27 @@ fn what_is_due_and_not_durable_wakes_its_poller_once_it_is() {
         ",
     );
 }
+
+#[test]
+fn a_group_that_begins_with_the_latest_skips_nothing_that_is_sent_from_now_on() {
+    check(
+        "
+        topic t delay
+        group late latest
+        send t old
+        = due +1
+        manual
+        at 10
+        send t x
+        = due +10
+        recv t late
+        = nothing
+        send t y
+        = due +10
+        apply
+        sync
+        recv t late
+        = x#1 y#1
+        ",
+    );
+}
