@@ -56,12 +56,14 @@ pub enum Error {
         number: String,
     },
     /// The refund's state forbids it.
-    #[error("refund {id} is {}, so it cannot be taken up again", state.as_str())]
+    #[error("refund {id} is {}, so it cannot be {wanted}", state.as_str())]
     RefundState {
         /// The refund.
         id: RefundId,
         /// Its present state.
         state: RefundState,
+        /// What was to be done to it.
+        wanted: &'static str,
     },
     /// There is not enough stock.
     #[error("product {id} has {available} units available, {wanted} were asked for")]

@@ -4,6 +4,9 @@ use crate::model::order::CloseReason;
 use crate::model::payment::PaymentKind;
 use crate::model::timer::TimerKind;
 
+/// What needs an operator now, counted in the database.
+pub(crate) const NEEDS_OPERATOR: &str = "duetime_needs_operator";
+
 /// One change to the metrics.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Metric {
@@ -50,6 +53,15 @@ impl Metric {
             }
         }
     }
+}
+
+/// Sets how many things of a kind need an operator now.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "far fewer than 2^52 things need an operator"
+)]
+pub(crate) fn set_needs_operator(what: &'static str, count: i64) {
+    metrics::gauge!(NEEDS_OPERATOR, "what" => what).set(count as f64);
 }
 
 /// Counts a transition that came too late. Its request fails, so there is no commit to wait for.

@@ -12,9 +12,10 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ids::OrderId;
 use crate::merchant::known_keys::KnownKeys;
+use crate::metrics;
 use crate::store::idempotency::{self, Answered, Keyed};
 use crate::store::verify::{self, Finding, Tally};
-use crate::store::{self, Db, Writer, outbox};
+use crate::store::{self, Db, Writer, attention, outbox};
 use gateway::Gateways;
 
 /// The order platform. Clones are handles to the same platform.
@@ -89,6 +90,18 @@ impl Platform {
     /// How long after its deadline each order that was closed by timeout was closed, in ms.
     pub async fn close_lags_ms(&self) -> Result<Vec<(OrderId, i64)>> {
         verify::close_lags_ms(self.readers()).await
+    }
+
+    /// Counts what needs an operator for the metrics: after a restart it still does.
+    pub(crate) async fn measure_needs_operator(&self) {
+        match attention::count(self.readers()).await {
+            Ok(counts) => {
+                for (what, count) in counts {
+                    metrics::set_needs_operator(what, count);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot count what needs an operator"),
+        }
     }
 
     /// Messages in the outbox that have not been published yet.

@@ -15,7 +15,8 @@ use orders::gateway::simulator::{
 };
 use orders::{
     CloseReason, Config, Deadline, Error, MerchantId, NewAttempt, NewCouponRule, NewGatewayAccount,
-    NewLine, NewOrder, NewProduct, OrderId, OrderState, Platform, ProductId, Running, Swept,
+    NewLine, NewOrder, NewProduct, OnFullRefund, OrderId, OrderState, Platform, ProductId, Running,
+    Swept,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -153,6 +154,7 @@ async fn furnish(platform: Platform, simulator: Simulator, cycle: u64) -> Result
             currency,
             min_total_minor: 1_000,
             valid_days: 30,
+            on_full_refund: OnFullRefund::Keep,
         };
         platform.create_coupon_rule(&merchant, rule, None).await?;
     }

@@ -51,6 +51,18 @@ pub(crate) async fn decide_one(tx: &mut Tx, order_id: OrderId) -> Result<Decisio
     Ok(Decision::Issued(Box::new(coupon)))
 }
 
+/// The timer of an available coupon.
+pub(crate) fn expiry(coupon: &Coupon) -> NewTimer {
+    NewTimer {
+        kind: TimerKind::CouponExpiry,
+        id: coupon.id.uuid(),
+        merchant_id: coupon.merchant_id.clone(),
+        due_ms: coupon.expires_ms,
+        fire_ms: coupon.expires_ms,
+        version: coupon.version,
+    }
+}
+
 async fn issue(
     tx: &mut Tx,
     order_id: OrderId,
@@ -59,17 +71,7 @@ async fn issue(
 ) -> Result<Coupon> {
     let expires_ms = tx.now_ms() + valid_ms;
     let coupon = coupons::insert(tx, order_id, rule_id, expires_ms).await?;
-    timer::arm(
-        tx,
-        NewTimer {
-            kind: TimerKind::CouponExpiry,
-            id: coupon.id.uuid(),
-            merchant_id: coupon.merchant_id.clone(),
-            due_ms: coupon.expires_ms,
-            fire_ms: coupon.expires_ms,
-            version: coupon.version,
-        },
-    );
+    timer::arm(tx, expiry(&coupon));
     record(
         tx,
         &coupon,

@@ -88,29 +88,55 @@ pub(crate) async fn return_held(tx: &mut Tx, ids: Vec<CouponId>) -> Result<()> {
         return Ok(());
     }
     for coupon in coupons::return_held(tx, &ids).await? {
-        let event = match coupon.state {
-            CouponState::Expired => "coupon.expired",
-            CouponState::Revoked => "coupon.revoked",
-            _ => "coupon.returned",
-        };
         if coupon.state != CouponState::Available {
             timer::disarm(tx, TimerKind::CouponExpiry, [coupon.id.uuid()]).await?;
         }
-        record(
-            tx,
-            &coupon,
-            &Change {
-                action: "return",
-                event,
-                from: Some(CouponState::Held),
-                actor: Actor::System,
-            },
-        );
+        record_return(tx, &coupon, CouponState::Held);
     }
     Ok(())
 }
 
-/// Revokes the coupon of a fully refunded order: at once if available, once returned if held; never if used.
+/// Returns the coupon that the order used: the order is undone.
+pub(crate) async fn return_used(tx: &mut Tx, order_id: OrderId) -> Result<()> {
+    let returned = coupons::return_used(tx, order_id).await?;
+    follow_return(tx, returned).await
+}
+
+/// Returns the coupon that a fully refunded order used, if the coupon's rule has it so.
+pub(crate) async fn return_used_by_rule(tx: &mut Tx, order_id: OrderId) -> Result<()> {
+    if coupons::comes_back_on_full_refund(tx, order_id).await? {
+        return_used(tx, order_id).await?;
+    }
+    Ok(())
+}
+
+async fn follow_return(tx: &mut Tx, returned: Option<Coupon>) -> Result<()> {
+    let Some(coupon) = returned else {
+        return Ok(());
+    };
+    if coupon.state == CouponState::Available {
+        timer::set(tx, issue::expiry(&coupon)).await?;
+    }
+    record_return(tx, &coupon, CouponState::Used);
+    Ok(())
+}
+
+fn record_return(tx: &mut Tx, coupon: &Coupon, from: CouponState) {
+    let event = match coupon.state {
+        CouponState::Expired => "coupon.expired",
+        CouponState::Revoked => "coupon.revoked",
+        _ => "coupon.returned",
+    };
+    let change = Change {
+        action: "return",
+        event,
+        from: Some(from),
+        actor: Actor::System,
+    };
+    record(tx, coupon, &change);
+}
+
+/// Revokes the coupon that a fully refunded order earned: at once if available, else once it is returned.
 pub(crate) async fn revoke(tx: &mut Tx, source_order_id: OrderId) -> Result<()> {
     for coupon in coupons::revoke_available(tx, source_order_id).await? {
         timer::disarm(tx, TimerKind::CouponExpiry, [coupon.id.uuid()]).await?;

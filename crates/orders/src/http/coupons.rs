@@ -12,7 +12,7 @@ use super::extract::{
 };
 use super::problem::{Problem, Problems};
 use crate::ids::{CouponId, CouponRuleId, OrderId};
-use crate::model::coupon::{self, NewCouponRule};
+use crate::model::coupon::{self, NewCouponRule, OnFullRefund};
 use crate::money::Currency;
 use edge::instant::Instant;
 
@@ -41,10 +41,19 @@ pub(super) struct NewRuleBody {
     #[serde(default = "valid_days_default")]
     #[schema(minimum = 1, maximum = 3650, default = 30)]
     valid_days: i64,
+    /// What becomes of a used coupon when the order that used it is refunded in full: `keep` leaves it used, `return`
+    /// makes it usable again; `keep` if left out.
+    #[serde(default = "on_full_refund_default")]
+    #[schema(value_type = String, example = "keep", default = "keep")]
+    on_full_refund: OnFullRefund,
 }
 
 fn valid_days_default() -> i64 {
     VALID_DAYS_DEFAULT
+}
+
+fn on_full_refund_default() -> OnFullRefund {
+    OnFullRefund::Keep
 }
 
 /// A rule that issues coupons.
@@ -67,6 +76,9 @@ pub(super) struct RuleBody {
     valid_days: i64,
     /// Whether it issues coupons at present.
     active: bool,
+    /// `keep` or `return`: what becomes of a used coupon when the order that used it is refunded in full.
+    #[schema(example = "keep")]
+    on_full_refund: &'static str,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
@@ -150,6 +162,7 @@ impl From<coupon::CouponRule> for RuleBody {
             min_total_minor: rule.min_total_minor,
             valid_days: rule.valid_days,
             active: rule.active,
+            on_full_refund: rule.on_full_refund.as_str(),
             created_at: Instant(rule.created_ms),
         }
     }
@@ -194,6 +207,7 @@ pub(super) async fn create_rule(
         currency: value.currency,
         min_total_minor: value.min_total_minor,
         valid_days: value.valid_days,
+        on_full_refund: value.on_full_refund,
     };
     let answered = state
         .platform()

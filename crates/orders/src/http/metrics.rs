@@ -5,6 +5,7 @@ use axum::response::Response;
 use edge::metrics::{MetricsTaken, PrometheusHandle, RequestMetricNames, page};
 
 use super::ApiState;
+use crate::metrics::NEEDS_OPERATOR;
 
 /// The metrics of this API's requests.
 pub(super) const HTTP: RequestMetricNames = RequestMetricNames {
@@ -72,6 +73,10 @@ fn describe() {
         metrics::describe_counter!(name, text);
     }
     metrics::describe_gauge!(
+        NEEDS_OPERATOR,
+        "What needs an operator now: refunds, payment attempts, orders, payments without an order, and refunds beyond what was paid"
+    );
+    metrics::describe_gauge!(
         "duetime_outbox_age_seconds",
         metrics::Unit::Seconds,
         "How long the oldest message has waited to be published"
@@ -93,5 +98,6 @@ fn describe() {
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn show_metrics(State(state): State<ApiState>) -> Response {
+    state.platform().measure_needs_operator().await;
     page(state.metrics().render())
 }

@@ -39,7 +39,7 @@ problem_kinds! {
     CouponUnusable = "coupon_unusable", CONFLICT, "The coupon cannot be used",
         "It is held by another order, used, expired, or not for this buyer or currency; `detail` says which.";
     RefundState = "refund_state", CONFLICT, "The refund's state does not allow this",
-        "`state` is the refund's present state. Only a refund that waits for the operator can be tried again.";
+        "`state` is the refund's present state. Only a refund that needs an operator can be tried again, withdrawn or settled by hand; `detail` says what was in the way.";
     AttemptNotPayable = "attempt_not_payable", CONFLICT, "The attempt takes no money",
         "Only of the simulated gateway: the attempt is closed, expired or paid. `forced` pays all the same, as money does that arrives too late.";
     RefundTooLarge = "refund_too_large", CONFLICT, "More than the payment has left",

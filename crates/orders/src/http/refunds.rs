@@ -3,14 +3,16 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::auth::Merchant;
-use super::extract::{Created, IdempotencyKey, KeyedJson, Page, PathId};
+use super::extract::{
+    Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson, StrictQuery, page_limit,
+};
 use super::problem::{Problem, Problems};
 use crate::ids::{OrderId, PaymentId, RefundId};
-use crate::model::refund;
+use crate::model::refund::{self, RefundLine, RefundState};
 use crate::money::Currency;
 use crate::refund::request::NewRefund;
 use edge::instant::Instant;
@@ -26,9 +28,51 @@ pub(super) struct NewRefundBody {
     /// How much to give back, in minor units; all that is left if left out.
     #[schema(minimum = 1)]
     amount_minor: Option<i64>,
-    /// Whether the order's units go back into stock.
+    /// Whether all units of the order that have not come back go into stock when the refund has succeeded. Only for a
+    /// refund of all that is left.
     #[serde(default)]
     restock: bool,
+    /// The units that go back into stock when the refund has succeeded, with any amount.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    restock_lines: Vec<RestockLine>,
+}
+
+/// Units of a line of the order that go back into stock.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RestockLine {
+    /// The line, counted from 1 as the order lists them.
+    #[schema(minimum = 1)]
+    line_no: i64,
+    /// How many units.
+    #[schema(minimum = 1)]
+    quantity: i64,
+}
+
+/// What a refund was settled with by hand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SettleRefund)]
+pub(super) struct SettleBody {
+    /// How the money went back, such as the number of a bank transfer.
+    #[schema(example = "transfer 2026-1130-7", max_length = 128)]
+    reference: String,
+}
+
+/// Which refunds to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Only refunds of this state, such as `needs_operator`.
+    #[param(value_type = Option<String>)]
+    state: Option<RefundState>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<RefundId>,
+    /// Most refunds of the page, up to 200; 50 if left out.
+    limit: Option<usize>,
 }
 
 /// Money given back.
@@ -46,7 +90,7 @@ pub(super) struct RefundBody {
     /// The payment.
     #[schema(value_type = String)]
     payment_id: PaymentId,
-    /// `requested`, `submitted`, `processing`, `succeeded`, `failed_retryable` or `needs_operator`.
+    /// `requested`, `submitted`, `processing`, `succeeded`, `failed_retryable`, `needs_operator` or `withdrawn`.
     #[schema(example = "processing")]
     state: &'static str,
     /// `merchant`, or why the platform refunds by itself: `late`, `duplicate`, `wrong_amount` or `wrong_currency`.
@@ -57,8 +101,11 @@ pub(super) struct RefundBody {
     /// ISO 4217 code.
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
-    /// Whether the order's units go back into stock.
+    /// Whether units go back into stock when it has succeeded.
     restock: bool,
+    /// What it was settled with by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
     /// More, for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
@@ -83,6 +130,7 @@ impl From<refund::Refund> for RefundBody {
             amount_minor: refund.amount_minor,
             currency: refund.currency,
             restock: refund.restock,
+            reference: refund.reference,
             detail: refund.detail,
             created_at: Instant(refund.created_ms),
             ended_at: refund.final_ms.map(Instant),
@@ -90,7 +138,7 @@ impl From<refund::Refund> for RefundBody {
     }
 }
 
-/// Gives money of a paid order back. The gateway is asked until it has done it.
+/// Gives money of a paid order back. The gateway is asked at once, and again until it has done it.
 #[utoipa::path(
     post,
     path = "/v1/orders/{id}/refunds",
@@ -111,15 +159,20 @@ pub(super) async fn create(
 ) -> Result<Created<RefundBody>, Problem> {
     let operation = format!("POST /v1/orders/{order_id}/refunds");
     let keyed = state.keyed(&merchant.id, &key, &operation, &bytes)?;
+    let restock_lines = value.restock_lines.into_iter().map(|line| RefundLine {
+        line_no: line.line_no,
+        quantity: line.quantity,
+    });
     let new = NewRefund {
         order_id,
         refund_no: value.refund_no,
         amount_minor: value.amount_minor,
         restock: value.restock,
+        restock_lines: restock_lines.collect(),
     };
     let answered = state
         .platform()
-        .create_refund(&merchant.id, new, Some(keyed.idempotency.clone()))
+        .create_refund_and_ask(&merchant.id, new, Some(keyed.idempotency.clone()))
         .await?;
     Ok(Created {
         location: format!("/v1/refunds/{}", answered.value.id),
@@ -147,6 +200,30 @@ pub(super) async fn list(
     Ok(Json(Page::whole(refunds)))
 }
 
+/// Lists the merchant's refunds, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/refunds",
+    tag = "refunds",
+    params(ListQuery),
+    responses((status = 200, description = "A page of refunds", body = Page<RefundBody>), Problems)
+)]
+pub(super) async fn list_all(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    StrictQuery(query): StrictQuery<ListQuery>,
+) -> Result<Json<Page<RefundBody>>, Problem> {
+    let limit = page_limit(query.limit)?;
+    let page = state
+        .platform()
+        .refund_page(&merchant.id, query.state, query.cursor, limit)
+        .await?;
+    Ok(Json(Page {
+        items: page.refunds.into_iter().map(Into::into).collect(),
+        next_cursor: page.next.map(|id| id.to_string()),
+    }))
+}
+
 /// Shows a refund.
 #[utoipa::path(
     get,
@@ -164,7 +241,7 @@ pub(super) async fn show(
     Ok(Json(refund.into()))
 }
 
-/// Lets the platform try a refund again that waits for the operator.
+/// Tries a refund again that needs an operator. One that is under way stays as it is.
 #[utoipa::path(
     post,
     path = "/v1/refunds/{id}/retry",
@@ -179,4 +256,41 @@ pub(super) async fn retry(
 ) -> Result<Json<RefundBody>, Problem> {
     let refund = state.platform().retry_refund(&merchant.id, id).await?;
     Ok(Json(refund.into()))
+}
+
+/// Withdraws a refund that needs an operator, so that its money can be refunded otherwise.
+#[utoipa::path(
+    post,
+    path = "/v1/refunds/{id}/abandon",
+    tag = "refunds",
+    params(("id" = String, Path, description = "The refund")),
+    responses((status = 200, description = "The refund", body = RefundBody), Problems)
+)]
+pub(super) async fn abandon(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    PathId(id): PathId<RefundId>,
+) -> Result<Json<RefundBody>, Problem> {
+    let refund = state.platform().abandon_refund(&merchant.id, id).await?;
+    Ok(Json(refund.into()))
+}
+
+/// Records that the money of a refund that needs an operator went back by other means.
+#[utoipa::path(
+    post,
+    path = "/v1/refunds/{id}/settle",
+    tag = "refunds",
+    params(("id" = String, Path, description = "The refund")),
+    request_body = SettleBody,
+    responses((status = 200, description = "The refund", body = RefundBody), Problems)
+)]
+pub(super) async fn settle(
+    State(state): State<ApiState>,
+    merchant: Merchant,
+    PathId(id): PathId<RefundId>,
+    StrictJson(body): StrictJson<SettleBody>,
+) -> Result<Json<RefundBody>, Problem> {
+    let platform = state.platform();
+    let settled = platform.settle_refund(&merchant.id, id, &body.reference);
+    Ok(Json(settled.await?.into()))
 }

@@ -17,7 +17,7 @@ impl From<Error> for Problem {
             Error::OrderState { id, state, .. } => Self::new(ProblemKind::OrderState, detail)
                 .with("order_id", id.to_string())
                 .with("state", state.as_str()),
-            Error::RefundState { id, state } => Self::new(ProblemKind::RefundState, detail)
+            Error::RefundState { id, state, .. } => Self::new(ProblemKind::RefundState, detail)
                 .with("refund_id", id.to_string())
                 .with("state", state.as_str()),
             Error::DeadlineReached { id, deadline_ms } => {

@@ -13,12 +13,22 @@ stored_enum! {
         Available = 1 "free",
         /// A pending order holds it.
         Held = 2 "held",
-        /// A paid order used it. Final.
+        /// A paid order used it. Final, unless that order is undone.
         Used = 3 "used",
         /// Its validity ended. Final.
         Expired = 4 "expired",
         /// The order it was issued for was refunded in full. Final.
         Revoked = 5 "revoked",
+    }
+}
+
+stored_enum! {
+    /// What becomes of a used coupon when the order that used it is refunded in full.
+    pub enum OnFullRefund ("rule for full refunds") {
+        /// It stays used.
+        Keep = 1 "keep",
+        /// It can be used again, unless it has expired.
+        Return = 2 "return",
     }
 }
 
@@ -70,6 +80,8 @@ pub struct CouponRule {
     pub valid_days: i64,
     /// Whether it issues coupons.
     pub active: bool,
+    /// What becomes of its used coupons when the orders that used them are refunded in full.
+    pub on_full_refund: OnFullRefund,
     /// When it was created, in ms since the Unix epoch.
     pub created_ms: i64,
 }
@@ -87,4 +99,6 @@ pub struct NewCouponRule {
     pub min_total_minor: i64,
     /// How long its coupons are valid, in days.
     pub valid_days: i64,
+    /// What becomes of its used coupons when the orders that used them are refunded in full.
+    pub on_full_refund: OnFullRefund,
 }

@@ -15,7 +15,7 @@ stored_enum! {
         Pending = 1 "pending",
         /// It ends, but a gateway must first confirm that no money can come. Money that comes still wins.
         Closing = 2 "closing",
-        /// It is paid. Final.
+        /// It is paid. Final, unless there was nothing to pay: then it can be cancelled.
         Paid = 3 "paid",
         /// It ended unpaid, its stock is back. Final.
         Closed = 4 "closed",

@@ -21,13 +21,18 @@ stored_enum! {
         FailedRetryable = 5 "failed_retryable",
         /// It will not work by itself; a person must look.
         NeedsOperator = 6 "needs_operator",
+        /// A person gave it up; its money can be refunded otherwise. Final.
+        Withdrawn = 7 "withdrawn",
     }
 }
 
 impl RefundState {
-    /// Whether it is finished, at least until a person acts.
+    /// Whether it is finished, at least until a person acts or the gateway reports something else.
     pub(crate) fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::NeedsOperator)
+        matches!(
+            self,
+            Self::Succeeded | Self::NeedsOperator | Self::Withdrawn
+        )
     }
 }
 
@@ -45,6 +50,15 @@ stored_enum! {
         /// It was in another currency than asked.
         WrongCurrency = 5 "wrong_currency",
     }
+}
+
+/// Units of a line of the order that go back into stock when a refund has succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RefundLine {
+    /// The line, counted from 1 in the order's own sequence.
+    pub line_no: i64,
+    /// How many units.
+    pub quantity: i64,
 }
 
 /// Money to give back, or given back.
@@ -68,14 +82,24 @@ pub struct Refund {
     pub cause: RefundCause,
     /// How much, in minor units.
     pub amount_minor: i64,
+    /// How much was asked for, in minor units; none where it was all that was left.
+    pub asked_minor: Option<i64>,
     /// The amount's currency.
     pub currency: Currency,
-    /// Whether the order's units went back into stock.
+    /// Whether units go back into stock when it has succeeded.
     pub restock: bool,
+    /// Whether its amount can be refunded otherwise: it is not part of the payment's refunded amount.
+    pub released: bool,
+    /// Whether it has changed stock and coupons.
+    pub applied: bool,
+    /// What a person settled it with, such as the number of a transfer.
+    pub reference: Option<String>,
     /// What the gateway said last, for a person.
     pub detail: Option<String>,
     /// When it was requested, in ms since the Unix epoch.
     pub created_ms: i64,
+    /// When it was requested or taken up again, in ms since the Unix epoch.
+    pub asked_ms: i64,
     /// When it reached a final state, in ms since the Unix epoch.
     pub final_ms: Option<i64>,
 }

@@ -93,9 +93,28 @@ async fn release(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) 
         return Ok(());
     }
     let ids: Vec<OrderId> = closed.iter().map(|order| order.id).collect();
-    return_units(tx, &ids, [HoldState::Held, HoldState::Released]).await?;
+    return_units(tx, &ids, HoldState::Held).await?;
     let coupons = closed.iter().filter_map(|order| order.coupon_id);
     coupon::return_held(tx, coupons.collect()).await?;
+    note(tx, closed, from, actor);
+    Ok(())
+}
+
+/// Closes a paid order that there was nothing to pay for; answers whether this call did.
+///
+/// No money moved, so nothing has to go back but its units and the coupon it used.
+pub(crate) async fn undo_free(tx: &mut Tx, id: OrderId, cause: Cause) -> Result<bool> {
+    let Some(order) = orders::cancel_free(tx, id, cause.reason).await? else {
+        return Ok(false);
+    };
+    return_units(tx, &[id], HoldState::Consumed).await?;
+    coupon::return_used(tx, id).await?;
+    note(tx, &[order], OrderState::Paid, cause.actor);
+    Ok(true)
+}
+
+/// Records that the orders closed.
+fn note(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) {
     for order in closed {
         if let (Some(reason), Some(closed_ms)) = (order.close_reason, order.closed_ms) {
             let lag_ms = closed_ms - order.deadline_ms;
@@ -104,18 +123,13 @@ async fn release(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) 
         audit_close(tx, order, from, actor);
         emit(tx, "order.closed", order);
     }
-    Ok(())
 }
 
-/// Moves the orders' holds from one state to another and puts their units back into stock.
-pub(crate) async fn return_units(
-    tx: &mut Tx,
-    ids: &[OrderId],
-    states: [HoldState; 2],
-) -> Result<()> {
+/// Releases the orders' holds, which are in this state, and puts their units back into stock.
+async fn return_units(tx: &mut Tx, ids: &[OrderId], from: HoldState) -> Result<()> {
     // Summed first: an update joined with many holds of one product would count only one of them.
     let mut units: BTreeMap<ProductId, i64> = BTreeMap::new();
-    for (product_id, quantity) in orders::move_holds(tx, ids, states).await? {
+    for (product_id, quantity) in orders::release_holds(tx, ids, from).await? {
         *units.entry(product_id).or_insert(0) += quantity;
     }
     let units: Vec<_> = units.into_iter().collect();

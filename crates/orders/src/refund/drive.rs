@@ -1,11 +1,14 @@
 //! Drives refunds when their timers fire: sends them, asks about them, and waits longer each time.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use broker::clock::monotonic::timeout;
 
 use crate::error::Result;
 use crate::ids::RefundId;
 use crate::model::audit::Actor;
-use crate::model::refund::{RefundJob, RefundState};
+use crate::model::refund::{Refund, RefundJob, RefundState};
 use crate::model::timer::{TimerKind, TimerRow};
 use crate::platform::Platform;
 use crate::refund::transition::{self, Move};
@@ -28,6 +31,8 @@ const DELAYS_MS: [i64; 12] = [
     24 * 3_600_000,
     24 * 3_600_000,
 ];
+/// How long a request waits for the first step of its refund.
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// A wait is drawn out by up to this part of itself, so that refunds of one outage do not come back as one burst.
 const JITTER_PART: i64 = 10;
 
@@ -57,6 +62,27 @@ pub(crate) async fn fire(platform: &Platform, row: TimerRow) -> Result<bool> {
     Ok(true)
 }
 
+/// Takes the first step of a refund without waiting for its timer, for a while; the timer goes on from there.
+pub(crate) async fn at_once(platform: &Platform, refund: &Refund) {
+    let row = TimerRow {
+        kind: TimerKind::Refund,
+        id: refund.id.uuid(),
+        merchant_id: refund.merchant_id.clone(),
+        due_ms: refund.created_ms,
+        next_fire_ms: refund.created_ms,
+        version: refund.version,
+        hop: 1,
+        tries: 0,
+    };
+    match timeout(AT_ONCE, fire(platform, row)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(refund = %refund.id, %error, "the first step of the refund failed");
+        }
+        Err(_) => tracing::debug!(refund = %refund.id, "the gateway answers slowly"),
+    }
+}
+
 /// Does what comes next at the gateway; `None` where there is nothing new.
 async fn step(
     platform: &Platform,
@@ -64,7 +90,7 @@ async fn step(
     job: &RefundJob,
 ) -> Result<Option<Move>> {
     match job.refund.state {
-        RefundState::Succeeded | RefundState::NeedsOperator => Ok(None),
+        RefundState::Succeeded | RefundState::NeedsOperator | RefundState::Withdrawn => Ok(None),
         RefundState::Requested | RefundState::FailedRetryable => {
             // Durable before it is sent, so that after a crash it is asked about first.
             let submitted = Move {
@@ -72,7 +98,10 @@ async fn step(
                 actor: Actor::System,
                 detail: None,
             };
-            apply(platform, job.refund.id, submitted).await?;
+            // Another step may have ended it meanwhile, and a person withdrawn it.
+            if apply(platform, job.refund.id, submitted).await? != Some(RefundState::Submitted) {
+                return Ok(None);
+            }
             Ok(send(gateway, job).await)
         }
         RefundState::Submitted | RefundState::Processing => {
@@ -106,14 +135,13 @@ async fn send(gateway: &Arc<dyn Gateway>, job: &RefundJob) -> Option<Move> {
     Some(Move { to, actor, detail })
 }
 
-async fn apply(platform: &Platform, id: RefundId, step: Move) -> Result<()> {
+async fn apply(platform: &Platform, id: RefundId, step: Move) -> Result<Option<RefundState>> {
     platform
         .writer()
         .run((id, step), |tx, (id, step)| {
             Box::pin(transition::apply(tx, *id, step))
         })
-        .await?;
-    Ok(())
+        .await
 }
 
 struct AfterStep {

@@ -21,6 +21,8 @@ pub(crate) fn record(tx: &mut Tx, refund: &Refund, from: Option<RefundState>, ac
         RefundState::Requested => "refund.requested",
         RefundState::Succeeded => "refund.succeeded",
         RefundState::NeedsOperator => "refund.needs_operator",
+        RefundState::Withdrawn => "refund.withdrawn",
+        RefundState::Submitted if from == Some(RefundState::Succeeded) => "refund.reopened",
         RefundState::Submitted | RefundState::Processing | RefundState::FailedRetryable => return,
     };
     event::emit(

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::ids::{CouponId, CouponRuleId, MerchantId, OrderId};
-use crate::model::coupon::{Coupon, CouponRule, CouponState, NewCouponRule};
+use crate::model::coupon::{Coupon, CouponRule, CouponState, NewCouponRule, OnFullRefund};
 use crate::model::order::{Order, OrderState};
 use crate::model::stored::Stored as _;
 use crate::store::rows::{
@@ -26,7 +26,7 @@ macro_rules! columns {
 macro_rules! rule_columns {
     () => {
         "id, merchant_id, name, amount_off_minor, currency, min_total_minor, valid_days, active, \
-         created_ms"
+         on_full_refund, created_ms"
     };
 }
 
@@ -35,7 +35,8 @@ const DUE_BEFORE: &str = "select order_id from coupon_due where since_ms < ? lim
 
 /// The active rule with the largest amount that fits a paid order.
 const BEST_RULE: &str = "select r.id, r.valid_days from orders o
-     join payment p on p.id = o.payment_id and p.refunded_minor < p.amount_minor
+     join payment p on p.id = o.payment_id and p.amount_minor >
+          (select coalesce(sum(r.amount_minor), 0) from refund r where r.payment_id = p.id and r.state = 4)
      join coupon_rule r on r.merchant_id = o.merchant_id and r.currency = o.currency
           and r.min_total_minor <= p.amount_minor and r.active = 1
      where o.id = ? and o.state = ?
@@ -130,6 +131,40 @@ pub(crate) async fn return_held(tx: &mut Tx, ids: &[CouponId]) -> Result<Vec<Cou
     rows.iter().map(from_row).collect()
 }
 
+/// Makes the coupon that the order used available again, or expired or revoked where it is so meanwhile; answers it.
+pub(crate) async fn return_used(tx: &mut Tx, order_id: OrderId) -> Result<Option<Coupon>> {
+    let now_ms = tx.now_ms();
+    let row = sqlx::query(concat!(
+        "update coupon set held_by = null, version = version + 1,
+                state = case when revoke_on_return = 1 then ? when expires_ms <= ? then ? else ? end
+         where id = (select coupon_id from orders where id = ?) and held_by = ? and state = ? returning ",
+        columns!()
+    ))
+    .bind(CouponState::Revoked.stored())
+    .bind(now_ms)
+    .bind(CouponState::Expired.stored())
+    .bind(CouponState::Available.stored())
+    .bind(order_id)
+    .bind(order_id)
+    .bind(CouponState::Used.stored())
+    .fetch_optional(tx.conn())
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Whether the coupon of the order comes back when the order is refunded in full.
+pub(crate) async fn comes_back_on_full_refund(tx: &mut Tx, order_id: OrderId) -> Result<bool> {
+    let comes_back: Option<bool> = sqlx::query_scalar(
+        "select r.on_full_refund = ? from orders o join coupon c on c.id = o.coupon_id
+         join coupon_rule r on r.id = c.rule_id where o.id = ?",
+    )
+    .bind(OnFullRefund::Return.stored())
+    .bind(order_id)
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(comes_back.unwrap_or(false))
+}
+
 /// Revokes the available coupons that the order was issued; answers them.
 pub(crate) async fn revoke_available(tx: &mut Tx, source_order_id: OrderId) -> Result<Vec<Coupon>> {
     let rows = sqlx::query(concat!(
@@ -145,14 +180,15 @@ pub(crate) async fn revoke_available(tx: &mut Tx, source_order_id: OrderId) -> R
     rows.iter().map(from_row).collect()
 }
 
-/// Marks the held coupons that the order was issued as revoked once they are returned.
+/// Marks the held and used coupons that the order was issued as revoked once they are returned.
 pub(crate) async fn revoke_on_return(tx: &mut Tx, source_order_id: OrderId) -> Result<()> {
     sqlx::query(
         "update coupon set revoke_on_return = 1, version = version + 1
-         where source_order_id = ? and state = ?",
+         where source_order_id = ? and state in (?, ?)",
     )
     .bind(source_order_id)
     .bind(CouponState::Held.stored())
+    .bind(CouponState::Used.stored())
     .execute(tx.conn())
     .await?;
     Ok(())
@@ -300,7 +336,7 @@ pub(crate) async fn insert_rule(
     let inserted = sqlx::query(concat!(
         "insert into coupon_rule (",
         rule_columns!(),
-        ") values (?, ?, ?, ?, ?, ?, ?, 1, ?) returning ",
+        ") values (?, ?, ?, ?, ?, ?, ?, 1, ?, ?) returning ",
         rule_columns!()
     ))
     .bind(CouponRuleId::new(now_ms))
@@ -310,6 +346,7 @@ pub(crate) async fn insert_rule(
     .bind(new.currency.as_str())
     .bind(new.min_total_minor)
     .bind(new.valid_days)
+    .bind(new.on_full_refund.stored())
     .bind(now_ms)
     .fetch_one(tx.conn())
     .await;
@@ -380,6 +417,7 @@ fn rule_from_row(row: &SqliteRow) -> Result<CouponRule> {
         min_total_minor: column(row, "min_total_minor")?,
         valid_days: column(row, "valid_days")?,
         active: column(row, "active")?,
+        on_full_refund: stored_column(row, "on_full_refund")?,
         created_ms: column(row, "created_ms")?,
     })
 }

@@ -1,5 +1,6 @@
 //! Provides the SQLite database: one writer, several readers, the schema brought up to date on opening.
 
+pub(crate) mod attention;
 pub(crate) mod audit;
 pub(crate) mod coupons;
 pub(crate) mod history;

@@ -11,6 +11,7 @@ use crate::ids::{MerchantId, OrderId, PaymentId, ProductId};
 use crate::limits::LIVE_ATTEMPTS_MAX;
 use crate::model::order::{CloseReason, HoldState, Order, OrderLine, OrderState};
 use crate::model::pause::PauseState;
+use crate::model::refund::RefundLine;
 use crate::model::stored::Stored as _;
 use crate::store::rows::{
     column, currency_column, duplicate, hex_json, hex_key, limit_of, list_json, merchant_column,
@@ -153,6 +154,28 @@ pub(crate) async fn finish_closing(tx: &mut Tx, id: OrderId) -> Result<Option<Or
     row.as_ref().map(from_row).transpose()
 }
 
+/// Closes the order if it is paid and there was nothing to pay; answers it if this call did.
+pub(crate) async fn cancel_free(
+    tx: &mut Tx,
+    id: OrderId,
+    reason: CloseReason,
+) -> Result<Option<Order>> {
+    let now_ms = tx.now_ms();
+    let row = sqlx::query(concat!(
+        "update orders set state = ?, version = version + 1, closed_ms = ?, close_reason = ?, paid_ms = null
+         where id = ? and state = ? and total_minor = discount_minor and payment_id is null returning ",
+        columns!()
+    ))
+    .bind(OrderState::Closed.stored())
+    .bind(now_ms)
+    .bind(reason.stored())
+    .bind(id)
+    .bind(OrderState::Paid.stored())
+    .fetch_optional(tx.conn())
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
 /// Takes the order from a state to PAID; answers it if this call did.
 pub(crate) async fn pay(
     tx: &mut Tx,
@@ -238,17 +261,17 @@ pub(crate) async fn remove_live_attempt(tx: &mut Tx, id: OrderId) -> Result<i64>
     Ok(live)
 }
 
-/// Moves the orders' holds from one state to another; answers the product and the units of each.
-pub(crate) async fn move_holds(
+/// Releases the orders' holds that are in this state; answers the product and the units of each.
+pub(crate) async fn release_holds(
     tx: &mut Tx,
     ids: &[OrderId],
-    [from, to]: [HoldState; 2],
+    from: HoldState,
 ) -> Result<Vec<(ProductId, i64)>> {
     let rows = sqlx::query(
         "update hold set state = ? where order_id in (select unhex(value) from json_each(?))
            and state = ? returning product_id, quantity",
     )
-    .bind(to.stored())
+    .bind(HoldState::Released.stored())
     .bind(hex_json(ids.iter().map(|id| id.uuid())))
     .bind(from.stored())
     .fetch_all(tx.conn())
@@ -267,6 +290,28 @@ pub(crate) async fn consume_holds(tx: &mut Tx, id: OrderId) -> Result<()> {
         .execute(tx.conn())
         .await?;
     Ok(())
+}
+
+/// Counts units of a sold line as returned; answers their product unless fewer are left of the line.
+pub(crate) async fn return_line(
+    tx: &mut Tx,
+    order_id: OrderId,
+    line: RefundLine,
+) -> Result<Option<ProductId>> {
+    let product_id = sqlx::query_scalar(
+        "update hold set returned = returned + ?1,
+                state = case when returned + ?1 = quantity then ?2 else state end
+         where order_id = ?3 and line_no = ?4 and state = ?5 and returned + ?1 <= quantity
+         returning product_id",
+    )
+    .bind(line.quantity)
+    .bind(HoldState::Restocked.stored())
+    .bind(order_id)
+    .bind(line.line_no)
+    .bind(HoldState::Consumed.stored())
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(product_id)
 }
 
 /// The order without its lines.

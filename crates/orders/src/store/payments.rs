@@ -249,6 +249,28 @@ pub(crate) async fn reserve(tx: &mut Tx, id: PaymentId, amount_minor: i64) -> Re
     Ok(reserved.rows_affected() == 1)
 }
 
+/// Takes back what was set aside for a refund.
+pub(crate) async fn release(tx: &mut Tx, id: PaymentId, amount_minor: i64) -> Result<()> {
+    sqlx::query(
+        "update payment set refunded_minor = refunded_minor - ?1
+         where id = ?2 and refunded_minor >= ?1",
+    )
+    .bind(amount_minor)
+    .bind(id)
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// What has not been refunded of the payment and is not set aside, in minor units.
+pub(crate) async fn left_minor(tx: &mut Tx, id: PaymentId) -> Result<i64> {
+    let left = sqlx::query_scalar("select amount_minor - refunded_minor from payment where id = ?")
+        .bind(id)
+        .fetch_one(tx.conn())
+        .await?;
+    Ok(left)
+}
+
 /// The payment that the order accepted, if there is one.
 pub(crate) async fn accepted(
     tx: &mut Tx,

@@ -74,7 +74,7 @@ const RULES: [(&str, &str); 13] = [
     ),
     (
         "stock is conserved",
-        "select p.id from product p where p.stocked <> p.available + (select coalesce(sum(h.quantity), 0)
+        "select p.id from product p where p.stocked <> p.available + (select coalesce(sum(h.quantity - h.returned), 0)
          from hold h where h.product_id = p.id and h.state in (1, 2))",
     ),
     (
@@ -94,7 +94,7 @@ const RULES: [(&str, &str); 13] = [
     (
         "no payment is refunded beyond its amount",
         "select p.id from payment p where (select coalesce(sum(r.amount_minor), 0) from refund r
-         where r.payment_id = p.id) > p.amount_minor",
+         where r.payment_id = p.id and r.released = 0) > p.amount_minor",
     ),
     (
         "an order has at most one coupon of a rule",
@@ -171,7 +171,7 @@ pub(crate) async fn tally(readers: &SqlitePool) -> Result<Tally> {
            (select coalesce(sum(stocked), 0) from product) as stocked,
            (select coalesce(sum(available), 0) from product) as available,
            (select coalesce(sum(quantity), 0) from hold where state = 1) as held,
-           (select coalesce(sum(quantity), 0) from hold where state = 2) as sold",
+           (select coalesce(sum(quantity - returned), 0) from hold where state = 2) as sold",
     )
     .fetch_one(readers)
     .await?;

@@ -3,7 +3,7 @@
 use crate::tests::broker::BrokerFaults;
 use crate::tests::flows::{nothing_waits, refund_of};
 use crate::tests::shop::Shop;
-use crate::{CouponState, Error, NewCouponRule, OrderState};
+use crate::{CouponState, Error, NewCouponRule, OnFullRefund, OrderState};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -14,6 +14,7 @@ pub(crate) async fn rule(shop: &Shop, amount_off_minor: i64, min_total_minor: i6
         currency: "EUR".parse().unwrap(),
         min_total_minor,
         valid_days: 30,
+        on_full_refund: OnFullRefund::Keep,
     };
     shop.platform()
         .create_coupon_rule(&shop.merchant, new, None)

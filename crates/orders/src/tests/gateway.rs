@@ -1,6 +1,6 @@
 //! A payment gateway for tests: every call waits at a gate, and each fault has its likelihood.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ pub(crate) struct GatewayFaults {
     pub(crate) loses_answer: f64,
     /// A refund cannot be done now.
     pub(crate) refund_waits: f64,
+    /// A refund is refused for good.
+    pub(crate) refund_refused: f64,
 }
 
 /// The gateway. Clones are the same gateway.
@@ -41,6 +43,8 @@ struct Book {
     /// Attempts that were closed before they were opened.
     refused: Vec<String>,
     refunds: BTreeMap<String, i64>,
+    /// Refunds that failed, some of them after they had succeeded.
+    failed_refunds: BTreeSet<String>,
     next_txn: u64,
     /// How often it was asked about an attempt or to close one.
     asked: usize,
@@ -61,6 +65,7 @@ impl TestGateway {
             attempts: BTreeMap::new(),
             refused: Vec::new(),
             refunds: BTreeMap::new(),
+            failed_refunds: BTreeSet::new(),
             next_txn: seed << 20,
             asked: 0,
         };
@@ -120,7 +125,20 @@ impl TestGateway {
 
     /// All it gave back, in minor units.
     pub(crate) fn refunded(&self) -> i64 {
-        self.book().refunds.values().sum()
+        let book = self.book();
+        let refunds = book.refunds.iter();
+        let given = refunds.filter(|(id, _)| !book.failed_refunds.contains(*id));
+        given.map(|(_, amount)| amount).sum()
+    }
+
+    /// From now on the refund has failed, whatever was said before.
+    pub(crate) fn fail_refund(&self, refund_id: &str) {
+        self.book().failed_refunds.insert(refund_id.to_owned());
+    }
+
+    /// The body of the callback that reports the state of a refund: `succeeded`, `failed` or `processing`.
+    pub(crate) fn refund_callback(refund_id: &str, state: &str) -> Vec<u8> {
+        format!("refund {refund_id} {state}").into_bytes()
     }
 
     /// The body of the callback that reports the money.
@@ -137,6 +155,19 @@ impl TestGateway {
         let mut book = self.book();
         let likelihood = likelihood(&book.faults);
         book.random.random_bool(likelihood)
+    }
+}
+
+fn refund_event(refund_id: &str, state: &str) -> CallbackEvent {
+    let status = match state {
+        "succeeded" => RefundStatus::Succeeded { refunded_at_ms: 0 },
+        "failed" => RefundStatus::Failed { reason: lost() },
+        _ => RefundStatus::Processing,
+    };
+    let refund_id = refund_id.to_owned();
+    CallbackEvent {
+        event_id: format!("{refund_id} {state}"),
+        kind: CallbackKind::Refund { refund_id, status },
     }
 }
 
@@ -243,6 +274,9 @@ impl Gateway for TestGateway {
         if self.strikes(|faults| faults.refund_waits) {
             return RefundOutcome::Retryable { reason: lost() };
         }
+        if self.strikes(|faults| faults.refund_refused) {
+            return RefundOutcome::Rejected { reason: lost() };
+        }
         let amount = request.money.amount;
         let before = self
             .book()
@@ -266,8 +300,12 @@ impl Gateway for TestGateway {
         if self.strikes(|faults| faults.loses_call) {
             return RefundStatus::Unknown { reason: lost() };
         }
-        match self.book().refunds.get(refund_id) {
+        let book = self.book();
+        match book.refunds.get(refund_id) {
             None => RefundStatus::NotFound,
+            Some(_) if book.failed_refunds.contains(refund_id) => {
+                RefundStatus::Failed { reason: lost() }
+            }
             Some(_) => RefundStatus::Succeeded {
                 refunded_at_ms: self.clock.now_ms(),
             },
@@ -283,6 +321,9 @@ impl Gateway for TestGateway {
         let malformed = || CallbackError::Body("not of this gateway".to_owned());
         let text = std::str::from_utf8(raw_body).map_err(|_| malformed())?;
         let parts: Vec<&str> = text.split(' ').collect();
+        if let ["refund", refund_id, state] = parts[..] {
+            return Ok(refund_event(refund_id, state));
+        }
         let [attempt_id, transaction_id, amount, currency, paid_at_ms] = parts[..] else {
             return Err(CallbackError::Signature);
         };

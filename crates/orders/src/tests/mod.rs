@@ -10,6 +10,7 @@ mod layers;
 mod orders;
 mod pauses;
 mod races;
+mod refunds;
 pub(crate) mod shop;
 mod tasks;
 mod verify;

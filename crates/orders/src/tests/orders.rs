@@ -32,8 +32,13 @@ async fn an_order_holds_stock_and_a_cancelled_one_gives_it_back() {
         .platform()
         .cancel_order(&shop.merchant, order.id, CloseReason::Buyer)
         .await;
+    assert_eq!(again.unwrap(), cancelled);
+    let other = shop
+        .platform()
+        .cancel_order(&shop.merchant, order.id, CloseReason::Merchant)
+        .await;
     assert!(matches!(
-        again,
+        other,
         Err(Error::OrderState {
             state: OrderState::Closed,
             ..

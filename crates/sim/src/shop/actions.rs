@@ -2,7 +2,7 @@
 
 use orders::{
     Deadline, Error, MerchantId, NewAttempt, NewLine, NewOrder, NewRefund, OrderId, PauseScope,
-    PauseState, Topic, step,
+    PauseState, RefundLine, Topic, step,
 };
 use rand::Rng;
 
@@ -29,7 +29,8 @@ impl Driver {
             32..=39 => self.deliver_report().await,
             40..=42 => self.cancel_or_extend().await,
             43..=46 => self.refund().await,
-            47..=60 => self.relay().await.map(drop),
+            47 => self.fail_refund().await,
+            48..=60 => self.relay().await.map(drop),
             61..=81 => self.consume().await,
             82..=91 => Ok(self.pass_time()?),
             92..=93 => self.pause_or_resume().await,
@@ -154,18 +155,27 @@ impl Driver {
         };
         let platform = self.platform()?;
         let merchant = MerchantId::fallback();
-        if self.rng.random_bool(0.2) {
-            return self.retry_refund(id).await;
+        if self.rng.random_bool(0.3) {
+            return self.decide_refund(id).await;
         }
         let restock = self.rng.random_bool(0.3);
+        let amount_minor = self
+            .rng
+            .random_bool(0.7)
+            .then(|| self.rng.random_range(1..1_500));
+        let unit = RefundLine {
+            line_no: 1,
+            quantity: 1,
+        };
         let new = NewRefund {
             order_id: id,
             refund_no: format!("R-{}", self.rng.random_range(0..40)),
-            amount_minor: self
-                .rng
-                .random_bool(0.7)
-                .then(|| self.rng.random_range(1..1_500)),
-            restock,
+            amount_minor,
+            restock: restock && amount_minor.is_none(),
+            restock_lines: (restock && amount_minor.is_some())
+                .then_some(unit)
+                .into_iter()
+                .collect(),
         };
         let asked = platform.create_refund(&merchant, new, None).await;
         if allowed("ask for a refund", asked)?.is_some() {
@@ -174,17 +184,39 @@ impl Driver {
         Ok(())
     }
 
-    /// An operator takes up a refund that did not work.
-    async fn retry_refund(&mut self, id: OrderId) -> Result<(), Stop> {
+    /// A refund that was done fails, or the callback of one that failed arrives.
+    async fn fail_refund(&mut self) -> Result<(), Stop> {
+        if self.rng.random_bool(0.5) {
+            self.stage.scene().book.fail_some_refund();
+            return Ok(());
+        }
+        let back = self.rng.random_range(0..4);
+        let failed = {
+            let scene = self.stage.scene();
+            scene.book.failed_refunds.iter().nth_back(back).cloned()
+        };
+        let Some(refund_id) = failed else {
+            return Ok(());
+        };
+        let platform = self.platform()?;
+        let report = self.stage.report_failed_refund(&platform, &refund_id);
+        Ok(report.await?)
+    }
+
+    /// An operator takes up a refund that did not work, withdraws it or settles it by hand.
+    async fn decide_refund(&mut self, id: OrderId) -> Result<(), Stop> {
         let platform = self.platform()?;
         let merchant = MerchantId::fallback();
         let refunds = platform.refunds(&merchant, id).await;
         let refunds = refunds.or_else(|error| defect("refunds", &error))?;
         if let Some(refund) = refunds.last() {
-            allowed(
-                "take up a refund",
-                platform.retry_refund(&merchant, refund.id).await,
-            )?;
+            let id = refund.id;
+            let decided = match self.rng.random_range(0..4) {
+                0 => platform.abandon_refund(&merchant, id).await,
+                1 => platform.settle_refund(&merchant, id, "by hand").await,
+                _ => platform.retry_refund(&merchant, id).await,
+            };
+            allowed("decide about a refund", decided)?;
         }
         Ok(())
     }

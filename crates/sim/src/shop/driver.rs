@@ -8,8 +8,8 @@ use orders::gateway::Gateways;
 use orders::messaging::{Incoming, Messaging, MessagingError, Subscription, TopicKind};
 use orders::step::Walk;
 use orders::{
-    Config, Durability, Error, MerchantId, NewCouponRule, NewGatewayAccount, NewProduct, Platform,
-    ProductId, Running, Topic, UnknownPolicy, step,
+    Config, Durability, Error, MerchantId, NewCouponRule, NewGatewayAccount, NewProduct,
+    OnFullRefund, Platform, ProductId, Running, Topic, UnknownPolicy, step,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -231,12 +231,17 @@ impl Driver {
             currency,
             min_total_minor: 0,
             valid_days: 30,
+            on_full_refund: OnFullRefund::Keep,
         };
         platform.create_coupon_rule(&merchant, rule, None).await?;
-        for (name, stock) in [("tea", 1_000), ("rare tea", 12)] {
+        for (name, price_minor, stock) in [
+            ("tea", 500, 1_000),
+            ("rare tea", 500, 12),
+            ("sample", 0, 30),
+        ] {
             let new = NewProduct {
                 name: name.to_owned(),
-                price_minor: 500,
+                price_minor,
                 currency,
                 stock,
             };
@@ -372,6 +377,12 @@ impl Driver {
         let platform = self.platform()?;
         for report in reports {
             self.stage.report(&platform, report).await?;
+        }
+        let failed = self.stage.scene().book.failed_refunds.clone();
+        for refund_id in failed {
+            self.stage
+                .report_failed_refund(&platform, &refund_id)
+                .await?;
         }
         for _ in 0..END_ROUNDS_MAX {
             if self.round().await? {

@@ -51,6 +51,8 @@ pub(crate) struct Book {
     /// Attempts that were closed before they were opened.
     shut: Vec<String>,
     pub(crate) refunds: BTreeMap<String, GivenBack>,
+    /// Refunds that failed after they were done; their callbacks may come at any time, and again.
+    pub(crate) failed_refunds: Vec<String>,
     next_txn: u64,
     /// What the platform did that no platform may do.
     pub(crate) misuse: Option<String>,
@@ -65,6 +67,7 @@ impl Book {
             attempts: BTreeMap::new(),
             shut: Vec::new(),
             refunds: BTreeMap::new(),
+            failed_refunds: Vec::new(),
             next_txn: 0,
             misuse: None,
         }
@@ -205,6 +208,20 @@ impl Book {
         state
     }
 
+    /// Some refund that was done fails, if the fault strikes.
+    pub(crate) fn fail_some_refund(&mut self) {
+        if !self.strikes(|faults| faults.refund_fails_later) {
+            return;
+        }
+        let back = self.random.random_range(0..4);
+        let done = self.refunds.iter_mut().rev();
+        let mut done = done.filter(|(_, given)| given.state == GivenState::Done);
+        if let Some((id, given)) = done.nth(back) {
+            given.state = GivenState::Refused;
+            self.failed_refunds.push(id.clone());
+        }
+    }
+
     fn refund_state(&mut self, refund_id: &str) -> Option<GivenState> {
         let slow = self.strikes(|faults| faults.refund_takes_time);
         if self.canary == Some(ShopCanary::RefundForgotten) {
@@ -262,8 +279,20 @@ pub(crate) fn callback(attempt_id: &str, paid: &Paid) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The body of the callback that reports that a refund has failed.
+pub(crate) fn refund_callback(refund_id: &str) -> Vec<u8> {
+    format!("refund {refund_id}").into_bytes()
+}
+
 fn read_callback(raw_body: &[u8]) -> Option<CallbackEvent> {
     let text = std::str::from_utf8(raw_body).ok()?;
+    if let Some(refund_id) = text.strip_prefix("refund ") {
+        let refund_id = refund_id.to_owned();
+        let event_id = refund_id.clone();
+        let status = RefundStatus::Failed { reason: lost() };
+        let kind = CallbackKind::Refund { refund_id, status };
+        return Some(CallbackEvent { event_id, kind });
+    }
     let mut parts = text.split(' ');
     let attempt_id = parts.next()?.to_owned();
     let transaction_id = parts.next()?.to_owned();

@@ -144,6 +144,8 @@ impl Judge {
         let legal = match known.state {
             OrderState::Pending => true,
             OrderState::Closing => state != OrderState::Pending,
+            // A paid order that there was nothing to pay for can be cancelled.
+            OrderState::Paid if order.payable_minor == 0 && known.cancelled => true,
             OrderState::Paid | OrderState::Closed => state == known.state,
         };
         ensure(legal, 9, || {
@@ -293,7 +295,7 @@ async fn check_money(stage: &Stage, platform: &Platform, order: &Order) -> Resul
     for payment in &payments {
         let given: i64 = refunds
             .iter()
-            .filter(|refund| refund.payment_id == payment.id)
+            .filter(|refund| refund.payment_id == payment.id && !refund.released)
             .map(|refund| refund.amount_minor)
             .sum();
         let right = match payment.kind {
@@ -318,13 +320,19 @@ async fn check_money(stage: &Stage, platform: &Platform, order: &Order) -> Resul
 fn check_refund(book: &Book, refund: &Refund, transaction_id: &str) -> Result<(), Violation> {
     let given = book.refunds.get(&refund.id.to_string());
     let right = match (refund.state, given) {
+        // A person gave it back by other means.
+        (RefundState::Succeeded, given) if refund.reference.is_some() => {
+            given.is_none_or(|given| given.state != GivenState::Done)
+        }
         (RefundState::Succeeded, Some(given)) => {
             given.state == GivenState::Done
                 && given.amount == refund.amount_minor
                 && given.transaction_id == transaction_id
         }
-        (RefundState::NeedsOperator, Some(given)) => given.state != GivenState::Done,
-        (RefundState::NeedsOperator, None) => true,
+        (RefundState::NeedsOperator | RefundState::Withdrawn, Some(given)) => {
+            given.state != GivenState::Done
+        }
+        (RefundState::NeedsOperator | RefundState::Withdrawn, None) => true,
         _ => false,
     };
     ensure(right, 9, || {

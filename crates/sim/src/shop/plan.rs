@@ -38,6 +38,8 @@ pub(crate) struct GatewayFaults {
     pub(crate) refund_takes_time: f64,
     /// A refund is refused for good.
     pub(crate) refund_refused: f64,
+    /// A refund that was done fails later.
+    pub(crate) refund_fails_later: f64,
 }
 
 /// One run of a shop.
@@ -97,6 +99,7 @@ impl ShopPlan {
             refund_waits: odds(0.5),
             refund_takes_time: odds(0.5),
             refund_refused: odds(0.1),
+            refund_fails_later: odds(0.3),
         };
         let meanwhile = odds(0.3);
         Self {

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 
 use crate::oracle::Violation;
-use crate::shop::gateway::{Book, callback};
+use crate::shop::gateway::{Book, callback, refund_callback};
 use crate::shop::judge::Judge;
 use crate::shop::machine::Host;
 use crate::shop::plan::{ShopCanary, ShopPlan};
@@ -209,6 +209,25 @@ impl Stage {
         match taken {
             Ok(_) => Ok(()),
             Err(error) => defect("a callback", &error),
+        }
+    }
+
+    /// The callback of a refund that failed arrives.
+    pub(crate) async fn report_failed_refund(
+        &self,
+        platform: &Platform,
+        refund_id: &str,
+    ) -> Result<(), Violation> {
+        let Some(account) = self.scene().account else {
+            return Ok(());
+        };
+        let body = refund_callback(refund_id);
+        let taken = platform
+            .handle_callback(account, &HeaderMap::new(), &body)
+            .await;
+        match taken {
+            Ok(_) => Ok(()),
+            Err(error) => defect("a callback of a refund", &error),
         }
     }
 

@@ -106,7 +106,10 @@ async fn a_refund_is_made_shown_and_never_exceeds_the_payment() {
     let path = format!("/v1/orders/{order_id}/refunds");
     let body = |number: &str, amount: i64| json!({ "refund_no": number, "amount_minor": amount });
     let made = api.create(&path, body("R-1", 1_500)).await.ok();
-    assert_eq!(made["cause"], "merchant");
+    assert_eq!(
+        (&made["cause"], &made["state"]),
+        (&json!("merchant"), &json!("succeeded"))
+    );
     let shown = format!("/v1/refunds/{}", id(&made));
     api.until(&shown, "succeeded").await;
     assert_eq!(
@@ -132,6 +135,48 @@ async fn a_refund_is_made_shown_and_never_exceeds_the_payment() {
     api.get("/v1/refunds/ref_01h455vb4pex5vsknk084sn02q")
         .await
         .problem("not_found");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn units_come_back_with_their_refund_and_refunds_are_listed() {
+    let api = Api::start().await;
+    let (order_id, _) = paid(&api).await;
+    let shown = api.get(&format!("/v1/orders/{order_id}")).await.ok();
+    let product = shown["lines"][0]["product_id"].as_str().unwrap().to_owned();
+    let product = format!("/v1/products/{product}");
+    let before = api.get(&product).await.ok()["available"].as_i64().unwrap();
+    let path = format!("/v1/orders/{order_id}/refunds");
+    let part = json!({ "refund_no": "R-1", "amount_minor": 500, "restock": true });
+    let problem = api.create(&path, part).await.problem("invalid");
+    assert_eq!(problem["pointer"], "/restock");
+    let unit = |number: &str, quantity: i64| {
+        let lines = json!([{ "line_no": 1, "quantity": quantity }]);
+        json!({ "refund_no": number, "amount_minor": 500, "restock_lines": lines })
+    };
+    let made = api.create(&path, unit("R-1", 1)).await.ok();
+    assert_eq!(made["restock"], true);
+    let after = api.get(&product).await.ok()["available"].as_i64().unwrap();
+    assert_eq!(after, before + 1, "the answer comes after the units");
+    assert_eq!(api.create(&path, unit("R-1", 1)).await.ok(), made);
+    let problem = api.create(&path, unit("R-2", 900)).await.problem("invalid");
+    assert_eq!(problem["pointer"], "/restock_lines");
+    let done = api.get("/v1/refunds?state=succeeded").await.ok();
+    assert_eq!(done["items"], json!([made]));
+    let waiting = api
+        .get("/v1/refunds?state=needs_operator&limit=2")
+        .await
+        .ok();
+    assert_eq!(waiting["items"], json!([]));
+    api.get("/v1/refunds?state=lost").await.problem("invalid");
+    let shown = format!("/v1/refunds/{}", id(&made));
+    let abandon = Call::new(Method::POST, &format!("{shown}/abandon"));
+    let problem = api.call(abandon).await.problem("refund_state");
+    assert_eq!(problem["state"], "succeeded");
+    let settle = format!("{shown}/settle");
+    let by_hand = json!({ "reference": "transfer 7" });
+    api.post(&settle, by_hand).await.problem("refund_state");
+    api.post(&settle, json!({})).await.problem("invalid");
     api.stop().await;
 }
 
