@@ -98,6 +98,8 @@ impl<S: Store> Core<S> {
             self.serve(now_ms, &pair)?;
         }
         self.end_polls(now_ms);
+        // What was handed out is written with the next changes, so that a restart does not hand it out again.
+        self.engine.stage_notes();
         Ok(done)
     }
 

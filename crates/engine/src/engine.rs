@@ -7,7 +7,7 @@ use crate::format::codec::put_varint;
 use crate::format::keys::{counts_key, head_key, pins_key, progress_key, totals_key};
 use crate::format::record::{Head, open, seal};
 use crate::ids::SubscriptionKey;
-use crate::limits::FLOOR_AHEAD_MS;
+use crate::limits::{FLOOR_AHEAD_MS, NOTES_MAX};
 use crate::state::alarms::Alarms;
 use crate::state::catalog::Catalog;
 use crate::state::counters::{Counters, Tallies, Traffic};
@@ -16,6 +16,7 @@ use crate::state::dedup::DedupWindow;
 use crate::state::disk::Disk;
 use crate::state::frontier::Frontier;
 use crate::state::memory::Memory;
+use crate::state::notes::Notes;
 use crate::state::partitions::Partitions;
 use crate::state::stage::Stage;
 use crate::state::subscription::Subscription;
@@ -53,6 +54,7 @@ pub struct Engine<S> {
     pub(crate) wakes: Wakes,
     pub(crate) transactions: Transactions,
     pub(crate) memory: Memory,
+    pub(crate) notes: Notes,
     pub(crate) disk: Disk,
     pub(crate) damaged: Damaged,
     pub(crate) alarms: Alarms,
@@ -91,6 +93,7 @@ impl<S: Store> Engine<S> {
             wakes: Wakes::default(),
             transactions: Transactions::default(),
             memory: Memory::default(),
+            notes: Notes::default(),
             disk: Disk::default(),
             damaged: Damaged::default(),
             alarms: Alarms::default(),
@@ -191,6 +194,7 @@ impl<S: Store> Engine<S> {
 
     /// Adds the rows that are written once per group of changes: counts, totals, pins, positions.
     fn stage_derived_rows(&mut self) {
+        self.stage_notes();
         let stage = &mut self.stage;
         for (partition, topic) in &stage.counts {
             if let Some(counts) = self.partitions.counts(*partition, *topic) {
@@ -226,18 +230,25 @@ impl<S: Store> Engine<S> {
             let Some(progress) = subscription.queues.get(usize::from(*queue)) else {
                 continue;
             };
-            let retrying = if *queue == 0 {
-                subscription.retrying
-            } else {
-                0
-            };
             stage.batch.put(
                 Space::Meta,
                 &progress_key(*group, *topic, *queue),
                 |buffer| {
-                    progress.encode(retrying, subscription.generation, buffer);
+                    subscription.encode_progress(*queue, progress, buffer);
                 },
             );
+        }
+    }
+
+    /// Lets the leases of what was handed out be written with the next changes; no delivery waits for that.
+    ///
+    /// To be called by the driver when it is about to apply, also if nothing else has changed.
+    pub fn stage_notes(&mut self) {
+        for _ in 0..NOTES_MAX {
+            let Some(queue) = self.notes.take() else {
+                break;
+            };
+            self.stage.progress.insert(queue);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::memory_store::MemoryStore;
 use crate::message::{Delivery, NewMessage, TagFilter};
 use crate::place::Place;
 use crate::state::spec::{GroupSpec, TopicSpec};
-use crate::state::subscription::{Progress, RetryRow};
+use crate::state::subscription::{ProgressRecord, RetryRow};
 use crate::state::topic::{Counts, Totals};
 use crate::store::{Batch, Space, Store};
 
@@ -170,9 +170,7 @@ fn rows_of_any_content_are_read() {
             1 => Head::read(reader).map(drop),
             2 => TopicSpec::read(reader).map(drop),
             3 => GroupSpec::read(reader).map(drop),
-            4 => reader
-                .varint()
-                .and_then(|_| Progress::read(reader).map(drop)),
+            4 => ProgressRecord::read(reader).map(drop),
             5 => RetryRow::read(reader).map(drop),
             6 => read_place(reader).map(drop),
             9 => Totals::read(reader).map(drop),

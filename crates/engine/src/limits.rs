@@ -31,8 +31,18 @@ pub const BACKOFF_STEPS_MAX: usize = 64;
 pub const INVISIBLE_MS_MAX: u64 = 12 * 3_600_000;
 /// How far ahead of the clock each commit promises not to write below, in ms.
 pub const FLOOR_AHEAD_MS: u64 = 200;
-/// Acknowledged places a queue's progress may hold beyond its position before it parks the lease in front.
+/// Places of a queue that may be acknowledged beyond what was read again since a crash.
 pub const ACKED_AHEAD_MAX: usize = 4_096;
+/// Open places a queue's progress may hold before it parks the lease in front.
+pub const OPEN_PLACES_MAX: usize = 4_096;
+/// Acknowledgements of a queue that are remembered, in case they are repeated.
+pub(crate) const ACKED_LATELY_MAX: usize = 256;
+/// Bytes of blocked messages a queue of a FIFO group keeps in memory; others are read again.
+pub(crate) const BLOCKED_BYTES_MAX: usize = 64 * 1024;
+/// Leases of retries that the record of a subscription keeps; the newest ones.
+pub(crate) const RETRY_LEASES_KEPT_MAX: usize = 1_024;
+/// Progress records that one group of changes takes only because something was handed out.
+pub(crate) const NOTES_MAX: usize = 256;
 /// Bytes after which one receive stops: what one answer holds in memory is bounded by this and one
 /// message.
 pub const RECEIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -61,7 +71,7 @@ pub(crate) const IDENTITIES_PER_ROUND_MAX: usize = 1_024;
 /// The largest count that is read from a record: a million a second for two thousand years.
 pub(crate) const COUNT_MAX: u64 = 1 << 56;
 
-const _: () = assert!(READ_MESSAGES_MAX <= ACKED_AHEAD_MAX);
+const _: () = assert!(READ_MESSAGES_MAX <= OPEN_PLACES_MAX);
 
 /// The limits an operator may choose.
 #[derive(Clone, Debug, PartialEq, Eq)]

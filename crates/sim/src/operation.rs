@@ -308,6 +308,7 @@ mod tests {
             queue: 2,
             place,
             attempt: 1,
+            returned: 0,
             retry: Some(place),
         };
         let number = 5;

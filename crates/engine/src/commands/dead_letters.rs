@@ -9,7 +9,7 @@ use crate::format::handle::MessageHandle;
 use crate::ids::SubscriptionKey;
 use crate::message::Message;
 use crate::place::Place;
-use crate::state::subscription::{RetryRow, SlotState};
+use crate::state::subscription::RetryRow;
 use crate::store::Store;
 
 impl<S: Store> Engine<S> {
@@ -38,6 +38,7 @@ impl<S: Store> Engine<S> {
             queue: 0,
             place: handle.place,
             attempt: 1,
+            returned: 0,
             inline: Some(Arc::new(again)),
         };
         let retry = self.add_retry(now_ms, key, now_ms, row);
@@ -88,18 +89,13 @@ impl<S: Store> Engine<S> {
         let Some(progress) = subscription.queue(queue) else {
             return;
         };
-        if place <= progress.position {
-            progress.passed = progress.passed.saturating_sub(1);
+        if place <= progress.cursor {
+            progress.read = progress.read.saturating_sub(1);
         }
         progress.ahead.retain(|message| message.place != place);
-        progress.recovered.remove(&place);
-        let slot = progress
-            .slots
-            .binary_search_by_key(&place, |slot| slot.place)
-            .ok()
-            .and_then(|index| progress.slots.remove(index));
-        progress.settle();
-        let leased = slot.is_some_and(|slot| matches!(slot.state, SlotState::Leased { .. }));
+        progress.early.remove(&place);
+        let slot = progress.remove(place);
+        let leased = slot.is_some_and(|slot| slot.is_leased());
         subscription.in_flight -= usize::from(leased);
         self.stage.progress.insert((key.0, key.1, queue));
         self.wake_after_end(key);

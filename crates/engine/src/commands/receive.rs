@@ -190,7 +190,7 @@ impl<S: Store> Engine<S> {
         let mut subscription = Subscription::new(topic.spec.queues, start);
         let passed = topic.totals.dropped + due;
         if let Some(first) = subscription.queues.first_mut() {
-            first.passed = passed;
+            first.read = passed;
         }
         let queues = topic.spec.queues;
         self.add_subscription(key, subscription);

@@ -52,7 +52,7 @@ impl<S: Store> Engine<S> {
             .get_mut(&key)
             .and_then(|subscription| subscription.queue(0))
         {
-            first.passed = passed + dropped;
+            first.read = passed + dropped;
         }
         self.stage
             .progress

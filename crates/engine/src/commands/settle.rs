@@ -1,5 +1,6 @@
 //! Implements the end of a delivery by its consumer: acknowledged, handed back, extended, or dead-lettered.
 
+use crate::delivery::lease::Again;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::format::handle::ReceiptHandle;
@@ -8,7 +9,8 @@ use crate::format::record::open;
 use crate::ids::SubscriptionKey;
 use crate::limits::{ACKED_AHEAD_MAX, INVISIBLE_MS_MAX};
 use crate::place::Place;
-use crate::state::subscription::{Parked, Recovered, RetryRow, SlotState};
+use crate::state::progress::{Early, SlotState};
+use crate::state::subscription::{Parked, RetryRow};
 use crate::store::{Space, Store};
 
 impl<S: Store> Engine<S> {
@@ -36,44 +38,51 @@ impl<S: Store> Engine<S> {
         let Some(progress) = subscription.queue(handle.queue) else {
             return Err(Error::Expired);
         };
-        if handle.place <= progress.position {
+        if handle.place <= progress.position() {
             return self.ack_parked(key, handle);
         }
+        let delivery = (handle.attempt, handle.returned);
         if let Some(slot) = progress.slot(handle.place) {
-            match slot.state {
-                SlotState::Done if slot.attempts == handle.attempt => return Ok(()),
-                SlotState::Leased { .. } if slot.attempts == handle.attempt => {}
-                // The lease was given before a restart and the message was not handed out since.
-                SlotState::Open { .. } if slot.attempts <= handle.attempt => {
-                    subscription.in_flight += 1;
+            let is_open = match slot.state {
+                SlotState::Leased { .. } => (slot.attempts, slot.returned) == delivery,
+                // A crash forgot the lease, or it failed: the message was not handed out since.
+                SlotState::Open { .. } => {
+                    slot.attempts <= handle.attempt && slot.returned == handle.returned
                 }
-                _ => return Err(Error::Expired),
-            }
-        } else {
-            // Delivered before a restart, and not read again since. What the record says to be done may as
-            // well have failed and come again by the retry timeline.
-            let superseded = match progress.recovered.get(&handle.place) {
-                Some(Recovered::Done) => true,
-                Some(Recovered::Failed { attempts, .. }) => *attempts > handle.attempt,
-                None => false,
             };
-            let possible = handle.place > progress.cursor
-                && handle.place.sequence < next_sequence
-                && !superseded;
-            if !possible || progress.recovered.len() >= ACKED_AHEAD_MAX {
+            if !is_open {
                 return Err(Error::Expired);
             }
-            progress.recovered.insert(handle.place, Recovered::Done);
-            self.stage.progress.insert((key.0, key.1, handle.queue));
+            progress.note_acked(handle.place, delivery);
+            self.finish_slot(key, (handle.queue, handle.place));
             return Ok(());
         }
-        self.finish_slot(key, (handle.queue, handle.place));
+        if handle.place <= progress.cursor {
+            return if progress.was_acked(handle.place, delivery) {
+                Ok(())
+            } else {
+                self.ack_parked(key, handle)
+            };
+        }
+        // A crash forgot the delivery, and the message was not read again since. What is known to be done may as
+        // well have failed and come again by the retry timeline.
+        let superseded = match progress.early.get(&handle.place) {
+            Some(Early::Acked) => true,
+            Some(Early::Failed { attempts, .. }) => *attempts > handle.attempt,
+            None => false,
+        };
+        let possible = handle.place.sequence < next_sequence && !superseded;
+        if !possible || progress.early.len() >= ACKED_AHEAD_MAX {
+            return Err(Error::Expired);
+        }
+        progress.early.insert(handle.place, Early::Acked);
+        self.stage.progress.insert((key.0, key.1, handle.queue));
         Ok(())
     }
 
     /// A parked lease has a row on the retry timeline.
     fn ack_parked(&mut self, key: SubscriptionKey, handle: &ReceiptHandle) -> Result<(), Error> {
-        let Some(Parked { retry, row }) = self.take_parked(key, handle) else {
+        let Some(Parked { retry, row, .. }) = self.take_parked(key, handle) else {
             return Err(Error::Expired);
         };
         self.remove_retry(key, retry, &row);
@@ -142,13 +151,14 @@ impl<S: Store> Engine<S> {
                 limit,
             });
         }
+        let again = Again::failed(delay_ms);
         if let Some(parked) = self.take_parked(key, handle) {
-            self.fail_parked(now_ms, key, parked, delay_ms)?;
+            self.fail_parked(now_ms, key, parked, again)?;
         } else {
             self.check_leased(key, handle)?;
             match handle.retry {
-                Some(retry) => self.fail_retry(now_ms, key, retry, delay_ms)?,
-                None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), delay_ms)?,
+                Some(retry) => self.fail_retry(now_ms, key, retry, again)?,
+                None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), again)?,
             }
         }
         self.counters.traffic.handed_back += 1;
@@ -175,13 +185,6 @@ impl<S: Store> Engine<S> {
         } else {
             self.copy_to_dead_letters(now_ms, key, (handle.queue, handle.place), handle.attempt)?;
             self.finish_slot(key, (handle.queue, handle.place));
-            let subscription = self.subscriptions.get_mut(&key);
-            if let Some(progress) = subscription.and_then(|sub| sub.queue(handle.queue))
-                && let Some(slot) = progress.slot(handle.place)
-            {
-                // An acknowledgement that comes later must not count the message as consumed.
-                slot.attempts = 0;
-            }
         }
         self.wake_after_end(key);
         Ok(())
@@ -205,9 +208,24 @@ impl<S: Store> Engine<S> {
         }
         let key = self.key_of(handle)?;
         self.note_seen(now_ms, key.0);
-        let new_until_ms = now_ms.saturating_add(invisible_ms);
+        self.lease_until(
+            now_ms,
+            key,
+            handle,
+            (now_ms.saturating_add(invisible_ms), true),
+        )
+    }
+
+    /// Changes when a lease ends, and whether its end counts.
+    fn lease_until(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        handle: &ReceiptHandle,
+        (until_ms, counts): (u64, bool),
+    ) -> Result<(), Error> {
         if let Some(parked) = self.take_parked(key, handle) {
-            self.park_until(now_ms, key, parked, new_until_ms);
+            self.park_until(now_ms, key, parked, (until_ms, counts));
             return Ok(());
         }
         self.check_leased(key, handle)?;
@@ -216,17 +234,17 @@ impl<S: Store> Engine<S> {
         };
         if let Some(retry) = handle.retry {
             if let Some(lease) = subscription.retry_leases.get_mut(&retry) {
-                lease.until_ms = new_until_ms;
-                subscription.retry_lease_end_ms =
-                    std::cmp::min(subscription.retry_lease_end_ms, new_until_ms);
+                (lease.until_ms, lease.counts) = (until_ms, counts);
+                let end_ms = &mut subscription.retry_lease_end_ms;
+                *end_ms = std::cmp::min(*end_ms, until_ms);
             }
+            self.notes.add(key, 0);
         } else if let Some(progress) = subscription.queue(handle.queue) {
-            progress.lease_end_ms = std::cmp::min(progress.lease_end_ms, new_until_ms);
+            progress.lease_end_ms = std::cmp::min(progress.lease_end_ms, until_ms);
             if let Some(slot) = progress.slot(handle.place) {
-                slot.state = SlotState::Leased {
-                    until_ms: new_until_ms,
-                };
+                slot.state = SlotState::Leased { until_ms, counts };
             }
+            self.notes.add(key, handle.queue);
         }
         self.refresh_lease_end(key);
         Ok(())
@@ -260,8 +278,8 @@ impl<S: Store> Engine<S> {
                 .queue(handle.queue)
                 .and_then(|progress| progress.slot(handle.place))
                 .is_some_and(|slot| {
-                    matches!(slot.state, SlotState::Leased { .. })
-                        && slot.attempts == handle.attempt
+                    slot.is_leased()
+                        && (slot.attempts, slot.returned) == (handle.attempt, handle.returned)
                 }),
         };
         if leased { Ok(()) } else { Err(Error::Expired) }

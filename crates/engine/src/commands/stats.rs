@@ -13,8 +13,8 @@ use crate::ids::TopicId;
 use crate::limits::{EXACT_COUNT_MAX, READ_BYTES_MAX, READ_MESSAGES_MAX};
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
+use crate::state::progress::Progress;
 use crate::state::spec::{GroupSpec, TopicSpec};
-use crate::state::subscription::Progress;
 use crate::state::topic::Counts;
 use crate::state::window::Window;
 use crate::store::{Space, Store, StoreError};
@@ -156,7 +156,7 @@ impl<S: Store> Engine<S> {
         answer.acked_ms = subscription
             .queues
             .iter()
-            .map(|progress| progress.position.due_ms)
+            .map(|progress| progress.position().due_ms)
             .collect();
         let caught_up = |(queue, window): (usize, &Window<Arc<Message>>)| {
             subscription.queues.get(queue).is_some_and(|progress| {
@@ -169,16 +169,16 @@ impl<S: Store> Engine<S> {
         };
         let topic = self.catalog.topics.get(&topic_id).ok_or_else(not_found)?;
         if !topic.queues.iter().enumerate().all(caught_up) {
-            let passed: u64 = subscription
+            let read: u64 = subscription
                 .queues
                 .iter()
-                .map(|progress| progress.passed + progress.slots.len() as u64)
+                .map(|progress| progress.read)
                 .sum();
             let unread = topic
                 .totals
                 .appended
                 .saturating_sub(topic.totals.removed)
-                .saturating_sub(passed);
+                .saturating_sub(read);
             let waiting = self.count_ahead(topic_id, now_ms)?;
             let damaged = self.damaged.of_topic(topic_id);
             let damaged = damaged.filter(|place| place.due_ms <= now_ms).count();

@@ -1,122 +1,191 @@
 //! Implements delivery to FIFO groups: one message of each message group at a time.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::delivery::gather::{Gathered, ReceiveLimits, deliver};
+use crate::delivery::read::Read;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::state::subscription::{Recovered, Slot, SlotState, Subscription};
-use crate::store::Store;
+use crate::format::hash::text_hash;
+use crate::ids::SubscriptionKey;
+use crate::limits::BLOCKED_BYTES_MAX;
+use crate::message::Message;
+use crate::place::Place;
+use crate::state::progress::{Early, Slot, SlotState};
+use crate::store::{Store, StoreError};
+
+/// Most messages that are read at once for a FIFO group.
+const READ_AT_ONCE_MAX: usize = 32;
+
+/// An open message: its place, and itself if it is kept.
+type Open = (Place, Option<Arc<Message>>);
 
 impl<S: Store> Engine<S> {
+    /// Delivers what was read before and is free, then reads on while more is wanted.
     pub(crate) fn take_fifo(
         &mut self,
         limits: ReceiveLimits<'_>,
         queue: u16,
         delivered: &mut Gathered,
     ) -> Result<(), Error> {
-        self.fill_fifo(limits, queue)?;
-        let reach_ms = self.frontier.reach_ms();
-        let in_flight_max = self.config.limits.in_flight_max;
-        let Some(subscription) = self.subscriptions.get_mut(&limits.key) else {
-            return Ok(());
-        };
-        let generation = subscription.generation;
-        let Subscription {
-            queues, in_flight, ..
-        } = subscription;
-        let Some(progress) = queues.get_mut(usize::from(queue)) else {
-            return Ok(());
-        };
-        let mut blocked = HashSet::new();
-        for slot in &mut progress.slots {
-            if delivered.is_enough(limits) || *in_flight >= in_flight_max {
+        let mut lines = self.take_open(limits, queue, delivered)?;
+        while !self.is_satisfied(limits, delivered)
+            && !self.is_spent()
+            && self.has_room(limits.key, queue)
+        {
+            let wanted = limits.messages_max - delivered.messages.len();
+            let wanted = std::cmp::min(wanted, READ_AT_ONCE_MAX);
+            let Some(read) = self.next_due(limits.key, queue, wanted)? else {
                 break;
+            };
+            if read.known == Some(Early::Acked) || !limits.filter.passes(&read.message) {
+                self.stage
+                    .progress
+                    .insert((limits.key.0, limits.key.1, queue));
+                continue;
             }
-            let Some(message) = slot
-                .message
-                .clone()
-                .filter(|_| slot.state != SlotState::Done)
-            else {
-                continue;
-            };
-            let free = match &message.message_group {
-                Some(group) => blocked.insert(group.clone()),
-                None => true,
-            };
-            let SlotState::Open { from_ms } = slot.state else {
-                continue;
-            };
-            if free && from_ms <= reach_ms {
-                slot.state = SlotState::Leased {
-                    until_ms: limits.until_ms,
-                };
-                slot.attempts += 1;
-                progress.lease_end_ms = std::cmp::min(progress.lease_end_ms, limits.until_ms);
-                *in_flight += 1;
-                delivered.push(deliver(
-                    limits.key,
-                    generation,
-                    queue,
-                    message,
-                    slot.attempts,
-                ));
+            let line = line_of(&read.message);
+            let is_free = line == 0 || lines.insert(line);
+            let message = Arc::clone(&read.message);
+            let from_ms = self.add_open(limits.key, queue, read, line);
+            if is_free && from_ms <= self.frontier.reach_ms() {
+                self.lease_open(limits, queue, message, delivered);
             }
         }
         Ok(())
     }
 
-    /// Reads messages into the window a FIFO reader chooses from.
-    fn fill_fifo(&mut self, limits: ReceiveLimits<'_>, queue: u16) -> Result<(), Error> {
-        let room = |engine: &Self| {
-            let progress = engine
-                .subscriptions
-                .get(&limits.key)?
-                .queues
-                .get(usize::from(queue))?;
-            engine
-                .config
-                .limits
-                .fifo_window
-                .checked_sub(progress.slots.len())
-                .filter(|room| *room > 0)
-        };
-        while !self.is_spent()
-            && let Some(wanted) = room(self)
-        {
-            let Some(message) = self.next_due(limits.key, queue, wanted)? else {
-                break;
-            };
-            let Some(progress) = self
-                .subscriptions
-                .get_mut(&limits.key)
-                .and_then(|subscription| subscription.queue(queue))
-            else {
-                break;
-            };
-            let place = message.place;
-            let known = progress.recovered.remove(&place);
-            let skipped = known == Some(Recovered::Done) || !limits.filter.passes(&message);
-            let (state, attempts) = match known {
-                _ if skipped => (SlotState::Done, 0),
-                Some(Recovered::Failed { attempts, from_ms }) => {
-                    (SlotState::Open { from_ms }, attempts)
+    /// Whether the window of open messages takes another one.
+    fn has_room(&self, key: SubscriptionKey, queue: u16) -> bool {
+        let subscription = self.subscriptions.get(&key);
+        subscription
+            .and_then(|subscription| subscription.queues.get(usize::from(queue)))
+            .is_some_and(|progress| progress.slots.len() < self.config.limits.fifo_window)
+    }
+
+    /// Delivers what was read before and is free; returns the message groups that have something open.
+    fn take_open(
+        &mut self,
+        limits: ReceiveLimits<'_>,
+        queue: u16,
+        delivered: &mut Gathered,
+    ) -> Result<HashSet<u64>, Error> {
+        loop {
+            let wanted = limits.messages_max - delivered.messages.len();
+            let (lines, ready) = self.ready_places(limits.key, queue, wanted);
+            let mut is_complete = true;
+            for (place, kept) in ready {
+                if self.is_satisfied(limits, delivered) {
+                    break;
                 }
-                _ => (SlotState::Open { from_ms: 0 }, 0),
-            };
-            progress.slots.push_back(Slot {
-                place,
-                state,
-                attempts,
-                message: (!skipped).then_some(message),
-            });
-            if skipped {
-                progress.settle();
-                self.stage
-                    .progress
-                    .insert((limits.key.0, limits.key.1, queue));
+                let message = match kept {
+                    Some(message) => Some(message),
+                    None => self.read_open(limits.key, queue, place)?,
+                };
+                match message {
+                    Some(message) => self.lease_open(limits, queue, message, delivered),
+                    // The next of its message group is free now.
+                    None => is_complete = false,
+                }
+            }
+            if is_complete {
+                return Ok(lines);
             }
         }
-        Ok(())
     }
+
+    /// The open messages that may be delivered now, and the message groups that have something open.
+    fn ready_places(
+        &self,
+        key: SubscriptionKey,
+        queue: u16,
+        wanted: usize,
+    ) -> (HashSet<u64>, Vec<Open>) {
+        let (mut lines, mut ready) = (HashSet::new(), Vec::new());
+        let reach_ms = self.frontier.reach_ms();
+        let slots = self
+            .subscriptions
+            .get(&key)
+            .and_then(|subscription| subscription.queues.get(usize::from(queue)))
+            .map(|progress| progress.slots.iter());
+        for slot in slots.into_iter().flatten() {
+            let is_free = slot.line == 0 || lines.insert(slot.line);
+            let is_due = matches!(slot.state, SlotState::Open { from_ms } if from_ms <= reach_ms);
+            if is_free && is_due && ready.len() < wanted {
+                ready.push((slot.place, slot.message.clone()));
+            }
+        }
+        (lines, ready)
+    }
+
+    /// Reads an open message again; one that is gone is done.
+    fn read_open(
+        &mut self,
+        key: SubscriptionKey,
+        queue: u16,
+        place: Place,
+    ) -> Result<Option<Arc<Message>>, StoreError> {
+        let found = self.find_message(key.1, queue, place)?;
+        if found.is_none() {
+            if self.partitions.holds(place.partition(), key.1) {
+                self.note_missing((key.1, queue, place));
+            }
+            self.finish_slot(key, (queue, place));
+        }
+        Ok(found.map(Arc::new))
+    }
+
+    /// Keeps the place of a message that was just read; returns from when on it may be delivered.
+    fn add_open(&mut self, key: SubscriptionKey, queue: u16, read: Read, line: u64) -> u64 {
+        let (attempts, from_ms) = match read.known {
+            Some(Early::Failed { attempts, from_ms }) => (attempts, from_ms),
+            _ => (0, 0),
+        };
+        let progress = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue));
+        if let Some(progress) = progress {
+            let slot = Slot {
+                place: read.message.place,
+                before: read.before,
+                state: SlotState::Open { from_ms },
+                attempts,
+                returned: 0,
+                line,
+                message: Some(read.message),
+            };
+            progress.push(slot, BLOCKED_BYTES_MAX);
+        }
+        from_ms
+    }
+
+    fn lease_open(
+        &mut self,
+        limits: ReceiveLimits<'_>,
+        queue: u16,
+        message: Arc<Message>,
+        delivered: &mut Gathered,
+    ) {
+        let Some(subscription) = self.subscriptions.get_mut(&limits.key) else {
+            return;
+        };
+        let generation = subscription.generation;
+        let leased = subscription
+            .queue(queue)
+            .and_then(|progress| progress.lease(message.place, limits.until_ms));
+        let Some(number) = leased else {
+            return;
+        };
+        subscription.in_flight += 1;
+        self.notes.add(limits.key, queue);
+        delivered.push(deliver(limits.key, generation, queue, message, number));
+    }
+}
+
+/// The hash of a message group; 0 for none.
+fn line_of(message: &Message) -> u64 {
+    let group = message.message_group.as_deref();
+    group.map_or(0, |group| std::cmp::max(text_hash(group), 1))
 }

@@ -3,7 +3,7 @@
 use crate::delivery::gather::{Gathered, ReceiveLimits, deliver};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::state::subscription::{Recovered, Slot, SlotState};
+use crate::state::progress::{Early, Slot, SlotState};
 use crate::store::Store;
 
 impl<S: Store> Engine<S> {
@@ -15,9 +15,16 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), Error> {
         while !self.is_satisfied(limits, delivered) && !self.is_spent() {
             let wanted = limits.messages_max - delivered.messages.len();
-            let Some(message) = self.next_due(limits.key, queue, wanted)? else {
+            let Some(read) = self.next_due(limits.key, queue, wanted)? else {
                 break;
             };
+            let message = read.message;
+            if read.known == Some(Early::Acked) || !limits.filter.passes(&message) {
+                self.stage
+                    .progress
+                    .insert((limits.key.0, limits.key.1, queue));
+                continue;
+            }
             let Some(subscription) = self.subscriptions.get_mut(&limits.key) else {
                 break;
             };
@@ -25,34 +32,23 @@ impl<S: Store> Engine<S> {
             let Some(progress) = subscription.queue(queue) else {
                 break;
             };
-            let place = message.place;
-            let known = progress.recovered.remove(&place);
-            if known == Some(Recovered::Done) || !limits.filter.passes(&message) {
-                progress.slots.push_back(Slot {
-                    place,
-                    state: SlotState::Done,
-                    attempts: 0,
-                    message: None,
-                });
-                progress.settle();
-                self.stage
-                    .progress
-                    .insert((limits.key.0, limits.key.1, queue));
-                continue;
-            }
-            let state = SlotState::Leased {
-                until_ms: limits.until_ms,
-            };
-            progress.slots.push_back(Slot {
-                place,
-                state,
+            let slot = Slot {
+                place: message.place,
+                before: read.before,
+                state: SlotState::Leased {
+                    until_ms: limits.until_ms,
+                    counts: true,
+                },
                 attempts: 1,
+                returned: 0,
+                line: 0,
                 message: None,
-            });
-            progress.lease_end_ms = std::cmp::min(progress.lease_end_ms, limits.until_ms);
+            };
+            progress.push(slot, 0);
             let crowded = progress.is_crowded();
             subscription.in_flight += 1;
-            delivered.push(deliver(limits.key, generation, queue, message, 1));
+            self.notes.add(limits.key, queue);
+            delivered.push(deliver(limits.key, generation, queue, message, (1, 0)));
             if crowded {
                 self.park_front(limits.key, queue);
             }

@@ -51,7 +51,7 @@ pub(crate) fn deliver(
     generation: u32,
     queue: u16,
     message: Arc<Message>,
-    attempt: u16,
+    (attempt, returned): (u16, u16),
 ) -> Delivered {
     let place = message.place;
     let handle = ReceiptHandle {
@@ -61,6 +61,7 @@ pub(crate) fn deliver(
         queue,
         place,
         attempt,
+        returned,
         retry: None,
     };
     Delivered {

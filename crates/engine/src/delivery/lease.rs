@@ -1,16 +1,93 @@
 //! Implements the end of leases: finished, failed, expired, or parked on the retry timeline.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::engine::Engine;
 use crate::format::handle::ReceiptHandle;
 use crate::ids::SubscriptionKey;
 use crate::place::{InQueue, Place};
-use crate::state::subscription::{Parked, Progress, RetryRow, SlotState};
+use crate::state::progress::{Progress, SlotState};
+use crate::state::subscription::{Parked, RetryRow};
 use crate::store::{Store, StoreError};
 
 /// Units of work that the end of a lease takes, besides what it reads and writes of the message.
 const LEASE_UNITS: u64 = 2;
+/// How often a delivery may be handed back unworked before that counts as a failure.
+const RETURNS_MAX: u16 = 8;
+/// How often it may be before it waits.
+const QUICK_RETURNS_MAX: u16 = 3;
+/// First wait of one that is handed back unworked again and again, in ms; it doubles each time.
+const RETURN_WAIT_MS_MIN: u64 = 1_000;
+/// Longest wait of it, in ms.
+const RETURN_WAIT_MS_MAX: u64 = 60_000;
+
+/// How a delivery that was not acknowledged comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Again {
+    pub(crate) delay_ms: u64,
+    /// Whether it uses up one of the deliveries.
+    counts: bool,
+    /// How often it was handed back unworked since the last delivery that failed.
+    returned: u16,
+}
+
+impl Again {
+    /// After a delivery that failed.
+    pub(crate) fn failed(delay_ms: u64) -> Self {
+        Self {
+            delay_ms,
+            counts: true,
+            returned: 0,
+        }
+    }
+
+    /// After a delivery that no consumer worked on, when `returned` were handed back so before.
+    ///
+    /// One that is handed back for ever, because no consumer can take it, must still come to an end.
+    pub(crate) fn unworked(returned: u16) -> Self {
+        let returned = returned.saturating_add(1);
+        let delay_ms = match returned.checked_sub(QUICK_RETURNS_MAX + 1) {
+            None => 0,
+            Some(doublings) => std::cmp::min(
+                RETURN_WAIT_MS_MIN << std::cmp::min(doublings, 16),
+                RETURN_WAIT_MS_MAX,
+            ),
+        };
+        Self {
+            delay_ms,
+            counts: returned > RETURNS_MAX,
+            returned,
+        }
+    }
+
+    /// After a lease that ran out.
+    fn lapsed(counts: bool, returned: u16) -> Self {
+        if counts {
+            Self::failed(0)
+        } else {
+            Self::unworked(returned)
+        }
+    }
+
+    /// The number of the delivery to come, after delivery `attempt`.
+    fn attempt_after(self, attempt: u16) -> u16 {
+        attempt.saturating_add(u16::from(self.counts))
+    }
+
+    /// Whether no delivery is left after delivery `attempt`.
+    pub(crate) fn is_last(self, attempt: u16, attempts_max: u16) -> bool {
+        self.counts && attempt >= attempts_max
+    }
+
+    /// The row of the retry timeline that follows one that was delivered.
+    pub(crate) fn row_after(self, row: RetryRow) -> RetryRow {
+        RetryRow {
+            attempt: self.attempt_after(row.attempt),
+            returned: self.returned,
+            ..row
+        }
+    }
+}
 
 impl<S: Store> Engine<S> {
     /// Ends leases that have run out, as many as the step may, and notes when the next one does.
@@ -22,11 +99,10 @@ impl<S: Store> Engine<S> {
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return Ok(());
         };
-        let mut ended = HashMap::<u16, Vec<Place>>::new();
+        let mut ended = BTreeMap::new();
         for (queue, progress) in (0_u16..).zip(&mut subscription.queues) {
             if progress.lease_end_ms <= now_ms {
-                let places = end_of_leases(progress, now_ms);
-                ended.insert(queue, places);
+                ended.insert(queue, end_of_leases(progress, now_ms));
             }
         }
         let mut retries = Vec::new();
@@ -36,7 +112,9 @@ impl<S: Store> Engine<S> {
                 leases
                     .iter()
                     .filter(|(_, lease)| lease.until_ms <= now_ms)
-                    .map(|(place, _)| *place),
+                    .map(|(place, lease)| {
+                        (*place, Again::lapsed(lease.counts, lease.row.returned))
+                    }),
             );
             let open = leases
                 .values()
@@ -44,25 +122,23 @@ impl<S: Store> Engine<S> {
                 .filter(|until_ms| *until_ms > now_ms);
             subscription.retry_lease_end_ms = open.min().unwrap_or(u64::MAX);
         }
-        let mut ended: Vec<_> = ended.into_iter().collect();
-        ended.sort_unstable();
         for (queue, places) in ended {
-            for place in places {
+            for (place, again) in places {
                 if self.is_spent() {
                     self.end_leases_later(now_ms, key, Some(queue));
                     break;
                 }
                 self.spend(LEASE_UNITS);
-                self.fail_fresh(now_ms, key, (queue, place), 0)?;
+                self.fail_fresh(now_ms, key, (queue, place), again)?;
             }
         }
-        for place in retries {
+        for (place, again) in retries {
             if self.is_spent() {
                 self.end_leases_later(now_ms, key, None);
                 break;
             }
             self.spend(LEASE_UNITS);
-            self.fail_retry(now_ms, key, place, 0)?;
+            self.fail_retry(now_ms, key, place, again)?;
         }
         Ok(())
     }
@@ -99,20 +175,27 @@ impl<S: Store> Engine<S> {
         let Some(slot) = progress.slots.front() else {
             return;
         };
-        let SlotState::Leased { until_ms } = slot.state else {
+        let SlotState::Leased { until_ms, counts } = slot.state else {
             return;
         };
-        let (place, attempt) = (slot.place, slot.attempts);
+        let place = slot.place;
+        let delivery = (slot.attempts, slot.returned);
+        let again = Again::lapsed(counts, slot.returned);
         let row = RetryRow {
             queue,
             place,
-            attempt: attempt + 1,
+            attempt: again.attempt_after(slot.attempts),
+            returned: again.returned,
             inline: None,
         };
         let retry = self.add_retry(now_ms, key, until_ms, row.clone());
         self.finish_slot(key, (queue, place));
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            let parked = Parked { retry, row };
+            let parked = Parked {
+                retry,
+                row,
+                delivery,
+            };
             subscription.parked.insert(place.sequence, parked);
         }
     }
@@ -127,7 +210,7 @@ impl<S: Store> Engine<S> {
         let known = parked.get(&handle.place.sequence)?;
         let is_same = handle.retry.is_none()
             && (handle.queue, handle.place) == (known.row.queue, known.row.place)
-            && handle.attempt.checked_add(1) == Some(known.row.attempt);
+            && (handle.attempt, handle.returned) == known.delivery;
         if is_same {
             parked.remove(&handle.place.sequence)
         } else {
@@ -141,34 +224,52 @@ impl<S: Store> Engine<S> {
         now_ms: u64,
         key: SubscriptionKey,
         parked: Parked,
-        until_ms: u64,
+        (until_ms, counts): (u64, bool),
     ) {
-        let Parked { retry, row } = parked;
+        let Parked {
+            retry,
+            row,
+            delivery,
+        } = parked;
         self.remove_retry(key, retry, &row);
+        let again = Again::lapsed(counts, delivery.1);
+        let row = RetryRow {
+            attempt: again.attempt_after(delivery.0),
+            returned: again.returned,
+            ..row
+        };
         let retry = self.add_retry(now_ms, key, until_ms, row.clone());
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            let sequence = row.place.sequence;
-            subscription.parked.insert(sequence, Parked { retry, row });
+            let parked = Parked {
+                retry,
+                row,
+                delivery,
+            };
+            subscription
+                .parked
+                .insert(parked.row.place.sequence, parked);
         }
         self.lower_wake(key, retry.due_ms);
     }
 
-    /// A delivery whose lease was parked failed: its row moves, or becomes a dead letter.
+    /// A delivery whose lease was parked is over: its row moves, or becomes a dead letter.
     pub(crate) fn fail_parked(
         &mut self,
         now_ms: u64,
         key: SubscriptionKey,
         parked: Parked,
-        delay_ms: u64,
+        again: Again,
     ) -> Result<(), StoreError> {
         let group = self.catalog.groups.get(&key.0);
         let attempts_max = group.map_or(1, |group| group.spec.attempts_max);
-        let Parked { retry, row } = parked;
-        if row.attempt > attempts_max {
-            return self.bury_parked(now_ms, key, Parked { retry, row });
+        let attempt = parked.delivery.0;
+        if again.is_last(attempt, attempts_max) {
+            return self.bury_parked(now_ms, key, parked);
         }
+        let Parked { retry, row, .. } = parked;
         self.remove_retry(key, retry, &row);
-        let again_ms = now_ms.saturating_add(delay_ms);
+        let again_ms = now_ms.saturating_add(again.delay_ms);
+        let row = again.row_after(RetryRow { attempt, ..row });
         self.add_retry(now_ms, key, again_ms, row);
         self.lower_wake(key, again_ms);
         Ok(())
@@ -179,23 +280,29 @@ impl<S: Store> Engine<S> {
         &mut self,
         now_ms: u64,
         key: SubscriptionKey,
-        Parked { retry, row }: Parked,
+        parked: Parked,
     ) -> Result<(), StoreError> {
-        // The row counts the delivery to come.
-        let attempt = row.attempt.saturating_sub(1);
+        let Parked {
+            retry,
+            row,
+            delivery,
+        } = parked;
+        let attempt = delivery.0;
         self.dead_letter_retry(now_ms, key, retry, &RetryRow { attempt, ..row })
     }
 }
 
 /// Finds the leases of a queue that have run out, and notes when the next one does.
-fn end_of_leases(progress: &mut Progress, now_ms: u64) -> Vec<Place> {
+fn end_of_leases(progress: &mut Progress, now_ms: u64) -> Vec<(Place, Again)> {
     let mut places = Vec::new();
     let mut next_ms = u64::MAX;
     for slot in &progress.slots {
         match slot.state {
-            SlotState::Leased { until_ms } if until_ms <= now_ms => places.push(slot.place),
-            SlotState::Leased { until_ms } => next_ms = std::cmp::min(next_ms, until_ms),
-            _ => {}
+            SlotState::Leased { until_ms, counts } if until_ms <= now_ms => {
+                places.push((slot.place, Again::lapsed(counts, slot.returned)));
+            }
+            SlotState::Leased { until_ms, .. } => next_ms = std::cmp::min(next_ms, until_ms),
+            SlotState::Open { .. } => {}
         }
     }
     progress.lease_end_ms = next_ms;
@@ -203,35 +310,33 @@ fn end_of_leases(progress: &mut Progress, now_ms: u64) -> Vec<Place> {
 }
 
 impl<S: Store> Engine<S> {
-    /// Marks a delivered message of a queue as done.
+    /// Takes a message of a queue that is done away.
     pub(crate) fn finish_slot(&mut self, key: SubscriptionKey, (queue, place): InQueue) {
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return;
         };
-        if let Some(progress) = subscription.queue(queue) {
-            if let Some(slot) = progress.slot(place) {
-                slot.state = SlotState::Done;
-                slot.message = None;
-            }
-            progress.settle();
+        let slot = subscription
+            .queue(queue)
+            .and_then(|progress| progress.remove(place));
+        if slot.is_some_and(|slot| slot.is_leased()) {
+            subscription.in_flight -= 1;
         }
-        subscription.in_flight -= 1;
         self.stage.progress.insert((key.0, key.1, queue));
     }
 
-    /// A first delivery failed: it comes again `delay_ms` later.
+    /// A delivery from the queue is over and not done: it comes again, or is a dead letter.
     pub(crate) fn fail_fresh(
         &mut self,
         now_ms: u64,
         key: SubscriptionKey,
         (queue, place): InQueue,
-        delay_ms: u64,
+        again: Again,
     ) -> Result<(), StoreError> {
         let Some(group) = self.catalog.groups.get(&key.0).map(|group| &group.spec) else {
             return Ok(());
         };
         let (fifo, attempts_max) = (group.fifo, group.attempts_max);
-        let again_ms = now_ms.saturating_add(delay_ms);
+        let again_ms = now_ms.saturating_add(again.delay_ms);
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return Ok(());
         };
@@ -242,28 +347,48 @@ impl<S: Store> Engine<S> {
             return Ok(());
         };
         let attempts = slot.attempts;
-        if attempts >= attempts_max {
-            // Handles of this delivery are no longer valid.
-            slot.attempts = 0;
+        if again.is_last(attempts, attempts_max) {
             self.copy_to_dead_letters(now_ms, key, (queue, place), attempts)?;
             self.finish_slot(key, (queue, place));
         } else if fifo {
+            let was_leased = slot.is_leased();
             slot.state = SlotState::Open { from_ms: again_ms };
-            subscription.in_flight -= 1;
+            slot.attempts = again.attempt_after(attempts).saturating_sub(1);
+            slot.returned = again.returned;
+            subscription.in_flight -= usize::from(was_leased);
             self.stage.progress.insert((key.0, key.1, queue));
         } else {
             let row = RetryRow {
                 queue,
                 place,
-                attempt: attempts + 1,
+                attempt: again.attempt_after(attempts),
+                returned: again.returned,
                 inline: None,
             };
-            // Handles of this delivery are no longer valid.
-            slot.attempts = 0;
             self.add_retry(now_ms, key, again_ms, row);
             self.finish_slot(key, (queue, place));
         }
         self.lower_wake(key, again_ms);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_handed_back_for_ever_waits_longer_and_counts_in_the_end() {
+        let mut returned = 0;
+        let mut waits_ms = Vec::new();
+        for _ in 0..8 {
+            let again = Again::unworked(returned);
+            assert!(!again.is_last(1, 1), "{again:?}");
+            waits_ms.push(again.delay_ms);
+            returned = again.returned;
+        }
+        assert_eq!(waits_ms, [0, 0, 0, 1_000, 2_000, 4_000, 8_000, 16_000]);
+        assert!(Again::unworked(returned).is_last(1, 1));
+        assert_eq!(Again::unworked(u16::MAX).delay_ms, 60_000);
     }
 }

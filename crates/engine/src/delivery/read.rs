@@ -14,8 +14,17 @@ use crate::limits::READ_MESSAGES_MAX;
 use crate::message::Message;
 use crate::place::Place;
 use crate::state::frontier::Line;
+use crate::state::progress::Early;
 use crate::state::work::row_units;
 use crate::store::{ChangeRef, Space, Store, StoreError};
+
+/// A message the cursor has just passed.
+pub(crate) struct Read {
+    pub(crate) message: Arc<Message>,
+    /// What was read directly before it.
+    pub(crate) before: Place,
+    pub(crate) known: Option<Early>,
+}
 
 impl<S: Store> Engine<S> {
     /// Fills `ahead` with what is due after the cursor, if anything.
@@ -202,7 +211,7 @@ impl<S: Store> Engine<S> {
         key: SubscriptionKey,
         queue: u16,
         wanted: usize,
-    ) -> Result<Option<Arc<Message>>, Error> {
+    ) -> Result<Option<Read>, Error> {
         self.read_ahead(key, queue, wanted)?;
         let progress = self
             .subscriptions
@@ -214,16 +223,13 @@ impl<S: Store> Engine<S> {
         let Some(message) = progress.ahead.pop_front() else {
             return Ok(None);
         };
-        progress.cursor = message.place;
+        let (before, known) = progress.pass(message.place);
         self.work.spend(1);
-        // Entries of messages that were dropped with their partition are no longer needed.
-        while let Some(entry) = progress.recovered.first_entry() {
-            if *entry.key() >= message.place {
-                break;
-            }
-            entry.remove();
-        }
-        Ok(Some(message))
+        Ok(Some(Read {
+            message,
+            before,
+            known,
+        }))
     }
 
     /// Reads the message at a place; `None` if there is none or its row is damaged.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::delivery::gather::{Gathered, ReceiveLimits, deliver};
+use crate::delivery::lease::Again;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::format::keys::{place_of_key, retry_key, retry_span};
@@ -11,7 +12,7 @@ use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
 use crate::place::Place;
 use crate::state::frontier::Line;
-use crate::state::subscription::{Parked, RetryLease, RetryRow, Subscription};
+use crate::state::subscription::{RetryLease, RetryRow, Subscription};
 use crate::store::{Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
@@ -50,12 +51,13 @@ impl<S: Store> Engine<S> {
             subscription.retry_lease_end_ms =
                 std::cmp::min(subscription.retry_lease_end_ms, limits.until_ms);
             subscription.in_flight += 1;
+            self.notes.add(limits.key, 0);
             let mut delivery = deliver(
                 limits.key,
                 subscription.generation,
                 row.queue,
                 message,
-                row.attempt,
+                (row.attempt, row.returned),
             );
             delivery.handle.retry = Some(place);
             delivered.push(delivery);
@@ -64,6 +66,7 @@ impl<S: Store> Engine<S> {
                 RetryLease {
                     row,
                     until_ms: limits.until_ms,
+                    counts: true,
                 },
             );
         }
@@ -82,7 +85,9 @@ impl<S: Store> Engine<S> {
             subscription.retry_cursor = retry;
             subscription.parked.remove(&row.place.sequence);
         }
-        self.bury_parked(now_ms, key, Parked { retry, row })
+        // The row counts the delivery that would come.
+        let attempt = row.attempt.saturating_sub(1);
+        self.dead_letter_retry(now_ms, key, retry, &RetryRow { attempt, ..row })
     }
 
     /// The next row of the retry timeline that is due.
@@ -140,7 +145,9 @@ impl<S: Store> Engine<S> {
                 continue;
             };
             last = place;
-            if !self.stage.removed.contains(&place.sequence) {
+            // One that is leased since before a restart is beyond the cursor again.
+            let is_leased = subscription.retry_leases.contains_key(&place);
+            if !is_leased && !self.stage.removed.contains(&place.sequence) {
                 let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
                 let weight = row.weight();
                 entries.push((place, row, weight));
@@ -153,13 +160,13 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// A later delivery failed: its row moves on the retry timeline.
+    /// A later delivery is over and not done: its row moves on the retry timeline.
     pub(crate) fn fail_retry(
         &mut self,
         now_ms: u64,
         key: SubscriptionKey,
         retry: Place,
-        delay_ms: u64,
+        again: Again,
     ) -> Result<(), StoreError> {
         let attempts_max = self
             .catalog
@@ -169,20 +176,12 @@ impl<S: Store> Engine<S> {
         let Some(row) = self.take_retry_lease(key, retry) else {
             return Ok(());
         };
-        if row.attempt >= attempts_max {
+        if again.is_last(row.attempt, attempts_max) {
             return self.dead_letter_retry(now_ms, key, retry, &row);
         }
         self.remove_retry(key, retry, &row);
-        let again_ms = now_ms.saturating_add(delay_ms);
-        self.add_retry(
-            now_ms,
-            key,
-            again_ms,
-            RetryRow {
-                attempt: row.attempt + 1,
-                ..row
-            },
-        );
+        let again_ms = now_ms.saturating_add(again.delay_ms);
+        self.add_retry(now_ms, key, again_ms, again.row_after(row));
         self.lower_wake(key, again_ms);
         Ok(())
     }

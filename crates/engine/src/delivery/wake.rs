@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::ids::{SubscriptionKey, TopicId};
 use crate::limits::FLOOR_AHEAD_MS;
 use crate::state::frontier::{Frontier, Line};
-use crate::state::subscription::SlotState;
+use crate::state::progress::SlotState;
 use crate::store::{Store, StoreError};
 
 /// How long before something is due the floor is renewed, in ms: ample for one write to the disk.

@@ -18,6 +18,19 @@ pub(crate) fn put_varint(buffer: &mut Vec<u8>, mut value: u64) {
     }
 }
 
+/// Appends a number as its distance from another one, which is short if they are near.
+pub(crate) fn put_near(buffer: &mut Vec<u8>, last: u64, value: u64) {
+    let distance = value.wrapping_sub(last).cast_signed();
+    put_varint(buffer, ((distance << 1) ^ (distance >> 63)).cast_unsigned());
+}
+
+/// Reads what [`put_near`] wrote.
+pub(crate) fn read_near(reader: &mut Reader, last: u64) -> Result<u64, &'static str> {
+    let folded = reader.varint()?;
+    let sign = (folded & 1).wrapping_neg();
+    Ok(last.wrapping_add((folded >> 1) ^ sign))
+}
+
 /// Appends a length and the bytes.
 pub(crate) fn put_bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(buffer, bytes.len() as u64);
@@ -145,10 +158,20 @@ mod tests {
             for number in &numbers {
                 put_varint(&mut buffer, *number);
             }
+            let mut last = 7;
+            for number in &numbers {
+                put_near(&mut buffer, last, *number);
+                last = *number;
+            }
             put_bytes(&mut buffer, text.as_bytes());
             let mut reader = Reader::new(Bytes::from(buffer));
             for number in &numbers {
                 prop_assert_eq!(reader.varint(), Ok(*number));
+            }
+            let mut last = 7;
+            for number in &numbers {
+                prop_assert_eq!(read_near(&mut reader, last), Ok(*number));
+                last = *number;
             }
             prop_assert_eq!(reader.text(), Ok(text));
             prop_assert!(reader.is_empty());

@@ -50,6 +50,8 @@ pub struct ReceiptHandle {
     pub place: Place,
     /// 1 for the first delivery.
     pub attempt: u16,
+    /// How often the message had been handed back unworked since the last delivery that failed.
+    pub returned: u16,
     /// The row on the group's retry timeline that was delivered, unless it was the first delivery.
     pub retry: Option<Place>,
 }
@@ -135,7 +137,8 @@ impl fmt::Display for ReceiptHandle {
             put_varint(buffer, u64::from(self.generation));
             put_varint(buffer, u64::from(self.queue));
             put_place(buffer, self.place);
-            put_varint(buffer, u64::from(self.attempt));
+            let number = u64::from(self.attempt) | u64::from(self.returned) << 16;
+            put_varint(buffer, number);
             if let Some(retry) = self.retry {
                 put_place(buffer, retry);
             }
@@ -155,13 +158,19 @@ impl FromStr for ReceiptHandle {
             let short = |reader: &mut Reader| {
                 u16::try_from(reader.varint()?).map_err(|_| "a number is impossible")
             };
+            let (topic, group) = (number(reader)?, number(reader)?);
+            let (generation, queue) = (number(reader)?, short(reader)?);
+            let place = checked_place(reader)?;
+            let delivery = number(reader)?.to_be_bytes();
+            let [high, low, upper, lower] = delivery;
             Ok(Self {
-                topic: number(reader)?,
-                group: number(reader)?,
-                generation: number(reader)?,
-                queue: short(reader)?,
-                place: checked_place(reader)?,
-                attempt: short(reader)?,
+                topic,
+                group,
+                generation,
+                queue,
+                place,
+                attempt: u16::from_be_bytes([upper, lower]),
+                returned: u16::from_be_bytes([high, low]),
                 retry: if reader.is_empty() {
                     None
                 } else {
@@ -220,12 +229,12 @@ mod tests {
     proptest! {
         #[test]
         fn handles_come_back_from_their_text(
-            topic in any::<u32>(), group in any::<u32>(), queue in any::<u16>(), attempt in any::<u16>(),
+            topic in any::<u32>(), group in any::<u32>(), queue in any::<u16>(), attempt in any::<u16>(), returned in any::<u16>(),
             place in place(), retry in proptest::option::of(place()), identity in any::<u64>(),
         ) {
             let message = MessageHandle { topic, queue, place, identity };
             prop_assert_eq!(message.to_string().parse(), Ok(message));
-            let receipt = ReceiptHandle { topic, group, generation: 3, queue, place, attempt, retry };
+            let receipt = ReceiptHandle { topic, group, generation: 3, queue, place, attempt, returned, retry };
             prop_assert_eq!(receipt.to_string().parse(), Ok(receipt));
             prop_assert!(receipt.to_string().parse::<MessageHandle>().is_err());
         }

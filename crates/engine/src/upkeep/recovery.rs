@@ -3,12 +3,13 @@
 use crate::engine::Engine;
 use crate::format::codec::Reader;
 use crate::format::keys::{
-    counts_span, groups_span, pins_span, progress_span, topics_span, totals_span,
+    counts_span, groups_span, pins_span, progress_span, retry_key, topics_span, totals_span,
 };
 use crate::format::record::open;
+use crate::ids::SubscriptionKey;
 use crate::place::{PartitionId, Place};
 use crate::state::spec::{GroupSpec, TopicSpec};
-use crate::state::subscription::{Progress, Subscription};
+use crate::state::subscription::{NotedLease, ProgressRecord, RetryLease, RetryRow, Subscription};
 use crate::state::topic::{Counts, Totals};
 use crate::store::{Space, Store, StoreError};
 
@@ -82,11 +83,7 @@ impl<S: Store> Engine<S> {
         let (from, to) = progress_span();
         for row in self.store.scan(Space::Meta, &from, &to)? {
             let (key, value) = row?;
-            let (progress, generation, retrying) = open(Space::Meta, &key, &value, |reader| {
-                let retrying = reader.count()?;
-                let (progress, generation) = Progress::read(reader)?;
-                Ok((progress, generation, retrying))
-            })?;
+            let record = open(Space::Meta, &key, &value, ProgressRecord::read)?;
             let number = |at: usize| {
                 key.get(at..at + 4)
                     .and_then(|bytes| bytes.try_into().ok())
@@ -110,14 +107,16 @@ impl<S: Store> Engine<S> {
             if !self.catalog.groups.contains_key(&group) {
                 continue;
             }
+            let leases = self.load_retry_leases((group, topic), &record.retry_leases)?;
             let subscription = self
                 .subscriptions
                 .entry((group, topic))
                 .or_insert_with(|| Subscription::new(queues, Place::START));
-            subscription.generation = generation;
-            subscription.retrying += retrying;
-            if let Some(slot) = queue.and_then(|queue| subscription.queue(queue)) {
-                *slot = progress;
+            subscription.generation = record.generation;
+            subscription.retrying += record.retrying;
+            subscription.restore_leases(leases);
+            if let Some(queue) = queue {
+                subscription.restore_queue(queue, record.progress);
             }
         }
         for (group, topic) in self.subscriptions.keys() {
@@ -125,7 +124,37 @@ impl<S: Store> Engine<S> {
                 state.readers.push(*group);
             }
         }
+        let keys: Vec<_> = self.subscriptions.keys().copied().collect();
+        for key in keys {
+            self.refresh_lease_end(key);
+        }
         Ok(())
+    }
+
+    /// Reads the rows of retries that are leased; one that is gone has come to its end.
+    fn load_retry_leases(
+        &self,
+        key: SubscriptionKey,
+        noted: &[NotedLease],
+    ) -> Result<Vec<(Place, RetryLease)>, StoreError> {
+        let mut leases = Vec::new();
+        for lease in noted {
+            let row_key = retry_key(key.0, key.1, lease.retry);
+            let Some(value) = self.store.get(Space::Meta, &row_key)? else {
+                continue;
+            };
+            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
+            let (until_ms, counts) = (lease.until_ms, lease.counts);
+            leases.push((
+                lease.retry,
+                RetryLease {
+                    row,
+                    until_ms,
+                    counts,
+                },
+            ));
+        }
+        Ok(leases)
     }
 }
 

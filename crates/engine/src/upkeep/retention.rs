@@ -11,7 +11,8 @@ use crate::format::record::open;
 use crate::ids::{GroupId, SubscriptionKey};
 use crate::limits::{IDENTITIES_PER_ROUND_MAX, READ_MESSAGES_MAX};
 use crate::place::{PartitionId, Place};
-use crate::state::subscription::{Progress, RetryRow, Subscription};
+use crate::state::progress::Progress;
+use crate::state::subscription::{RetryRow, Subscription};
 use crate::store::{Space, Store, StoreError};
 
 /// Shortest wait between two rounds, in ms.
@@ -110,10 +111,11 @@ impl<S: Store> Engine<S> {
         };
         // A queue with nothing left in the partition has passed it, wherever its position is.
         let passed = |(queue, progress): (usize, &Progress)| {
-            progress.position >= end
-                || (progress.slots.is_empty()
-                    && progress.ahead.is_empty()
-                    && self.has_nothing_before(end.due_ms, (key.1, queue), progress.cursor))
+            let nothing_open = progress.slots.front().is_none_or(|slot| slot.place >= end);
+            let nothing_left = progress.cursor >= end
+                || (progress.ahead.is_empty()
+                    && self.has_nothing_before(end.due_ms, (key.1, queue), progress.cursor));
+            nothing_open && nothing_left
         };
         subscription.queues.iter().enumerate().all(passed)
     }

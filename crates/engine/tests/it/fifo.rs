@@ -252,3 +252,101 @@ fn a_poller_is_woken_by_what_blocks_it() {
         ",
     );
 }
+
+#[test]
+fn one_open_message_stops_no_other_message_group() {
+    let limits = Limits {
+        fifo_window: 4,
+        ..Limits::default()
+    };
+    check_with(
+        Config {
+            limits,
+            ..Config::default()
+        },
+        "
+        topic t fifo
+        group g fifo
+        send t a0 a1 group=a
+        = due +1
+        send t b0 group=b
+        = due +1
+        send t c0 group=c
+        = due +1
+        send t d0 d1 group=d
+        = due +1
+        send t e0 group=e
+        = due +1
+        send t f0 f1 group=f
+        = due +1
+        at 10
+        recv t g max=2 hide=3600000
+        = a0#1 b0#1
+        nack g a0 after=3000000
+        ack g b0
+        recv t g max=1
+        = c0#1
+        ack g c0
+        recv t g max=1
+        = d0#1
+        ack g d0
+        # a0 waits, and a1 for it; what is done takes no place in the window.
+        recv t g max=1
+        = d1#1
+        ack g d1
+        recv t g
+        = e0#1 f0#1
+        ack g e0 f0
+        recv t g
+        = f1#1
+        ack g f1
+        recv t g
+        = nothing
+        at 3000010
+        recv t g
+        = a0#2
+        ack g a0
+        recv t g
+        = a1#1
+        ack g a1
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
+        ",
+    );
+}
+
+#[test]
+fn a_message_group_stays_blocked_over_a_crash() {
+    check(
+        "
+        topic t fifo
+        group g fifo
+        send t a1 a2 group=a
+        = due +1
+        send t b1 b2 group=b
+        = due +1
+        at 10
+        recv t g hide=5000
+        = a1#1 b1#1
+        note
+        crash
+        at 20
+        recv t g
+        = nothing
+        ack g b1
+        recv t g
+        = b2#1
+        at 5009
+        recv t g
+        = nothing
+        at 5010
+        recv t g
+        = a1#2
+        ack g a1#1
+        = a1#1: the receipt handle has expired: the message was redelivered or finished since
+        ack g a1#2
+        recv t g
+        = a2#1
+        ",
+    );
+}

@@ -131,31 +131,9 @@ impl Model {
         }
     }
 
-    /// What is left after a crash that kept everything up to `epoch`.
+    /// What is left after a crash that kept everything up to `epoch`: leases that had begun by then hold on.
     pub(crate) fn crashed(&self, epoch: usize) -> Self {
-        let mut state = self.snapshots[epoch].clone();
-        for message in state.messages.values_mut() {
-            for standing in message.standing.values_mut() {
-                *standing = match *standing {
-                    Standing::Leased { attempt, .. } => Standing::Open {
-                        failures: attempt - 1,
-                        from_ms: 0,
-                    },
-                    Standing::RetryLeased {
-                        attempt,
-                        visible_ms,
-                        number,
-                        ..
-                    } => Standing::Retry {
-                        attempt,
-                        visible_ms,
-                        number,
-                    },
-                    other => other,
-                };
-            }
-        }
-        Self::new(state)
+        Self::new(self.snapshots[epoch].clone())
     }
 
     /// The least of what the lines that `counts` allows hold back, less one.

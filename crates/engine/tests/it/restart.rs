@@ -27,7 +27,7 @@ fn positions_and_waiting_messages_are_there_after_a_restart() {
         = g
         at 20
         recv t g
-        = c#1 b#1
+        = nothing
         ack g b c
         restart
         at 30
@@ -58,7 +58,7 @@ fn deliveries_from_before_a_crash_may_be_acknowledged_after_it() {
         ack g d
         at 20
         recv t g
-        = a#1
+        = nothing
         ack g a
         ack g b
         = b: the receipt handle has expired: the message was redelivered or finished since
@@ -131,10 +131,93 @@ fn a_failed_delivery_is_not_acknowledged_by_its_old_handle_after_a_crash() {
         ack g a#1
         = a#1: the receipt handle has expired: the message was redelivered or finished since
         recv t g
-        = front#1
+        = nothing
         at 1010
         recv t g
         = a#2
+        at 30010
+        recv t g
+        = front#2
+        ",
+    );
+}
+
+#[test]
+fn a_restart_ends_no_lease() {
+    check(
+        "
+        topic t delay queues=2
+        group g backoff=100
+        send t a b c
+        = due +1
+        at 10
+        recv t g hide=5000
+        = a#1 c#1 b#1
+        note
+        hide g b after=9000
+        note
+        nack g c
+        at 110
+        recv t g hide=5000
+        = c#2
+        note
+        crash
+        at 200
+        recv t g
+        = nothing
+        group-stats t g
+        = ready 0, in flight 3, retrying 1, dead 0, acked 0 0
+        next
+        = +5010
+        hide g c after=7000
+        hide g a after=6000
+        crash
+        # The renewals were not written: a message comes again after its lease as it was.
+        at 5009
+        recv t g
+        = nothing
+        at 5010
+        recv t g hide=60000
+        = a#2
+        ack g a#1
+        = a#1: the receipt handle has expired: the message was redelivered or finished since
+        at 5110
+        at 5111
+        recv t g hide=60000
+        = c#3
+        ack g b#1
+        at 9020
+        recv t g
+        = nothing
+        ack g a c
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1 +1
+        ",
+    );
+}
+
+#[test]
+fn what_was_handed_out_and_not_noted_comes_again_as_the_same_delivery() {
+    check(
+        "
+        topic t delay
+        recv t g
+        = nothing
+        send t a b
+        = due +1
+        at 10
+        recv t g
+        = a#1 b#1
+        crash
+        at 20
+        ack g b
+        recv t g
+        = a#1
+        ack g a
+        recv t g
+        = nothing
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
         ",
     );
 }

@@ -259,7 +259,7 @@ fn a_position_that_is_not_durable_lets_nothing_go() {
         crash
         automatic
         recv t g
-        = a#1
+        = nothing
         dead-letter g a
         at 7303000
         recv %DLQ%g d

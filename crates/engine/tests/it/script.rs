@@ -183,7 +183,7 @@ impl Session {
             "send" | "recall" | "move" => self.produce(&words),
             "recv" | "take" | "drain" => self.receive(&words),
             "ack" | "nack" | "hide" | "dead-letter" => self.end_delivery(&words),
-            "tick" | "apply" | "sync" | "watch" | "unwatch" | "woken" | "next" => {
+            "tick" | "note" | "apply" | "sync" | "watch" | "unwatch" | "woken" | "next" => {
                 self.drive(&words)
             }
             "crash" | "restart" | "free" => self.restart(&words),
@@ -414,6 +414,7 @@ impl Session {
         let now_ms = self.now_ms;
         match words.at(0) {
             "tick" => self.engine().tick(now_ms).unwrap(),
+            "note" => self.engine().stage_notes(),
             "apply" => self.apply(),
             "sync" => self.sync(),
             "watch" => self.engine().watch(words.at(1), words.at(2)),

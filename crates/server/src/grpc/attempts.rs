@@ -83,6 +83,7 @@ mod tests {
                 level: 0,
             },
             attempt: 1,
+            returned: 0,
             retry: None,
         };
         let (ann, ben) = (ClientKey::new("", "ann"), ClientKey::new("", "ben"));

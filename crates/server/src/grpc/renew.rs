@@ -209,6 +209,7 @@ mod tests {
                 level: 0,
             },
             attempt: 1,
+            returned: 0,
             retry: None,
         }
     }

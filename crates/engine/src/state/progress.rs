@@ -1,0 +1,344 @@
+//! Provides how far a consumer group has come in one message queue, and the record that keeps it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::format::codec::{Reader, put_near, put_place, put_varint, read_near, read_place};
+use crate::limits::{ACKED_LATELY_MAX, OPEN_PLACES_MAX};
+use crate::message::Message;
+use crate::place::{LEVEL_MAX, Place};
+
+/// The state of a message that was read and is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    /// With a consumer until `until_ms`; an end that does not count uses up no delivery.
+    Leased { until_ms: u64, counts: bool },
+    /// In a FIFO group: may be delivered from `from_ms` on, once no earlier one of its message group is open.
+    Open { from_ms: u64 },
+}
+
+/// A message that was read and is not done.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) place: Place,
+    /// What was read directly before it.
+    pub(crate) before: Place,
+    pub(crate) state: SlotState,
+    /// Deliveries so far.
+    pub(crate) attempts: u16,
+    /// How often it was handed back unworked since the last delivery that failed.
+    pub(crate) returned: u16,
+    /// The hash of its message group in a FIFO group; 0 for none.
+    pub(crate) line: u64,
+    /// Kept in FIFO groups while it is blocked and small; else it is read again.
+    pub(crate) message: Option<Arc<Message>>,
+}
+
+impl Slot {
+    pub(crate) fn is_leased(&self) -> bool {
+        matches!(self.state, SlotState::Leased { .. })
+    }
+}
+
+/// What is known of a message beyond the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Early {
+    /// Acknowledged by the handle of a delivery that a crash forgot.
+    Acked,
+    /// Failed before the restart, in a record of format 1.
+    Failed { attempts: u16, from_ms: u64 },
+}
+
+/// How far a group has come in one message queue.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Everything up to here was read.
+    pub(crate) cursor: Place,
+    /// Messages the cursor has passed.
+    pub(crate) read: u64,
+    /// What was read and is not done, in order of place.
+    pub(crate) slots: VecDeque<Slot>,
+    /// Read from the store and not yet looked at; all of it is due.
+    pub(crate) ahead: VecDeque<Arc<Message>>,
+    /// What is known of messages beyond the cursor.
+    pub(crate) early: BTreeMap<Place, Early>,
+    /// Deliveries acknowledged of late, while others are open: place, attempt and how often it was handed back.
+    lately: VecDeque<(Place, (u16, u16))>,
+    /// No lease ends before this.
+    pub(crate) lease_end_ms: u64,
+    /// Bytes of the messages that slots keep.
+    kept_bytes: usize,
+}
+
+impl Progress {
+    pub(crate) fn starting_at(position: Place) -> Self {
+        Self {
+            cursor: position,
+            read: 0,
+            slots: VecDeque::new(),
+            ahead: VecDeque::new(),
+            early: BTreeMap::new(),
+            lately: VecDeque::new(),
+            lease_end_ms: u64::MAX,
+            kept_bytes: 0,
+        }
+    }
+
+    /// Everything up to here is done, or waits on the retry timeline.
+    pub(crate) fn position(&self) -> Place {
+        self.slots.front().map_or(self.cursor, |slot| slot.before)
+    }
+
+    fn index(&self, place: Place) -> Option<usize> {
+        self.slots
+            .binary_search_by_key(&place, |slot| slot.place)
+            .ok()
+    }
+
+    pub(crate) fn slot(&mut self, place: Place) -> Option<&mut Slot> {
+        let index = self.index(place)?;
+        self.slots.get_mut(index)
+    }
+
+    /// Moves the cursor over a message; returns where it was, and what is known of the message.
+    pub(crate) fn pass(&mut self, place: Place) -> (Place, Option<Early>) {
+        let before = std::mem::replace(&mut self.cursor, place);
+        self.read += 1;
+        let known = self.early.remove(&place);
+        // Entries of messages that were dropped with their partition are no longer needed.
+        while let Some(entry) = self.early.first_entry() {
+            if *entry.key() >= place {
+                break;
+            }
+            entry.remove();
+        }
+        (before, known)
+    }
+
+    /// Keeps the place of a message the cursor has just passed.
+    pub(crate) fn push(&mut self, mut slot: Slot, kept_bytes_max: usize) {
+        if let Some(message) = &slot.message {
+            let bytes = message.weight();
+            if self.kept_bytes + bytes > kept_bytes_max {
+                slot.message = None;
+            } else {
+                self.kept_bytes += bytes;
+            }
+        }
+        if let SlotState::Leased { until_ms, .. } = slot.state {
+            self.lease_end_ms = std::cmp::min(self.lease_end_ms, until_ms);
+        }
+        self.slots.push_back(slot);
+    }
+
+    /// Leases an open message of a FIFO group; returns its place in the count of deliveries: attempt, returned.
+    pub(crate) fn lease(&mut self, place: Place, until_ms: u64) -> Option<(u16, u16)> {
+        let index = self.index(place)?;
+        let slot = self.slots.get_mut(index)?;
+        if let Some(message) = slot.message.take() {
+            self.kept_bytes = self.kept_bytes.saturating_sub(message.weight());
+        }
+        slot.state = SlotState::Leased {
+            until_ms,
+            counts: true,
+        };
+        slot.attempts = slot.attempts.saturating_add(1);
+        self.lease_end_ms = std::cmp::min(self.lease_end_ms, until_ms);
+        Some((slot.attempts, slot.returned))
+    }
+
+    /// Takes away what is done.
+    pub(crate) fn remove(&mut self, place: Place) -> Option<Slot> {
+        let index = self.index(place)?;
+        let slot = self.slots.remove(index)?;
+        if let Some(message) = &slot.message {
+            self.kept_bytes = self.kept_bytes.saturating_sub(message.weight());
+        }
+        if self.slots.is_empty() {
+            self.lately.clear();
+        }
+        Some(slot)
+    }
+
+    /// Remembers the acknowledgement of a delivery, in case it is repeated: its attempt and how often it was handed
+    /// back.
+    pub(crate) fn note_acked(&mut self, place: Place, delivery: (u16, u16)) {
+        if self.lately.len() >= ACKED_LATELY_MAX {
+            self.lately.pop_front();
+        }
+        self.lately.push_back((place, delivery));
+    }
+
+    /// Whether this delivery was acknowledged of late.
+    pub(crate) fn was_acked(&self, place: Place, delivery: (u16, u16)) -> bool {
+        self.lately.contains(&(place, delivery))
+    }
+
+    /// Whether so many messages are open that the lease in front should make way.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.slots.len() > OPEN_PLACES_MAX
+    }
+}
+
+/// Some slot has the hash of a message group.
+const HAS_LINES: u64 = 1;
+
+const LEASED: u8 = 0;
+const LEASED_UNCOUNTED: u8 = 1;
+const OPEN: u8 = 2;
+
+impl Progress {
+    /// Appends the fields of the record that belong to the queue.
+    pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
+        put_place(buffer, self.position());
+        put_place(buffer, self.cursor);
+        put_varint(buffer, self.read);
+        let has_lines = self.slots.iter().any(|slot| slot.line != 0);
+        put_varint(buffer, if has_lines { HAS_LINES } else { 0 });
+        put_varint(buffer, self.slots.len() as u64);
+        let mut last = self.position();
+        let mut last_ms = last.due_ms;
+        for slot in &self.slots {
+            put_step(buffer, last, slot.place);
+            last = slot.place;
+            put_varint(buffer, u64::from(slot.attempts));
+            put_varint(buffer, u64::from(slot.returned));
+            let (kind, at_ms) = match slot.state {
+                SlotState::Leased {
+                    until_ms,
+                    counts: true,
+                } => (LEASED, until_ms),
+                SlotState::Leased { until_ms, .. } => (LEASED_UNCOUNTED, until_ms),
+                SlotState::Open { from_ms } => (OPEN, from_ms),
+            };
+            buffer.push(kind);
+            put_near(buffer, last_ms, at_ms);
+            last_ms = at_ms;
+            if has_lines {
+                buffer.extend_from_slice(&slot.line.to_be_bytes());
+            }
+        }
+        put_varint(buffer, self.early.len() as u64);
+        last = self.cursor;
+        for (place, early) in &self.early {
+            put_step(buffer, last, *place);
+            last = *place;
+            match early {
+                Early::Acked => put_varint(buffer, 0),
+                Early::Failed { attempts, from_ms } => {
+                    put_varint(buffer, u64::from(*attempts));
+                    put_varint(buffer, *from_ms);
+                }
+            }
+        }
+    }
+
+    /// Reads what [`Progress::encode`] wrote, or the record of format 1.
+    pub(crate) fn read(reader: &mut Reader) -> Result<Self, &'static str> {
+        if reader.format() < 2 {
+            return Self::read_first_format(reader);
+        }
+        let position = read_place(reader)?;
+        let mut progress = Self::starting_at(read_place(reader)?);
+        progress.read = reader.count()?;
+        let has_lines = reader.varint()? & HAS_LINES != 0;
+        let mut last = position;
+        let mut last_ms = last.due_ms;
+        for _ in 0..reader.length()? {
+            let place = read_step(reader, last)?;
+            if place > progress.cursor {
+                return Err("an open place is beyond the cursor");
+            }
+            let attempts = read_short(reader)?;
+            let returned = read_short(reader)?;
+            let kind = reader.u8()?;
+            let at_ms = read_near(reader, last_ms)?;
+            last_ms = at_ms;
+            let state = match kind {
+                LEASED | LEASED_UNCOUNTED => SlotState::Leased {
+                    until_ms: at_ms,
+                    counts: kind == LEASED,
+                },
+                OPEN => SlotState::Open { from_ms: at_ms },
+                _ => return Err("the state of a place is unknown"),
+            };
+            let line = if has_lines { reader.u64()? } else { 0 };
+            let slot = Slot {
+                place,
+                before: last,
+                state,
+                attempts,
+                returned,
+                line,
+                message: None,
+            };
+            progress.push(slot, 0);
+            last = place;
+        }
+        last = progress.cursor;
+        for _ in 0..reader.length()? {
+            let place = read_step(reader, last)?;
+            progress.early.insert(place, read_early(reader)?);
+            last = place;
+        }
+        Ok(progress)
+    }
+
+    /// Format 1 kept the position and what was done beyond it; leases ended with the process.
+    fn read_first_format(reader: &mut Reader) -> Result<Self, &'static str> {
+        let mut progress = Self::starting_at(read_place(reader)?);
+        progress.read = reader.count()?;
+        let mut due_ms = progress.cursor.due_ms;
+        for _ in 0..reader.length()? {
+            due_ms = due_ms
+                .checked_add(reader.varint()?)
+                .ok_or("a due time is too large")?;
+            let place = Place {
+                due_ms,
+                sequence: reader.varint()?,
+                level: reader.u8()?,
+            };
+            progress.early.insert(place, read_early(reader)?);
+        }
+        Ok(progress)
+    }
+}
+
+fn read_early(reader: &mut Reader) -> Result<Early, &'static str> {
+    Ok(match read_short(reader)? {
+        0 => Early::Acked,
+        attempts => Early::Failed {
+            attempts,
+            from_ms: reader.varint()?,
+        },
+    })
+}
+
+/// Reads a count of deliveries.
+pub(crate) fn read_short(reader: &mut Reader) -> Result<u16, &'static str> {
+    u16::try_from(reader.varint()?).map_err(|_| "an attempt count is too large")
+}
+
+/// Writes a place after `last`.
+pub(crate) fn put_step(buffer: &mut Vec<u8>, last: Place, place: Place) {
+    put_varint(buffer, place.due_ms.saturating_sub(last.due_ms));
+    put_near(buffer, last.sequence, place.sequence);
+    buffer.push(place.level);
+}
+
+/// Reads a place after `last`.
+pub(crate) fn read_step(reader: &mut Reader, last: Place) -> Result<Place, &'static str> {
+    let due_ms = last.due_ms.checked_add(reader.varint()?);
+    let place = Place {
+        due_ms: due_ms.ok_or("a due time is too large")?,
+        sequence: read_near(reader, last.sequence)?,
+        level: reader.u8()?,
+    };
+    if place <= last {
+        return Err("places are out of order");
+    }
+    if place.level > LEVEL_MAX {
+        return Err("a place is impossible");
+    }
+    Ok(place)
+}
