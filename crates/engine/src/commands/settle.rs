@@ -217,7 +217,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// Changes when a lease ends, and whether its end counts.
-    fn lease_until(
+    pub(crate) fn lease_until(
         &mut self,
         now_ms: u64,
         key: SubscriptionKey,
@@ -248,6 +248,22 @@ impl<S: Store> Engine<S> {
         }
         self.refresh_lease_end(key);
         Ok(())
+    }
+
+    /// When the lease of a delivery ends, if it is leased.
+    pub(crate) fn lease_end_of(&self, key: SubscriptionKey, handle: &ReceiptHandle) -> Option<u64> {
+        let subscription = self.subscriptions.get(&key)?;
+        if let Some(retry) = handle.retry {
+            return Some(subscription.retry_leases.get(&retry)?.until_ms);
+        }
+        if let Some(parked) = subscription.parked.get(&handle.place.sequence) {
+            return Some(parked.retry.due_ms);
+        }
+        let progress = subscription.queues.get(usize::from(handle.queue))?;
+        match progress.find(handle.place)?.state {
+            SlotState::Leased { until_ms, .. } => Some(until_ms),
+            SlotState::Open { .. } => None,
+        }
     }
 
     pub(crate) fn key_of(&self, handle: &ReceiptHandle) -> Result<SubscriptionKey, Error> {

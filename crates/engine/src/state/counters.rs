@@ -30,6 +30,8 @@ pub struct Traffic {
     pub acked: u64,
     /// Deliveries handed back by their consumer.
     pub handed_back: u64,
+    /// Deliveries handed back because no consumer had worked on them.
+    pub given_back: u64,
     /// Messages cancelled before they were due.
     pub recalled: u64,
     /// Messages moved to another instant.

@@ -95,6 +95,10 @@ impl Progress {
             .ok()
     }
 
+    pub(crate) fn find(&self, place: Place) -> Option<&Slot> {
+        self.slots.get(self.index(place)?)
+    }
+
     pub(crate) fn slot(&mut self, place: Place) -> Option<&mut Slot> {
         let index = self.index(place)?;
         self.slots.get_mut(index)

@@ -428,3 +428,130 @@ fn the_last_delivery_is_the_last_although_its_lease_made_way() {
         ",
     );
 }
+
+#[test]
+fn what_was_not_worked_on_costs_no_attempt() {
+    check(
+        "
+        topic t delay
+        topic f fifo
+        group g attempts=1
+        group o attempts=1 fifo
+        send t front
+        = due +1
+        send t a
+        = due +1
+        send f b1 b2 group=b
+        = due +1
+        at 10
+        recv t g
+        = front#1 a#1
+        give-back g a
+        give-back g a#1
+        = a#1: the receipt handle has expired: the message was redelivered or finished since
+        at 20
+        recv t g
+        = a#1
+        ack g front
+        give-back g a
+        at 30
+        recv t g
+        = a#1
+        give-back g a
+        at 40
+        recv t g
+        = a#1
+        # The fourth time it waits.
+        give-back g a
+        at 1030
+        recv t g
+        = nothing
+        at 1050
+        recv t g hide=500
+        = a#1
+        nack g a
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        recv f o
+        = b1#1
+        give-back o b1
+        ack o b1
+        = b1: the receipt handle has expired: the message was redelivered or finished since
+        recv f o
+        = b1#1
+        give-back o b1
+        crash
+        recv f o
+        = b1#1
+        ack o b1
+        ",
+    );
+}
+
+#[test]
+fn a_lease_that_is_let_lapse_costs_no_attempt() {
+    check(
+        "
+        topic t delay
+        topic f fifo
+        group g attempts=1
+        group o attempts=1 fifo
+        send f b group=b
+        = due +1
+        send t a
+        = due +1
+        at 10
+        recv f o hide=60000
+        = b#1
+        recv t g hide=60000
+        = a#1
+        lapse o b after=100
+        lapse g a after=100
+        at 110
+        at 111
+        recv f o hide=60000
+        = b#1
+        recv t g hide=60000
+        = a#1
+        # A renewal makes it count again.
+        lapse o b after=100
+        hide o b after=200
+        lapse g a after=100
+        hide g a after=200
+        at 311
+        recv f o
+        = nothing
+        group-stats f o
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        lapse o b after=100
+        = b: the receipt handle has expired: the message was redelivered or finished since
+        ",
+    );
+}
+
+#[test]
+fn what_is_handed_back_for_ever_becomes_a_dead_letter() {
+    let mut script = String::from(
+        "
+        topic t delay
+        group g attempts=2
+        send t a
+        = due +1
+        ",
+    );
+    for round in 1..=10 {
+        let attempt = if round < 10 { 1 } else { 2 };
+        let at_ms = round * 100_000;
+        let round = [
+            format!("at {at_ms}"),
+            "recv t g".into(),
+            format!("= a#{attempt}"),
+            "give-back g a".into(),
+        ];
+        script.push_str(&(round.join("\n") + "\n"));
+    }
+    script += "group-stats t g\n= ready 0, in flight 0, retrying 0, dead 1, acked +1\n";
+    check(&script);
+}

@@ -182,7 +182,9 @@ impl Session {
             "topic" | "group" | "drop-topic" | "drop-group" => self.catalog(&words),
             "send" | "recall" | "move" => self.produce(&words),
             "recv" | "take" | "drain" => self.receive(&words),
-            "ack" | "nack" | "hide" | "dead-letter" => self.end_delivery(&words),
+            "ack" | "nack" | "hide" | "dead-letter" | "give-back" | "lapse" => {
+                self.end_delivery(&words)
+            }
             "tick" | "note" | "apply" | "sync" | "watch" | "unwatch" | "woken" | "next" => {
                 self.drive(&words)
             }
@@ -399,6 +401,8 @@ impl Session {
                 "ack" => engine.ack(now_ms, &handle),
                 "nack" => engine.retry_later(now_ms, &handle, after_ms),
                 "hide" => engine.change_invisible(now_ms, &handle, after_ms.unwrap()),
+                "give-back" => engine.give_back(now_ms, &handle),
+                "lapse" => engine.let_lapse(now_ms, &handle, after_ms.unwrap()),
                 _ => engine.dead_letter(now_ms, &handle),
             };
             answers.push(match result {
