@@ -367,6 +367,11 @@ fn log_alarm(alarm: &Alarm) {
             checks,
             "a transaction is given up, its producer has not ended it: the half message is kept and can still be committed or rolled back"
         ),
+        Alarm::Unordered { group, topic } => tracing::warn!(
+            %group,
+            %topic,
+            "a consumer group that is not FIFO reads a FIFO topic: its messages may come out of order; use a FIFO group"
+        ),
         Alarm::Damaged {
             topic,
             queue,

@@ -3,10 +3,11 @@
 use crate::delivery::gather::{Gathered, ReceiveLimits};
 use crate::engine::Engine;
 use crate::error::{Error, within};
-use crate::ids::SubscriptionKey;
+use crate::ids::{SubscriptionKey, TopicId, TopicKind};
 use crate::limits::{FILTER_TAGS_MAX, INVISIBLE_MS_MAX, RECEIVE_UNITS};
 use crate::message::{Delivered, TagFilter};
 use crate::place::Place;
+use crate::state::alarms::Alarm;
 use crate::state::frontier::Line;
 use crate::state::spec::{GroupSpec, StartFrom};
 use crate::state::subscription::Subscription;
@@ -149,7 +150,11 @@ impl<S: Store> Engine<S> {
         let group = match self.catalog.find_group(&request.group) {
             Some(group) => group,
             None if self.config.auto_group => {
-                self.create_group(now_ms, GroupSpec::new(&request.group))?
+                let spec = GroupSpec {
+                    fifo: self.is_ordered(topic),
+                    ..GroupSpec::new(&request.group)
+                };
+                self.create_group(now_ms, spec)?
             }
             None => {
                 return Err(Error::GroupNotFound {
@@ -162,7 +167,43 @@ impl<S: Store> Engine<S> {
         if !self.subscriptions.contains_key(&key) {
             self.subscribe(key)?;
         }
+        if self.is_unordered(key) {
+            self.report_unordered(key);
+        }
         Ok(key)
+    }
+
+    fn is_ordered(&self, topic: TopicId) -> bool {
+        let topic = self.catalog.topics.get(&topic);
+        topic.is_some_and(|topic| topic.spec.kind == TopicKind::Fifo)
+    }
+
+    /// Whether a group that keeps no order reads a topic that is in order.
+    fn is_unordered(&self, key: SubscriptionKey) -> bool {
+        let group = self.catalog.groups.get(&key.0);
+        group.is_some_and(|group| !group.spec.fifo) && self.is_ordered(key.1)
+    }
+
+    /// Warns of a subscription that keeps no order, once after a start.
+    fn report_unordered(&mut self, key: SubscriptionKey) {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return;
+        };
+        if std::mem::replace(&mut subscription.is_reported_unordered, true) {
+            return;
+        }
+        let group = self.catalog.groups.get(&key.0);
+        let topic = self.catalog.topics.get(&key.1);
+        self.alarms.raise(Alarm::Unordered {
+            group: group.map_or_else(String::new, |group| group.spec.name.clone()),
+            topic: topic.map_or_else(String::new, |topic| topic.spec.name.clone()),
+        });
+    }
+
+    /// How many groups that keep no order read topics that are in order.
+    pub fn unordered_subscriptions(&self) -> usize {
+        let keys = self.subscriptions.keys();
+        keys.filter(|key| self.is_unordered(**key)).count()
     }
 
     /// Lets a group begin to read a topic.

@@ -32,6 +32,14 @@ pub enum Alarm {
         /// How often a producer was asked.
         checks: u32,
     },
+    /// A group that is not FIFO reads a FIFO topic: it may get a message while an earlier one of its message group is
+    /// with another consumer.
+    Unordered {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+    },
     /// The row of a message is damaged: the message is not delivered, later ones are.
     Damaged {
         /// The topic.

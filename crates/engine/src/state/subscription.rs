@@ -104,6 +104,8 @@ pub(crate) struct Subscription {
     pub(crate) in_flight: usize,
     /// When leases are looked at next.
     pub(crate) lease_end_ms: Option<u64>,
+    /// Whether it was reported to keep no order on a topic that is in order.
+    pub(crate) is_reported_unordered: bool,
 }
 
 impl Subscription {
@@ -120,6 +122,7 @@ impl Subscription {
             retrying: 0,
             in_flight: 0,
             lease_end_ms: None,
+            is_reported_unordered: false,
         }
     }
 

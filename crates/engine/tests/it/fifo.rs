@@ -350,3 +350,40 @@ fn a_message_group_stays_blocked_over_a_crash() {
         ",
     );
 }
+
+#[test]
+fn a_group_made_by_reading_a_fifo_topic_is_fifo() {
+    check(
+        "
+        topic t fifo
+        topic plain normal
+        send t a1 a2 group=a
+        = due +1
+        at 10
+        recv t new
+        = a1#1
+        recv t new
+        = nothing
+        alarms
+        ack new a1
+        recv t new
+        = a2#1
+        recv plain both
+        = nothing
+        alarms
+        # This one was made by reading an ordinary topic, so it is reported.
+        recv t both
+        = a1#1 a2#1
+        alarms
+        = both keeps no order on t
+        recv t both
+        = nothing
+        alarms
+        restart
+        recv t both
+        = nothing
+        alarms
+        = both keeps no order on t
+        ",
+    );
+}

@@ -601,6 +601,9 @@ impl Session {
                     Alarm::TransactionGivenUp { topic, checks, .. } => {
                         format!("given up in {topic} after {checks} checks")
                     }
+                    Alarm::Unordered { group, topic } => {
+                        format!("{group} keeps no order on {topic}")
+                    }
                     Alarm::Damaged { topic, due_ms, .. } => {
                         format!("damaged in {topic}, due {}", instant(due_ms))
                     }
