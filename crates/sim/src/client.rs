@@ -99,8 +99,16 @@ impl Pending {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Ack(Vec<Held>),
-    GiveBack { held: Held, delay_ms: Option<u64> },
-    Hide { held: Held, hide_ms: u64 },
+    GiveBack {
+        held: Held,
+        delay_ms: Option<u64>,
+    },
+    /// To hand back what was not worked on.
+    Return(Held),
+    Hide {
+        held: Held,
+        hide_ms: u64,
+    },
     Bury(Held),
 }
 

@@ -13,7 +13,8 @@ use engine::{Batch, MemoryStore, MessageHandle, PartitionId, Rows, Space, Store,
 /// A change that is not known to be durable.
 #[derive(Clone, Debug)]
 enum Pending {
-    Batch(Batch),
+    /// A batch, and the turn of the run in which it was applied.
+    Batch(Batch, u64),
     Drop(PartitionId),
 }
 
@@ -36,6 +37,8 @@ pub struct FaultStore {
     fail_at: Option<u64>,
     heals: bool,
     failed: bool,
+    turn: u64,
+    durable_turn: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,16 @@ impl FaultStore {
     /// Operations that changed the store so far.
     pub fn operations(&self) -> u64 {
         self.operations
+    }
+
+    /// What is applied from now on belongs to a turn of the run.
+    pub fn set_turn(&mut self, turn: u64) {
+        self.turn = turn;
+    }
+
+    /// The turn of the newest batch that is durable.
+    pub fn durable_turn(&self) -> u64 {
+        self.durable_turn
     }
 
     /// Makes the store fail at an operation, counted from 1, and ever after.
@@ -97,7 +110,7 @@ impl FaultStore {
         self.check()?;
         for _ in 0..count {
             if let Some(pending) = self.pending.pop_front() {
-                settle(&mut self.durable, &pending)?;
+                self.settle(&pending)?;
             }
         }
         Ok(())
@@ -105,21 +118,32 @@ impl FaultStore {
 
     /// What the disk holds after a crash that `kept` pending changes survived.
     pub fn crash(mut self, kept: usize, drops: Drops) -> Result<Self, StoreError> {
-        for (index, pending) in self.pending.iter().enumerate() {
+        for (index, pending) in std::mem::take(&mut self.pending).iter().enumerate() {
             let survives = match pending {
-                Pending::Batch(_) => index < kept,
+                Pending::Batch(..) => index < kept,
                 Pending::Drop(_) => drops == Drops::AtOnce,
             };
             if survives {
-                settle(&mut self.durable, pending)?;
+                self.settle(pending)?;
             }
         }
         Ok(Self {
             seen: self.durable.clone(),
             durable: self.durable,
             operations: self.operations,
+            durable_turn: self.durable_turn,
             ..Self::default()
         })
+    }
+
+    fn settle(&mut self, pending: &Pending) -> Result<(), StoreError> {
+        match pending {
+            Pending::Batch(batch, turn) => {
+                self.durable_turn = *turn;
+                self.durable.apply(batch)
+            }
+            Pending::Drop(partition) => self.durable.drop_partition(*partition),
+        }
     }
 
     fn check(&mut self) -> Result<(), StoreError> {
@@ -138,17 +162,11 @@ impl FaultStore {
     }
 }
 
-fn settle(store: &mut MemoryStore, pending: &Pending) -> Result<(), StoreError> {
-    match pending {
-        Pending::Batch(batch) => store.apply(batch),
-        Pending::Drop(partition) => store.drop_partition(*partition),
-    }
-}
-
 impl Store for FaultStore {
     fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
         // The batch that could not be reported may be on the disk nevertheless.
-        self.pending.push_back(Pending::Batch(batch.clone()));
+        self.pending
+            .push_back(Pending::Batch(batch.clone(), self.turn));
         self.check()?;
         self.seen.apply(batch)
     }

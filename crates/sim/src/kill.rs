@@ -193,7 +193,7 @@ pub fn kill_loop(folder: &Path, cycles: u64, seed: u64) -> Result<Kills> {
         let lives = if from_opening { lives } else { lives / 20 };
         let child = Offspring::spawn("child", folder, cycle, false)?;
         let opened = child.live(lives, from_opening, |line| judge.hear(line))?;
-        judge.oracle.record(Operation::Crashed)?;
+        judge.oracle.record(Operation::Crashed { noted_turn: 0 })?;
         kills.kills += 1;
         kills.while_opening += u64::from(!opened);
     }

@@ -124,7 +124,10 @@ pub enum Operation {
         group: usize,
     },
     /// The broker ended; what was not answered is unknown.
-    Crashed,
+    Crashed {
+        /// Leases that were given in turns up to this one are on the disk; 0 if that is not known.
+        noted_turn: u64,
+    },
 }
 
 fn verdict_name(verdict: Recall) -> &'static str {
@@ -185,7 +188,7 @@ impl fmt::Display for Operation {
             Self::Acked { number, group } => write!(to, "acked {number} {group}"),
             Self::NotAcked { number, group } => write!(to, "not-acked {number} {group}"),
             Self::Dead { number, group } => write!(to, "dead {number} {group}"),
-            Self::Crashed => write!(to, "crashed"),
+            Self::Crashed { noted_turn } => write!(to, "crashed {noted_turn}"),
         }
     }
 }
@@ -211,7 +214,8 @@ fn parse(line: &str) -> Option<Operation> {
     let words = &mut line.split_whitespace();
     let name = words.next()?;
     if name == "crashed" {
-        return Some(Operation::Crashed);
+        let noted_turn = next(words)?;
+        return Some(Operation::Crashed { noted_turn });
     }
     let number = next(words)?;
     Some(match name {
@@ -356,7 +360,7 @@ mod tests {
             Operation::Acked { number, group: 0 },
             Operation::NotAcked { number, group: 0 },
             Operation::Dead { number, group: 0 },
-            Operation::Crashed,
+            Operation::Crashed { noted_turn: 9 },
         ]
     }
 

@@ -178,6 +178,16 @@ impl World {
                     engine.retry_later(now_ms, &handle, delay_ms)
                 })
             }
+            Action::Return(held) => {
+                self.oracle.record(Operation::Ending {
+                    number: held.number,
+                    group: held.group,
+                })?;
+                let handle = held.handle;
+                self.clients.end(held, move |engine, now_ms| {
+                    engine.give_back(now_ms, &handle)
+                })
+            }
             Action::Hide { held, hide_ms } => {
                 self.oracle.record(Operation::Ending {
                     number: held.number,
@@ -359,6 +369,10 @@ impl World {
             94..96 => {
                 let at_us = self.soon_us(500_000);
                 self.clients.plan(at_us, Action::Bury(held));
+            }
+            96..98 => {
+                let at_us = self.soon_us(500_000);
+                self.clients.plan(at_us, Action::Return(held));
             }
             // It stalls for ever.
             _ => {}

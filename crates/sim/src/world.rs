@@ -269,9 +269,11 @@ impl World {
 
     /// The broker works, and begins a sync if there is something to sync.
     fn work(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let turn = self.oracle.turn();
         let Some(core) = &mut self.core else {
             return Ok(());
         };
+        core.engine_mut().store_mut().set_turn(turn);
         let before = core.engine().traffic();
         let done = core.step(now_ms)?;
         let idle = done == 0 && core.has_work() && core.engine().traffic() == before;
@@ -386,7 +388,6 @@ impl World {
         self.figures.undurable = undurable;
         self.figures.undurable_drops = store.pending_drops();
         self.clients.hang_up();
-        self.oracle.record(Operation::Crashed)?;
         let kept = match self.plan.kept {
             Some(kept) => kept,
             None if self.plan.canary == Some(Canary::SyncForgets) => 0,
@@ -400,6 +401,9 @@ impl World {
         let mut store = store
             .crash(kept, drops)
             .or_else(|error| defect("the disk is broken", error))?;
+        // A batch holds the leases of all turns before its own.
+        let noted_turn = store.durable_turn().saturating_sub(1);
+        self.oracle.record(Operation::Crashed { noted_turn })?;
         store.set_free_bytes(ROOMY);
         let down_us = self.rng.random_range(0..3_000_000);
         let until_us = self.clocks.boot_us() + down_us;

@@ -133,9 +133,10 @@ impl Subscription {
     /// Puts back what the record of a queue kept.
     pub(crate) fn restore_queue(&mut self, queue: u16, progress: Progress) {
         let leased = progress.slots.iter().filter(|slot| slot.is_leased());
-        self.in_flight += leased.count();
+        let leased = leased.count();
         if let Some(place) = self.queue(queue) {
             *place = progress;
+            self.in_flight += leased;
         }
     }
 

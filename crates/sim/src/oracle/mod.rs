@@ -54,8 +54,6 @@ pub struct Oracle {
     in_flight: BTreeMap<(usize, usize, u8), u64>,
     /// Messages known to exist and not yet delivered, by group and topic, in order of their due times.
     awaited: BTreeMap<(usize, usize), BTreeSet<(Place, u64)>>,
-    /// Counts crashes.
-    run: u64,
     turn: u64,
     latest_ms: u64,
     deliveries: u64,
@@ -71,7 +69,6 @@ impl Oracle {
             lines: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             awaited: BTreeMap::new(),
-            run: 0,
             turn: 1,
             latest_ms: 0,
             deliveries: 0,
@@ -81,6 +78,11 @@ impl Oracle {
     /// Deliveries seen.
     pub fn deliveries(&self) -> u64 {
         self.deliveries
+    }
+
+    /// The turn that goes on.
+    pub fn turn(&self) -> u64 {
+        self.turn
     }
 
     /// The latest instant of the engine clock that was recorded, in ms.
@@ -168,8 +170,8 @@ impl Oracle {
                 now_ms,
                 until_ms,
             } => {
-                let run = self.run;
-                self.delivered(number, group, (handle, now_ms, Lease { until_ms, run }))
+                let turn = self.turn;
+                self.delivered(number, group, (handle, now_ms, Lease { until_ms, turn }))
             }
             Operation::Dead { number, group } => self.dead(number, group),
             Operation::Ending { number, group }
@@ -177,8 +179,8 @@ impl Oracle {
             | Operation::Acking { number, group }
             | Operation::Acked { number, group }
             | Operation::NotAcked { number, group } => self.ending(operation, number, group),
-            Operation::Crashed => {
-                self.crashed();
+            Operation::Crashed { noted_turn } => {
+                self.crashed(noted_turn);
                 Ok(())
             }
         }
@@ -279,7 +281,6 @@ impl Oracle {
             );
         }
         let attempts_max = self.rules.attempts_max;
-        let run = self.run;
         let story = self.story(number)?;
         if !story.possible.iter().any(|one| fits(*one, place)) {
             let invariant = if story.possible.contains(&Possible::Cancelled) {
@@ -303,7 +304,6 @@ impl Oracle {
             );
         }
         if let Some(held) = seen.lease
-            && held.run == run
             && now_ms < held.until_ms
         {
             return broken(
@@ -367,11 +367,10 @@ impl Oracle {
         line: (usize, usize, u8),
         (place, now_ms): (Place, u64),
     ) -> Result<(), Violation> {
-        let run = self.run;
         let before = self.in_flight.insert(line, number);
         if let Some(before) = before.filter(|before| *before != number) {
             let held = self.in_group(before, line.0)?.lease;
-            if held.is_some_and(|held| held.run == run && now_ms < held.until_ms) {
+            if held.is_some_and(|held| now_ms < held.until_ms) {
                 return broken(
                     5,
                     format!("messages {before} and {number} of {line:?} are in flight"),
@@ -423,15 +422,14 @@ impl Oracle {
         Ok(())
     }
 
-    fn crashed(&mut self) {
-        self.run += 1;
+    /// Leases that were given in turns up to `noted_turn` are on the disk, and hold on.
+    fn crashed(&mut self, noted_turn: u64) {
         self.queues.clear();
         self.lines.clear();
-        self.in_flight.clear();
         for story in self.stories.values_mut() {
             story.asked = None;
             for seen in &mut story.groups {
-                seen.lease = None;
+                seen.lease = seen.lease.filter(|lease| lease.turn <= noted_turn);
                 seen.maybe_acked |= seen.acking > 0;
                 seen.acking = 0;
                 seen.ending = 0;

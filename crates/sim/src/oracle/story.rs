@@ -27,7 +27,8 @@ impl Possible {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
     pub(super) until_ms: u64,
-    pub(super) run: u64,
+    /// In which turn it was given.
+    pub(super) turn: u64,
 }
 
 /// What is known of a message in a consumer group.
