@@ -14,6 +14,7 @@ mod limits;
 mod model;
 mod random;
 mod recall;
+mod repeats;
 mod restart;
 mod retention;
 mod retry;
