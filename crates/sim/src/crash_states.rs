@@ -58,13 +58,13 @@ pub fn crash_states(plan: &Plan) -> Result<CrashStates, BadState> {
     for operation in 1..=whole.operations {
         let mut kept = 0;
         loop {
-            let figures = state(operation, kept, Drops::AtOnce)?;
+            let run_stats = state(operation, kept, Drops::AtOnce)?;
             done.states += 1;
-            if figures.undurable_drops > 0 {
+            if run_stats.undurable_drops > 0 {
                 state(operation, kept, Drops::Undone)?;
                 done.states += 1;
             }
-            if kept >= figures.undurable {
+            if kept >= run_stats.undurable {
                 break;
             }
             kept += 1;

@@ -25,6 +25,6 @@ pub use kill_shop::{ShopKills, kill_shop_loop};
 pub use operation::{NotAnOperation, Operation};
 pub use oracle::{Oracle, Rules, Violation};
 pub use plan::{Canary, Faults, Plan};
-pub use shop::{ShopCanary, ShopFigures, run_shop_seed};
+pub use shop::{ShopCanary, ShopStats, run_shop_seed};
 pub use shop_child::shop_child;
-pub use world::{Figures, run, run_seed};
+pub use world::{RunStats, run, run_seed};

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use broker::clock::Stopwatch;
 use clap::{Args, Parser, Subcommand};
 use sim::{
-    Figures, Plan, ShopFigures, Task, child, crash_states, kill_loop, kill_shop_loop, run_seed,
+    Plan, RunStats, ShopStats, Task, child, crash_states, kill_loop, kill_shop_loop, run_seed,
     run_shop_seed, shop_child,
 };
 
@@ -176,40 +176,40 @@ fn go_through(runs: u64) -> Result<()> {
 
 #[expect(clippy::print_stdout, reason = "the report of a command")]
 fn replay(seed: u64) -> Result<()> {
-    let figures = run_seed(seed, None)?;
-    println!("seed {seed}: {}", summary(figures));
+    let stats = run_seed(seed, None)?;
+    println!("seed {seed}: {}", summary(stats));
     Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the report of a command")]
 fn replay_shop(seed: u64) -> Result<()> {
-    let figures = run_shop_seed(seed, None)??;
-    println!("shop seed {seed}: {}", shop_summary(figures));
+    let stats = run_shop_seed(seed, None)??;
+    println!("shop seed {seed}: {}", shop_summary(stats));
     Ok(())
 }
 
-fn summary(figures: Figures) -> String {
+fn summary(stats: RunStats) -> String {
     format!(
         "{} steps, {} crashes, {} messages, {} deliveries",
-        figures.steps, figures.crashes, figures.sends, figures.deliveries
+        stats.steps, stats.crashes, stats.sends, stats.deliveries
     )
 }
 
-fn shop_summary(figures: ShopFigures) -> String {
+fn shop_summary(stats: ShopStats) -> String {
     format!(
         "{} steps, {} crashes of the platform, {} of the broker, {} disks lost, {} deliveries, {} orders ({} paid, {} closed by \
          timeout, {} cancelled), {} payments to give back, {} coupons",
-        figures.steps,
-        figures.crashes,
-        figures.falls,
-        figures.burns,
-        figures.deliveries,
-        figures.orders,
-        figures.paid,
-        figures.closed_by_timeout,
-        figures.cancelled,
-        figures.given_back,
-        figures.coupons
+        stats.steps,
+        stats.crashes,
+        stats.falls,
+        stats.burns,
+        stats.deliveries,
+        stats.orders,
+        stats.paid,
+        stats.closed_by_timeout,
+        stats.cancelled,
+        stats.given_back,
+        stats.coupons
     )
 }
 
@@ -229,8 +229,8 @@ struct Runs {
     done: u64,
     failed: u64,
     spent: Duration,
-    broker: Figures,
-    shop: ShopFigures,
+    broker: RunStats,
+    shop: ShopStats,
 }
 
 impl Runs {
@@ -248,11 +248,11 @@ impl Runs {
         self.done += 1;
         let (violation, replay) = match subject {
             Subject::Broker => {
-                let outcome = run_seed(seed, None).map(|figures| self.broker.add(figures));
+                let outcome = run_seed(seed, None).map(|stats| self.broker.add(stats));
                 (outcome.err(), "run")
             }
             Subject::Shop => {
-                let outcome = run_shop_seed(seed, None)?.map(|figures| self.shop.add(figures));
+                let outcome = run_shop_seed(seed, None)?.map(|stats| self.shop.add(stats));
                 (outcome.err(), "shop")
             }
         };

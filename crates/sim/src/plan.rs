@@ -57,7 +57,7 @@ pub struct Plan {
     pub faults: Faults,
     /// Rules and limits of the broker.
     pub config: Config,
-    /// Everybody takes so many times as long: a slow run comes past many partitions.
+    /// Everything takes so many times as long: a slow run comes past many partitions.
     pub pace: u32,
     /// Message queues of each topic.
     pub queues: u16,

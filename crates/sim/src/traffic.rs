@@ -24,7 +24,7 @@ impl World {
         for _ in 0..sends {
             let number = self.next_number;
             self.next_number += 1;
-            self.figures.sends += 1;
+            self.stats.sends += 1;
             let topic = self.rng.random_range(0..TOPICS.len());
             let message_group = (topic == 1).then(|| self.rng.random_range(0..3_u8));
             let delivery = self.delivery(now_ms);

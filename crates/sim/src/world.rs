@@ -22,7 +22,7 @@ pub(crate) const READERS: usize = TOPICS.len() * GROUPS.len() + GROUPS.len();
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct RunStats {
     /// Steps of the broker.
     pub steps: u64,
     /// Crashes, failed disks included.
@@ -43,7 +43,7 @@ pub struct Figures {
     pub damaged: u64,
 }
 
-impl Figures {
+impl RunStats {
     /// Adds those of another run.
     pub fn add(&mut self, other: Self) {
         self.steps += other.steps;
@@ -79,7 +79,7 @@ pub(crate) struct World {
     /// Steps since the broker last did something.
     pub(crate) idle_steps: u32,
     pub(crate) drains: bool,
-    pub(crate) figures: Figures,
+    pub(crate) stats: RunStats,
 }
 
 impl std::fmt::Debug for World {
@@ -90,13 +90,13 @@ impl std::fmt::Debug for World {
     }
 }
 
-/// Runs a plan to its end; answers its figures, or which invariant broke.
-pub fn run(plan: Plan) -> Result<Figures, Violation> {
+/// Runs a plan to its end; returns its statistics, or the invariant that broke.
+pub fn run(plan: Plan) -> Result<RunStats, Violation> {
     World::new(plan)?.run()
 }
 
 /// Runs what a seed says.
-pub fn run_seed(seed: u64, canary: Option<Canary>) -> Result<Figures, Violation> {
+pub fn run_seed(seed: u64, canary: Option<Canary>) -> Result<RunStats, Violation> {
     let mut rng = StdRng::seed_from_u64(seed);
     let plan = Plan::of_seed(seed, &mut rng);
     run(Plan { canary, ..plan })
@@ -152,11 +152,11 @@ impl World {
             full_until_us: 0,
             idle_steps: 0,
             drains: false,
-            figures: Figures::default(),
+            stats: RunStats::default(),
         })
     }
 
-    fn run(mut self) -> Result<Figures, Violation> {
+    fn run(mut self) -> Result<RunStats, Violation> {
         for _ in 0..self.plan.turns {
             self.misfortune()?;
             self.produce()?;
@@ -164,20 +164,20 @@ impl World {
         }
         self.drain()?;
         self.oracle.finish()?;
-        self.figures.deliveries = self.oracle.deliveries();
+        self.stats.deliveries = self.oracle.deliveries();
         if let Some(core) = &self.core {
-            self.figures.operations = core.engine().store().operations();
-            self.figures.dropped = core.engine().tallies().partitions_dropped;
+            self.stats.operations = core.engine().store().operations();
+            self.stats.dropped = core.engine().tallies().partitions_dropped;
             let missing = core.engine().tallies().missing_bodies;
             if missing > 0 {
                 return defect("bodies of retries are missing", missing);
             }
             let found = core.engine().tallies().damaged_messages;
-            if found > self.figures.damaged {
+            if found > self.stats.damaged {
                 return defect("messages are damaged that the run did not damage", found);
             }
         }
-        Ok(self.figures)
+        Ok(self.stats)
     }
 
     fn chance(&mut self, per_thousand: u32) -> bool {
@@ -231,7 +231,7 @@ impl World {
         if let (Some(handle), Some(core)) = (handle, &mut self.core)
             && core.engine_mut().store_mut().damage(&handle)
         {
-            self.figures.damaged += 1;
+            self.stats.damaged += 1;
             self.oracle.damaged(number);
         }
     }
@@ -246,7 +246,7 @@ impl World {
     fn turn(&mut self) -> Result<(), Violation> {
         let now_ms = self.clocks.engine_ms();
         self.oracle.next_turn(now_ms);
-        self.figures.steps += 1;
+        self.stats.steps += 1;
         self.consume()?;
         let shown_ms = if self.plan.canary == Some(Canary::ClockAhead) {
             now_ms + 40
@@ -381,12 +381,12 @@ impl World {
         let Some(core) = self.core.take() else {
             return Ok(());
         };
-        self.figures.crashes += 1;
+        self.stats.crashes += 1;
         self.sync = None;
         let store = core.stop().into_store();
         let undurable = store.pending();
-        self.figures.undurable = undurable;
-        self.figures.undurable_drops = store.pending_drops();
+        self.stats.undurable = undurable;
+        self.stats.undurable_drops = store.pending_drops();
         self.clients.hang_up();
         let kept = match self.plan.kept {
             Some(kept) => kept,

@@ -64,7 +64,7 @@ impl Driver {
         }
         self.stage.host.machine().burn()?;
         self.link.ledger().lose_all();
-        self.figures.burns += 1;
+        self.stats.burns += 1;
         // The topics are made again by a start.
         self.crash(true).await?;
         self.rebuild().await
@@ -96,7 +96,7 @@ impl Driver {
             1_800_000
         };
         let new = NewOrder {
-            merchant_order_no: format!("order-{}", self.figures.steps),
+            merchant_order_no: format!("order-{}", self.stats.steps),
             buyer_id,
             lines: vec![NewLine {
                 product_id,
@@ -107,7 +107,7 @@ impl Driver {
         };
         let created = platform.create_order(&merchant, new, None).await;
         if let Some(created) = allowed("create an order", created)? {
-            self.figures.orders += 1;
+            self.stats.orders += 1;
             let mut scene = self.stage.scene();
             scene.judge.created(&created.value);
             scene.orders.push(created.value.id);

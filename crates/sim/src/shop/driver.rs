@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::oracle::Violation;
-use crate::shop::ShopFigures;
+use crate::shop::ShopStats;
 use crate::shop::gateway::ShopGateway;
 use crate::shop::judge::{check_end, check_rules};
 use crate::shop::link::{INVISIBLE_MS, Link};
@@ -53,7 +53,7 @@ pub(crate) struct Driver {
     pub(crate) stage: Stage,
     pub(crate) link: Link,
     pub(crate) products: Vec<ProductId>,
-    pub(crate) figures: ShopFigures,
+    pub(crate) stats: ShopStats,
     config: Config,
     running: Option<Running>,
     subscriptions: Vec<(Topic, Box<dyn Subscription>)>,
@@ -91,7 +91,7 @@ impl Driver {
             rng,
             stage,
             products: Vec::new(),
-            figures: ShopFigures::default(),
+            stats: ShopStats::default(),
             config,
             running: None,
             subscriptions: Vec::new(),
@@ -115,11 +115,11 @@ impl Driver {
     }
 
     /// Runs the plan to its end.
-    pub(crate) async fn run(mut self) -> Result<ShopFigures, Violation> {
+    pub(crate) async fn run(mut self) -> Result<ShopStats, Violation> {
         self.start().await?;
         self.furnish().await?;
         for count in 0..self.plan.steps {
-            self.figures.steps += 1;
+            self.stats.steps += 1;
             match self.step().await {
                 Ok(()) => {}
                 Err(Stop::Died) => self.crash(true).await?,
@@ -132,7 +132,7 @@ impl Driver {
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
-        Ok(self.figures)
+        Ok(self.stats)
     }
 
     /// Does something that the platform may die in.
@@ -258,7 +258,7 @@ impl Driver {
 
     /// The process of the platform dies and starts again; the broker too, if both are one.
     pub(crate) async fn crash(&mut self, with_broker: bool) -> Result<(), Violation> {
-        self.figures.crashes += 1;
+        self.stats.crashes += 1;
         self.stage.enter(None);
         self.subscriptions.clear();
         if let Some(running) = self.running.take() {
@@ -403,7 +403,7 @@ impl Driver {
 
     /// Events that burned with a disk are found by the sweeper, and only they.
     async fn find_lost_events(&mut self, platform: &Platform) -> Result<(), Violation> {
-        if self.figures.burns == 0 {
+        if self.stats.burns == 0 {
             return Ok(());
         }
         let grace_ms = u64::try_from(self.config.sweep_grace_ms).unwrap_or(0);
@@ -459,15 +459,15 @@ impl Driver {
         let tally = platform.tally().await;
         let tally = tally.or_else(|error| defect("tally", &error))?;
         let machine = self.stage.host.machine();
-        self.figures.falls = machine.falls;
-        self.figures.turns = machine.steps;
+        self.stats.falls = machine.falls;
+        self.stats.turns = machine.steps;
         drop(machine);
-        self.figures.deliveries = self.link.ledger().deliveries;
-        self.figures.paid = tally.paid;
-        self.figures.closed_by_timeout = tally.closed_by_timeout;
-        self.figures.cancelled = tally.cancelled;
-        self.figures.given_back = tally.payments_to_give_back;
-        self.figures.coupons = tally.coupons;
+        self.stats.deliveries = self.link.ledger().deliveries;
+        self.stats.paid = tally.paid;
+        self.stats.closed_by_timeout = tally.closed_by_timeout;
+        self.stats.cancelled = tally.cancelled;
+        self.stats.given_back = tally.payments_to_give_back;
+        self.stats.coupons = tally.coupons;
         Ok(())
     }
 }

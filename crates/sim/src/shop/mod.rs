@@ -24,7 +24,7 @@ use plan::ShopPlan;
 
 /// What a run of a shop came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShopFigures {
+pub struct ShopStats {
     /// Things that happened.
     pub steps: u64,
     /// Turns of the broker.
@@ -51,7 +51,7 @@ pub struct ShopFigures {
     pub coupons: u64,
 }
 
-impl ShopFigures {
+impl ShopStats {
     /// Adds those of another run.
     pub fn add(&mut self, other: Self) {
         self.steps += other.steps;
@@ -69,11 +69,11 @@ impl ShopFigures {
     }
 }
 
-/// Runs the shop of a seed to its end; answers its figures, or which invariant broke.
+/// Runs the shop of a seed to its end; returns its statistics, or the invariant that broke.
 pub fn run_shop_seed(
     seed: u64,
     canary: Option<ShopCanary>,
-) -> anyhow::Result<Result<ShopFigures, Violation>> {
+) -> anyhow::Result<Result<ShopStats, Violation>> {
     let mut rng = StdRng::seed_from_u64(seed);
     let plan = ShopPlan::of_seed(seed, canary, &mut rng);
     let folder = tempfile::tempdir()?;

@@ -9,7 +9,7 @@ fn a_few_seeds_keep_every_invariant() {
     let mut damaged = 0;
     for seed in 1..=30 {
         match run_seed(seed, None) {
-            Ok(figures) => damaged += figures.damaged,
+            Ok(stats) => damaged += stats.damaged,
             Err(violation) => panic!("cargo run -p sim -- run --seed {seed}: {violation}"),
         }
     }

@@ -1,10 +1,10 @@
 //! Tests of a whole shop: seeds of its simulator, and faults that must be found.
 
-use sim::{ShopCanary, ShopFigures, run_shop_seed};
+use sim::{ShopCanary, ShopStats, run_shop_seed};
 
-fn run(seed: u64) -> ShopFigures {
+fn run(seed: u64) -> ShopStats {
     match run_shop_seed(seed, None) {
-        Ok(Ok(figures)) => figures,
+        Ok(Ok(stats)) => stats,
         Ok(Err(violation)) => panic!("cargo run -p sim -- shop --seed {seed}: {violation}"),
         Err(error) => panic!("{error}"),
     }
@@ -12,7 +12,7 @@ fn run(seed: u64) -> ShopFigures {
 
 #[test]
 fn a_few_shops_keep_every_invariant() {
-    let mut sum = ShopFigures::default();
+    let mut sum = ShopStats::default();
     for seed in 1..=12 {
         sum.add(run(seed));
     }
