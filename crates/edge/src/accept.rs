@@ -1,4 +1,4 @@
-//! Accepts connections: limits their number, tells TLS from clear text by the first byte, closes idle ones.
+//! Accepts connections: limits their number, distinguishes TLS from clear text by the first byte, closes idle ones.
 
 use std::future::Future;
 use std::io;
@@ -40,7 +40,7 @@ pub struct Bounds {
     pub handshake: Duration,
     /// A connection without a call under way is closed after this, or at twice this at the latest.
     pub idle: Duration,
-    /// How long calls under way may go on after the front end has begun to stop.
+    /// How long calls may go on after the front end has begun to stop.
     pub drain: Duration,
 }
 
@@ -92,7 +92,7 @@ pub struct Listener<P> {
     pub bounds: Bounds,
     /// TLS beside clear text, if it is offered.
     pub tls: Option<Tls>,
-    /// When to look at the certificate again.
+    /// Says when to check the certificate for changes.
     pub clock: Arc<dyn Clock>,
     /// Whether it is to stop.
     pub stopping: watch::Receiver<bool>,
@@ -148,7 +148,7 @@ impl<P: Protocol> Listener<P> {
     }
 }
 
-/// Accepts one connection, once there is a place for it.
+/// Accepts one connection, once the number of open ones allows it.
 async fn accept_one(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
@@ -158,7 +158,7 @@ async fn accept_one(
         .await
         .map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    // Answers are small and written whole: waiting to fill a packet only delays them. It fails for a peer that
+// Answers are small and written whole: waiting to fill a packet only delays them. The call fails for a peer that
     // has gone already, which serving the connection will find out.
     let _ = stream.set_nodelay(true);
     Ok((stream, peer, place))
@@ -173,7 +173,7 @@ struct Connection<P> {
 }
 
 impl<P: Protocol> Connection<P> {
-    /// Serves the connection to its end; its place is free then.
+    /// Serves the connection to its end, which frees its place.
     async fn run(
         self,
         stream: TcpStream,
@@ -203,7 +203,7 @@ impl<P: Protocol> Connection<P> {
         }
     }
 
-    /// Speaks the protocol until the other end leaves, is idle for too long, or the front end stops.
+    /// Speaks the protocol until the peer disconnects, is idle for too long, or the front end stops.
     async fn speak<I>(mut self, io: TokioIo<I>, transport: Transport) -> Result<(), Failure>
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -215,29 +215,29 @@ impl<P: Protocol> Connection<P> {
         };
         let connection = self.protocol.connection(io, peer, Arc::clone(&activity));
         let mut connection = std::pin::pin!(connection);
-        // How many calls there were when it was last found at rest.
-        let mut at_rest = Some(0);
+        // The number of calls when the connection was last found idle.
+        let mut idle_since_calls = Some(0);
         let grace = loop {
             tokio::select! {
                 ended = connection.as_mut() => return ended.map_err(Into::into),
                 // An error means that the front end was dropped, which ends the connection too.
                 _ = self.stopping.wait_for(|stopping| *stopping) => break self.bounds.drain,
                 () = sleep(self.bounds.idle) => {
-                    let now = activity.at_rest();
-                    if now.is_some() && now == at_rest {
+                    let now = activity.idle_since_calls();
+                    if now.is_some() && now == idle_since_calls {
                         break self.bounds.handshake;
                     }
-                    at_rest = now;
+                    idle_since_calls = now;
                 }
             }
         };
         connection.as_mut().graceful_shutdown();
-        // One that does not end within this time is closed.
+        // A connection that does not end within this time is closed.
         timeout(grace, connection).await?.map_err(Into::into)
     }
 }
 
-/// The calls of one connection, to find out when it has been idle.
+/// Counts the calls of one connection, to find out when it is idle.
 #[derive(Debug, Default)]
 pub struct Activity {
     calls: AtomicUsize,
@@ -252,8 +252,8 @@ impl Activity {
         UnderWay(Arc::clone(self))
     }
 
-    /// How many calls have begun since the start, if none is under way.
-    fn at_rest(&self) -> Option<u64> {
+    /// Returns how many calls have begun since the start, if none is under way.
+    fn idle_since_calls(&self) -> Option<u64> {
         (self.calls.load(Ordering::Relaxed) == 0).then(|| self.begun.load(Ordering::Relaxed))
     }
 }
@@ -310,12 +310,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_rests_when_its_calls_have_ended() {
+    fn a_connection_is_idle_when_its_calls_have_ended() {
         let activity = Arc::new(Activity::default());
-        assert_eq!(activity.at_rest(), Some(0));
+        assert_eq!(activity.idle_since_calls(), Some(0));
         let call = activity.begin();
-        assert_eq!(activity.at_rest(), None);
+        assert_eq!(activity.idle_since_calls(), None);
         drop(call);
-        assert_eq!(activity.at_rest(), Some(1));
+        assert_eq!(activity.idle_since_calls(), Some(1));
     }
 }

@@ -1,4 +1,4 @@
-//! Limits the requests under way.
+//! Limits the number of requests under way.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,10 +6,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::problem::{Kind, Problem, Shared};
 
-/// How long to wait before trying again, in s: requests end within milliseconds.
+/// The `Retry-After` of a refused request, in s: requests end within milliseconds.
 pub const RETRY_AFTER_S: u32 = 1;
 
-/// The requests of a server that may be under way at a time; clones count together.
+/// Limits the requests of a server that are under way at a time; clones share one count.
 #[derive(Clone, Debug)]
 pub struct RequestLimit {
     free: Arc<Semaphore>,
@@ -25,7 +25,7 @@ impl RequestLimit {
         }
     }
 
-    /// Admits a request, which is under way until the permit is dropped; refuses it if there are too many.
+    /// Admits a request until the permit is dropped, or refuses it if too many are under way.
     pub fn admit<K: Kind>(&self) -> Result<OwnedSemaphorePermit, Problem<K>> {
         Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
             let max = self.max;
@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-/// The problem of a server that has too much under way.
+/// Returns the problem of a server with too many requests under way.
 pub fn overloaded<K: Kind>(detail: impl Into<String>) -> Problem<K> {
     Problem::shared(Shared::Overloaded, detail).retry_after(RETRY_AFTER_S)
 }

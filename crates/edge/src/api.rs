@@ -1,4 +1,4 @@
-//! Defines what the shared parts ask of the state of an API.
+//! Defines the trait through which the shared parts use the state of an API.
 
 use std::time::Duration;
 
@@ -19,6 +19,6 @@ pub trait Api: Clone + Send + Sync + 'static {
     /// The metrics of its requests.
     fn request_metrics(&self) -> &RequestMetrics;
 
-    /// How long a request may take, its body included, before it is answered with an error.
+    /// Returns how long a request may take, its body included, before it is answered with an error.
     fn request_timeout(&self) -> Duration;
 }

@@ -1,8 +1,9 @@
 //! Decides whether a caller without credentials is local: a program on this machine, and no web page or proxy.
 //!
-//! A connection over loopback proves little. A proxy on this machine forwards the requests of others, and a browser on
-//! this machine sends the requests of any web page it shows. So a request is local only if nothing in it speaks
-//! against that.
+//! A connection over loopback does not prove that. A proxy on this machine forwards the requests of others, and a
+//! browser on
+//! this machine sends the requests of any web page it shows. So a request is local only if none of its headers
+//! indicates a proxy or another origin.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -28,13 +29,13 @@ const PROXY_HEADERS: [HeaderName; 14] = [
     HeaderName::from_static("fly-client-ip"),
     HeaderName::from_static("cdn-loop"),
 ];
-/// Beginnings of the names of further such headers.
+/// Prefixes of the names of further such headers.
 const PROXY_PREFIXES: [&str; 2] = ["x-forwarded-", "x-original-"];
-/// Where a browser says that a request comes from; values that may change something.
+/// Values of `Sec-Fetch-Site` with which a request may change something.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const OWN_SITES: [&str; 2] = ["same-origin", "none"];
 
-/// What the connection of a request is carried by; an extension of the request, clear text if it is missing.
+/// What carries the connection of a request; an extension of the request, clear text if it is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
     /// Clear text.
@@ -72,7 +73,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// The caller of a request; the server puts the address of the peer into the extensions.
+    /// Returns the caller of a request; the server puts the address of the peer into the extensions.
     pub fn of(parts: &Parts) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let loopback = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
@@ -87,7 +88,7 @@ impl Caller {
     }
 }
 
-/// Whether any header shows that a proxy handled the request.
+/// Returns whether any header shows that a proxy handled the request.
 fn is_proxied(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| {
         PROXY_HEADERS.contains(name)
@@ -97,7 +98,8 @@ fn is_proxied(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether a browser sends the request from a page of this server, or says nothing of that; a GET changes nothing and may come from
+/// Returns whether a browser sends the request from a page of this server, or does not say; a GET changes nothing and
+/// may come from
 /// anywhere.
 fn is_own_site(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::GET
@@ -107,7 +109,8 @@ fn is_own_site(method: &Method, headers: &HeaderMap) -> bool {
             .all(|value| OWN_SITES.iter().any(|site| value == site))
 }
 
-/// Whether the host asked for is this machine, and the page that made the request, if any, was served by it on the same port.
+/// Returns whether the requested host is this machine, and the page that made the request, if any, was served by it on
+/// the same port.
 ///
 /// The host is checked because any name can be pointed at this machine: a page of that name would be of its own origin.
 fn is_own_origin(headers: &HeaderMap, uri: &Uri, transport: Transport) -> bool {
@@ -331,7 +334,7 @@ mod tests {
             }
         }
         let alone = post(&[("origin", "http://localhost")]);
-        assert_eq!(alone, Caller::Indirect, "nothing to compare it with");
+        assert_eq!(alone, Caller::Indirect, "no Host to compare it with");
         let twice = [
             ("origin", "http://localhost"),
             ("origin", "http://a.example"),

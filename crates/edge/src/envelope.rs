@@ -26,7 +26,7 @@ const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 /// Characters of a path that are shown in an error.
 const PATH_CHARS_MAX: usize = 200;
 
-/// The service of an API: its routes, the OpenAPI `document`, the explanations of its problems, and the envelope.
+/// Builds the service of an API: its routes, the OpenAPI `document`, the explanations of its problems, and the envelope.
 pub fn app<S: Api>(routes: Router<S>, document: &OpenApi, state: S) -> Router {
     let routes = routes
         .route("/openapi.json", get(openapi::handler(document)))
@@ -34,7 +34,7 @@ pub fn app<S: Api>(routes: Router<S>, document: &OpenApi, state: S) -> Router {
     enveloped(routes, state)
 }
 
-/// Puts the envelope around the routes: request ids, limits, metrics, and the answers to unknown paths and panics.
+/// Wraps the routes: request ids, limits, metrics, and the answers to unknown paths and panics.
 pub fn enveloped<S: Api>(routes: Router<S>, state: S) -> Router {
     routes
         .fallback(no_such_path::<S::Kind>)
@@ -85,7 +85,7 @@ async fn envelope<S: Api>(State(state): State<S>, mut request: Request, next: Ne
     response
 }
 
-/// The caller's id of the request if it is a valid one, or a new one.
+/// Returns the caller's id of the request if it is valid, or a new one.
 fn request_id(request: &Request) -> HeaderValue {
     let given = request.headers().get(REQUEST_ID).filter(|value| {
         let visible = value.as_bytes().iter().all(u8::is_ascii_graphic);
@@ -98,7 +98,7 @@ fn request_id(request: &Request) -> HeaderValue {
 }
 
 fn timed_out<K: Kind>(limit: Duration) -> Response {
-    let detail = format!("the request was not done within {limit:?}");
+    let detail = format!("the request did not end within {limit:?}");
     Problem::<K>::shared(Shared::TimedOut, detail)
         .retry_after(1)
         .into_response()
@@ -111,9 +111,9 @@ async fn no_such_path<K: Kind>(uri: Uri) -> Problem<K> {
     Problem::shared(Shared::NotFound, detail)
 }
 
-/// Answers a method that the path does not take.
+/// Answers a method that the path does not allow.
 async fn no_such_method<K: Kind>(method: Method, uri: Uri) -> Problem<K> {
-    let detail = format!("`{}` does not take {method}", shown(&uri));
+    let detail = format!("`{}` does not allow {method}", shown(&uri));
     Problem::shared(Shared::MethodNotAllowed, detail)
 }
 

@@ -28,7 +28,7 @@ impl<S: Api, T: DeserializeOwned> FromRequest<S> for StrictJson<T> {
     }
 }
 
-/// A JSON body that may be left out: an empty body is the default.
+/// A JSON body that is optional: an empty body is the default.
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub T);
 
@@ -85,14 +85,14 @@ pub async fn read_body<S: Api>(
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 return too_large();
             }
-            let detail = "the connection broke while the body was read";
+            let detail = "the connection failed while the body was read";
             Problem::shared(Shared::MalformedRequest, detail)
         })
 }
 
 /// Reads one JSON value; the problem names the field that is not allowed.
 pub fn parse_json<K: Kind, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem<K>> {
-    // The plain reader is twice as fast; the one that keeps the path is used to find the field of an error.
+    // The plain reader is twice as fast; the one that tracks the path runs only to find the field of an error.
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);
     }
@@ -114,7 +114,7 @@ pub fn parse_json<K: Kind, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Probl
     Ok(value)
 }
 
-/// The place in a document as RFC 6901 writes it; the empty text is the whole document.
+/// Returns the JSON pointer (RFC 6901) of a path; the empty text is the whole document.
 fn json_pointer(path: &serde_path_to_error::Path) -> String {
     let mut pointer = String::new();
     for segment in path {
@@ -145,7 +145,7 @@ impl<S: Api, T: DeserializeOwned> FromRequestParts<S> for StrictQuery<T> {
     }
 }
 
-/// Says what is wrong with a query string, and with which of its parameters.
+/// Returns the problem of a query string, with the parameter that is wrong.
 fn invalid_query<K: Kind>(message: &str) -> Problem<K> {
     let message = message.trim_start_matches("Failed to deserialize query string: ");
     match message.split_once(": ") {
@@ -177,7 +177,7 @@ impl<S: Api, T: DeserializeOwned + Send> FromRequestParts<S> for Names<T> {
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// What was asked for.
+    /// The items.
     pub items: Vec<T>,
     /// What to pass as `cursor` for the next page; missing at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,7 +185,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The only page of a short list.
+    /// Returns the only page of a short list.
     pub fn whole<U: Into<T>>(items: Vec<U>) -> Self {
         Self {
             items: items.into_iter().map(Into::into).collect(),
@@ -194,17 +194,17 @@ impl<T> Page<T> {
     }
 }
 
-/// How many rows a page may have, and has if the caller does not say.
+/// The number of rows of a page: by default, and at most.
 #[derive(Clone, Copy, Debug)]
 pub struct PageRows {
-    /// If the caller does not say.
+    /// The default.
     pub default: usize,
-    /// Most.
+    /// The maximum.
     pub max: usize,
 }
 
 impl PageRows {
-    /// The number of rows of a page, from the query parameter `limit`.
+    /// Returns the number of rows of a page, from the query parameter `limit`.
     pub fn limit<K: Kind>(self, asked: Option<usize>) -> Result<usize, Problem<K>> {
         let (limit, max) = (asked.unwrap_or(self.default), self.max);
         if (1..=max).contains(&limit) {
@@ -220,7 +220,7 @@ impl PageRows {
 pub struct Created<T> {
     /// What was created.
     pub value: T,
-    /// Where it can be read.
+    /// The path at which it can be read.
     pub location: String,
 }
 

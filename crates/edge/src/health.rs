@@ -1,4 +1,4 @@
-//! Answers whether the process is alive, in the form that both APIs share.
+//! Serves the liveness check that both APIs share.
 
 use axum::Json;
 use serde::Serialize;
@@ -13,13 +13,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// The answer of a process that is alive or ready.
+    /// Returns the answer of a process that is alive or ready.
     pub fn ok() -> Json<Self> {
         Json(Self { status: "ok" })
     }
 }
 
-/// Whether the process is alive: it is if it answers.
+/// Reports that the process is alive.
 #[utoipa::path(
     get,
     path = "/healthz",

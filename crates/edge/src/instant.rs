@@ -11,12 +11,12 @@ use serde::{Serialize, Serializer};
 
 /// An instant of the wall clock, in ms since the Unix epoch; written as `2026-11-24T09:00:00.000Z`.
 ///
-/// Read with any offset from UTC; digits beyond the millisecond are cut off.
+/// Any offset from UTC is accepted; digits beyond the millisecond are cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub i64);
 
 impl Instant {
-    /// The instant `ms` after the Unix epoch.
+    /// Returns the instant `ms` after the Unix epoch.
     pub fn from_ms(ms: u64) -> Self {
         Self(i64::try_from(ms).unwrap_or(i64::MAX))
     }
@@ -47,12 +47,12 @@ impl FromStr for Instant {
 /// A span of time, read as a whole number with a unit: `500ms`, `30s`, `10m`, `2h`, `3d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
-    /// How long, in ms.
+    /// The length, in ms.
     pub ms: u64,
 }
 
 impl Span {
-    /// As a duration.
+    /// Returns the span as a duration.
     pub fn duration(self) -> Duration {
         Duration::from_millis(self.ms)
     }
@@ -100,7 +100,7 @@ impl FromStr for Span {
     }
 }
 
-/// Reads and writes a type as the text that `Display` and `FromStr` agree on.
+/// Serializes a type as its `Display` text, and deserializes it with `FromStr`.
 macro_rules! as_text {
     ($($name:ident: $expecting:literal;)*) => {$(
         impl Serialize for $name {
@@ -144,20 +144,20 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// Reads both.
+    /// Reads both clocks.
     pub fn read(clock: &dyn Clock) -> Self {
         let now_ms = clock.now_ms();
         let ahead_ms = clock.at_wall_ms(now_ms).saturating_sub(now_ms);
         Self { now_ms, ahead_ms }
     }
 
-    /// The instant of the wall clock at an instant of the engine clock.
+    /// Converts an instant of the engine clock to the wall clock.
     pub fn wall(self, engine_ms: u64) -> Instant {
         let ms = engine_ms.saturating_sub(self.ahead_ms);
         Instant(i64::try_from(ms).unwrap_or(i64::MAX))
     }
 
-    /// The instant of the engine clock at an instant of the wall clock; before 1970 counts as 1970.
+    /// Converts an instant of the wall clock to the engine clock; an instant before 1970 counts as 1970.
     pub fn engine(self, Instant(wall_ms): Instant) -> u64 {
         u64::try_from(wall_ms)
             .unwrap_or(0)
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_difference_of_the_clocks_is_taken_out_of_what_is_shown() {
+    fn instants_are_shown_by_the_wall_clock() {
         let clocks = Clocks {
             now_ms: 5_000,
             ahead_ms: 30,

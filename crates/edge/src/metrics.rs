@@ -21,14 +21,14 @@ const REQUEST_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0,
 /// How often samples are folded into buckets.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// Another library of the process collects its metrics already.
+/// The process already has a metrics recorder.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("another library of the process collects its metrics already")]
+#[error("another library of the process already collects its metrics")]
 pub struct MetricsTaken;
 
 /// Starts to collect the metrics of this process; a repeated call returns the same collection.
 ///
-/// A process that collects metrics already passes its own handle to the APIs instead, and runs its upkeep itself.
+/// A process that already collects metrics passes its own handle to the APIs instead, and runs the upkeep itself.
 pub fn install() -> Result<PrometheusHandle, MetricsTaken> {
     static COLLECTION: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let collection = COLLECTION.get_or_init(|| {
@@ -47,12 +47,12 @@ pub fn install() -> Result<PrometheusHandle, MetricsTaken> {
     collection.clone().ok_or(MetricsTaken)
 }
 
-/// Folds the samples of histograms into their buckets from now on. Without it they pile up where the page is not read:
+/// Starts to fold the samples of histograms into their buckets. Without it they accumulate where the page is not read:
 /// eight bytes for each message delivered.
 fn fold(handle: PrometheusHandle) -> Option<()> {
     let work = move || {
         loop {
-            // An early end of the wait does no harm.
+            // It does no harm if the wait ends early.
             std::thread::park_timeout(FOLD_EVERY);
             handle.run_upkeep();
         }
@@ -68,14 +68,15 @@ pub struct RequestMetricNames {
     pub requests: &'static str,
     /// The histogram of their durations, by method and route.
     pub duration: &'static str,
-    /// Whether the durations are by status too.
+    /// Whether the durations are labelled by status too.
     pub duration_by_status: bool,
 }
 
-/// The metrics of the requests of an API: each is looked up in the collection of the process when it is first needed and kept, so
+/// The metrics of the requests of an API: each is looked up in the recorder of the process when it is first needed and
+/// kept, so
 /// that a request costs no allocation.
 ///
-/// A std lock: held for a look-up, never across an await. There are as few entries as there are routes and statuses.
+/// A std lock: held for a look-up, never across an await. There is one entry for each route and status.
 #[derive(Debug)]
 pub struct RequestMetrics {
     names: RequestMetricNames,

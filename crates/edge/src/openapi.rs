@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use utoipa::openapi::OpenApi;
 
-/// A handler that answers the document.
+/// Returns a handler that answers with the document.
 ///
 /// # Panics
 ///

@@ -14,9 +14,9 @@ use utoipa::openapi::{ContentBuilder, RefOr, ResponseBuilder};
 
 /// Media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
-/// What the caller learns of a failure whose cause is for the log only.
+/// The detail of a failure whose cause is only logged.
 const INTERNAL: &str =
-    "the request failed on our side; the log has the cause under its X-Request-Id";
+    "the server failed; its log has the cause under the X-Request-Id of the answer";
 
 /// The kinds of problems of one API; [`problem_kinds!`](crate::problem_kinds) defines them.
 pub trait Kind: Copy + fmt::Debug + PartialEq + Send + Sync + 'static {
@@ -27,10 +27,10 @@ pub trait Kind: Copy + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// The page that documents the kinds.
     const PAGE: &'static str;
 
-    /// The kind that stands for a problem of the shared parts.
+    /// Returns the kind for a problem of the shared parts.
     fn of(shared: Shared) -> Self;
 
-    /// The stable code; the problem's `type` is `/problems/` and this.
+    /// Returns the stable code; the problem's `type` is `/problems/` followed by it.
     fn code(self) -> &'static str;
 
     /// The HTTP status.
@@ -39,7 +39,7 @@ pub trait Kind: Copy + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// The same short sentence for every occurrence.
     fn title(self) -> &'static str;
 
-    /// What to do about it.
+    /// Returns what the caller can do about it.
     fn help(self) -> &'static str;
 
     /// The documentation of this kind, in Markdown.
@@ -52,16 +52,16 @@ pub trait Kind: Copy + fmt::Debug + PartialEq + Send + Sync + 'static {
     }
 }
 
-/// The problems that the shared parts find themselves; every API has a kind for each.
+/// The problems that the shared parts detect; every API has a kind for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shared {
     /// The request cannot be read.
     MalformedRequest,
     /// Credentials are missing or wrong.
     Unauthenticated,
-    /// There is nothing at the path.
+    /// The API does not have the path.
     NotFound,
-    /// The path does not take the method.
+    /// The path does not allow the method.
     MethodNotAllowed,
     /// The body is too large.
     PayloadTooLarge,
@@ -142,12 +142,12 @@ pub struct Problem<K> {
     cause: Option<Cause>,
 }
 
-/// Why a request failed, for the log; travels in the extensions of the response.
+/// Why a request failed, for the log; passed in the extensions of the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cause(pub(crate) String);
 
 impl<K: Kind> Problem<K> {
-    /// Creates a problem; `detail` says what happened this time, to what, and what would be right.
+    /// Creates a problem; `detail` says what happened in this case and what would be valid.
     pub fn new(kind: K, detail: impl Into<String>) -> Self {
         Self {
             kind,
@@ -173,7 +173,7 @@ impl<K: Kind> Problem<K> {
         Self::shared(Shared::Invalid, detail).with("parameter", name)
     }
 
-    /// Creates the problem of a failure on our side; the caller does not learn its cause.
+    /// Creates the problem of a failure of the server; the caller does not see its cause.
     pub fn internal(cause: impl Into<String>) -> Self {
         Self::shared(Shared::Internal, INTERNAL).cause(cause.into())
     }
@@ -183,7 +183,7 @@ impl<K: Kind> Problem<K> {
         self.kind
     }
 
-    /// Adds a member that a program can use.
+    /// Adds a member for programs.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
@@ -199,14 +199,14 @@ impl<K: Kind> Problem<K> {
         self
     }
 
-    /// Says after how many seconds the same request may work.
+    /// Sets the number of seconds after which the same request may succeed.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
 
-    /// Notes for the log why the request failed.
+    /// Sets the cause of the failure, for the log.
     #[must_use]
     pub fn cause(mut self, cause: String) -> Self {
         self.cause = Some(Cause(cause));
@@ -245,7 +245,7 @@ impl<K: Kind> IntoResponse for Problem<K> {
     }
 }
 
-/// The error answers of every operation, for the OpenAPI document.
+/// Returns the error answers of every operation, for the OpenAPI document.
 #[derive(Debug)]
 pub struct Problems<K>(PhantomData<K>);
 
@@ -261,11 +261,14 @@ impl<K: Kind> utoipa::IntoResponses for Problems<K> {
     }
 }
 
-/// Explains a kind of problem, in Markdown.
+/// Answers with the documentation of a kind of problem, in Markdown.
 pub(crate) async fn explain<K: Kind>(Path(code): Path<String>) -> Result<Response, Problem<K>> {
     let kind = K::ALL.iter().find(|kind| kind.code() == code);
     let Some(kind) = kind else {
-        let detail = format!("there is no such type of problem; {} lists all", K::PAGE);
+        let detail = format!(
+            "this type of problem does not exist; {} lists all types",
+            K::PAGE
+        );
         return Err(Problem::shared(Shared::NotFound, detail));
     };
     let content_type = "text/markdown; charset=utf-8";

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// How often files are looked at, in ms.
-const LOOK_EVERY_MS: u64 = 1_000;
+/// How often files are checked for changes, in ms.
+const CHECK_INTERVAL_MS: u64 = 1_000;
 
 /// The state of the files: when each was written, and its length.
 type Mark = Vec<Option<(SystemTime, u64)>>;
@@ -14,7 +14,7 @@ type Mark = Vec<Option<(SystemTime, u64)>>;
 /// Reads the value from its files.
 type Load<T, E> = Box<dyn Fn(&[PathBuf]) -> Result<T, E> + Send + Sync>;
 
-/// A value that follows its files. They are checked when it is asked for, at most once a second.
+/// A value that is reloaded when its files change. They are checked when the value is read, at most once a second.
 ///
 /// A std mutex: it is held while the files are read, which is short and rare, never across an await.
 pub struct Reloaded<T, E> {
@@ -42,7 +42,7 @@ impl<T, E: fmt::Display> Reloaded<T, E> {
         files: Vec<PathBuf>,
         load: impl Fn(&[PathBuf]) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, E> {
-        // Marked before reading: what is written meanwhile is read again.
+        // Marked before reading, so that what is written meanwhile is read again.
         let mark = mark(&files);
         let value = Arc::new(load(&files)?);
         Ok(Self {
@@ -56,11 +56,11 @@ impl<T, E: fmt::Display> Reloaded<T, E> {
         })
     }
 
-    /// The current value. While the files cannot be read it is the last good one.
+    /// Returns the current value. While the files cannot be read it is the last valid one.
     pub fn current(&self, now_ms: u64) -> Arc<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if now_ms >= state.next_look_ms {
-            state.next_look_ms = now_ms.saturating_add(LOOK_EVERY_MS);
+            state.next_look_ms = now_ms.saturating_add(CHECK_INTERVAL_MS);
             let mark = mark(&self.files);
             if mark != state.mark {
                 // A failure is logged once, not at each check.
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_follows_its_file_and_outlives_a_bad_one() {
+    fn a_value_is_reloaded_and_survives_an_invalid_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("number");
         std::fs::write(&file, "1").unwrap();
@@ -104,13 +104,17 @@ mod tests {
         .unwrap();
         assert_eq!(*reloaded.current(0), 1);
         std::fs::write(&file, "22").unwrap();
-        assert_eq!(*reloaded.current(LOOK_EVERY_MS - 1), 1, "not looked at yet");
-        assert_eq!(*reloaded.current(LOOK_EVERY_MS), 22);
+        assert_eq!(
+            *reloaded.current(CHECK_INTERVAL_MS - 1),
+            1,
+            "not checked yet"
+        );
+        assert_eq!(*reloaded.current(CHECK_INTERVAL_MS), 22);
         std::fs::write(&file, "bad").unwrap();
-        assert_eq!(*reloaded.current(10 * LOOK_EVERY_MS), 22);
+        assert_eq!(*reloaded.current(10 * CHECK_INTERVAL_MS), 22);
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(*reloaded.current(20 * LOOK_EVERY_MS), 22);
+        assert_eq!(*reloaded.current(20 * CHECK_INTERVAL_MS), 22);
         std::fs::write(&file, "4444").unwrap();
-        assert_eq!(*reloaded.current(30 * LOOK_EVERY_MS), 4_444);
+        assert_eq!(*reloaded.current(30 * CHECK_INTERVAL_MS), 4_444);
     }
 }

@@ -1,4 +1,4 @@
-//! Serves HTTP/1.1 and HTTP/2 on accepted connections, and limits what each of them may hold.
+//! Serves HTTP/1.1 and HTTP/2 on accepted connections, and limits the resources of each.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,10 +23,10 @@ use tower::ServiceExt as _;
 use crate::accept::{Activity, AnswerBody, Bounds, Failure, Listener, Peer, Protocol, UnderWay};
 use crate::tls::{Spoken, Tls};
 
-/// The limits of a server of HTTP.
+/// The limits of an HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Those of its connections.
+    /// The limits of its connections.
     pub bounds: Bounds,
     /// Most calls of one HTTP/2 connection at a time.
     pub streams_max: u32,
@@ -56,23 +56,24 @@ impl Default for HttpLimits {
     }
 }
 
-/// A server of HTTP that is ready to run.
+/// An HTTP server that is ready to run.
 #[derive(Debug)]
 pub struct HttpServer {
-    /// What answers the requests.
+    /// The router that answers the requests.
     pub router: Router,
     /// Its limits.
     pub limits: HttpLimits,
     /// TLS beside clear text, if it is offered.
     pub tls: Option<Tls>,
-    /// When to look at the certificate again.
+    /// Says when to check the certificate for changes.
     pub clock: Arc<dyn Clock>,
     /// Set to true when the server stops.
     pub stopping: watch::Sender<bool>,
 }
 
 impl HttpServer {
-    /// Serves `listener` until `shutdown` ends; requests under way then get the drain limit to end. With TLS both clear text
+    /// Serves `listener` until `shutdown` ends; requests under way then get the drain limit to end. With TLS both
+    /// clear text
     /// and TLS are spoken; the first byte of a connection decides.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let server = Listener {
@@ -92,7 +93,7 @@ impl HttpServer {
     }
 }
 
-/// HTTP, answered by a router.
+/// HTTP, served by a router.
 #[derive(Clone)]
 struct Http {
     builder: Arc<Builder<TokioExecutor>>,

@@ -19,7 +19,7 @@ const HTTP_2: &[u8] = b"h2";
 /// File name of the generated certificate, in its folder.
 pub const CERTIFICATE_FILE: &str = "certificate.pem";
 const KEY_FILE: &str = "key.pem";
-/// Permissions of a private file, and of one that every client is shown anyway.
+/// Permissions of a private file, and of one that every client may read.
 const PRIVATE: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
@@ -51,7 +51,7 @@ pub enum TlsError {
     Read {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         source: pem::Error,
     },
     /// A file holds no certificate or no key.
@@ -67,7 +67,7 @@ pub enum TlsError {
     Write {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// No certificate could be generated.
@@ -78,16 +78,16 @@ pub enum TlsError {
     Use(#[from] rustls::Error),
 }
 
-/// What is spoken inside TLS.
+/// The protocols spoken inside TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
     /// HTTP/2 only.
     Http2,
-    /// HTTP/2, or HTTP/1.1 with clients that do not know it.
+    /// HTTP/2, or HTTP/1.1 with clients that do not support it.
     Http,
 }
 
-/// TLS with the current certificate. Clones share it, so that several ports read the files only once.
+/// TLS with the current certificate. Clones share it, so that several ports read the files once.
 #[derive(Clone, Debug)]
 pub struct Tls {
     configs: Arc<Reloaded<Configs, TlsError>>,
@@ -112,7 +112,7 @@ impl Tls {
         })
     }
 
-    /// The acceptor of a connection, with the current certificate.
+    /// Returns the acceptor of a connection, with the current certificate.
     pub fn acceptor(&self, spoken: Spoken, now_ms: u64) -> TlsAcceptor {
         let configs = self.configs.current(now_ms);
         TlsAcceptor::from(Arc::clone(match spoken {
