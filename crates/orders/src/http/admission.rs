@@ -1,4 +1,4 @@
-//! Provides the limits on requests under way: of the whole server, of a merchant, and one per idempotency key.
+//! Limits the requests under way: of the whole server, of each merchant, and one per idempotency key.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use super::problem::{Problem, ProblemKind};
 use crate::ids::MerchantId;
 use crate::limits::{MERCHANT_REQUESTS_MAX, REQUESTS_MAX};
 
-/// Counts the requests under way; clones count together.
+/// Counts the requests under way; clones share one count.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     /// The requests of the whole server.
@@ -24,14 +24,14 @@ struct Shared {
     keys: Mutex<HashSet<(MerchantId, String)>>,
 }
 
-/// A place among a merchant's requests; dropped when the request has been answered.
+/// One of a merchant's requests under way, until it is dropped.
 #[derive(Debug)]
 pub(super) struct MerchantPlace {
     shared: Arc<Shared>,
     merchant: MerchantId,
 }
 
-/// The sole use of an idempotency key at present; dropped when the request has been answered.
+/// The exclusive use of an idempotency key, until it is dropped.
 #[derive(Debug)]
 pub(super) struct KeyPlace {
     shared: Arc<Shared>,
@@ -48,7 +48,7 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Lets a merchant's request in, unless the merchant has too many.
+    /// Admits a merchant's request, or refuses it if the merchant has too many under way.
     pub(super) fn merchant(&self, merchant: &MerchantId) -> Result<MerchantPlace, Problem> {
         let mut merchants = lock(&self.shared.merchants);
         let count = merchants.entry(merchant.clone()).or_default();
@@ -66,7 +66,7 @@ impl Admission {
         })
     }
 
-    /// Takes the key for one request, unless another request has it at present.
+    /// Reserves the key for one request, or refuses it if another request holds the key.
     pub(super) fn key(&self, merchant: &MerchantId, key: &str) -> Result<KeyPlace, Problem> {
         let key = (merchant.clone(), key.to_owned());
         if !lock(&self.shared.keys).insert(key.clone()) {
@@ -100,7 +100,7 @@ impl Drop for KeyPlace {
     }
 }
 
-/// Counts stay right through a panic of another holder: each change is one step.
+/// A lock poisoned by a panic is still usable: each change of the counts is one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_limited_and_given_back() {
+    fn places_are_limited_and_returned() {
         let admission = Admission::default();
         let places: Vec<_> = (0..REQUESTS_MAX)
             .map(|_| admission.requests.admit::<ProblemKind>().unwrap())
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn one_merchant_cannot_take_the_places_of_another() {
+    fn each_merchant_has_its_own_places() {
         let admission = Admission::default();
         let busy: MerchantId = "busy".parse().unwrap();
         let places: Vec<_> = (0..MERCHANT_REQUESTS_MAX)

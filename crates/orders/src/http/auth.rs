@@ -1,4 +1,4 @@
-//! Provides who calls: a merchant by its API key, or the operator from the machine itself.
+//! Authenticates the caller: a merchant by its API key, or the operator by its key or by a local connection.
 
 use axum::extract::FromRequestParts;
 use edge::caller::Caller as Origin;
@@ -17,37 +17,38 @@ use crate::ids::MerchantId;
 pub struct OperatorKey([u8; 32]);
 
 impl OperatorKey {
-    /// The operator's key, as it will come after `Bearer`.
+    /// Hashes the operator's key; requests send the key after `Bearer`.
     pub fn new(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
 
     fn fits(&self, token: &str) -> bool {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        // Hashes of equal length, compared in constant time: the answer's delay tells nothing of the key.
+        // Hashes of equal length are compared in constant time, so that the delay of the answer reveals nothing about
+        // the key.
         bool::from(self.0.ct_eq(&hash))
     }
 }
 
-/// The merchant that calls, with its place among the requests under way.
+/// The calling merchant, counted among its requests under way.
 pub(super) struct Merchant {
-    /// Who calls.
+    /// The caller.
     pub(super) id: MerchantId,
     _place: MerchantPlace,
 }
 
-/// The operator: somebody on this machine without a key, or with the operator's key.
+/// The operator: a caller on this machine without a key, or any caller with the operator's key.
 pub(super) struct Operator;
 
-/// A merchant, and whether it is the operator who calls; the operator acts for the merchant `default`.
+/// A merchant, and whether the caller is the operator; the operator acts for the merchant `default`.
 pub(super) struct Caller {
-    /// Whom the call is for.
+    /// The merchant of the call.
     pub(super) merchant: Merchant,
-    /// Whether the operator calls.
+    /// Whether the caller is the operator.
     pub(super) operator: bool,
 }
 
-/// A bearer token, or the proof that the caller is on this machine.
+/// A bearer token, or that the caller is on this machine.
 enum Credentials {
     Token(String),
     ThisMachine,

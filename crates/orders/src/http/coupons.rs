@@ -1,4 +1,4 @@
-//! Provides coupons and the rules that issue them over HTTP.
+//! Serves coupons and the rules that issue them.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,33 +16,33 @@ use crate::model::coupon::{self, NewCouponRule, OnFullRefund};
 use crate::money::Currency;
 use edge::instant::Instant;
 
-/// How long a coupon is valid if its rule does not say, in days.
+/// How long a coupon is valid by default, in days.
 const VALID_DAYS_DEFAULT: i64 = 30;
 
-/// A rule to make: the buyer of every paid order that fits it gets a coupon.
+/// A rule to create: the buyer of every paid order that meets it gets a coupon.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewCouponRule)]
 pub(super) struct NewRuleBody {
-    /// What people call it; unique for the merchant.
+    /// Its name, unique for the merchant.
     #[schema(example = "Thank you", max_length = 200)]
     name: String,
-    /// What its coupons take off, in minor units.
+    /// The discount of its coupons, in minor units.
     #[schema(minimum = 1, example = 500)]
     amount_off_minor: i64,
     /// ISO 4217 code of the orders that earn and use them.
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
-    /// The least total of an order that earns one, in minor units.
+    /// The minimum total of an order that earns one, in minor units.
     #[serde(default)]
     #[schema(minimum = 0)]
     min_total_minor: i64,
-    /// For how many days a coupon is valid; 30 if left out.
+    /// For how many days a coupon is valid; 30 by default.
     #[serde(default = "valid_days_default")]
     #[schema(minimum = 1, maximum = 3650, default = 30)]
     valid_days: i64,
     /// What becomes of a used coupon when the order that used it is refunded in full: `keep` leaves it used, `return`
-    /// makes it usable again; `keep` if left out.
+    /// makes it usable again; `keep` by default.
     #[serde(default = "on_full_refund_default")]
     #[schema(value_type = String, example = "keep", default = "keep")]
     on_full_refund: OnFullRefund,
@@ -63,23 +63,23 @@ pub(super) struct RuleBody {
     /// Its id.
     #[schema(value_type = String, example = "cpr_01h455vb4pex5vsknk084sn02q")]
     id: CouponRuleId,
-    /// What people call it.
+    /// Its name.
     name: String,
-    /// What its coupons take off, in minor units.
+    /// The discount of its coupons, in minor units.
     amount_off_minor: i64,
     /// ISO 4217 code.
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
-    /// The least total of an order that earns one, in minor units.
+    /// The minimum total of an order that earns one, in minor units.
     min_total_minor: i64,
     /// For how many days a coupon is valid.
     valid_days: i64,
-    /// Whether it issues coupons at present.
+    /// Whether it issues coupons.
     active: bool,
     /// `keep` or `return`: what becomes of a used coupon when the order that used it is refunded in full.
     #[schema(example = "keep")]
     on_full_refund: &'static str,
-    /// When it was made.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
 }
@@ -93,7 +93,7 @@ pub(super) struct RuleChange {
     active: bool,
 }
 
-/// An amount off a later order.
+/// A discount on a later order.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Coupon)]
 pub(super) struct CouponBody {
@@ -103,12 +103,12 @@ pub(super) struct CouponBody {
     /// The rule that issued it.
     #[schema(value_type = String)]
     rule_id: CouponRuleId,
-    /// The paid order that earned it.
+    /// The paid order for which it was issued.
     #[schema(value_type = String)]
     source_order_id: OrderId,
-    /// Who may use it.
+    /// The buyer who may use it.
     buyer_id: String,
-    /// What it takes off, in minor units.
+    /// The discount, in minor units.
     amount_off_minor: i64,
     /// ISO 4217 code.
     #[schema(value_type = String, example = "EUR")]
@@ -116,11 +116,11 @@ pub(super) struct CouponBody {
     /// `free`, `held`, `used`, `expired` or `revoked`.
     #[schema(example = "free")]
     state: &'static str,
-    /// The order that holds or used it.
+    /// The order that holds it or has used it.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     held_by: Option<OrderId>,
-    /// Until when it can be used.
+    /// When it expires.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Instant,
     /// When it was issued.
@@ -128,7 +128,7 @@ pub(super) struct CouponBody {
     created_at: Instant,
 }
 
-/// Whom a coupon is given to.
+/// The new owner of a coupon.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = GiveCoupon)]
@@ -143,12 +143,12 @@ pub(super) struct GiveBody {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Whose coupons.
+    /// The buyer whose coupons to list.
     buyer_id: String,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<CouponId>,
-    /// Most coupons of the page, up to 200; 50 if left out.
+    /// The maximum number of coupons on the page, up to 200; 50 by default.
     limit: Option<usize>,
 }
 
@@ -185,7 +185,7 @@ impl From<coupon::Coupon> for CouponBody {
     }
 }
 
-/// Makes a rule that issues coupons.
+/// Creates a rule that issues coupons.
 #[utoipa::path(
     post,
     path = "/v1/coupon-rules",
@@ -235,7 +235,7 @@ pub(super) async fn list_rules(
     Ok(Json(Page::whole(rules)))
 }
 
-/// Lets a rule issue coupons, or stops it.
+/// Switches a rule on or off.
 #[utoipa::path(
     put,
     path = "/v1/coupon-rules/{id}",
@@ -299,16 +299,17 @@ pub(super) async fn show(
     Ok(Json(coupon.into()))
 }
 
-/// Gives a free coupon to another buyer.
+/// Transfers an unused coupon to another buyer.
 #[utoipa::path(
     post,
     path = "/v1/coupons/{id}/give",
+    operation_id = "give",
     tag = "coupons",
     params(("id" = String, Path, description = "The coupon")),
     request_body = GiveBody,
     responses((status = 200, description = "The coupon", body = CouponBody), Problems)
 )]
-pub(super) async fn give(
+pub(super) async fn transfer(
     State(state): State<ApiState>,
     merchant: Merchant,
     PathId(id): PathId<CouponId>,

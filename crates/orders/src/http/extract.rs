@@ -1,4 +1,4 @@
-//! Reads what requests of this API carry beside plain JSON: path ids and idempotency keys; see [`edge::extract`] for the rest.
+//! Reads ids in paths and idempotency keys; [`edge::extract`] reads the rest of a request.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -23,9 +23,9 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A JSON body with the bytes it was read from, for the fingerprint of an idempotent request.
 pub(super) struct KeyedJson<T> {
-    /// What was read.
+    /// The parsed body.
     pub(super) value: T,
-    /// The body as it came.
+    /// The bytes of the body.
     pub(super) bytes: Bytes,
 }
 
@@ -40,7 +40,7 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for KeyedJson<T> {
     }
 }
 
-/// The last id in the path. A text that is no id of its kind names nothing, so the answer is 404.
+/// The last id in the path. A text that is not an id of its kind is answered with 404.
 pub(super) struct PathId<T>(pub(super) T);
 
 impl<S, T> FromRequestParts<S> for PathId<T>
@@ -62,7 +62,7 @@ where
     }
 }
 
-/// The last text in the path, for ids that another system reads.
+/// The last segment of the path, for ids of another system.
 pub(super) struct PathText(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathText {
@@ -85,11 +85,12 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let Some(value) = parts.headers.get(IDEMPOTENCY_KEY) else {
-            let detail = "this request would count twice if it came twice; name it with an Idempotency-Key header";
+            let detail =
+                "the Idempotency-Key header is missing; it makes a repeated request count once";
             return Err(Problem::new(ProblemKind::IdempotencyKeyMissing, detail));
         };
         let text = value.to_str().unwrap_or_default();
-        // The draft writes the key as a quoted string; the common practice leaves the quotes out.
+        // The draft standard quotes the key; common practice does not.
         let key = text
             .strip_prefix('"')
             .and_then(|rest| rest.strip_suffix('"'))
@@ -105,7 +106,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
-/// How many rows a page has.
+/// Returns the number of rows of a page.
 pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
     let rows = PageRows {
         default: PAGE_ROWS_DEFAULT,
@@ -114,11 +115,11 @@ pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
     rows.limit(asked)
 }
 
-/// The answer to a request that created something, or had created it before.
+/// The answer to a request that created something, now or earlier with the same key.
 pub(super) struct Created<T> {
     /// What was created.
     pub(super) value: T,
-    /// Where it can be read.
+    /// The path at which it can be read.
     pub(super) location: String,
     /// Whether this is the stored answer of an earlier request with the same key.
     pub(super) replayed: bool,
@@ -134,9 +135,9 @@ impl<T: Serialize> IntoResponse for Created<T> {
     }
 }
 
-/// The answer to a request that changed something once, whether now or when its key came first.
+/// The answer to a request that changed something, now or earlier with the same key.
 pub(super) struct Changed<T> {
-    /// What it has become.
+    /// The changed resource.
     pub(super) value: T,
     /// Whether this is the stored answer of an earlier request with the same key.
     pub(super) replayed: bool,

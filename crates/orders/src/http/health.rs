@@ -1,4 +1,4 @@
-//! Provides the answers for whoever watches the process: alive, ready, what the API is.
+//! Serves the readiness check.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,7 +7,7 @@ use edge::health::Health;
 use super::ApiState;
 use super::problem::{Problem, Problems};
 
-/// Whether the platform can take requests at present: its database answers and it is not stopping.
+/// Reports whether the platform is ready: its database answers and it is not stopping.
 #[utoipa::path(
     get,
     path = "/readyz",

@@ -1,4 +1,4 @@
-//! Provides merchants, their API keys and their gateway accounts over HTTP.
+//! Serves merchants, their API keys and their gateway accounts.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -16,7 +16,7 @@ use crate::model::merchant::{self, NewGatewayAccount};
 use edge::instant::Instant;
 use gateway::simulator::GATEWAY_NAME;
 
-/// A merchant to make.
+/// A merchant to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewMerchant)]
@@ -24,45 +24,45 @@ pub(super) struct NewMerchantBody {
     /// Its id, which the operator chooses: 1 to 32 of `a-z`, `0-9`, `_` and `-`.
     #[schema(value_type = String, example = "shop-1")]
     id: MerchantId,
-    /// What people call it.
+    /// Its name.
     #[schema(example = "Shop One", max_length = 200)]
     name: String,
 }
 
-/// Who sells.
+/// A merchant.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Merchant)]
 pub(super) struct MerchantBody {
     /// Its id.
     #[schema(value_type = String, example = "shop-1")]
     id: MerchantId,
-    /// What people call it.
+    /// Its name.
     name: String,
-    /// When it was made.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
 }
 
-/// An API key to make.
+/// An API key to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewApiKey)]
 pub(super) struct NewKeyBody {
-    /// What people call it.
+    /// Its name.
     #[schema(example = "web shop", max_length = 200)]
     label: String,
 }
 
-/// An API key; the key itself is only in the answer to the request that made it.
+/// An API key; the key itself is only in the answer to the request that created it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ApiKey)]
 pub(super) struct KeyBody {
     /// Its id.
     #[schema(value_type = String, example = "key_01h455vb4pex5vsknk084sn02q")]
     id: ApiKeyId,
-    /// What people call it.
+    /// Its name.
     label: String,
-    /// When it was made.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
     /// When it was revoked.
@@ -74,15 +74,15 @@ pub(super) struct KeyBody {
     secret: Option<String>,
 }
 
-/// A gateway account to make.
+/// A gateway account to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewGatewayAccount)]
 pub(super) struct NewAccountBody {
-    /// Which kind of gateway: `simulator`.
+    /// The kind of gateway: `simulator`.
     #[schema(example = "simulator")]
     gateway: String,
-    /// What people call it; unique for the merchant.
+    /// Its name, unique for the merchant.
     #[schema(example = "main", max_length = 200)]
     name: String,
 }
@@ -94,11 +94,11 @@ pub(super) struct AccountBody {
     /// Its id: callbacks come to `/v1/gateways/{id}/callbacks`.
     #[schema(value_type = String, example = "gwa_01h455vb4pex5vsknk084sn02q")]
     id: GatewayAccountId,
-    /// Which kind of gateway.
+    /// The kind of gateway.
     gateway: String,
-    /// What people call it.
+    /// Its name.
     name: String,
-    /// When it was made.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
 }
@@ -137,7 +137,7 @@ impl From<merchant::GatewayAccount> for AccountBody {
     }
 }
 
-/// Makes a merchant. For the operator.
+/// Creates a merchant. For the operator.
 #[utoipa::path(
     post,
     path = "/v1/merchants",
@@ -193,7 +193,7 @@ pub(super) async fn show(
     Ok(Json(merchant.into()))
 }
 
-/// Makes an API key for a merchant. For the operator.
+/// Creates an API key for a merchant. For the operator.
 #[utoipa::path(
     post,
     path = "/v1/merchants/{id}/keys",
@@ -216,7 +216,7 @@ pub(super) async fn create_key(
     })
 }
 
-/// Lists a merchant's API keys, the revoked ones too. For the operator.
+/// Lists a merchant's API keys, including revoked ones. For the operator.
 #[utoipa::path(
     get,
     path = "/v1/merchants/{id}/keys",
@@ -238,7 +238,7 @@ pub(super) async fn list_keys(
     }))
 }
 
-/// Makes an API key useless from now on. For the operator.
+/// Revokes an API key. For the operator.
 #[utoipa::path(
     delete,
     path = "/v1/merchants/{id}/keys/{key_id}",
@@ -247,7 +247,7 @@ pub(super) async fn list_keys(
         ("id" = String, Path, description = "The merchant"),
         ("key_id" = String, Path, description = "The key")
     ),
-    responses((status = 204, description = "The key is useless now"), Problems)
+    responses((status = 204, description = "The key is revoked"), Problems)
 )]
 pub(super) async fn revoke_key(
     State(state): State<ApiState>,
@@ -264,7 +264,7 @@ pub(super) async fn revoke_key(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Makes an account at a payment gateway.
+/// Creates an account at a payment gateway.
 #[utoipa::path(
     post,
     path = "/v1/gateways",
@@ -282,7 +282,7 @@ pub(super) async fn create_account(
     let keyed = state.keyed(&merchant.id, &key, "POST /v1/gateways", &bytes)?;
     let simulator = state.settings().simulator.as_ref();
     let Some(simulator) = simulator.filter(|_| value.gateway == GATEWAY_NAME) else {
-        let detail = format!("there is no gateway `{}` here", value.gateway);
+        let detail = format!("the gateway `{}` is unknown", value.gateway);
         return Err(Problem::invalid("/gateway", detail));
     };
     let new = NewGatewayAccount {

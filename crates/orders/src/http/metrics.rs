@@ -31,11 +31,11 @@ const COUNTERS: [(&str, &str); 10] = [
     ("duetime_orders_paid_total", "Orders paid"),
     (
         "duetime_payments_not_accepted_total",
-        "Payments that came late, twice or wrong and are refunded, by kind",
+        "Late, duplicate or wrong payments, which are refunded, by kind",
     ),
     (
         "duetime_lost_races_total",
-        "Transitions that came too late, by transition and cause",
+        "Transitions that lost a race, by transition and cause",
     ),
     (
         "duetime_timers_total",
@@ -47,15 +47,15 @@ const COUNTERS: [(&str, &str); 10] = [
     ),
     (
         "duetime_sweeper_finds_total",
-        "What the sweeper found that its timer should have done, by kind; the target is 0",
+        "Expired items found by the sweeper and not by their timer, by kind; the target is 0",
     ),
     (
         "duetime_needs_operator_total",
-        "Attempts and refunds given up until a person looks at them, by kind",
+        "Attempts and refunds that wait for the operator, by kind",
     ),
     (
         "duetime_outbox_parked_total",
-        "Messages that the broker refuses for good",
+        "Messages that the broker refuses permanently",
     ),
 ];
 

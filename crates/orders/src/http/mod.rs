@@ -1,8 +1,8 @@
-//! Provides the HTTP API of the order platform.
+//! Serves the HTTP API of the order platform.
 //!
 //! [`app`] builds the router, which a test calls without a port; [`run`] serves it. One module per resource has
-//! its routes and its request and answer types; [`problem`] has the errors. Wire types are this module's own:
-//! what the platform stores and what it says over HTTP change apart from each other.
+//! its routes and its request and answer types; [`problem`] has the errors. Wire types are defined here, apart
+//! from stored types, so that the two can change independently.
 
 mod admission;
 mod auth;
@@ -54,18 +54,18 @@ pub use self::metrics::install_metrics;
 pub use self::openapi::openapi_document;
 pub use edge::metrics::MetricsTaken;
 
-/// How the API behaves.
+/// The settings of the API.
 #[derive(Clone, Default)]
 pub struct ApiSettings {
-    /// The key with which the operator calls from another machine; without it that is not possible.
+    /// The operator's key for calls from other machines; without it such calls are refused.
     pub operator_key: Option<OperatorKey>,
-    /// Whether callers on this machine may leave the key out, being the operator and merchant `default` then.
+    /// Whether callers on this machine need no key; they are the operator and merchant `default`.
     pub trust_loopback: bool,
-    /// The simulator whose buyers can pay over HTTP, if it is on.
+    /// The simulated gateway, if it is on.
     pub simulator: Option<Simulator>,
 }
 
-/// What the handlers work with; clones are the same.
+/// The state shared by the handlers; clones share everything.
 #[derive(Clone)]
 pub struct ApiState {
     shared: Arc<Shared>,
@@ -81,7 +81,7 @@ struct Shared {
 }
 
 impl ApiState {
-    /// The state of an API in front of `platform`.
+    /// Creates the state of an API for `platform`.
     pub fn new(
         platform: Platform,
         clock: Arc<dyn Clock>,
@@ -109,7 +109,7 @@ impl ApiState {
         self.shared.clock.as_ref()
     }
 
-    /// The time now, in ms since the Unix epoch.
+    /// Returns the current time, in ms since the Unix epoch.
     fn now_ms(&self) -> i64 {
         i64::try_from(self.clock().now_ms()).unwrap_or(i64::MAX)
     }
@@ -127,16 +127,16 @@ impl ApiState {
     }
 }
 
-/// A request with an idempotency key, in the state of being answered.
+/// A request with an idempotency key that is under way.
 struct Keyed {
-    /// The key with what tells requests apart.
+    /// The key and the fingerprint of the request.
     idempotency: Idempotency,
-    /// Keeps others with the same key out until the answer is made.
+    /// Excludes requests with the same key until this one is answered.
     _place: KeyPlace,
 }
 
 impl ApiState {
-    /// Takes the key for a request of the merchant; `operation` is its method and path.
+    /// Reserves the key for a request of the merchant; `operation` is its method and path.
     fn keyed(
         &self,
         merchant: &MerchantId,
@@ -169,7 +169,7 @@ impl Api for ApiState {
     }
 }
 
-/// The whole API as one service.
+/// Returns the API as one service.
 pub fn app(state: ApiState) -> Router {
     let (routes, document) = openapi::routes(state.settings().simulator.is_some());
     edge::envelope::app(routes, &document, state)

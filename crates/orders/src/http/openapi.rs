@@ -1,4 +1,4 @@
-//! Provides the OpenAPI document and the routes it is made from.
+//! Builds the routes and the OpenAPI document that describes them.
 
 use axum::Router;
 use utoipa::OpenApi;
@@ -20,12 +20,12 @@ use super::{
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
-        (name = "products", description = "What is sold, and its stock"),
+        (name = "products", description = "Products and their stock"),
         (name = "orders", description = "Orders with a deadline"),
         (name = "payments", description = "Payment attempts and gateways"),
-        (name = "refunds", description = "Money given back"),
+        (name = "refunds", description = "Refunds of payments"),
         (name = "coupons", description = "Coupons and the rules that issue them"),
-        (name = "operation", description = "For whoever runs the platform"),
+        (name = "operation", description = "For the operator"),
         (name = "simulator", description = "The simulated gateway's buyers; only where the simulator is on")
     ),
     components(schemas(ProblemBody)),
@@ -42,7 +42,7 @@ impl utoipa::Modify for BearerKey {
         let key = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "A merchant's API key; callers on the machine itself may leave it out",
+                "A merchant's API key; callers on the same machine need none",
             ))
             .build();
         let components = document.components.get_or_insert_default();
@@ -50,7 +50,7 @@ impl utoipa::Modify for BearerKey {
     }
 }
 
-/// The routes and the document that describes them.
+/// Returns the routes and the document that describes them.
 pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi::OpenApi) {
     let mut router = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(products::create, products::list))
@@ -72,7 +72,7 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(coupons::change_rule))
         .routes(routes!(coupons::list))
         .routes(routes!(coupons::show))
-        .routes(routes!(coupons::give))
+        .routes(routes!(coupons::transfer))
         .routes(routes!(merchants::create_account, merchants::list_accounts))
         .routes(routes!(pauses::pause))
         .routes(routes!(pauses::resume))
@@ -92,7 +92,7 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
     router.split_for_parts()
 }
 
-/// The OpenAPI 3.1 document of the whole API, the simulator's part too.
+/// Returns the OpenAPI 3.1 document of the API, including the simulator's part.
 pub fn openapi_document() -> utoipa::openapi::OpenApi {
     routes(true).1
 }

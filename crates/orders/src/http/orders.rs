@@ -1,4 +1,4 @@
-//! Provides orders over HTTP.
+//! Serves orders.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,40 +20,40 @@ use crate::money::Currency;
 use crate::order::create::{Deadline, NewLine, NewOrder};
 use edge::instant::Instant;
 
-/// One line of an order to make.
+/// One line of an order to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewOrderLine)]
 struct NewLineBody {
-    /// What is bought.
+    /// The product.
     #[schema(value_type = String, example = "prd_01h455vb4pex5vsknk084sn02q")]
     product_id: ProductId,
-    /// How many units.
+    /// The number of units.
     #[schema(minimum = 1, example = 2)]
     quantity: i64,
 }
 
-/// An order to make. Its deadline is 30 minutes ahead unless one of the two deadline fields is there.
+/// An order to create. Its deadline is in 30 minutes unless one of the two deadline fields is given.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewOrder)]
 pub(super) struct NewOrderBody {
-    /// The merchant's own number, unique for the merchant.
+    /// The merchant's own order number, unique for the merchant.
     #[schema(example = "A-1001", max_length = 128)]
     merchant_order_no: String,
-    /// Who buys, by the merchant's own naming.
+    /// The merchant's own id of the buyer.
     #[schema(example = "buyer-7", max_length = 128)]
     buyer_id: String,
-    /// What is bought; prices are the products' own.
+    /// The lines; prices come from the products.
     #[schema(inline = false, min_items = 1, max_items = 100)]
     lines: Vec<NewLineBody>,
-    /// A coupon of the buyer to use.
+    /// The coupon of the buyer to use.
     #[schema(value_type = Option<String>)]
     coupon_id: Option<CouponId>,
-    /// Until when it can be paid.
+    /// The deadline of payment.
     #[schema(value_type = Option<String>, format = DateTime)]
     deadline: Option<Instant>,
-    /// Until when it can be paid, in ms from now.
+    /// The deadline of payment, in ms from now.
     #[schema(example = 10_000)]
     deadline_after_ms: Option<i64>,
 }
@@ -61,14 +61,14 @@ pub(super) struct NewOrderBody {
 /// One line of an order.
 #[derive(Debug, Serialize, ToSchema)]
 struct OrderLine {
-    /// What is bought.
+    /// The product.
     #[schema(value_type = String)]
     product_id: ProductId,
-    /// What the product was called when the order was made.
+    /// The name of the product when the order was created.
     name: String,
-    /// How many units.
+    /// The number of units.
     quantity: i64,
-    /// Price of one unit when the order was made, in minor units.
+    /// Price of one unit when the order was created, in minor units.
     unit_price_minor: i64,
 }
 
@@ -76,23 +76,23 @@ struct OrderLine {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
 struct AuditBody {
-    /// When.
+    /// When it happened.
     #[schema(value_type = String, format = DateTime)]
     at: Instant,
-    /// The id of the thing that changed.
+    /// The id of what changed.
     entity: String,
     /// Who changed it: `buyer`, `merchant`, `gateway` or `system`.
     actor: String,
-    /// What was done.
+    /// The action.
     #[schema(example = "close")]
     action: String,
-    /// The state before, where there was one.
+    /// The state before, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     from_state: Option<String>,
-    /// The state after, where it has one.
+    /// The state after, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     to_state: Option<String>,
-    /// More, for a person.
+    /// Details, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
@@ -103,41 +103,41 @@ pub(super) struct Order {
     /// Its id.
     #[schema(value_type = String, example = "ord_01h455vb4pex5vsknk084sn02q")]
     id: OrderId,
-    /// The merchant's own number.
+    /// The merchant's own order number.
     merchant_order_no: String,
-    /// Who buys.
+    /// The merchant's own id of the buyer.
     buyer_id: String,
     /// `pending`, `closing`, `paid` or `closed`.
     #[schema(example = "pending")]
     state: &'static str,
-    /// Rises with every change.
+    /// Grows with every change.
     version: i64,
     /// ISO 4217 code of its amounts.
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
     /// Sum of the lines, in minor units.
     total_minor: i64,
-    /// What a coupon takes off, in minor units.
+    /// The discount of the coupon, in minor units.
     discount_minor: i64,
-    /// What is to be paid, in minor units.
+    /// The amount to pay, in minor units.
     payable_minor: i64,
     /// The coupon it uses.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     coupon_id: Option<CouponId>,
-    /// From this instant on it takes no payment attempt.
+    /// From this instant on no payment attempt is accepted.
     #[schema(value_type = String, format = DateTime)]
     deadline: Instant,
     /// Seconds until the deadline by the platform's clock, rounded up; 0 once the order is not pending.
     seconds_left: i64,
-    /// When it was made.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
     /// When it was paid.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     paid_at: Option<Instant>,
-    /// The payment that was accepted; none if there was nothing to pay.
+    /// The accepted payment; none if the amount to pay was 0.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_id: Option<PaymentId>,
@@ -148,14 +148,14 @@ pub(super) struct Order {
     /// Why it closed or is closing: `timeout`, `buyer` or `merchant`.
     #[serde(skip_serializing_if = "Option::is_none")]
     close_reason: Option<&'static str>,
-    /// What is bought.
+    /// The product.
     lines: Vec<OrderLine>,
-    /// Everything that happened to it, oldest first; only where one order is read.
+    /// The audit trail, oldest first; only where one order is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<Vec<AuditBody>>,
 }
 
-/// Who cancels; the merchant if the body is left out.
+/// Who cancels; the merchant by default.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum CancelReason {
@@ -179,12 +179,12 @@ pub(super) struct Cancel {
 #[serde(deny_unknown_fields)]
 #[schema(as = NewDeadline)]
 pub(super) struct DeadlineBody {
-    /// Until when the order can be paid now.
+    /// The new deadline of payment.
     #[schema(value_type = String, format = DateTime)]
     deadline: Instant,
 }
 
-/// Which state an order is in.
+/// The state of the orders to list.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum StateFilter {
@@ -199,15 +199,15 @@ enum StateFilter {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Only orders of this state: `pending`, `closing`, `paid` or `closed`.
+    /// Only orders in this state: `pending`, `closing`, `paid` or `closed`.
     #[param(inline)]
     state: Option<StateFilter>,
-    /// Only the order under this number of the merchant's own.
+    /// Only the order with this number of the merchant's own.
     merchant_order_no: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<OrderId>,
-    /// Most orders of the page, up to 200; 50 if left out.
+    /// The maximum number of orders on the page, up to 200; 50 by default.
     limit: Option<usize>,
 }
 
@@ -237,7 +237,7 @@ impl From<AuditEntry> for AuditBody {
 }
 
 impl Order {
-    /// The order as it is told at `now_ms`.
+    /// Creates the answer for the order at `now_ms`.
     pub(super) fn new(order: order::Order, now_ms: i64) -> Self {
         let left_ms = order.deadline_ms.saturating_sub(now_ms);
         let waits = order.state == OrderState::Pending && left_ms > 0;
@@ -259,7 +259,7 @@ impl Order {
             payable_minor: order.payable_minor,
             coupon_id: order.coupon_id,
             deadline: Instant(order.deadline_ms),
-            // Rounded up, so that 0 means that it is over.
+            // Rounded up, so that 0 means that the deadline is reached.
             seconds_left: if waits {
                 left_ms.saturating_add(999) / 1_000
             } else {
@@ -282,13 +282,13 @@ fn deadline_of(body: &NewOrderBody) -> Result<Deadline, Problem> {
         (Some(Instant(at_ms)), None) => Ok(Deadline::AtMs(at_ms)),
         (None, Some(after_ms)) => Ok(Deadline::AfterMs(after_ms)),
         (Some(_), Some(_)) => {
-            let detail = "deadline and deadline_after_ms are both there; send one of them";
+            let detail = "deadline and deadline_after_ms are both given; send one of them";
             Err(Problem::invalid("/deadline_after_ms", detail))
         }
     }
 }
 
-/// Makes an order: its stock is held and its deadline armed when the answer comes.
+/// Creates an order. Its stock is held and its deadline is scheduled before the answer.
 #[utoipa::path(
     post,
     path = "/v1/orders",
@@ -357,7 +357,7 @@ pub(super) async fn list(
     }))
 }
 
-/// The order under the merchant's own number, if there is one in the wanted state.
+/// Returns the order with the merchant's own number, if it is in the wanted state.
 async fn numbered(
     state: &ApiState,
     merchant: &Merchant,
@@ -402,7 +402,7 @@ pub(super) async fn show(
     Ok(Json(order))
 }
 
-/// Cancels a pending order. It is `closed` in the answer, or `closing` where a gateway must be asked first.
+/// Cancels a pending order. It is `closed` in the answer, or `closing` if the gateway must first close a payment attempt.
 #[utoipa::path(
     post,
     path = "/v1/orders/{id}/cancel",
@@ -428,7 +428,7 @@ pub(super) async fn cancel(
     Ok(Json(Order::new(order, state.now_ms())))
 }
 
-/// Moves the deadline of a pending order to a later instant, as long as it has not been reached.
+/// Moves the deadline of a pending order to a later instant, if it has not been reached.
 #[utoipa::path(
     put,
     path = "/v1/orders/{id}/deadline",

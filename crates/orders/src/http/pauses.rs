@@ -1,4 +1,4 @@
-//! Provides pause and resume over HTTP: the brake for the outage of a gateway.
+//! Serves pause and resume: they hold back the closing of orders while a gateway is down.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +13,7 @@ use crate::ids::GatewayAccountId;
 use crate::model::pause::{self, PauseScope, PauseState};
 use edge::instant::Instant;
 
-/// How much is paused.
+/// The scope of a pause.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Scope {
@@ -25,7 +25,7 @@ pub(super) enum Scope {
     Gateway,
 }
 
-/// What to pause, and why.
+/// A pause to start.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = PauseRequest)]
@@ -33,15 +33,15 @@ pub(super) struct PauseBody {
     /// `all`, `merchant` or `gateway`.
     #[schema(inline)]
     scope: Scope,
-    /// The gateway account, where the scope is `gateway`.
+    /// The gateway account, if the scope is `gateway`.
     #[schema(value_type = Option<String>)]
     account_id: Option<GatewayAccountId>,
-    /// Why, for whoever looks at it later.
+    /// The reason, for the operator.
     #[schema(example = "the gateway is down", max_length = 200)]
     reason: String,
 }
 
-/// What to resume.
+/// A pause to end.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ResumeRequest)]
@@ -49,7 +49,7 @@ pub(super) struct ResumeBody {
     /// `all`, `merchant` or `gateway`.
     #[schema(inline)]
     scope: Scope,
-    /// The gateway account, where the scope is `gateway`.
+    /// The gateway account, if the scope is `gateway`.
     #[schema(value_type = Option<String>)]
     account_id: Option<GatewayAccountId>,
 }
@@ -61,15 +61,15 @@ pub(super) struct PauseView {
     /// `all`, `merchant` or `gateway`.
     #[schema(example = "gateway")]
     scope: &'static str,
-    /// The merchant or gateway account; none if everything is paused.
+    /// The merchant or gateway account; none if the scope is `all`.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
     /// `paused`, `resuming` while what waited is released at a limited rate, or `ended`.
     #[schema(example = "paused")]
     state: &'static str,
-    /// Why.
+    /// The reason.
     reason: String,
-    /// Since when.
+    /// When it began.
     #[schema(value_type = String, format = DateTime)]
     since: Instant,
 }
@@ -95,7 +95,7 @@ impl From<pause::Pause> for PauseView {
     }
 }
 
-/// What the caller may pause, from what was asked.
+/// Returns the scope of the request, if the caller may pause it.
 async fn scope_of(
     state: &ApiState,
     caller: &Caller,
@@ -122,13 +122,13 @@ async fn scope_of(
             Err(Problem::invalid("/account_id", detail))
         }
         (Scope::All | Scope::Merchant, Some(_)) => {
-            let detail = "account_id belongs to the scope `gateway` alone";
+            let detail = "account_id is only allowed with the scope `gateway`";
             Err(Problem::invalid("/account_id", detail))
         }
     }
 }
 
-/// Stops the closing of orders at their deadlines. They can still be paid before those, cancelled and extended.
+/// Stops the closing of orders at their deadlines. They can still be paid before their deadlines, cancelled and extended.
 #[utoipa::path(
     post,
     path = "/v1/pause",

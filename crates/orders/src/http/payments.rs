@@ -1,4 +1,4 @@
-//! Provides payment attempts, payments and the callbacks of gateways over HTTP.
+//! Serves payment attempts and payments, and receives the callbacks of gateways.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -24,16 +24,16 @@ use edge::instant::Instant;
 #[serde(deny_unknown_fields)]
 #[schema(as = NewAttempt)]
 pub(super) struct NewAttemptBody {
-    /// The gateway account that is to take the money; may be left out by a merchant that has one.
+    /// The gateway account to pay through; optional for a merchant with one account.
     #[schema(value_type = Option<String>, example = "gwa_01h455vb4pex5vsknk084sn02q")]
     account_id: Option<GatewayAccountId>,
 }
 
-/// A buyer's try to pay an order.
+/// An attempt to pay an order.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Attempt)]
 pub(super) struct AttemptBody {
-    /// Its id, by which the gateway knows it too.
+    /// Its id, which the gateway uses too.
     #[schema(value_type = String, example = "att_01h455vb4pex5vsknk084sn02q")]
     id: AttemptId,
     /// The order.
@@ -45,21 +45,21 @@ pub(super) struct AttemptBody {
     /// `submitted`, `succeeded`, `closed`, `failed`, `unknown` or `needs_operator`.
     #[schema(example = "submitted")]
     state: &'static str,
-    /// What the buyer is to pay, in minor units.
+    /// The amount to pay, in minor units.
     amount_minor: i64,
     /// ISO 4217 code.
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
-    /// From this instant the gateway takes no money for it.
+    /// From this instant on the gateway does not accept a payment for it.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Instant,
-    /// Where the buyer pays, once the gateway has said so.
+    /// The page where the buyer pays, once the gateway has returned it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pay_url: Option<String>,
-    /// The gateway's own number of the attempt.
+    /// The gateway's own id of the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway_ref: Option<String>,
-    /// More, for a person.
+    /// Details, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     /// When it was started.
@@ -67,7 +67,7 @@ pub(super) struct AttemptBody {
     created_at: Instant,
 }
 
-/// Money that a gateway took.
+/// A payment received by a gateway.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Payment)]
 pub(super) struct PaymentBody {
@@ -77,19 +77,19 @@ pub(super) struct PaymentBody {
     /// The attempt that was paid.
     #[schema(value_type = String)]
     attempt_id: AttemptId,
-    /// The gateway's number of the transaction.
+    /// The gateway's own id of the transaction.
     transaction_id: String,
     /// `accepted`, or why it is refunded: `late`, `duplicate`, `wrong_amount` or `wrong_currency`.
     #[schema(example = "accepted")]
     kind: &'static str,
-    /// What was paid, in minor units.
+    /// The amount paid, in minor units.
     amount_minor: i64,
     /// The currency it was paid in.
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
-    /// How much of it has been or is being given back, in minor units.
+    /// How much of it has been refunded or is being refunded, in minor units.
     refunded_minor: i64,
-    /// When the gateway took the money.
+    /// When the gateway received the payment.
     #[schema(value_type = String, format = DateTime)]
     paid_at: Instant,
 }
@@ -136,7 +136,7 @@ impl From<payment::Payment> for PaymentBody {
     }
 }
 
-/// Starts an attempt to pay an order, as long as it is pending and its deadline has not been reached.
+/// Starts an attempt to pay an order that is pending and whose deadline has not been reached.
 #[utoipa::path(
     post,
     path = "/v1/orders/{id}/payments",
@@ -194,7 +194,7 @@ pub(super) async fn list(
     }))
 }
 
-/// Takes a gateway's signed callback. It is acknowledged once its effect is durable.
+/// Receives a gateway's signed callback. It is acknowledged once its effect is durable.
 #[utoipa::path(
     post,
     path = "/v1/gateways/{account_id}/callbacks",
@@ -202,7 +202,7 @@ pub(super) async fn list(
     security(()),
     params(("account_id" = String, Path, description = "The gateway account")),
     request_body(content = String, description = "As the gateway sends it", content_type = "application/json"),
-    responses((status = 200, description = "What the gateway wants to read"), Problems)
+    responses((status = 200, description = "The acknowledgement in the form the gateway expects"), Problems)
 )]
 pub(super) async fn callback(
     State(state): State<ApiState>,

@@ -17,33 +17,33 @@ problem_kinds! {
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request cannot be read",
         "The body is not JSON, or a query parameter or header cannot be read. `detail` says where. Nothing was done.";
     IdempotencyKeyMissing = "idempotency_key_missing", BAD_REQUEST, "The Idempotency-Key header is missing",
-        "Every POST that would count twice if it came twice needs an `Idempotency-Key` header: 1 to 128 visible characters, new for each thing to create and the same for each repetition. A UUID does well.";
+        "Every POST that creates something or changes stock needs an `Idempotency-Key` header: 1 to 128 visible characters, new for each thing to create and the same for each repetition. A UUID is suitable.";
     Unauthenticated = "unauthenticated", UNAUTHORIZED, "The API key is missing or unknown",
         "Send `Authorization: Bearer KEY` with a key of the merchant. Only requests from this machine itself may leave it out.";
-    CallbackRejected = "callback_rejected", UNAUTHORIZED, "The callback is not believed",
-        "The signature does not fit the body and the account, or it is more than 5 minutes away from now. Nothing was done; the gateway repeats the callback.";
-    Forbidden = "forbidden", FORBIDDEN, "This is for the operator",
+    CallbackRejected = "callback_rejected", UNAUTHORIZED, "The callback cannot be verified",
+        "The signature does not match the body and the account, or its time differs from now by more than 5 minutes. Nothing was done; the gateway repeats the callback.";
+    Forbidden = "forbidden", FORBIDDEN, "Only the operator may do this",
         "Merchants, API keys and the global pause belong to the operator: call from this machine without a key, or with the operator's key.";
-    NotFound = "not_found", NOT_FOUND, "There is no such thing",
-        "Nothing has this id, or it belongs to another merchant, or the path is none of the API's.";
-    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not take this method",
-        "The `Allow` header lists the methods that the path takes.";
+    NotFound = "not_found", NOT_FOUND, "The resource does not exist",
+        "No resource has this id, or it belongs to another merchant, or the API does not have the path.";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not allow this method",
+        "The `Allow` header lists the methods that the path allows.";
     OrderState = "order_state", CONFLICT, "The order's state does not allow this",
-        "Somebody or something was faster: `state` is the order's present state. Read the order again and decide anew.";
+        "Another request or a timer changed the order first: `state` is its current state. Read the order again, then decide.";
     DeadlineReached = "deadline_reached", CONFLICT, "The order's deadline has been reached",
-        "From its deadline on an order takes no payment and no later deadline. Create a new order.";
+        "From its deadline on an order accepts no payment and its deadline cannot be extended. Create a new order.";
     Duplicate = "duplicate", CONFLICT, "The number is taken",
-        "The merchant already has something under this number or name. It is not the same request repeated, for that would carry the same Idempotency-Key.";
+        "The merchant already has a resource with this number or name. A repeated request has the same Idempotency-Key and gets the first answer instead.";
     InsufficientStock = "insufficient_stock", CONFLICT, "There is not enough stock",
-        "`available` units can be held at present. Ask for fewer, or later: unpaid orders give their stock back when they close.";
+        "`available` units can be held now. Order fewer, or later: unpaid orders release their stock when they close.";
     CouponUnusable = "coupon_unusable", CONFLICT, "The coupon cannot be used",
         "It is held by another order, used, expired, or not for this buyer or currency; `detail` says which.";
     RefundState = "refund_state", CONFLICT, "The refund's state does not allow this",
-        "`state` is the refund's present state. Only a refund that needs an operator can be tried again, withdrawn or settled by hand; `detail` says what was in the way.";
-    AttemptNotPayable = "attempt_not_payable", CONFLICT, "The attempt takes no money",
-        "Only of the simulated gateway: the attempt is closed, expired or paid. `forced` pays all the same, as money does that arrives too late.";
-    RefundTooLarge = "refund_too_large", CONFLICT, "More than the payment has left",
-        "`left` minor units of the payment have not been refunded yet. Ask for at most that.";
+        "`state` is the refund's current state. Only a refund that needs an operator can be tried again, withdrawn or settled by hand; `detail` says what was in the way.";
+    AttemptNotPayable = "attempt_not_payable", CONFLICT, "The attempt cannot be paid",
+        "Only from the simulated gateway: the attempt is closed, expired or paid. `forced` pays nevertheless, which simulates a payment that arrives too late.";
+    RefundTooLarge = "refund_too_large", CONFLICT, "The refund exceeds the payment",
+        "`left` minor units of the payment have not been refunded. Request at most that amount.";
     IdempotencyInFlight = "idempotency_in_flight", CONFLICT, "The same request is still being answered",
         "A request with the same Idempotency-Key has not been answered yet. Repeat this one after `Retry-After` seconds to get its answer.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
@@ -51,17 +51,17 @@ problem_kinds! {
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is not sent as JSON",
         "Send `Content-Type: application/json`.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "A value is not allowed",
-        "`pointer` is the JSON pointer of the field, or `parameter` the name of the query parameter; `detail` says what is wrong and what would be right. Fields that the API does not know are refused too.";
-    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request",
-        "The key was used before with another path or body. Use a new key for a new request.";
-    GatewayRefused = "gateway_refused", UNPROCESSABLE_ENTITY, "The payment gateway refused",
-        "The gateway will not open this attempt; `detail` has its reason. No money can come of it. Start another attempt if the reason is gone.";
+        "`pointer` is the JSON pointer of the field, or `parameter` the name of the query parameter; `detail` says what is wrong and what is allowed. Unknown fields are refused too.";
+    IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key was used for another request",
+        "The key was used earlier with another path or body. Use a new key for a new request.";
+    GatewayRefused = "gateway_refused", UNPROCESSABLE_ENTITY, "The payment gateway refused the attempt",
+        "The gateway refuses this attempt; `detail` has its reason. It cannot be paid. Start another attempt once the reason is resolved.";
     TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS, "The merchant has too many requests under way",
         "Wait `Retry-After` seconds, then repeat with the same Idempotency-Key, with fewer requests at a time.";
-    Internal = "internal", INTERNAL_SERVER_ERROR, "Something broke on our side",
+    Internal = "internal", INTERNAL_SERVER_ERROR, "The server failed",
         "The server's log has the cause under the `X-Request-Id` of the answer. Whether the request took effect is not known: repeat it with the same Idempotency-Key.";
-    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The platform is away for a moment",
-        "The platform starts or stops, or its database does not answer. Repeat after `Retry-After` seconds with the same Idempotency-Key.";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The platform is temporarily unavailable",
+        "The platform is starting or stopping, or its database does not answer. Repeat after `Retry-After` seconds with the same Idempotency-Key.";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The server has too many requests under way",
         "Nothing was done. Repeat after `Retry-After` seconds.";
     TimedOut = "timed_out", SERVICE_UNAVAILABLE, "The request took too long",
@@ -73,27 +73,27 @@ problem_kinds! {
 #[schema(as = Problem)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) struct ProblemBody {
-    /// `/problems/` and the stable code.
+    /// `/problems/` followed by the stable code.
     #[schema(example = "/problems/not_found")]
     r#type: String,
-    /// The same short sentence for every occurrence.
+    /// A short sentence, the same for every occurrence.
     title: String,
     /// The HTTP status.
     status: u16,
-    /// What happened this time.
+    /// What happened in this case.
     detail: String,
     /// JSON pointer of the field that is not allowed.
     pointer: Option<String>,
-    /// The order's present state, where that was in the way.
+    /// The order's current state, if that is the reason.
     state: Option<String>,
 }
 
-/// The documentation of every kind of problem, in Markdown: docs/problems.md.
+/// Returns the documentation of every kind of problem, in Markdown: docs/problems.md.
 pub fn problems_markdown() -> String {
     let mut text = String::from(
         "# Problem types\n\nErrors of the HTTP API are problem documents (RFC 9457, `application/problem+json`). `type` is one of the\n\
-         paths below and stable; `title` and `status` belong to it; `detail` tells this occurrence for a person. A running\n\
-         platform answers each path with its explanation.\n",
+         paths below and stable; `title` and `status` belong to it; `detail` describes this occurrence in text. A running\n\
+         platform serves the explanation of each type at its path.\n",
     );
     for kind in ProblemKind::ALL {
         text.push('\n');
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_is_in_step() {
+    fn the_documentation_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/problems.md");
         let written = std::fs::read_to_string(path).unwrap_or_default();
         if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,4 +1,4 @@
-//! Provides products over HTTP.
+//! Serves products.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,12 +16,12 @@ use crate::model::product::{self, NewProduct};
 use crate::money::Currency;
 use edge::instant::Instant;
 
-/// A product to make.
+/// A product to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewProduct)]
 pub(super) struct NewProductBody {
-    /// What people call it.
+    /// Its name.
     #[schema(example = "Concert ticket", max_length = 200)]
     name: String,
     /// Price of one unit, in minor units of the currency.
@@ -30,18 +30,18 @@ pub(super) struct NewProductBody {
     /// ISO 4217 code.
     #[schema(value_type = String, example = "EUR")]
     currency: Currency,
-    /// Units to begin with.
+    /// The initial stock, in units.
     #[schema(minimum = 0, example = 100)]
     stock: i64,
 }
 
-/// Something that is sold.
+/// A product.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Product {
     /// Its id.
     #[schema(value_type = String, example = "prd_01h455vb4pex5vsknk084sn02q")]
     id: ProductId,
-    /// What people call it.
+    /// Its name.
     name: String,
     /// Price of one unit, in minor units of the currency.
     price_minor: i64,
@@ -50,9 +50,9 @@ pub(super) struct Product {
     currency: Currency,
     /// Units that can be held now.
     available: i64,
-    /// All units ever put in; the difference to `available` is held or sold.
+    /// All units ever added; the difference to `available` is held or sold.
     stocked: i64,
-    /// When it was made.
+    /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
 }
@@ -61,7 +61,7 @@ pub(super) struct Product {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StockChange {
-    /// Units to put in, or to take out if negative; never more than are available.
+    /// Units to add, or to remove if negative; at most the available ones.
     #[schema(example = 10)]
     delta: i64,
 }
@@ -71,10 +71,10 @@ pub(super) struct StockChange {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<ProductId>,
-    /// Most products of the page, up to 200; 50 if left out.
+    /// The maximum number of products on the page, up to 200; 50 by default.
     limit: Option<usize>,
 }
 
@@ -92,7 +92,7 @@ impl From<product::Product> for Product {
     }
 }
 
-/// Makes a product.
+/// Creates a product.
 #[utoipa::path(
     post,
     path = "/v1/products",
@@ -167,7 +167,7 @@ pub(super) async fn show(
     Ok(Json(product.into()))
 }
 
-/// Puts units of a product in, or takes them out. A repeated request would count twice, so it needs a key too.
+/// Adds units to the stock of a product, or removes them. A repeated request would count twice, so it needs a key too.
 #[utoipa::path(
     post,
     path = "/v1/products/{id}/stock",

@@ -1,4 +1,4 @@
-//! Provides refunds over HTTP.
+//! Serves refunds.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,15 +17,15 @@ use crate::money::Currency;
 use crate::refund::request::NewRefund;
 use edge::instant::Instant;
 
-/// A refund to make.
+/// A refund to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewRefund)]
 pub(super) struct NewRefundBody {
-    /// The merchant's own number of the refund, unique for the merchant.
+    /// The merchant's own refund number, unique for the merchant.
     #[schema(example = "R-1", max_length = 128)]
     refund_no: String,
-    /// How much to give back, in minor units; all that is left if left out.
+    /// The amount to refund, in minor units; all that is left by default.
     #[schema(minimum = 1)]
     amount_minor: Option<i64>,
     /// Whether all units of the order that have not come back go into stock when the refund has succeeded. Only for a
@@ -75,14 +75,14 @@ pub(super) struct ListQuery {
     limit: Option<usize>,
 }
 
-/// Money given back.
+/// A refund.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Refund)]
 pub(super) struct RefundBody {
-    /// Its id, by which the gateway knows it too.
+    /// Its id, which the gateway uses too.
     #[schema(value_type = String, example = "ref_01h455vb4pex5vsknk084sn02q")]
     id: RefundId,
-    /// The merchant's own number, or one that the platform made.
+    /// The merchant's own refund number, or one that the platform generated.
     refund_no: String,
     /// The order.
     #[schema(value_type = String)]
@@ -96,7 +96,7 @@ pub(super) struct RefundBody {
     /// `merchant`, or why the platform refunds by itself: `late`, `duplicate`, `wrong_amount` or `wrong_currency`.
     #[schema(example = "merchant")]
     cause: &'static str,
-    /// How much is given back, in minor units.
+    /// The amount, in minor units.
     amount_minor: i64,
     /// ISO 4217 code.
     #[schema(value_type = String, example = "EUR")]
@@ -106,13 +106,13 @@ pub(super) struct RefundBody {
     /// What it was settled with by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<String>,
-    /// More, for a person.
+/// Details, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
-    /// When it was asked for.
+    /// When it was requested.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
-    /// When it was done or given up.
+    /// When it succeeded or was given up.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_at: Option<Instant>,

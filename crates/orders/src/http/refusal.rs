@@ -1,11 +1,11 @@
-//! Turns what can go wrong in the platform into the problem documents of the API.
+//! Converts the errors of the platform to problem documents.
 
 use super::problem::{Problem, ProblemKind};
 use crate::error::Error;
 use edge::instant::Instant;
 use gateway::CallbackError;
 
-/// How long to wait before trying again, in s, while the platform starts, stops or waits for its database.
+/// The `Retry-After`, in s, while the platform starts, stops or waits for its database.
 const RETRY_AFTER_S: u32 = 1;
 
 impl From<Error> for Problem {
@@ -81,7 +81,7 @@ mod tests {
     use crate::model::order::OrderState;
 
     #[test]
-    fn a_lost_race_tells_the_present_state() {
+    fn a_lost_race_reports_the_current_state() {
         let id = OrderId::new(0);
         let problem = Problem::from(Error::OrderState {
             id,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_of_a_failure_stays_inside() {
+    fn the_cause_of_a_failure_is_not_in_the_answer() {
         let problem = Problem::from(Error::Unreadable {
             what: "order state",
             detail: "secret 17".to_owned(),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reached_deadline_is_told_as_an_instant() {
+    fn a_reached_deadline_is_reported_as_an_instant() {
         let error = Error::DeadlineReached {
             id: OrderId::new(0),
             deadline_ms: 1_000,

@@ -1,4 +1,4 @@
-//! Provides the simulated gateway's buyers over HTTP, for people and demos that try the platform.
+//! Serves the buyers of the simulated gateway, for trying the platform and for demos.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,38 +12,38 @@ use edge::instant::Instant;
 use gateway::simulator::{PayRefused, PayRequest, Simulator};
 use gateway::{Paid, QueryOutcome};
 
-/// What the buyer does; an empty body pays what was asked.
+/// A simulated payment; an empty body pays the requested amount.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Pay {
-    /// Pays this many minor units and not what was asked.
+    /// Pays this amount instead of the requested one, in minor units.
     amount_minor: Option<i64>,
-    /// Pays in this currency and not in the one asked for.
+    /// Pays in this currency instead of the requested one.
     #[schema(example = "EUR")]
     currency: Option<String>,
-    /// Pays although the attempt is closed or paid: money that arrives too late, or twice.
+    /// Pays although the attempt is closed or paid: a late or duplicate payment.
     forced: bool,
 }
 
 /// A transaction at the simulated gateway.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SimulatedPayment {
-    /// The gateway's number of the transaction.
+    /// The gateway's own id of the transaction.
     transaction_id: String,
     /// `processing` while the payment is under way, then `paid`.
     #[schema(example = "paid")]
     state: &'static str,
-    /// What was paid, in minor units.
+    /// The amount paid, in minor units.
     amount_minor: i64,
     /// The currency it was paid in.
     #[schema(example = "EUR")]
     currency: String,
-    /// When the money was or will be taken.
+    /// When the payment was or will be received.
     #[schema(value_type = String, format = DateTime)]
     paid_at: Instant,
 }
 
-/// What the simulated gateway knows of an attempt.
+/// An attempt at the simulated gateway.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SimulatedAttempt {
     /// The attempt.
@@ -54,11 +54,11 @@ pub(super) struct SimulatedAttempt {
     state: &'static str,
     /// Its transactions.
     transactions: Vec<SimulatedPayment>,
-    /// How much has been given back, in minor units.
+    /// How much has been refunded, in minor units.
     refunded_minor: i64,
 }
 
-/// Pays an attempt, as its buyer would on the gateway's page.
+/// Pays an attempt, as the buyer would on the gateway's page.
 #[utoipa::path(
     post,
     path = "/v1/simulator/attempts/{id}/pay",
@@ -66,7 +66,7 @@ pub(super) struct SimulatedAttempt {
     params(("id" = String, Path, description = "The attempt")),
     request_body = Pay,
     responses(
-        (status = 200, description = "The gateway takes the money and calls the platform back", body = SimulatedPayment),
+        (status = 200, description = "The gateway receives the payment and calls the platform back", body = SimulatedPayment),
         Problems
     )
 )]
@@ -90,12 +90,12 @@ pub(super) async fn pay(
         Err(PayRefused::UnknownAttempt) => Err(unknown_attempt(&attempt_id)),
         Err(error) => Err(Problem::new(
             ProblemKind::AttemptNotPayable,
-            format!("attempt {attempt_id} takes no money: {error}"),
+            format!("attempt {attempt_id} cannot be paid: {error}"),
         )),
     }
 }
 
-/// Shows what the gateway knows of an attempt.
+/// Shows an attempt as the simulated gateway sees it.
 #[utoipa::path(
     get,
     path = "/v1/simulator/attempts/{id}",

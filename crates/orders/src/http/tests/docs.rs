@@ -1,6 +1,6 @@
 //! Runs every example of docs/http-api.md against the app and compares the answers with the page.
 //!
-//! A `sh` block is one curl command, the `json` block behind it the answer. Ids on the page are made up: the n-th
+//! A `sh` block is one curl command, the `json` block after it the answer. Ids on the page are made up: the n-th
 //! order is `ord_01ka` and n with zeros in front, and stands for the real one. With `UPDATE_DOCS=1` the answers are
 //! written into the page. `<!-- later: 10 s, until /v1/orders/ord_... is closed -->` moves the clock, and with `soon:`
 //! in place of the time it only waits.
@@ -16,9 +16,9 @@ use super::{Api, Call};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http-api.md");
 const BASE_URL: &str = "http://127.0.0.1:8080";
-/// Letters of an id before its underscore.
+/// The number of letters of an id before its underscore.
 const PREFIX: usize = 3;
-/// Characters of an id behind its underscore.
+/// The number of characters of an id after its underscore.
 const SUFFIX: usize = 26;
 
 /// Less than a second, for the page shows whole seconds.
@@ -27,7 +27,7 @@ const PACE: Pace = Pace {
     looks_per_ms: 8,
 };
 
-/// Which id of the page stands for which real one.
+/// Maps the ids of the page to the real ones.
 #[derive(Default)]
 struct Ids {
     to_page: BTreeMap<String, String>,
@@ -95,8 +95,8 @@ fn id_at(text: &str) -> Option<&str> {
     fits.then_some(id)
 }
 
-/// Splits a command as a shell does: blanks, quotes, a backslash at the end of a line.
-fn words(command: &str) -> Vec<String> {
+/// Splits a command into arguments as a shell does: blanks, quotes, a backslash at the end of a line.
+fn arguments_of(command: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quote = None;
     for letter in command.replace("\\\n", " ").chars() {
@@ -114,7 +114,7 @@ fn words(command: &str) -> Vec<String> {
 
 /// Reads a curl command.
 fn call_of(command: &str) -> Call {
-    let mut words = words(command).into_iter();
+    let mut words = arguments_of(command).into_iter();
     assert_eq!(words.next().as_deref(), Some("curl"), "{command}");
     let (mut method, mut path, mut body) = (None, None, None);
     let mut headers = Vec::new();
@@ -133,7 +133,7 @@ fn call_of(command: &str) -> Call {
         let (name, value) = header.split_once(": ").unwrap();
         let name: &'static str = match name {
             "Idempotency-Key" => "idempotency-key",
-            other => panic!("teach the test the header {other}"),
+            other => panic!("the test does not know the header {other}"),
         };
         call = call.header(name, value);
     }
@@ -143,7 +143,7 @@ fn call_of(command: &str) -> Call {
     }
 }
 
-/// Lays JSON out over lines, in the order in which it came.
+/// Formats JSON over several lines, keeping the order of its members.
 fn pretty(json: &str) -> String {
     let mut out = String::new();
     let mut depth = 0;
@@ -226,7 +226,7 @@ async fn wait(api: &Api, ids: &Ids, line: &str) {
     api.until_at(PACE, &ids.for_real(path), state).await;
 }
 
-/// The page with the answers that the app gives.
+/// Returns the page with the answers of the app.
 async fn rewritten(api: &Api, page: &str) -> (String, usize) {
     let mut out = String::new();
     let mut ids = Ids::default();
@@ -245,7 +245,7 @@ async fn rewritten(api: &Api, page: &str) -> (String, usize) {
         let _ = writeln!(out, "{command}\n```");
         rest = after;
         examples += 1;
-        // Answers that the page does not show bring ids too.
+        // Answers that the page does not show contain ids too.
         let answer = in_whole_seconds(&ids.for_page(&pretty(&reply.text)));
         if let Some(after) = rest.strip_prefix("```json\n") {
             let (_, after) = after.split_once("```\n").unwrap();
@@ -281,7 +281,7 @@ async fn every_example_of_the_page_is_true() {
 }
 
 #[test]
-fn json_is_laid_out_and_ids_are_mapped() {
+fn json_is_formatted_and_ids_are_mapped() {
     let json = r#"{"a":[],"b":[1,{"c":"x:,{\"}"}],"d":{}}"#;
     let laid_out = "{\n  \"a\": [],\n  \"b\": [\n    1,\n    {\n      \"c\": \"x:,{\\\"}\"\n    }\n  ],\n  \"d\": {}\n}";
     assert_eq!(pretty(json), laid_out);

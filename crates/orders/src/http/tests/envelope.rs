@@ -100,7 +100,7 @@ async fn a_create_needs_a_proper_idempotency_key() {
 }
 
 #[tokio::test]
-async fn credentials_are_asked_for_unless_the_caller_is_here() {
+async fn credentials_are_required_unless_the_caller_is_local() {
     let api = Api::start().await;
     let list = || Call::new(Method::GET, "/v1/orders");
     let reply = api.call(list().elsewhere()).await;
@@ -123,7 +123,7 @@ async fn credentials_are_asked_for_unless_the_caller_is_here() {
 }
 
 #[tokio::test]
-async fn the_process_tells_how_it_is() {
+async fn the_process_reports_its_state() {
     let api = Api::start().await;
     assert_eq!(api.get("/healthz").await.ok()["status"], "ok");
     assert_eq!(api.get("/readyz").await.ok()["status"], "ok");
@@ -160,7 +160,7 @@ async fn the_openapi_document_is_the_one_on_record() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_or_hangs_is_answered_for() {
+async fn a_panic_and_a_timeout_are_answered() {
     async fn panics() -> &'static str {
         panic!("the test's own panic")
     }
@@ -182,7 +182,7 @@ async fn a_handler_that_panics_or_hangs_is_answered_for() {
 }
 
 #[tokio::test]
-async fn too_many_requests_are_turned_away_with_a_time_to_come_again() {
+async fn too_many_requests_are_refused_with_a_retry_after() {
     let api = Api::start().await;
     let merchant = MerchantId::fallback();
     let admission = api.state.admission();
@@ -224,7 +224,7 @@ async fn a_stopped_platform_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_web_page_or_a_proxy_is_no_local_caller() {
+async fn a_web_page_or_a_proxy_is_not_a_local_caller() {
     let api = Api::start().await;
     let call = |method: Method, headers: &[(&'static str, &str)]| {
         let mut call = Call::new(method, "/v1/products").header("host", "127.0.0.1:8080");

@@ -1,4 +1,4 @@
-//! Sends hostile bodies and paths to every operation: none may break anything on this side.
+//! Sends hostile bodies and paths to every operation: none may cause an internal error.
 
 use fuzz::Target;
 use http::{Method, StatusCode};
@@ -126,7 +126,7 @@ const TOKENS: &[&str] = &[
     "_01ka00000000000000000000",
 ];
 
-/// A shop with something in it.
+/// A shop with one resource of each kind.
 struct Shop {
     api: Api,
     names: [(&'static str, String); 3],
@@ -175,7 +175,7 @@ impl Shop {
         call.header("idempotency-key", &key).body(body)
     }
 
-    /// A text with the names of what is in the shop.
+    /// Replaces the placeholders in a text by the ids of the shop.
     fn named(&self, text: &str) -> String {
         let names = self.names.iter();
         names.fold(text.to_owned(), |text, (name, id)| text.replace(name, id))

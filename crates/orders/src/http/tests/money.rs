@@ -8,7 +8,7 @@ use super::{Api, Call};
 use gateway::simulator::AttemptPlan;
 
 #[tokio::test]
-async fn a_payment_makes_the_order_paid_and_its_coupon_follows() {
+async fn a_payment_pays_the_order_and_issues_its_coupon() {
     let api = Api::start().await;
     let rule = json!({ "name": "Thanks", "amount_off_minor": 300, "currency": "EUR" });
     let rule = api.create("/v1/coupon-rules", rule).await.ok();
@@ -181,7 +181,7 @@ async fn units_come_back_with_their_refund_and_refunds_are_listed() {
 }
 
 #[tokio::test]
-async fn a_callback_is_believed_by_its_signature_alone() {
+async fn a_callback_is_verified_by_its_signature() {
     let api = Api::start().await;
     let (order_id, attempt_id) = attempted(&api).await;
     let account = api.get("/v1/gateways").await.ok()["items"][0].clone();
@@ -199,7 +199,7 @@ async fn a_callback_is_believed_by_its_signature_alone() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_refuses_or_says_nothing_is_told_apart() {
+async fn a_refusal_and_a_silence_of_the_gateway_differ() {
     let api = Api::start().await;
     let product_id = product(&api).await;
     account(&api).await;
@@ -215,7 +215,7 @@ async fn a_gateway_that_refuses_or_says_nothing_is_told_apart() {
         ..AttemptPlan::default()
     };
     api.simulator.script_order(&refusing, plan);
-    // Not knowing is no failure: the attempt is submitted, and its timer asks again.
+    // An unknown outcome is not a failure: the attempt is submitted, and its timer queries the gateway again.
     let attempt = api
         .create(&format!("/v1/orders/{silent}/payments"), json!({}))
         .await

@@ -12,7 +12,7 @@ use super::Api;
 use crate::http::run;
 use gateway::simulator::HttpSink;
 
-/// How long requests under way get when the server is told to stop.
+/// How long requests under way may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
 struct Server {

@@ -47,7 +47,7 @@ async fn a_product_is_made_shown_listed_and_restocked() {
 }
 
 #[tokio::test]
-async fn an_order_tells_its_deadline_and_the_seconds_left() {
+async fn an_order_shows_its_deadline_and_the_seconds_left() {
     let api = Api::start().await;
     let product_id = product(&api).await;
     let made = order(&api, &product_id, "A-1").await;
@@ -152,7 +152,7 @@ async fn a_repeated_request_gets_the_first_answer_and_another_one_is_refused() {
         .call(call(&path, &json!({ "account_id": account_id })))
         .await;
     reply.problem("idempotency_key_reused");
-    // A failure leaves the key free.
+    // A failure does not use up the key.
     let bad = json!({ "name": "x", "price_minor": -1, "currency": "EUR", "stock": 1 });
     let retry = |body: &Value| {
         let call = Call::new(Method::POST, "/v1/products").json(body);
@@ -213,7 +213,7 @@ async fn orders_are_listed_by_state_in_pages() {
 }
 
 #[tokio::test]
-async fn a_lost_race_tells_the_present_state() {
+async fn a_lost_race_reports_the_current_state() {
     let api = Api::start().await;
     let product_id = product(&api).await;
     let path = format!("/v1/orders/{}", id(&order(&api, &product_id, "A-1").await));
@@ -313,7 +313,7 @@ async fn merchants_see_their_own_things_with_their_own_keys() {
 }
 
 #[tokio::test]
-async fn a_pause_holds_the_closer_and_a_resume_lets_it_go() {
+async fn a_pause_holds_closing_back_and_a_resume_continues_it() {
     let api = Api::start().await;
     let product_id = product(&api).await;
     let path = format!("/v1/orders/{}", id(&order(&api, &product_id, "A-1").await));

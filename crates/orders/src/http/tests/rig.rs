@@ -1,4 +1,4 @@
-//! Provides the tests' platform behind the router, and short ways to call it.
+//! Provides a platform with its router for the tests, and short ways to call it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,9 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How the clock runs while a change is waited for.
 #[derive(Clone, Copy)]
 pub(super) struct Pace {
-    /// How far it may run, in ms.
+    /// How far the clock may run, in ms.
     pub(super) run_max_ms: u64,
-    /// How often the change is looked for in each ms.
+    /// How often the change is checked for in each ms.
     pub(super) looks_per_ms: u64,
 }
 
@@ -172,7 +172,7 @@ impl Api {
                 if [&last["state"], &last["items"][0]["state"]].contains(&&Value::from(state)) {
                     return;
                 }
-                // A message of now is delivered once the clock has moved. A look takes longer on a slow machine,
+                // A message that is due now is delivered once the clock has moved. A check takes longer on a slow machine,
                 // so there the clock runs slower too.
                 let run_ms = look / pace.looks_per_ms;
                 if run_ms <= pace.run_max_ms && look.is_multiple_of(pace.looks_per_ms) {
@@ -197,7 +197,7 @@ impl Api {
         self.call(Call::new(Method::POST, path).json(&body)).await
     }
 
-    /// Posts with an idempotency key that nobody else uses.
+    /// Posts with an idempotency key of its own.
     pub(super) async fn create(&self, path: &str, body: Value) -> Reply {
         let key = format!("{:032x}", rand::random::<u128>());
         let call = Call::new(Method::POST, path).json(&body);
@@ -205,7 +205,7 @@ impl Api {
     }
 }
 
-/// Calls a router as the network would.
+/// Calls a router as the server does.
 pub(super) async fn call_router(router: &Router, call: Call) -> Reply {
     let mut request = Request::builder()
         .method(call.method)

@@ -1,4 +1,4 @@
-//! Provides what the tests sell: a product, orders for it, and their payments, made through the API.
+//! Creates products, orders and payments through the API, for the tests.
 
 use http::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Lets buyers pay, pay late, pay twice and cancel at a gateway where everything goes wrong, and counts the money after.
+//! Simulates buyers who pay, pay late, pay twice and cancel at a gateway full of faults, and reconciles the money
+//! afterwards.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use gateway::simulator::{AttemptPlan, Faults, PayRequest, Simulator, SimulatorCo
 const BUYERS: usize = 120;
 /// How long after its creation each order is due, in ms.
 const DEADLINE_MS: u64 = 60_000;
-/// How long everything may take, on the machine's own clock.
+/// How long the whole test may take, on the machine's own clock.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a buyer does.
@@ -39,7 +40,7 @@ const FATES: [Fate; 6] = [
     Fate::PaysTwice,
 ];
 
-/// A gateway where each thing that can go wrong does so for every sixth attempt or so.
+/// The faults of the gateway: each occurs at about every sixth attempt.
 fn faults() -> Faults {
     Faults {
         slow_answer: 0.1,
@@ -81,7 +82,7 @@ impl Buyer {
         call_router(&self.router, call.header("idempotency-key", &key)).await
     }
 
-    /// Starts an attempt; the answer is its id, unless the order takes none any more.
+    /// Starts an attempt; returns its id, unless the order accepts no attempt.
     async fn attempt(&self, order: &str, key: &str) -> Option<String> {
         let reply = self
             .post(&format!("{order}/payments"), key, json!({}))
@@ -91,14 +92,14 @@ impl Buyer {
         id
     }
 
-    /// Pays as a buyer does; a closed or unknown attempt takes no money, which is all right.
+    /// Pays as a buyer does; a closed or unknown attempt cannot be paid, which is fine.
     fn pay(&self, attempt_id: Option<&String>) {
         if let Some(id) = attempt_id {
             let _ = self.simulator.pay(id, &PayRequest::default());
         }
     }
 
-    /// Sends money although the gateway has closed the attempt. Its callback must come, for nobody asks any more.
+    /// Pays although the gateway has closed the attempt. Its callback must come, since the gateway is no longer queried.
     fn pay_late(&self, attempt_id: Option<&String>) {
         let Some(id) = attempt_id else { return };
         self.simulator.script_attempt(id, AttemptPlan::default());
@@ -110,7 +111,7 @@ impl Buyer {
     }
 
     async fn shop(self, fate: Fate) {
-        // Orders trickle in, so that the deadlines do too.
+        // Orders are created over time, so that the deadlines are spread too.
         let wait_ms = u64::try_from(self.number * 100).unwrap();
         self.clock.sleep(Duration::from_millis(wait_ms)).await;
         let due_ms = self.clock.now_ms() + DEADLINE_MS;
@@ -153,7 +154,7 @@ impl Buyer {
     }
 }
 
-/// What has not come to an end: orders, attempts, refunds.
+/// Counts the orders, attempts and refunds that are not in a final state.
 async fn unsettled(api: &Api) -> i64 {
     sqlx::query_scalar(
         "select (select count(*) from orders where state in (1, 2))
@@ -165,7 +166,7 @@ async fn unsettled(api: &Api) -> i64 {
     .unwrap()
 }
 
-/// Lets the clock run until the buyers are done and everything has come to an end.
+/// Lets the clock run until the buyers are done and everything is in a final state.
 async fn run_out(api: &Api, mut buyers: JoinSet<()>) {
     let settled = async {
         loop {
@@ -188,12 +189,12 @@ async fn run_out(api: &Api, mut buyers: JoinSet<()>) {
     let in_time = broker::clock::monotonic::timeout(PATIENCE, settled).await;
     assert!(
         in_time.is_ok(),
-        "{} things are not settled",
+        "{} items are not settled",
         unsettled(api).await
     );
 }
 
-/// Compares what the gateway took and gave back with what the platform believes.
+/// Compares the payments and refunds of the gateway with those of the platform.
 async fn count_money(api: &Api) {
     let (platform, merchant) = (api.state.platform(), MerchantId::fallback());
     let page = platform.orders(&merchant, None, None, 200).await.unwrap();
@@ -215,7 +216,7 @@ async fn count_money(api: &Api) {
 }
 
 #[tokio::test]
-async fn all_money_is_where_it_belongs_after_a_storm_of_faults() {
+async fn all_money_is_accounted_for_after_many_faults() {
     let config = SimulatorConfig {
         seed: 20_261_124,
         faults: faults(),
@@ -250,7 +251,7 @@ async fn all_money_is_where_it_belongs_after_a_storm_of_faults() {
         "{tally:?}"
     );
     assert_eq!((tally.held, tally.sold), (0, tally.paid), "{tally:?}");
-    // The storm was one: every way in which an order can end was gone.
+    // The test covered every way in which an order can end.
     let ends = [
         tally.paid,
         tally.closed_by_timeout,
