@@ -1,33 +1,33 @@
-//! Defines who is connected: what the front ends that keep connections tell the one that shows them.
+//! Defines the list of connected clients, which one front end provides and another shows.
 
 /// A client of a front end that keeps connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// The id the client gives itself.
+    /// The id that the client chose.
     pub client_id: String,
-    /// Address and port it comes from.
+    /// Its address and port.
     pub remote: String,
-    /// The protocol it speaks, `grpc` for instance.
+    /// Its protocol, `grpc` for instance.
     pub protocol: &'static str,
-    /// `producer`, `push consumer`, `simple consumer`, or what else the client says it is.
+    /// `producer`, `push consumer`, `simple consumer`, or another type that the client reports.
     pub role: String,
-    /// Language and version of its library, as it says.
+    /// Language and version of its library, as reported by the client.
     pub library: String,
     /// The consumer group it belongs to.
     pub group: Option<String>,
-    /// Topics it sends to or is subscribed to.
+    /// The topics it sends to or is subscribed to.
     pub topics: Vec<String>,
-    /// Since when it has been connected, in ms of the engine clock.
+    /// When it connected, in ms of the engine clock.
     pub since_ms: u64,
 }
 
-/// What knows who is connected.
+/// Lists the connected clients.
 pub trait Connections: std::fmt::Debug + Send + Sync {
-    /// Everybody who is connected now.
+    /// Returns the clients that are connected now.
     fn connections(&self) -> Vec<Connection>;
 }
 
-/// Nobody is ever connected: for a broker without other front ends.
+/// An empty list, for a broker without other front ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoConnections;
 

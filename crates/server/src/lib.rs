@@ -1,6 +1,6 @@
-//! Front ends of the broker: what speaks a protocol on one side and calls a [`broker::Broker`] on the other.
+//! Serves a [`broker::Broker`] over the network: the gRPC front end for RocketMQ clients, and the JSON API.
 //!
-//! Protocol types, status codes and credentials end here; the broker knows none of them.
+//! Protocol types, status codes and credentials are not used beyond this crate.
 
 mod access;
 mod carried;
@@ -11,10 +11,10 @@ pub mod http;
 mod metrics;
 
 pub use access::{
-    Account, Accounts, AccountsError, Action, Authenticate, Caller, Credentials, Everybody,
-    LoopbackOnly, Refused,
+    Account, Accounts, AccountsError, Action, Authenticate, Caller, Credentials, LoopbackOnly,
+    OpenAccess, Refused,
 };
-/// The crate the front ends stand in front of, so that whoever starts them names the same one.
+/// The crate of the broker, re-exported so that a caller uses the same version.
 pub use broker;
 pub use connections::{Connection, Connections, NoConnections};
 pub use edge::accept::Bounds;

@@ -1,4 +1,4 @@
-//! Measures what all front ends have in common: how late messages go out.
+//! Measures how late messages are delivered, for all front ends.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use broker::Delivered;
 
 const LATENESS: &str = "duetime_broker_delivery_lateness_seconds";
 
-/// By which front end a message goes out.
+/// The front end that delivers a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrontEnd {
     Grpc,
@@ -18,11 +18,11 @@ pub(crate) fn describe() {
     metrics::describe_histogram!(
         LATENESS,
         metrics::Unit::Seconds,
-        "How long after their due time messages went out for the first time, by protocol"
+        "How long after their due time messages were first delivered, by protocol"
     );
 }
 
-/// Records how late messages go out at `now_ms` of the engine clock; deliveries after the first do not count.
+/// Records how late messages are delivered at `now_ms` of the engine clock; only first deliveries count.
 pub(crate) fn lateness(front_end: FrontEnd, now_ms: u64, delivered: &[Delivered]) {
     let mut first = delivered.iter().filter(|one| one.attempt == 1).peekable();
     if first.peek().is_none() {

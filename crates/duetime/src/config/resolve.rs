@@ -47,7 +47,7 @@ pub(crate) struct Http {
     pub(crate) limits: HttpLimits,
 }
 
-/// TLS on the ports of the broker.
+/// TLS on all ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Encryption {
     pub(crate) on: bool,

@@ -16,7 +16,7 @@ use gateway::Gateways;
 use orders::embedded::Embedded as EmbeddedMessaging;
 use orders::http::{ApiSettings, ApiState, OperatorKey, install_metrics};
 use orders::{NewApiKey, Platform, Running};
-use server::{Everybody, LoopbackOnly, Tls};
+use server::{LoopbackOnly, OpenAccess, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -128,7 +128,7 @@ fn serve_broker(
             // A web page shown by a browser on this machine is refused, though it calls from here.
             None if config.http.listen.ip().is_loopback() => Arc::new(LoopbackOnly),
             // The configuration was checked: other machines are let in only if access.open is set.
-            None => Arc::new(Everybody),
+            None => Arc::new(OpenAccess),
         },
         connections: Arc::new(grpc.front.clone()),
         metrics,

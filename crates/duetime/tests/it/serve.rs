@@ -146,7 +146,7 @@ fn an_account_limits_what_its_caller_may_do() {
         (
             "topic list",
             1,
-            "credentials are needed; pass those of an account with --account",
+            "credentials are required; pass those of an account with --account",
         ),
         (
             "topic list --token secret-of-no-account",

@@ -1,4 +1,4 @@
-//! Keeps the accounts of clients in a file that only its owner may read.
+//! Reads the accounts of clients from a file that only its owner may read.
 //!
 //! ```toml
 //! [[account]]
@@ -34,24 +34,24 @@ const SECRET_BYTES_MIN: usize = 8;
 const ACCOUNTS_MAX: usize = 4_096;
 /// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// What signatures of unknown accounts are held against, so that they take as long as others.
-const NOBODY: &[u8] = b"there is no such account";
+/// The secret that signatures of unknown accounts are compared with, so that they take as long as others.
+const UNKNOWN_SECRET: &[u8] = b"there is no such account";
 
 /// Why a file of accounts cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountsError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error("cannot read {}: {source}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Others than its owner may read it.
+    /// Other users than its owner may read it.
     #[error(
-        "{} may be read by others than its owner (mode {mode:o}); it holds secrets: chmod 600 {}",
+        "{} is readable by other users (mode {mode:o}) and holds secrets: chmod 600 {}",
         file.display(), file.display()
     )]
     Exposed {
@@ -60,17 +60,17 @@ pub enum AccountsError {
         /// Its permissions.
         mode: u32,
     },
-    /// Its text makes no sense.
+    /// Its text is not valid.
     #[error("{}: {reason}", file.display())]
     Invalid {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
 }
 
-/// The accounts of a file; it is read again when it changes.
+/// The accounts of a file, which is reloaded when it changes.
 #[derive(Debug)]
 pub struct Accounts {
     clock: Arc<dyn Clock>,
@@ -147,7 +147,7 @@ fn read(file: &Path) -> Result<Vec<Arc<Grants>>, AccountsError> {
     }
     if metadata.len() > FILE_BYTES_MAX {
         return Err(invalid(format!(
-            "it has {} bytes; the most allowed is {FILE_BYTES_MAX}",
+            "it has {} bytes; at most {FILE_BYTES_MAX} are allowed",
             metadata.len()
         )));
     }
@@ -171,7 +171,7 @@ fn checked(written: Vec<WrittenAccount>) -> Result<Vec<Arc<Grants>>, String> {
     if written.len() > ACCOUNTS_MAX {
         let count = written.len();
         return Err(format!(
-            "it has {count} accounts; the most allowed is {ACCOUNTS_MAX}"
+            "it has {count} accounts; at most {ACCOUNTS_MAX} are allowed"
         ));
     }
     let mut accounts: Vec<Arc<Grants>> = Vec::with_capacity(written.len());
@@ -179,11 +179,11 @@ fn checked(written: Vec<WrittenAccount>) -> Result<Vec<Arc<Grants>>, String> {
         let name = account.name;
         if name.is_empty() || name.contains(['/', ',', '=', ' ']) {
             return Err(format!(
-                "the name {name:?} must not be empty or hold / , = or blanks"
+                "the name {name:?} must not be empty or contain / , = or blanks"
             ));
         }
         if accounts.iter().any(|other| other.name == name) {
-            return Err(format!("account {name:?} is there twice"));
+            return Err(format!("account {name:?} is defined twice"));
         }
         if account.secret.len() < SECRET_BYTES_MIN {
             return Err(format!(
@@ -214,15 +214,15 @@ impl Authenticate for Accounts {
                 signature,
             } => {
                 let account = named(name);
-                let secret = account.map_or(NOBODY, |account| &account.secret);
+                let secret = account.map_or(UNKNOWN_SECRET, |account| &account.secret);
                 account.filter(|_| has_signed(secret, signed, signature))
             }
             Credentials::Password { name, secret } => {
                 let account = named(name);
-                let expected = account.map_or(NOBODY, |account| &account.secret);
+                let expected = account.map_or(UNKNOWN_SECRET, |account| &account.secret);
                 account.filter(|_| bool::from(expected.ct_eq(secret.as_bytes())))
             }
-            // All are compared, so that the time tells nothing about which fits.
+            // All are compared, so that the time does not reveal which one matches.
             Credentials::Token(secret) => list.iter().fold(None, |found, account| {
                 let fits = bool::from(account.secret.ct_eq(secret.as_bytes()));
                 if fits { Some(account) } else { found }
@@ -233,7 +233,7 @@ impl Authenticate for Accounts {
     }
 }
 
-/// Whether `signature` is the HMAC-SHA1 of `signed`, compared in constant time.
+/// Returns whether `signature` is the HMAC-SHA1 of `signed`, compared in constant time.
 fn has_signed(secret: &[u8], signed: &[u8], signature: &[u8]) -> bool {
     Hmac::<Sha1>::new_from_slice(secret)
         .is_ok_and(|hmac| hmac.chain_update(signed).verify_slice(signature).is_ok())
@@ -247,7 +247,7 @@ impl Account for Grants {
     fn may(&self, action: Action<'_>) -> bool {
         let among = |patterns: &[String], name: &str| {
             let mut patterns = patterns.iter();
-            patterns.any(|pattern| fits(pattern, name))
+            patterns.any(|pattern| matches_pattern(pattern, name))
         };
         self.administer
             || match action {
@@ -268,11 +268,11 @@ impl Account for Grants {
     }
 }
 
-/// Whether a name is the one of a pattern, or begins like one that ends in `*`.
+/// Returns whether a name matches a pattern: it is equal, or begins with the part before a final `*`.
 ///
 /// `*` alone covers every name; any other pattern covers names of its own namespace only: `dev*` does not cover
 /// `dev%orders`, `dev%*` does.
-fn fits(pattern: &str, name: &str) -> bool {
+fn matches_pattern(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some("") => true,
         Some(beginning) => name.starts_with(beginning) && namespace(name) == namespace(pattern),
@@ -399,7 +399,7 @@ mod tests {
                 secret: "another-secret",
             },
             Credentials::Password {
-                name: "nobody",
+                name: "unknown",
                 secret: "there is no such account",
             },
             Credentials::Signature {
@@ -428,14 +428,14 @@ mod tests {
             ("%DLQ%*", "%DLQ%dev%closer", false),
             ("%DLQ%dev%*", "%DLQ%dev%closer", true),
         ] {
-            assert_eq!(fits(pattern, name), covered, "{pattern} {name}");
+            assert_eq!(matches_pattern(pattern, name), covered, "{pattern} {name}");
         }
     }
 
     #[test]
-    fn files_that_others_may_read_or_that_make_no_sense_are_refused() {
-        let told = |text: &str, mode| Rig::new().open(text, mode).unwrap_err().to_string();
-        assert!(told(TEXT, 0o640).contains("chmod 600"));
+    fn readable_and_invalid_files_are_refused() {
+        let error = |text: &str, mode| Rig::new().open(text, mode).unwrap_err().to_string();
+        assert!(error(TEXT, 0o640).contains("chmod 600"));
         let cases = [
             ("[[account]]\nname = 'a'\nsecret = 'short'", "at least 8"),
             (
@@ -452,18 +452,18 @@ mod tests {
             ),
             ("[[account]]\nname = 'a'\nsecret = hidden1234", "line 3"),
         ];
-        for (text, words) in cases {
-            let told = told(text, 0o600);
-            assert!(told.contains(words), "{told}");
+        for (text, expected) in cases {
+            let error = error(text, 0o600);
+            assert!(error.contains(expected), "{error}");
             assert!(
-                !told.contains("hidden1234") && !told.contains("12345678"),
-                "{told}"
+                !error.contains("hidden1234") && !error.contains("12345678"),
+                "{error}"
             );
         }
     }
 
     #[test]
-    fn a_changed_file_holds_at_once() {
+    fn a_changed_file_is_used_at_once() {
         let rig = Rig::new();
         let accounts = rig.open(TEXT, 0o600).unwrap();
         assert!(enter(&accounts, Credentials::Token("new-secret-here")).is_err());

@@ -1,4 +1,4 @@
-//! Defines who may do what: the border between the front ends and whatever keeps the accounts.
+//! Defines how the front ends authenticate callers and authorise what they do.
 
 mod accounts;
 
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 pub use self::accounts::{Accounts, AccountsError};
 
-/// Something an account may be allowed to do.
+/// An action that needs a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
     /// Send to a topic, and recall or move what was sent.
@@ -31,14 +31,14 @@ pub enum Action<'a> {
         /// The consumer group.
         group: &'a str,
     },
-    /// Look at everything, create and delete topics and groups, replay and purge dead letters.
+    /// Read everything, create and delete topics and groups, replay and purge dead letters.
     Administer,
 }
 
-/// Prefixes that are in front of the namespace of a name.
+/// Prefixes that precede the namespace of a name.
 const PREFIXES: [&str; 2] = ["%DLQ%", "%RETRY%"];
 
-/// The name of a topic or group without `%DLQ%` or `%RETRY%` in front.
+/// Returns the name of a topic or group without a prefix `%DLQ%` or `%RETRY%`.
 pub(crate) fn without_prefix(name: &str) -> &str {
     let mut prefixes = PREFIXES.iter();
     prefixes
@@ -46,13 +46,13 @@ pub(crate) fn without_prefix(name: &str) -> &str {
         .unwrap_or(name)
 }
 
-/// The namespace of a full name, `dev` of `dev%orders` and of `%DLQ%dev%closer`; empty if it has none.
+/// Returns the namespace of a full name, `dev` of `dev%orders` and of `%DLQ%dev%closer`; empty if it has none.
 fn namespace(name: &str) -> &str {
     let split = without_prefix(name).split_once('%');
     split.map_or("", |(namespace, _)| namespace)
 }
 
-/// What a caller says to be known by.
+/// The credentials of a caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Credentials<'a> {
     /// The name of an account and its secret.
@@ -62,21 +62,21 @@ pub enum Credentials<'a> {
         /// Its secret.
         secret: &'a str,
     },
-    /// A secret that names the account by itself.
+    /// A token, which identifies the account by itself.
     Token(&'a str),
-    /// The name of an account, and proof that the caller knows its secret, which is not shown.
+    /// The name of an account and a signature made with its secret, which is not sent.
     Signature {
         /// The name of the account.
         name: &'a str,
-        /// What was signed.
+        /// The signed text.
         signed: &'a [u8],
-        /// HMAC-SHA1 of it, the secret being the key.
+        /// The HMAC-SHA1 of the text, with the secret as the key.
         signature: &'a [u8],
     },
 }
 
 impl std::fmt::Debug for Credentials<'_> {
-    /// Tells the kind and the name, never a secret.
+    /// Writes the kind and the name, never a secret.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Password { name, .. } => write!(formatter, "Password of {name:?}"),
@@ -86,56 +86,56 @@ impl std::fmt::Debug for Credentials<'_> {
     }
 }
 
-/// Somebody at the door.
+/// A caller to authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller<'a> {
-    /// What the caller says to be known by, if anything.
+    /// The credentials, if any were sent.
     pub credentials: Option<Credentials<'a>>,
-    /// Whether the caller is on this machine, and speaks for nobody who is not.
+    /// Whether the caller is on this machine, and does not forward the request of another machine.
     pub local: bool,
 }
 
-/// Why a caller is not let in.
+/// Why a caller is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Nothing was given to be known by.
-    #[error("credentials are needed")]
+    /// No credentials were sent.
+    #[error("credentials are required")]
     Missing,
-    /// No account fits what was given.
+    /// No account matches the credentials.
     #[error("the credentials are wrong")]
     Wrong,
 }
 
-/// Somebody who was let in.
+/// The account of an authenticated caller.
 pub trait Account: std::fmt::Debug + Send + Sync {
-    /// The name by which logs know the account.
+    /// Returns the name of the account in logs.
     fn name(&self) -> &str;
 
-    /// Whether the account may do this.
+    /// Returns whether the account may do this.
     fn may(&self, action: Action<'_>) -> bool;
 }
 
-/// What tells who a caller is.
+/// Finds the account of a caller.
 pub trait Authenticate: std::fmt::Debug + Send + Sync {
-    /// The account of a caller. Secrets are compared in constant time.
+    /// Returns the account of a caller. Secrets are compared in constant time.
     fn authenticate(&self, caller: &Caller<'_>) -> Result<Arc<dyn Account>, Refused>;
 }
 
-/// No accounts: everybody on this machine may do everything, nobody else may do anything.
+/// No accounts: local callers may do everything, others nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoopbackOnly;
 
-/// No accounts, on purpose: everybody who reaches the server may do everything.
+/// No accounts, by configuration: every caller may do everything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Everybody;
+pub struct OpenAccess;
 
-/// Whoever it is.
+/// Any caller.
 #[derive(Debug)]
-struct Anybody;
+struct AnyCaller;
 
-impl Account for Anybody {
+impl Account for AnyCaller {
     fn name(&self) -> &'static str {
-        "anybody"
+        "anyone"
     }
 
     fn may(&self, _: Action<'_>) -> bool {
@@ -143,17 +143,17 @@ impl Account for Anybody {
     }
 }
 
-impl Authenticate for Everybody {
+impl Authenticate for OpenAccess {
     fn authenticate(&self, caller: &Caller<'_>) -> Result<Arc<dyn Account>, Refused> {
         match caller.credentials {
-            // There is no account that any credentials could be of.
+            // Without accounts no credentials can be right.
             Some(_) => Err(Refused::Wrong),
-            None => Ok(Arc::new(Anybody)),
+            None => Ok(Arc::new(AnyCaller)),
         }
     }
 }
 
-/// Somebody on this machine.
+/// A caller on this machine.
 #[derive(Debug)]
 struct Local;
 
@@ -170,7 +170,7 @@ impl Account for Local {
 impl Authenticate for LoopbackOnly {
     fn authenticate(&self, caller: &Caller<'_>) -> Result<Arc<dyn Account>, Refused> {
         match (caller.local, caller.credentials) {
-            // There is no account that any credentials could be of.
+            // Without accounts no credentials can be right.
             (_, Some(_)) => Err(Refused::Wrong),
             (false, None) => Err(Refused::Missing),
             (true, None) => Ok(Arc::new(Local)),
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_is_here_gets_in_without_accounts() {
+    fn without_accounts_only_local_callers_are_accepted() {
         let caller = |local, credentials| Caller { credentials, local };
         let account = LoopbackOnly.authenticate(&caller(true, None)).unwrap();
         assert!(account.may(Action::Administer));
@@ -199,15 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn everybody_gets_in_where_that_is_meant() {
+    fn open_access_accepts_every_caller() {
         let mut caller = Caller {
             credentials: None,
             local: false,
         };
-        let account = Everybody.authenticate(&caller).unwrap();
+        let account = OpenAccess.authenticate(&caller).unwrap();
         assert!(account.may(Action::Administer));
         caller.credentials = Some(Credentials::Token("t"));
-        assert_eq!(Everybody.authenticate(&caller).unwrap_err(), Refused::Wrong);
+        assert_eq!(
+            OpenAccess.authenticate(&caller).unwrap_err(),
+            Refused::Wrong
+        );
     }
 
     #[test]

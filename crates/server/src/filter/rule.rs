@@ -1,4 +1,4 @@
-//! Tells whether a rule of an SQL filter holds for a message.
+//! Evaluates the rules of an SQL filter for a message.
 
 use std::cmp::Ordering;
 
@@ -7,7 +7,7 @@ use sqlparser::ast::BinaryOperator;
 
 use crate::carried::CARRIED_PREFIX;
 
-/// What must hold.
+/// A condition on a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Rule {
     All(Vec<Rule>),
@@ -20,7 +20,7 @@ pub(super) enum Rule {
     IsTrue(Operand),
 }
 
-/// How text is looked into.
+/// How text is searched.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Look {
     Contains,
@@ -67,7 +67,7 @@ impl Comparison {
     }
 }
 
-/// A property, or a value the expression names.
+/// A property, or a literal of the expression.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operand {
     Property(String),
@@ -76,7 +76,7 @@ pub(super) enum Operand {
     Truth(bool),
 }
 
-/// A number, whole if it is written so and fits.
+/// A number; an integer if it is written as one and fits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Number {
     Whole(i64),
@@ -95,7 +95,7 @@ impl Number {
 
     #[expect(
         clippy::cast_precision_loss,
-        reason = "whole numbers beyond 2^53 are held against broken ones as closely as f64 can"
+        reason = "integers beyond 2^53 are compared with fractions in the precision of f64"
     )]
     fn order(self, other: Self) -> Option<Ordering> {
         let broken = |number| match number {
@@ -116,14 +116,15 @@ impl Number {
     }
 }
 
-/// A property is to be read as a number and is none: the message does not pass, whatever else it is asked.
+/// A property that is compared with a number is not a number: the message does not pass, whatever the other conditions
+/// are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct NoNumber;
+pub(super) struct NotANumber;
 
-/// Whether something holds; `None`: it cannot be told, for a property is missing.
-pub(super) type Holds = Result<Option<bool>, NoNumber>;
+/// Whether a condition holds; `None` means unknown, since a property is missing.
+pub(super) type Holds = Result<Option<bool>, NotANumber>;
 
-/// What an operand stands for in one message.
+/// The value of an operand for one message.
 enum Value<'a> {
     Text(std::borrow::Cow<'a, str>),
     Number(Number),
@@ -161,7 +162,7 @@ impl Rule {
     }
 }
 
-/// AND and OR of three values: one of them `decides` alone, else what cannot be told stays so.
+/// AND and OR in three-valued logic: the value `decides` determines the result, otherwise unknown stays unknown.
 fn junction_holds(rules: &[Rule], message: &Message, decides: bool) -> Holds {
     let mut unknown = false;
     for rule in rules {
@@ -202,10 +203,10 @@ fn is_true(text: &str) -> bool {
     text.eq_ignore_ascii_case("true")
 }
 
-fn compare(left: Value<'_>, comparison: Comparison, right: Value<'_>) -> Result<bool, NoNumber> {
+fn compare(left: Value<'_>, comparison: Comparison, right: Value<'_>) -> Result<bool, NotANumber> {
     let order = match (left, right) {
         (Value::Text(left), Value::Text(right)) => {
-            // Two properties that are to be put in order are numbers if both look like it.
+            // Two properties are ordered as numbers if both are numbers.
             let numbers = (!comparison.is_equality())
                 .then(|| Some((Number::read(&left)?, Number::read(&right)?)))
                 .flatten();
@@ -216,10 +217,10 @@ fn compare(left: Value<'_>, comparison: Comparison, right: Value<'_>) -> Result<
         }
         (Value::Number(left), Value::Number(right)) => left.order(right),
         (Value::Text(left), Value::Number(right)) => {
-            Number::read(&left).ok_or(NoNumber)?.order(right)
+            Number::read(&left).ok_or(NotANumber)?.order(right)
         }
         (Value::Number(left), Value::Text(right)) => {
-            left.order(Number::read(&right).ok_or(NoNumber)?)
+            left.order(Number::read(&right).ok_or(NotANumber)?)
         }
         (Value::Truth(left), Value::Truth(right)) => Some(left.cmp(&right)),
         (Value::Text(left), Value::Truth(right)) => Some(is_true(&left).cmp(&right)),

@@ -1,14 +1,14 @@
-//! Provides filters in SQL92 over the properties of messages, as Apache RocketMQ understands them.
+//! Parses SQL92 filters over the properties of messages, with the semantics of Apache RocketMQ.
 //!
 //! ```text
 //! amount BETWEEN 100 AND 200 AND (region IN ('eu', 'uk') OR vip = TRUE) AND note IS NOT NULL
 //! ```
 //!
-//! Properties are text. Held against a number they are read as one, held against TRUE or FALSE as a truth value.
-//! The names `TAGS` and `KEYS` mean the tag and the keys of the message. Logic has three values: whatever is
-//! asked of a property that is missing is neither true nor false, save `IS NULL`; a message passes only if the whole
-//! is true. It does not pass either if a property is to be read as a number and is none, which ends the question
-//! at that point. Offered beside these: `CONTAINS`, `STARTSWITH` and `ENDSWITH`.
+//! Properties are text. Compared with a number they are read as one, compared with TRUE or FALSE as a truth value.
+//! The names `TAGS` and `KEYS` are the tag and the keys of the message. The logic has three values: a condition
+//! on a missing property is unknown, except `IS NULL`; a message passes only if the whole
+//! expression is true. It does not pass either if a property that is compared with a number is not one, which ends
+//! the evaluation there. `CONTAINS`, `STARTSWITH` and `ENDSWITH` are supported too.
 
 use broker::{Message, MessageFilter};
 use sqlparser::ast::{BinaryOperator, Expr, InTarget, UnaryOperator, Value as Literal};
@@ -20,14 +20,14 @@ use super::rule::{Comparison, Look, Number, Operand, Rule};
 
 /// Longest expression, in bytes.
 const EXPRESSION_BYTES_MAX: usize = 4_096;
-/// How deep parentheses and NOTs may be nested.
+/// Deepest nesting of parentheses and NOTs.
 const DEPTH_MAX: usize = 48;
 /// Most values of one list.
 const LIST_MAX: usize = 256;
 
-/// Why an expression is no filter.
+/// Why an expression is not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the filter is not understood: {reason}")]
+#[error("the filter is not valid: {reason}")]
 pub struct FilterError {
     reason: String,
 }
@@ -38,18 +38,18 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, FilterError> {
     })
 }
 
-/// A filter that was understood.
+/// A parsed filter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlFilter {
     rule: Rule,
 }
 
 impl SqlFilter {
-    /// Reads an expression.
+    /// Parses an expression.
     pub fn parse(expression: &str) -> Result<Self, FilterError> {
         if expression.len() > EXPRESSION_BYTES_MAX {
             return refuse(format!(
-                "it has {} bytes; the most allowed is {EXPRESSION_BYTES_MAX}",
+                "it has {} bytes; at most {EXPRESSION_BYTES_MAX} are allowed",
                 expression.len()
             ));
         }
@@ -88,7 +88,7 @@ impl MessageFilter for SqlFilter {
     }
 }
 
-/// The words of the language: those of SQL92, and three that look into text.
+/// The dialect: SQL92, and three operators that search text.
 #[derive(Debug)]
 struct Words;
 
@@ -104,7 +104,7 @@ fn look_of(word: &str) -> Option<Look> {
         .find_map(|(name, look)| word.eq_ignore_ascii_case(name).then_some(*look))
 }
 
-/// The word of a token, if it is one of ours, perhaps behind a NOT.
+/// Returns the next operator that searches text, and whether NOT precedes it.
 fn infix_ahead(parser: &Parser<'_>) -> Option<(bool, String)> {
     let word = |index| match parser.peek_nth_token(index).token {
         Token::Word(word) if word.quote_style.is_none() => Some(word.value),
@@ -141,7 +141,7 @@ impl Dialect for Words {
         precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
         let (negated, word) = infix_ahead(parser)?;
-        // The left side is copied, and a copy of one that goes as deep as it is long would overflow the stack.
+        // The left side is copied, and the copy of a very deep one would overflow the stack.
         if !matches!(left, Expr::Identifier(_)) {
             return Some(parser_fails(&format!(
                 "a property is expected before {word}"
@@ -209,7 +209,7 @@ fn rule_of(parsed: Expr) -> Result<Rule, FilterError> {
         } => {
             if list.len() > LIST_MAX {
                 return refuse(format!(
-                    "a list has {} values; the most allowed is {LIST_MAX}",
+                    "a list has {} values; at most {LIST_MAX} are allowed",
                     list.len()
                 ));
             }
@@ -219,7 +219,7 @@ fn rule_of(parsed: Expr) -> Result<Rule, FilterError> {
         other => match operand(other)? {
             truth @ (Operand::Property(_) | Operand::Truth(_)) => Ok(Rule::IsTrue(truth)),
             Operand::Number(_) | Operand::Text(_) => {
-                refuse("a number or a text alone is no condition")
+                refuse("a number or a text alone is not a condition")
             }
         },
     }
@@ -233,7 +233,7 @@ fn maybe_not(negated: bool, rule: Rule) -> Rule {
     }
 }
 
-/// Takes a chain of the same operator apart, however long, without going deeper.
+/// Splits a chain of the same operator, of any length, without recursion.
 fn junction(left: Expr, operator: &BinaryOperator, right: Expr) -> Result<Rule, FilterError> {
     let mut parts = vec![rule_of(right)?];
     let mut rest = left;
@@ -260,13 +260,13 @@ fn junction(left: Expr, operator: &BinaryOperator, right: Expr) -> Result<Rule, 
 fn look(left: Expr, word: &str, right: Expr) -> Result<Rule, FilterError> {
     match look_of(word) {
         Some(look) => Ok(Rule::Looks(property(left)?, look, text(right)?)),
-        None => refuse(format!("the operator `{word}` is not offered")),
+        None => refuse(format!("the operator `{word}` is not supported")),
     }
 }
 
 fn comparison(left: Expr, operator: &BinaryOperator, right: Expr) -> Result<Rule, FilterError> {
     let Some(comparison) = Comparison::of(operator) else {
-        return refuse(format!("the operator `{operator}` is not offered"));
+        return refuse(format!("the operator `{operator}` is not supported"));
     };
     let (left, right) = (operand(left)?, operand(right)?);
     let orders = |operand: &Operand| matches!(operand, Operand::Property(_) | Operand::Number(_));
@@ -289,7 +289,7 @@ fn operand(parsed: Expr) -> Result<Operand, FilterError> {
                 Ok(Operand::Number(number.negated()))
             }
             Operand::Number(number) => Ok(Operand::Number(number)),
-            _ => refuse("a sign stands before something that is no number"),
+            _ => refuse("a sign precedes something that is not a number"),
         },
         Expr::Value(value) => match value.value {
             Literal::Number(digits, _) => match Number::read(&digits) {
@@ -298,9 +298,9 @@ fn operand(parsed: Expr) -> Result<Operand, FilterError> {
             },
             Literal::SingleQuotedString(text) => Ok(Operand::Text(text)),
             Literal::Boolean(truth) => Ok(Operand::Truth(truth)),
-            other => refuse(format!("`{other}` may not stand there")),
+            other => refuse(format!("`{other}` is not allowed here")),
         },
-        other => refuse(format!("`{other}` is not offered")),
+        other => refuse(format!("`{other}` is not supported")),
     }
 }
 
@@ -314,7 +314,7 @@ fn property(parsed: Expr) -> Result<String, FilterError> {
 fn number(parsed: Expr) -> Result<Operand, FilterError> {
     match operand(parsed)? {
         number @ Operand::Number(_) => Ok(number),
-        _ => refuse("BETWEEN takes numbers"),
+        _ => refuse("BETWEEN compares numbers"),
     }
 }
 
@@ -327,7 +327,7 @@ fn text(parsed: Expr) -> Result<String, FilterError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rule::{Holds, NoNumber};
+    use super::super::rule::{Holds, NotANumber};
     use super::*;
     use broker::Place;
     use bytes::Bytes;
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_understood() {
+    fn conditions_are_evaluated() {
         for (expression, expected) in [
             ("amount = 150", true),
             ("amount = 150.0", true),
@@ -435,10 +435,10 @@ mod tests {
     }
 
     #[test]
-    fn a_property_that_is_no_number_ends_the_question() {
-        assert_eq!(holds("region > 3"), Err(NoNumber));
-        assert_eq!(holds("NOT region > 3"), Err(NoNumber));
-        assert_eq!(holds("vip OR region > 3"), Ok(Some(true)), "not asked");
+    fn a_property_that_is_not_a_number_ends_the_evaluation() {
+        assert_eq!(holds("region > 3"), Err(NotANumber));
+        assert_eq!(holds("NOT region > 3"), Err(NotANumber));
+        assert_eq!(holds("vip OR region > 3"), Ok(Some(true)), "not evaluated");
         assert!(
             !SqlFilter::parse("NOT region > 3")
                 .unwrap()
@@ -447,28 +447,31 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_in_words() {
-        for (expression, words) in [
+    fn invalid_expressions_are_refused_with_a_reason() {
+        for (expression, expected) in [
             ("", "nd"),
             ("amount >", "nd"),
             ("amount = 1 amount", "amount"),
-            ("'a'", "no condition"),
-            ("5", "no condition"),
+            ("'a'", "not a condition"),
+            ("5", "not a condition"),
             ("region > 'eu'", "numbers only"),
             ("amount BETWEEN 'a' AND 'b'", "numbers"),
             ("region IN (1)", "single quotes"),
             ("1 IN ('a')", "property"),
             ("1 IS NULL", "property"),
-            ("amount + 1 = 2", "not offered"),
-            ("f(amount)", "not offered"),
-            ("a.b = 1", "not offered"),
-            ("amount = (SELECT 1)", "not offered"),
-            ("region LIKE 'e%'", "not offered"),
-            ("amount = NULL", "may not stand"),
+            ("amount + 1 = 2", "not supported"),
+            ("f(amount)", "not supported"),
+            ("a.b = 1", "not supported"),
+            ("amount = (SELECT 1)", "not supported"),
+            ("region LIKE 'e%'", "not supported"),
+            ("amount = NULL", "is not allowed"),
             ("region = 'eu", "nterminated"),
         ] {
             let error = SqlFilter::parse(expression).expect_err(expression);
-            assert!(error.to_string().contains(words), "{expression}: {error}");
+            assert!(
+                error.to_string().contains(expected),
+                "{expression}: {error}"
+            );
         }
     }
 
@@ -495,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn expressions_of_any_text_are_understood_or_refused() {
+    fn expressions_of_any_text_are_parsed_or_refused() {
         let target = fuzz::Target::new(env!("CARGO_MANIFEST_DIR"), "sql-filter");
         let target = target
             .seed("amount BETWEEN 1 AND 2.5 OR (region IN ('eu', 'us') AND NOT vip IS NULL)")
@@ -524,7 +527,7 @@ mod tests {
                 "\"",
             ])
             .runs(10_000)
-            // The parser's tree takes some 400 bytes for each of an expression, whose length is limited.
+            // The parser's tree takes about 400 bytes for each byte of an expression, whose length is limited.
             .heap_bytes(2 << 20);
         let message = message();
         target.check(|input| {

@@ -1,4 +1,4 @@
-//! Remembers what an attempt to receive was given, for a client that repeats it because the answer got lost.
+//! Remembers the deliveries of each receive attempt, for a client that repeats it because the answer was lost.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,11 +14,11 @@ type Key = (ClientKey, Arc<str>);
 #[derive(Debug, Default)]
 struct State {
     given: HashMap<Key, Vec<ReceiptHandle>>,
-    /// In the order they came, with the instant they are forgotten at.
+    /// In order of arrival, with the instant at which each is forgotten.
     order: VecDeque<(u64, Key)>,
 }
 
-/// The attempts of the last while.
+/// The recent attempts.
 ///
 /// A std mutex: it is held for a look-up, never across an await.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Attempts {
             .push_back((now_ms.saturating_add(ATTEMPT_MS), key));
     }
 
-    /// Takes the deliveries of an attempt that is made again.
+    /// Removes and returns the deliveries of an attempt that is repeated.
     pub(crate) fn take(&self, client: &ClientKey, attempt_id: &str) -> Vec<ReceiptHandle> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.given.is_empty() {
@@ -70,7 +70,7 @@ mod tests {
     use broker::Place;
 
     #[test]
-    fn attempts_are_taken_once_and_forgotten_in_time() {
+    fn attempts_are_taken_once_and_expire() {
         let attempts = Attempts::default();
         let handle = ReceiptHandle {
             topic: 1,
@@ -97,7 +97,7 @@ mod tests {
         for index in 0..ATTEMPTS_MAX {
             attempts.remember(ATTEMPT_MS, &ann, &format!("n{index}"), vec![handle]);
         }
-        assert!(attempts.take(&ann, "c").is_empty(), "too many since");
+        assert!(attempts.take(&ann, "c").is_empty(), "evicted by later ones");
         assert_eq!(attempts.take(&ann, "n1"), [handle]);
     }
 }

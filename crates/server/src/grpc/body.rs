@@ -1,4 +1,4 @@
-//! Provides bounds on what is in memory: a budget of bytes, and the bodies that are counted against it.
+//! Limits the bytes of requests in memory: a budget, and the bodies that are counted against it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ impl Budget {
         })
     }
 
-    /// Whether something is left.
+    /// Returns whether any of the budget is left.
     pub(crate) fn has_room(&self) -> bool {
         self.held.load(Ordering::Relaxed) < self.bytes_max
     }
 
-    /// Nothing yet, to be grown.
+    /// Returns an empty share, to be grown.
     pub(crate) fn hold(self: &Arc<Self>) -> Held {
         Held {
             budget: Arc::clone(self),
@@ -38,7 +38,7 @@ impl Budget {
     }
 }
 
-/// A share of a budget, given back when it is dropped.
+/// A share of a budget, returned when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     budget: Arc<Budget>,
@@ -46,7 +46,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Takes so many bytes more, or none if there are not so many left.
+    /// Adds so many bytes, or none if fewer are left.
     pub(crate) fn grow(&self, bytes: usize) -> bool {
         let before = self.budget.held.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.budget.bytes_max {
@@ -57,7 +57,7 @@ impl Held {
         true
     }
 
-    /// Takes so many bytes more, whether there are so many left or not.
+    /// Adds so many bytes, even if fewer are left.
     pub(crate) fn overdraw(&self, bytes: usize) {
         self.budget.held.fetch_add(bytes, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl Drop for Held {
     }
 }
 
-/// The body of a request, counted against the budget for as long as the request is worked on.
+/// The body of a request, counted against the budget until the request is answered.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     inner: Incoming,
@@ -105,7 +105,7 @@ impl Body for RequestBody {
             Ok(frame)
         } else {
             Err(tonic::Status::resource_exhausted(
-                "the server holds as many bytes of requests as it may; try again later",
+                "the requests under way have as many bytes as allowed; try again later",
             ))
         }))
     }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_is_never_exceeded_by_growth_and_comes_back() {
+    fn a_budget_is_not_exceeded_by_growth_and_is_returned() {
         let budget = Budget::new(100);
         let first = budget.hold();
         assert!(first.grow(60) && !first.grow(41) && first.grow(40));

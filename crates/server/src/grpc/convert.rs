@@ -1,17 +1,17 @@
-//! Turns messages of the protocol into messages of the broker and back: protocol types go no further.
+//! Converts messages of the protocol to messages of the broker and back; protocol types are not used beyond it.
 //!
-//! Three things of the protocol have no field in a stored message. They are carried as properties whose names
-//! begin with [`CARRIED_PREFIX`], which no user may give and no consumer gets to see as properties:
+//! Three values of the protocol have no field in a stored message. They are stored as properties whose names
+//! begin with [`CARRIED_PREFIX`], which clients cannot set and which consumers do not receive as properties:
 //!
 //! | property | what | when |
 //! |---|---|---|
-//! | `__dt_host` | the host the message was born on | whenever the client says one |
-//! | `__dt_trace` | the trace context | whenever the client says one |
-//! | `__dt_type` | `DELAY` or `TRANSACTION` | of messages of these types; other types show in the fields |
+//! | `__dt_host` | the host of the producer | if the client sends it |
+//! | `__dt_trace` | the trace context | if the client sends it |
+//! | `__dt_type` | `DELAY` or `TRANSACTION` | for messages of these types; other types follow from the fields |
 //!
-//! A message that came by another door has none of them: its type is told by its message group and by whether
-//! it had to wait. Checksums, encodings and offsets are not kept: a body lies unpacked, its MD5 is computed for
-//! each delivery, and the offset told is the sequence of the message, which grows but has gaps.
+//! A message of another front end has none of them: its type follows from its message group and from whether
+//! it was delayed. Checksums, encodings and offsets are not stored: bodies are stored unpacked, the MD5 is computed for
+//! each delivery, and the offset is the sequence of the message, which grows but has gaps.
 
 use std::io::Read;
 
@@ -40,23 +40,23 @@ const KIND_DELAY: &str = "DELAY";
 const KIND_TRANSACTION: &str = "TRANSACTION";
 const DEAD_LETTER_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
 const DEAD_LETTER_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
-/// A message from another door that waited for more than this was a delayed one, in ms.
+/// A message of another front end is a delayed one if it waited for more than this, in ms.
 const WAITED_MS: u64 = 1_000;
-/// First byte of a gzip stream; of a zlib stream it is another.
+/// First byte of a gzip stream; a zlib stream begins with another byte.
 const GZIP_MAGIC: u8 = 0x1f;
 /// A packed body is unpacked, and counted, in parts of so many bytes.
 const UNPACKED_PART_BYTES: usize = 64 * 1024;
 
-/// A message a producer hands in.
+/// A message from a producer.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) kind: MessageType,
     pub(crate) message: NewMessage,
-    /// Of a half message: how long to wait before the producer is asked, in ms.
+    /// Of a half message: how long to wait before the producer is asked for the outcome, in ms.
     pub(crate) check_after_ms: Option<u64>,
 }
 
-/// Reads a message a producer hands in.
+/// Converts a message from a producer.
 pub(crate) fn incoming(
     message: v2::Message,
     clock: &dyn Clock,
@@ -77,7 +77,7 @@ pub(crate) fn incoming(
             }
         }
         None if kind == MessageType::Delay => {
-            return Err(illegal_delivery("is missing of a DELAY message"));
+            return Err(illegal_delivery("is missing in a DELAY message"));
         }
         None => Delivery::Now,
     };
@@ -143,9 +143,9 @@ fn kind_mark(kind: MessageType) -> Option<&'static str> {
     }
 }
 
-/// The type a client says, or the one its fields tell; both must agree.
+/// Returns the type that the client sends, or the one that follows from the fields; both must agree.
 fn kind_of(system: &SystemProperties) -> Result<MessageType, Problem> {
-    let conflict = |words: &str| Problem::new(Code::MessagePropertyConflictWithType, words);
+    let conflict = |message: &str| Problem::new(Code::MessagePropertyConflictWithType, message);
     let grouped = system.message_group.is_some();
     let delayed = system.delivery_timestamp.is_some();
     match system.message_type() {
@@ -157,19 +157,19 @@ fn kind_of(system: &SystemProperties) -> Result<MessageType, Problem> {
         )),
         MessageType::Fifo if !grouped => Err(Problem::new(
             Code::IllegalMessageGroup,
-            "the message group is missing of a FIFO message",
+            "the message group is missing in a FIFO message",
         )),
         MessageType::Transaction if grouped => {
             Err(conflict("a TRANSACTION message has no message group"))
         }
-        MessageType::Lite => Err(conflict("LITE messages are not offered")),
-        MessageType::Priority => Err(conflict("PRIORITY messages are not offered")),
-        // One client calls a delayed message with a message group DELAY: the group still counts.
+        MessageType::Lite => Err(conflict("LITE messages are not supported")),
+        MessageType::Priority => Err(conflict("PRIORITY messages are not supported")),
+        // One client sends a delayed message with a message group as DELAY: the group still applies.
         kind => Ok(kind),
     }
 }
 
-/// Bodies lie unpacked, so that every client can read them.
+/// Unpacks a body: bodies are stored unpacked, so that every client can read them.
 ///
 /// What they take unpacked is counted in the budget of requests.
 fn unpack(
@@ -195,12 +195,12 @@ fn unpack(
         let limit = u64::try_from(part).unwrap_or(u64::MAX);
         let read = reader.by_ref().take(limit).read_to_end(&mut unpacked);
         let read = read.map_err(|error| {
-            let words = format!("the body cannot be unpacked: {error}");
-            Problem::new(Code::MessageCorrupted, words)
+            let message = format!("the body cannot be unpacked: {error}");
+            Problem::new(Code::MessageCorrupted, message)
         })?;
         if !held.grow(read) {
-            let words = "the server holds as many bytes of requests as it may; try again later";
-            return Err(Problem::new(Code::TooManyRequests, words));
+            let message = "the server holds as many bytes of requests as it may; try again later";
+            return Err(Problem::new(Code::TooManyRequests, message));
         }
         if read < part {
             break;
@@ -209,23 +209,23 @@ fn unpack(
     Ok(unpacked.into())
 }
 
-/// What stands around a message when it goes out.
+/// What a delivery adds to a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
-    /// The topic as the consumer named it.
+    /// The topic name that the consumer used.
     pub(crate) topic: &'a Resource,
     /// The namespace the client uses; empty if it uses none.
     pub(crate) namespace: &'a str,
     pub(crate) queue: u16,
-    /// How often it was delivered, and what names this delivery; none of a half message.
+    /// The delivery attempt and the receipt handle; none for a half message.
     pub(crate) delivery: Option<(u16, &'a ReceiptHandle)>,
     /// How long it stays hidden, in ms.
     pub(crate) invisible_ms: Option<u64>,
-    /// Where this server stores, for people to read.
+    /// The store host shown to people.
     pub(crate) store_host: &'a str,
 }
 
-/// A message as a consumer gets it.
+/// Converts a message for a consumer.
 pub(crate) fn outgoing(message: &Message, around: Outgoing<'_>) -> v2::Message {
     let property = |wanted: &str| {
         let mut properties = message.properties.iter();
@@ -281,12 +281,12 @@ pub(crate) fn outgoing(message: &Message, around: Outgoing<'_>) -> v2::Message {
     }
 }
 
-/// Whether a property is one of the user's.
+/// Returns whether a property was set by the user.
 pub(crate) fn is_shown(name: &str) -> bool {
     !name.starts_with(CARRIED_PREFIX) && name != DEAD_LETTER_TOPIC && name != DEAD_LETTER_ID
 }
 
-/// All clients compare the MD5 in upper-case hex; what they make of other checksums differs.
+/// Returns the MD5 in upper-case hex, which all clients compare; they differ in how they compare other checksums.
 fn digest(body: &[u8]) -> Digest {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| {
@@ -304,12 +304,12 @@ fn digest(body: &[u8]) -> Digest {
     }
 }
 
-/// A sequence as the protocol's offset.
+/// Converts a sequence to the protocol's offset.
 pub(crate) fn offset(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
 }
 
-/// An instant in ms since the Unix epoch, rounded up so that nothing is early; one before it counts as it.
+/// Converts an instant to ms since the Unix epoch, rounded up so that no message is early; one before the epoch counts as 0.
 pub(crate) fn ms_of(at: &Timestamp) -> Option<u64> {
     let Ok(seconds) = u64::try_from(at.seconds) else {
         return Some(0);
@@ -318,7 +318,7 @@ pub(crate) fn ms_of(at: &Timestamp) -> Option<u64> {
     seconds.checked_mul(1_000)?.checked_add(part_ms)
 }
 
-/// A span in ms, rounded up; `None` of one that is negative or too long to count.
+/// Converts a span to ms, rounded up; `None` if it is negative or too long.
 pub(crate) fn ms_of_duration(span: &Duration) -> Option<u64> {
     let seconds = u64::try_from(span.seconds).ok()?;
     let part_ms = u64::try_from(span.nanos).ok()?.div_ceil(1_000_000);
@@ -442,7 +442,7 @@ mod tests {
             assert_eq!(
                 bounded.len(),
                 1_000,
-                "it stops when it is known to be too large"
+                "unpacking stops at the limit"
             );
             let broken = unpack(packed.slice(..10), Encoding::Gzip, 1_000).unwrap_err();
             assert_eq!(broken.code, Code::MessageCorrupted);

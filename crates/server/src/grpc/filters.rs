@@ -9,7 +9,7 @@ use grpc_api::v2::{Code, FilterExpression, FilterType};
 use super::status::Problem;
 use crate::filter::SqlFilter;
 
-/// Compiled filters that are kept; when there are more, all are forgotten.
+/// Most compiled filters that are kept; when there are more, all are dropped.
 const FILTERS_MAX: usize = 1_024;
 
 /// The compiled SQL filters, by their text.
@@ -21,7 +21,7 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// The filter of an expression; none means every message.
+    /// Returns the filter of an expression; none means every message.
     pub(crate) fn compile(
         &self,
         expression: Option<&FilterExpression>,

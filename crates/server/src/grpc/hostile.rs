@@ -1,4 +1,4 @@
-//! Tries what gRPC clients send on hostile input: messages, packed bodies, filters, handles, headers.
+//! Fuzzes the decoders of what gRPC clients send: messages, packed bodies, filters, handles, headers.
 
 use std::io::Write as _;
 
@@ -59,7 +59,7 @@ fn packed(bytes: &[u8]) -> [Vec<u8>; 2] {
 #[test]
 fn messages_of_any_content_are_read_or_refused() {
     let [gzip, zlib] = packed(b"hello hello hello hello");
-    // A megabyte in a thousand bytes: it is not unpacked beyond the limit.
+    // A megabyte packed into a thousand bytes: it is not unpacked beyond the limit.
     let [bomb, _] = packed(&vec![0; 16 << 20]);
     let target = Target::new(MANIFEST, "grpc-message")
         .seed(sent(b"hello".to_vec(), Encoding::Identity))
@@ -67,7 +67,7 @@ fn messages_of_any_content_are_read_or_refused() {
         .seed(sent(zlib, Encoding::Gzip))
         .seed(sent(bomb, Encoding::Gzip))
         .bytes_max(32 << 10)
-        // The unpacked body lies in a list that doubles, and what unpacks it has tables of its own.
+        // The unpacked body is in a buffer that doubles, and the decompressor has tables of its own.
         .heap_bytes(4 * BODY_BYTES_MAX as u64 + (128 << 10));
     let clock = ManualClock::new(1_795_510_800_000);
     let held = Budget::new(usize::MAX).hold();
@@ -90,7 +90,7 @@ fn filters_of_any_text_are_compiled_or_refused() {
         .seed("TAGS NOT CONTAINS 'x' AND -a >= +1e3 AND b LIKE 'y%'")
         .tokens(FILTER_TOKENS)
         .runs(10_000)
-        // The parser's tree takes some 400 bytes for each of an expression, whose length is limited.
+        // The parser's tree takes about 400 bytes for each byte of an expression, whose length is limited.
         .heap_bytes(2 << 20);
     target.check(|input| {
         let text = String::from_utf8_lossy(input);

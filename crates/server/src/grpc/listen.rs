@@ -1,4 +1,4 @@
-//! Speaks gRPC on accepted connections, and bounds what each of them may hold.
+//! Serves gRPC on accepted connections, and limits the resources of each.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,7 +25,7 @@ use super::service::Service;
 use edge::accept::{Activity, AnswerBody, Failure, Peer, Protocol};
 use edge::tls::Spoken;
 
-/// The one call that lasts as long as its client.
+/// The call that lasts as long as its client is connected.
 const TELEMETRY: &str = "/Telemetry";
 
 /// The gRPC front end, as a protocol of the accept loop.
@@ -69,7 +69,7 @@ fn builder(limits: &GrpcLimits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// What every call of one connection comes through.
+/// The service of one connection: applies the limits to each call.
 #[derive(Clone, Debug)]
 struct Connection {
     shared: Arc<Shared>,
@@ -109,10 +109,9 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
             } else {
                 match timeout(limit, answer).await {
                     Ok(answered) => answered,
-                    Err(_) => Ok(tonic::Status::deadline_exceeded(
-                        "the call took too long to arrive or to be answered",
-                    )
-                    .into_http()),
+                    Err(_) => {
+                        Ok(tonic::Status::deadline_exceeded("the call took too long").into_http())
+                    }
                 }
             };
             drop(held);

@@ -23,7 +23,7 @@ const METHODS: [&str; 12] = [
     "NotifyClientTermination",
     "SyncLiteSubscription",
 ];
-/// More than there are codes.
+/// More than the protocol has codes.
 const CODES_MAX: usize = 64;
 
 /// Describes the metrics.
@@ -40,8 +40,8 @@ pub(crate) fn describe() {
     );
 }
 
-/// The figures of one front end: each is looked up in the process's collection when it is first needed and kept, so
-/// that a call costs no search and no allocation.
+/// The metrics of one front end: each is looked up in the recorder of the process when it is first needed and kept, so
+/// that a call needs no look-up and no allocation.
 #[derive(Debug)]
 pub(crate) struct CallMetrics {
     methods: Vec<[OnceLock<Outcome>; CODES_MAX]>,
@@ -74,12 +74,12 @@ impl CallMetrics {
         }
     }
 
-    /// Notes an answered call.
+    /// Records an answered call.
     pub(crate) fn request(&self, method: &'static str, code: Code, took: Duration) {
         let row = METHODS.iter().zip(&self.methods);
         let row = row.filter(|(name, _)| **name == method);
-        // Codes stand in the order in which they first came, so the usual one is found at once. Two threads may
-        // both bring a new one: the second goes on to the next place.
+        // Codes are in the order of their first use, so the usual one is found at once. Two threads may
+        // both add a new one: the second goes on to the next place.
         let places = row.flat_map(|(_, places)| places);
         let mut outcomes = places.map(|place| place.get_or_init(|| Outcome::of(method, code)));
         if let Some(outcome) = outcomes.find(|outcome| outcome.code == code) {

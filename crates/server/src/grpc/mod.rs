@@ -1,7 +1,7 @@
-//! Provides the gRPC front end: what RocketMQ 5 clients speak, on clear text and TLS at one port.
+//! Serves the protocol of RocketMQ 5 clients over gRPC, in clear text and TLS on one port.
 //!
-//! How a call ended stands in the `Status` inside its answer. A gRPC error means that the transport failed, or
-//! that something is asked that no released client asks for.
+//! The outcome of a call is the `Status` inside its answer. A gRPC error means that the transport failed, or
+//! that the call is one that no released client makes.
 
 mod attempts;
 mod body;
@@ -55,25 +55,25 @@ use crate::connections::{Connection, Connections};
 use edge::accept::Listener;
 use edge::tls::Tls;
 
-/// How the front end is set up.
+/// The configuration of the front end.
 #[derive(Clone, Debug)]
 pub struct GrpcConfig {
-    /// Where it listens, told to clients that do not say how they came here.
+    /// Its address, returned to clients that do not send the endpoints they used.
     pub listen: SocketAddr,
-    /// Where clients shall go; `None`: to where they came in.
+    /// The address that clients are to use; `None`: the one they used.
     pub advertise: Option<HostPort>,
     /// Largest body of a message, in bytes; the broker's own limit.
     pub body_bytes_max: usize,
-    /// What a topic is made as when its route is first asked for, with how many queues.
+    /// The kind and the number of queues of a topic that is created when its route is first queried.
     pub auto_topic: Option<(TopicKind, u16)>,
-    /// Whether consumer groups are made when they first come.
+    /// Whether consumer groups are created on first use.
     pub auto_group: bool,
-    /// Bounds.
+    /// The limits.
     pub limits: GrpcLimits,
 }
 
 impl Default for GrpcConfig {
-    /// On 127.0.0.1:8081, bodies of 4 MiB, topics made explicitly, groups on first use.
+    /// Returns 127.0.0.1:8081, bodies of 4 MiB, topics created explicitly, groups on first use.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
@@ -86,13 +86,13 @@ impl Default for GrpcConfig {
     }
 }
 
-/// The gRPC front end of a broker. Clones are handles of the same one.
+/// The gRPC front end of a broker. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Grpc {
     shared: Arc<Shared>,
 }
 
-/// What all calls share.
+/// The state shared by all calls.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) broker: Broker,
@@ -105,15 +105,15 @@ pub(crate) struct Shared {
     pub(crate) filters: Filters,
     pub(crate) halves: Halves,
     pub(crate) metrics: CallMetrics,
-    /// Bytes of requests that are being read or worked on.
+    /// The bytes of requests under way.
     pub(crate) requests: Arc<Budget>,
-    /// Bytes of messages on their way to consumers.
+    /// The bytes of messages being sent to consumers.
     pub(crate) answers: Arc<Budget>,
-    /// What delivered messages name as the host that stores them.
+    /// The store host in delivered messages.
     pub(crate) store_host: String,
     stop: watch::Sender<bool>,
     unsent: mpsc::UnboundedSender<Vec<ReceiptHandle>>,
-    /// Taken by whoever runs the front end.
+    /// Taken by the task that runs the front end.
     unsent_taker: std::sync::Mutex<Option<mpsc::UnboundedReceiver<Vec<ReceiptHandle>>>>,
 }
 
@@ -122,22 +122,22 @@ impl Shared {
         self.broker.clock()
     }
 
-    /// Ends when the front end has been told to stop.
+    /// Completes when the front end stops.
     pub(crate) async fn stopping(&self) {
         let mut stop = self.stop.subscribe();
-        // The sender lives as long as this does.
+        // The sender lives as long as `self`.
         drop(stop.wait_for(|stop| *stop).await);
     }
 
-    /// Gives deliveries back that did not reach their consumer. They are as few as may be in flight.
+    /// Returns deliveries that did not reach their consumer. Their number is limited by what may be in flight.
     pub(crate) fn return_later(&self, handles: Vec<ReceiptHandle>) {
-        // After the end their leases run out by themselves.
+        // After the end their leases expire.
         drop(self.unsent.send(handles));
     }
 }
 
 impl Grpc {
-    /// A front end of `broker`, not yet listening.
+    /// Creates a front end of `broker`.
     pub fn new(broker: Broker, config: GrpcConfig, access: Access) -> Self {
         metrics::describe();
         let clock = Arc::clone(broker.clock());
@@ -168,10 +168,10 @@ impl Grpc {
         }
     }
 
-    /// Serves clients on `listener` until `shutdown` ends or the broker does; calls under way then have a while
-    /// to end. With `tls` both clear text and TLS are spoken, told apart by the first byte.
+    /// Serves clients on `listener` until `shutdown` ends or the broker does; calls under way then get the drain limit
+    /// to end. With `tls` both clear text and TLS are spoken; the first byte of a connection decides.
     ///
-    /// To be called once.
+    /// May be called once.
     pub async fn run(
         self,
         listener: TcpListener,
@@ -211,7 +211,7 @@ impl Grpc {
         shared.stop.send_replace(true);
         shared.sessions.end_all();
         server.drain(connections).await;
-        // Chores end by themselves when told to stop.
+        // Background tasks end when the front end stops.
         while chores.join_next().await.is_some() {}
     }
 }

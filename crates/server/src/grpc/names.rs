@@ -1,7 +1,7 @@
-//! Remembers the numbers behind names, so that a handle is held against the names it is used with.
+//! Caches the numbers of topics and groups, so that a handle is checked against the names it is used with.
 //!
 //! A handle carries the numbers of its topic and group. A caller who may use one topic must not settle the
-//! deliveries of another by a handle it made up.
+//! deliveries of another with a forged handle.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -11,7 +11,7 @@ use grpc_api::v2::Code;
 use super::Shared;
 use super::status::Problem;
 
-/// Names that are remembered; when there are more, all are forgotten.
+/// Most names that are cached; when there are more, all are dropped.
 const NAMES_MAX: usize = 16_384;
 
 /// Numbers of topics, and of consumer groups by topic.
@@ -64,7 +64,7 @@ impl Names {
 }
 
 impl Shared {
-    /// Whether a topic and a group have these numbers.
+    /// Returns the numbers of a topic and a group.
     pub(crate) async fn numbers_of(
         &self,
         topic: &str,
@@ -74,13 +74,13 @@ impl Shared {
         if self.names.pair(topic, group) == Some(numbers) {
             return Ok(true);
         }
-        // Unknown yet, or made anew under the same name since.
+        // Not cached yet, or created again under the same name.
         let found = self.broker.numbers(topic, group).await?;
         self.names.learn_pair(topic, group, found);
         Ok(found == numbers)
     }
 
-    /// Refuses a handle that is of another topic than the one it is used with.
+    /// Refuses a handle of another topic than the one it is used with.
     pub(crate) async fn check_topic(&self, topic: &str, number: u32) -> Result<(), Problem> {
         if self.names.topic(topic) == Some(number) {
             return Ok(());
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_forgotten_when_there_are_too_many() {
+    fn names_are_dropped_when_there_are_too_many() {
         let names = Names::default();
         for index in 0..NAMES_MAX {
             names.learn_topic(&format!("t{index}"), 1);

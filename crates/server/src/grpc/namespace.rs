@@ -1,7 +1,7 @@
-//! Reads names of topics and consumer groups: a name of a namespace is `namespace%name`, as in Apache RocketMQ.
+//! Converts names of topics and consumer groups: in a namespace the full name is `namespace%name`, as in Apache RocketMQ.
 //!
-//! A request names the namespace in the resource, or in the header `x-mq-namespace` alone. The prefixes `%DLQ%`
-//! and `%RETRY%` stay in front of the namespace: the dead letters of group `dev%g` are in `%DLQ%dev%g`.
+//! The namespace is in the resource of a request, or only in the header `x-mq-namespace`. The prefixes `%DLQ%`
+//! and `%RETRY%` precede the namespace: the dead letters of group `dev%g` are in `%DLQ%dev%g`.
 
 use std::borrow::Cow;
 
@@ -13,29 +13,29 @@ use super::status::Problem;
 use crate::access::without_prefix;
 
 impl Peer {
-    /// The full name of a topic of a request.
+    /// Returns the full topic name of a request.
     pub(crate) fn topic_name<'a>(
         &self,
         resource: Option<&'a Resource>,
     ) -> Result<Cow<'a, str>, Problem> {
         full_name(resource, &self.namespace, TOPIC_BYTES_MAX)
-            .map_err(|words| Problem::new(Code::IllegalTopic, format!("the topic {words}")))
+            .map_err(|reason| Problem::new(Code::IllegalTopic, format!("the topic {reason}")))
     }
 
-    /// The full name of a consumer group of a request.
+    /// Returns the full consumer group name of a request.
     pub(crate) fn group_name<'a>(
         &self,
         resource: Option<&'a Resource>,
     ) -> Result<Cow<'a, str>, Problem> {
-        full_name(resource, &self.namespace, GROUP_BYTES_MAX).map_err(|words| {
+        full_name(resource, &self.namespace, GROUP_BYTES_MAX).map_err(|reason| {
             Problem::new(
                 Code::IllegalConsumerGroup,
-                format!("the consumer group {words}"),
+                format!("the consumer group {reason}"),
             )
         })
     }
 
-    /// The namespace of a resource of a request; empty if it has none.
+    /// Returns the namespace of a resource of a request; empty if it has none.
     pub(crate) fn namespace_of<'a>(&'a self, resource: Option<&'a Resource>) -> &'a str {
         match resource {
             Some(resource) if !resource.resource_namespace.is_empty() => {
@@ -61,14 +61,14 @@ fn full_name<'a>(
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
     if !namespace.bytes().all(is_plain) {
         return Err(format!(
-            "has the namespace {namespace:?}, which may hold letters, digits and _ - only"
+            "has the namespace {namespace:?}, which may only contain letters, digits and _ -"
         ));
     }
     let full = within(namespace, name);
     if full.len() > bytes_max {
         let bytes = full.len();
         return Err(format!(
-            "has a name of {bytes} bytes, its namespace included; the most allowed is {bytes_max}"
+            "has a name of {bytes} bytes, including its namespace; at most {bytes_max} are allowed"
         ));
     }
     if !name
@@ -76,13 +76,13 @@ fn full_name<'a>(
         .all(|byte| is_plain(byte) || b"%|.".contains(&byte))
     {
         return Err(format!(
-            "{name:?} may hold letters, digits and _ - % | . only"
+            "{name:?} may only contain letters, digits and _ - % | ."
         ));
     }
     Ok(full)
 }
 
-/// The full name of `name` in a namespace; a name that has the namespace already stays as it is.
+/// Returns the full name of `name` in a namespace; a name that already has the namespace is unchanged.
 fn within<'a>(namespace: &str, name: &'a str) -> Cow<'a, str> {
     let has_it = short_name(namespace, name).len() < name.len();
     if namespace.is_empty() || has_it {
@@ -93,7 +93,7 @@ fn within<'a>(namespace: &str, name: &'a str) -> Cow<'a, str> {
     Cow::Owned(format!("{prefix}{namespace}%{rest}"))
 }
 
-/// A full name as clients of a namespace know it; a name of another namespace stays as it is.
+/// Returns the short form of a full name for clients of a namespace; a name of another namespace is unchanged.
 pub(crate) fn short_name<'a>(namespace: &str, full: &'a str) -> Cow<'a, str> {
     let rest = without_prefix(full);
     let prefix = full.strip_suffix(rest).unwrap_or_default();
@@ -107,7 +107,7 @@ pub(crate) fn short_name<'a>(namespace: &str, full: &'a str) -> Cow<'a, str> {
     }
 }
 
-/// A full name as a resource for a client of a namespace.
+/// Returns a full name as a resource for a client of a namespace.
 pub(crate) fn resource_in(namespace: &str, full: &str) -> Resource {
     let name = short_name(namespace, full);
     let is_within = name.len() < full.len();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn full_names_hold_the_namespace_and_come_apart_again() {
+    fn full_names_contain_the_namespace_and_are_split_again() {
         for (namespace, of_header, name, full, short) in [
             ("", "", "orders", "orders", "orders"),
             ("dev", "", "orders", "dev%orders", "orders"),
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_are_refused_with_the_reason() {
+    fn invalid_names_are_refused_with_the_reason() {
         let long = "n".repeat(126);
         for (namespace, name, words) in [
             ("dev", "", "missing"),
             ("dev", " ", "missing"),
             ("d%v", "t", "namespace \"d%v\""),
             ("d v", "t", "namespace \"d v\""),
-            ("dev", "t u", "\"t u\" may hold"),
+            ("dev", "t u", "\"t u\" may only contain"),
             ("d", &long, "128 bytes"),
         ] {
             let refused = full_name(Some(&resource(namespace, name)), "", 127).unwrap_err();

@@ -1,4 +1,4 @@
-//! Reads what a call says of its caller: who it is, what it speaks, how long it waits.
+//! Reads the headers of a call: authenticates the caller, detects its dialect, reads its deadline.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ const DATE_TIME: &str = "x-mq-date-time";
 const NAMESPACE: &str = "x-mq-namespace";
 const AUTHORIZATION: &str = "authorization";
 const TIMEOUT: &str = "grpc-timeout";
-/// How an `authorization` of RocketMQ begins.
+/// The scheme of an `authorization` header of RocketMQ.
 const SCHEME: &str = "MQv2-HMAC-SHA1";
 
-/// Who may call.
+/// Who may call the front end.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Everybody may do everything; credentials are not looked at.
+    /// Every caller may do everything; credentials are not checked.
     Open,
-    /// Whoever has an account, and what it allows.
+    /// Callers with an account, within its permissions.
     Accounts(Arc<dyn Authenticate>),
 }
 
-/// Where a connection comes from; the connection puts it into every request.
+/// The address of the peer; the connection puts it into every request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote(pub(crate) SocketAddr);
 
@@ -54,7 +54,7 @@ impl ClientKey {
         self.text.rsplit('\0').next().unwrap_or_default()
     }
 
-    /// Whether the client gives itself no id, so that it cannot be told from others.
+    /// Returns whether the client sends no id, so that it cannot be distinguished from others.
     pub(crate) fn is_nameless(&self) -> bool {
         self.text.ends_with('\0')
     }
@@ -65,7 +65,7 @@ impl ClientKey {
 pub(crate) struct Peer {
     /// The client; without an id if it says none.
     pub(crate) client: ClientKey,
-    /// Where it comes from, if that is known.
+    /// Its address, if that is known.
     pub(crate) remote: Option<SocketAddr>,
     /// Where the names of its resources are that have no namespace of their own; empty if it says none.
     pub(super) namespace: Box<str>,
@@ -73,17 +73,17 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Finds out who calls.
+    /// Authenticates the caller.
     pub(crate) fn of<T>(request: &tonic::Request<T>, access: &Access) -> Result<Self, Problem> {
         let metadata = request.metadata();
         let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
         let client_id = text(metadata, CLIENT_ID).unwrap_or_default().trim();
         if client_id.len() > CLIENT_ID_BYTES_MAX {
-            let words = format!(
-                "the client id has {} bytes; the most allowed is {CLIENT_ID_BYTES_MAX}",
+            let message = format!(
+                "the client id has {} bytes; at most {CLIENT_ID_BYTES_MAX} are allowed",
                 client_id.len()
             );
-            return Err(Problem::new(Code::RequestHeaderFieldsTooLarge, words));
+            return Err(Problem::new(Code::RequestHeaderFieldsTooLarge, message));
         }
         let account = match access {
             Access::Open => None,
@@ -98,11 +98,11 @@ impl Peer {
         })
     }
 
-    /// A call that makes no sense from a client without an id.
+    /// Refuses a client without an id.
     pub(crate) fn identified(&self) -> Result<(), Problem> {
         if self.client.is_nameless() {
-            let words = format!("the header {CLIENT_ID} is missing or blank");
-            return Err(Problem::new(Code::ClientIdRequired, words));
+            let message = format!("the header {CLIENT_ID} is missing or blank");
+            return Err(Problem::new(Code::ClientIdRequired, message));
         }
         Ok(())
     }
@@ -131,11 +131,11 @@ impl Peer {
         })
     }
 
-    fn may(&self, action: Action<'_>, words: impl FnOnce() -> String) -> Result<(), Problem> {
+    fn may(&self, action: Action<'_>, describe: impl FnOnce() -> String) -> Result<(), Problem> {
         match &self.account {
             Some(account) if !account.may(action) => Err(Problem::new(
                 Code::Unauthorized,
-                format!("account {:?} may not {}", account.name(), words()),
+                format!("account {:?} may not {}", account.name(), describe()),
             )),
             _ => Ok(()),
         }
@@ -170,7 +170,7 @@ fn authenticate(
     accounts.authenticate(&caller).map_err(refused)
 }
 
-/// What an `authorization` header of RocketMQ says.
+/// An `authorization` header of RocketMQ.
 #[derive(Debug, PartialEq, Eq)]
 struct Authorization<'a> {
     name: &'a str,
@@ -216,7 +216,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     )
 }
 
-/// What a client understands: one released client panics when it meets a code it does not know.
+/// What a client supports: one released client panics at a code it does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Current,
@@ -234,7 +234,7 @@ impl Dialect {
         }
     }
 
-    /// A problem in codes the client knows.
+    /// Converts a problem to a status with a code that the client knows.
     pub(crate) fn status(self, problem: Problem) -> Status {
         let code = match (self, problem.code) {
             (
@@ -248,17 +248,17 @@ impl Dialect {
         };
         Status {
             code: code.into(),
-            message: problem.words,
+            message: problem.message,
         }
     }
 }
 
-/// How long the client itself waits for the answer, if it says so.
+/// Returns how long the client waits for the answer, if it sends that.
 pub(crate) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
     read_timeout(text(metadata, TIMEOUT)?)
 }
 
-/// Reads a text as each of the headers that have a form of their own.
+/// Reads a text as each of the headers with a format of their own.
 #[cfg(test)]
 pub(super) fn read_any(text: &str) {
     let _ = (Authorization::read(text), read_timeout(text));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_that_panics_on_new_codes_gets_old_ones() {
+    fn the_client_that_panics_at_new_codes_gets_old_ones() {
         let problem = Problem::new(Code::MessageBodyEmpty, "the body is empty");
         assert_eq!(Dialect::Current.status(problem.clone()).code, 41302);
         assert_eq!(Dialect::Rust500.status(problem).code, 40000);

@@ -1,7 +1,7 @@
-//! Cancels delayed messages, and tells the truth about them.
+//! Recalls delayed messages, and reports whether that was in time.
 //!
-//! A recall handle is the broker's own handle, a dot, and the message id, which the answer has to repeat and the
-//! broker does not keep where it could be found by the handle. It stays opaque to clients.
+//! A recall handle is the broker's handle, a dot, and the message id: the answer has to repeat the id, and the
+//! broker cannot look it up by the handle of a cancelled message. It is opaque to clients.
 
 use broker::{MessageHandle, Recall};
 use grpc_api::v2::{Code, RecallMessageRequest, RecallMessageResponse};
@@ -10,7 +10,7 @@ use super::Shared;
 use super::peer::Peer;
 use super::status::{Problem, ok};
 
-/// Makes the handle a producer gets for a delayed message.
+/// Returns the recall handle of a delayed message.
 pub(crate) fn recall_handle(handle: &MessageHandle, message_id: &str) -> String {
     format!("{handle}.{message_id}")
 }
@@ -41,14 +41,14 @@ impl Shared {
                 status: Some(ok()),
                 message_id: message_id.to_owned(),
             }),
-            // Apache RocketMQ answers so too. No other outcome of a recall has this code.
+            // Apache RocketMQ answers the same. No other outcome of a recall has this code.
             Recall::TooLate => Err(Problem::new(
                 Code::InternalServerError,
-                "too late to recall: the message has been due already",
+                "too late to recall: the message is already due",
             )),
             Recall::Unknown => Err(Problem::new(
                 Code::NotFound,
-                "there is no such message: it is not kept any more, or never was",
+                "the message does not exist: it was never stored, or is no longer kept",
             )),
         }
     }

@@ -1,4 +1,4 @@
-//! Delivers messages: how long to wait, what to deliver, and the stream they go out by.
+//! Receives messages for consumers: the wait, the lease, and the stream of the answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::metrics::{self, FrontEnd};
 const INVISIBLE_MS_MAX: u64 = 12 * 3_600_000;
 
 impl Shared {
-    /// Waits for messages and takes them.
+    /// Waits for messages and leases them.
     ///
     /// The queue a consumer names is a hint only: it gets messages of the whole topic, since some clients
     /// never name another queue than the first.
@@ -47,7 +47,7 @@ impl Shared {
         if !self.answers.has_room() {
             return Err(Problem::new(
                 Code::TooManyRequests,
-                "as many messages as may be are on their way to consumers that do not read them",
+                "too many messages are being sent to consumers that do not read them",
             ));
         }
         let attempt_id = request.attempt_id.unwrap_or_default();
@@ -94,14 +94,14 @@ impl Shared {
         })
     }
 
-    /// An attempt that is made again has not got what it was given: it is given again.
+    /// Returns the deliveries of an attempt that is repeated, since their answer was lost; they are delivered again.
     async fn take_back(&self, peer: &Peer, attempt_id: &str) {
         if attempt_id.is_empty() {
             return;
         }
         for handle in self.attempts.take(&peer.client, attempt_id) {
             self.renewals.forget(&handle);
-            // One that cannot be taken back was settled already.
+            // A delivery that cannot be returned was already settled.
             drop(self.broker.retry_later(handle, Some(Duration::ZERO)).await);
         }
     }
@@ -130,7 +130,7 @@ fn found(nothing: bool) -> Status {
     }
 }
 
-/// How long deliveries stay hidden, and whether that is renewed.
+/// The lease of deliveries, and whether it is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lease {
     invisible_ms: u64,
@@ -143,7 +143,7 @@ fn lease(
     peer: &Peer,
 ) -> Result<Lease, Problem> {
     if auto_renew {
-        // Whether a client without an id still lives cannot be known.
+        // Whether a client without an id is still connected is not known.
         let renewed = !peer.client.is_nameless();
         let invisible_ms = if renewed { LEASE_MS } else { LEASE_UNKNOWN_MS };
         return Ok(Lease {
@@ -161,7 +161,7 @@ fn lease(
         _ => Err(Problem::new(
             Code::IllegalInvisibleTime,
             format!(
-                "the invisible duration must be given, from {} s to {} h",
+                "the invisible duration must be from {} s to {} h",
                 INVISIBLE_MS_MIN / 1_000,
                 INVISIBLE_MS_MAX / 3_600_000
             ),
@@ -169,7 +169,7 @@ fn lease(
     }
 }
 
-/// How long to wait: as the client says, but answered before it stops listening.
+/// Returns how long to wait: as the client asks, but with an answer before its deadline.
 fn wait_ms(asked: Option<&grpc_api::Duration>, deadline: Option<Duration>) -> u64 {
     let asked_ms = asked.map_or(POLL_MS_MAX, |asked| ms_of_duration(asked).unwrap_or(0));
     let left_ms = deadline.map_or(u64::MAX, |deadline| {
@@ -179,12 +179,12 @@ fn wait_ms(asked: Option<&grpc_api::Duration>, deadline: Option<Duration>) -> u6
     std::cmp::min(std::cmp::min(asked_ms, POLL_MS_MAX), left_ms - margin_ms)
 }
 
-/// The stream of one answer: its status, the messages, and when they went out.
+/// The stream of one answer: its status, the messages, and the time of delivery.
 ///
-/// Messages are converted one by one as the client takes them. Those it did not take go back at once.
+/// Messages are converted one by one as the client reads them. Those it did not read are returned at once.
 #[derive(Debug)]
 pub(crate) struct Deliveries {
-    /// `None` once the last item was given.
+    /// `None` after the last item.
     shared: Option<Arc<Shared>>,
     status: Option<Status>,
     topic: Resource,
@@ -195,7 +195,7 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    /// An answer of a status alone.
+    /// Returns an answer with a status alone.
     pub(crate) fn of_status(status: Status) -> Self {
         Self {
             shared: None,
@@ -258,13 +258,13 @@ mod tests {
     use crate::grpc::convert::duration_of_ms;
 
     #[test]
-    fn an_answer_comes_before_the_client_stops_listening() {
+    fn an_answer_comes_before_the_deadline_of_the_client() {
         let seconds = Duration::from_secs;
         for (asked_ms, deadline, expected_ms) in [
             (None, None, POLL_MS_MAX),
             (Some(30_000), Some(seconds(33)), POLL_MS_MAX),
             (Some(5_000), Some(seconds(8)), 5_000),
-            // The crate rocketmq 5.0.0 waits as long as it lets the server wait.
+            // The deadline of the crate rocketmq 5.0.0 is as long as the wait it asks for.
             (Some(5_000), Some(seconds(5)), 4_000),
             (None, Some(seconds(10)), 9_000),
             (Some(5_000), Some(Duration::from_millis(900)), 450),

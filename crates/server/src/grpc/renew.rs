@@ -1,4 +1,4 @@
-//! Keeps deliveries of push consumers hidden for as long as the consumer lives and has not settled them.
+//! Renews the leases of push consumers' deliveries until they are settled or the consumer is gone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use super::Shared;
 use super::limits::{LEASE_LEFT_MS, LEASE_MS, RENEW_AHEAD_MS, RENEW_FOR_MS};
 use super::peer::ClientKey;
 
-/// Renewals fall due together in steps of this many ms, so that many deliveries share an entry.
+/// Renewals are rounded to multiples of this many ms, so that many deliveries share an entry.
 const STEP_MS: u64 = 1_000;
 
 /// A delivery whose lease is renewed.
@@ -25,7 +25,7 @@ struct Lease {
 #[derive(Debug, Default)]
 struct State {
     leases: HashMap<ReceiptHandle, Lease>,
-    /// When which are to be renewed; those that are not in `leases` any more are passed over.
+    /// The deliveries to renew, by instant; those that are no longer in `leases` are skipped.
     due: BTreeMap<u64, Vec<ReceiptHandle>>,
 }
 
@@ -35,7 +35,7 @@ struct State {
 #[derive(Debug, Default)]
 pub(crate) struct Renewals {
     state: Mutex<State>,
-    /// Told when there is something to renew sooner than before.
+    /// Notified when the next renewal becomes earlier.
     sooner: Notify,
 }
 
@@ -46,11 +46,11 @@ fn renew_at_ms(now_ms: u64) -> u64 {
 
 impl Renewals {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // Every change is whole before anything can panic.
+        // Every change is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to renew deliveries to a client.
+    /// Starts to renew deliveries to a client.
     pub(crate) fn add(
         &self,
         now_ms: u64,
@@ -84,7 +84,7 @@ impl Renewals {
         self.state().leases.remove(handle);
     }
 
-    /// Stops renewing the deliveries of a client, and tells which they are.
+    /// Stops renewing the deliveries of a client, and returns them.
     fn forget_client(&self, client: &ClientKey) -> Vec<ReceiptHandle> {
         let mut state = self.state();
         let leases = state.leases.extract_if(|_, lease| lease.client == *client);
@@ -95,7 +95,7 @@ impl Renewals {
         self.state().due.first_key_value().map(|(at_ms, _)| *at_ms)
     }
 
-    /// Takes what is to be renewed now.
+    /// Removes and returns the deliveries to renew now.
     fn take_due(&self, now_ms: u64) -> Vec<(ReceiptHandle, Lease)> {
         let mut state = self.state();
         let later = state.due.split_off(&now_ms.saturating_add(1));
@@ -111,8 +111,8 @@ impl Renewals {
             .collect()
     }
 
-    /// Renews a delivery again later, unless it was settled meanwhile.
-    fn again(&self, now_ms: u64, handle: ReceiptHandle) {
+    /// Schedules the next renewal of a delivery, unless it was settled meanwhile.
+    fn schedule_next(&self, now_ms: u64, handle: ReceiptHandle) {
         let mut state = self.state();
         if state.leases.contains_key(&handle) {
             state
@@ -147,8 +147,8 @@ impl Shared {
     async fn renew_due(&self) {
         let now_ms = self.clock().now_ms();
         for (handle, lease) in self.renewals.take_due(now_ms) {
-            let lives = now_ms < lease.end_ms && self.sessions.is_here(&lease.client);
-            // One that is gone leaves its lease to end by itself. An error means that the delivery was settled.
+            let lives = now_ms < lease.end_ms && self.sessions.is_connected(&lease.client);
+            // The lease of a client that is gone is left to expire. An error means that the delivery was settled.
             let renewed = lives
                 && self
                     .broker
@@ -156,23 +156,23 @@ impl Shared {
                     .await
                     .is_ok();
             if renewed {
-                self.renewals.again(now_ms, handle);
+                self.renewals.schedule_next(now_ms, handle);
             } else {
                 self.renewals.forget(&handle);
             }
         }
     }
 
-    /// Gives the deliveries of a client that has ended to others.
+    /// Releases the deliveries of a client that has ended to other consumers.
     pub(crate) async fn release_client(&self, client: &ClientKey) {
         for handle in self.renewals.forget_client(client) {
             let wait = Duration::from_millis(LEASE_LEFT_MS);
-            // One that cannot be released was settled already.
+            // A delivery that cannot be released was already settled.
             drop(self.broker.change_invisible(handle, wait).await);
         }
     }
 
-    /// Gives deliveries that did not reach their consumer to others, until the front end stops.
+    /// Returns deliveries that did not reach their consumer to the group, until the front end stops.
     pub(crate) async fn return_unsent(
         self: Arc<Self>,
         mut unsent: tokio::sync::mpsc::UnboundedReceiver<Vec<ReceiptHandle>>,
@@ -185,7 +185,7 @@ impl Shared {
             let Some(handles) = handles else { return };
             for handle in handles {
                 self.renewals.forget(&handle);
-                // One that cannot be returned was settled already.
+                // A delivery that cannot be returned was already settled.
                 drop(self.broker.retry_later(handle, Some(Duration::ZERO)).await);
             }
         }
@@ -232,8 +232,8 @@ mod tests {
         };
         assert_eq!(due(at_ms - 1), [0_u64; 0]);
         assert_eq!(due(at_ms), [1]);
-        renewals.again(at_ms, handle(1));
-        renewals.again(at_ms, handle(2));
+        renewals.schedule_next(at_ms, handle(1));
+        renewals.schedule_next(at_ms, handle(2));
         assert_eq!(due(u64::MAX - 1), [3, 1]);
         assert_eq!(renewals.forget_client(&ann), [handle(1)]);
         assert_eq!(renewals.state().leases.len(), 1);

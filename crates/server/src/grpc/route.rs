@@ -1,4 +1,4 @@
-//! Answers where the queues of a topic are, and which of them a consumer shall read.
+//! Answers the route of a topic, and the queues assigned to a consumer.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,12 +16,12 @@ use super::limits::ADDRESSES_MAX;
 use super::peer::Peer;
 use super::status::{Problem, ok};
 
-/// The name of the one broker there is.
+/// The name of the broker in routes.
 const BROKER: &str = "duetime";
-/// A queue that stands for all of them.
+/// The id of a queue that stands for all queues of a topic.
 const ALL_QUEUES: i32 = -1;
 
-/// A host and a port at which clients reach this server.
+/// The host and port at which clients reach this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
     /// A name or an address, an IPv6 address without brackets.
@@ -66,7 +66,7 @@ impl FromStr for HostPort {
 }
 
 impl HostPort {
-    /// The same as the protocol writes it.
+    /// Converts it to the protocol's type.
     pub(crate) fn endpoints(&self) -> Endpoints {
         let scheme = match self.host.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => AddressScheme::IPv4,
@@ -105,8 +105,8 @@ impl Shared {
         })
     }
 
-    /// A consumer gets every message of a topic whatever queue it names, so one queue stands for all. A
-    /// FIFO consumer gets all queues: it works on as many at a time.
+    /// Assigns queues. A consumer gets every message of a topic whatever queue it names, so one queue stands for all. A
+    /// FIFO consumer gets all queues, since it reads one message at a time of each.
     pub(crate) async fn query_assignment(
         &self,
         peer: &Peer,
@@ -140,7 +140,7 @@ impl Shared {
         })
     }
 
-    /// The topic; made if topics are made on first use, for clients ask for the route before they send.
+    /// Returns the topic, and creates it if topics are created on first use: clients query the route before they send.
     async fn topic_of_route(&self, topic: &str) -> Result<TopicSpec, Problem> {
         let refusal = match self.broker.topic_stats(topic).await {
             Ok(stats) => return Ok(stats.spec),
@@ -160,7 +160,7 @@ impl Shared {
         }
     }
 
-    /// Where the client shall go: what the operator says, else where it came in by its own account.
+    /// Returns the endpoints for the client: the configured address, else the one it says it used.
     fn endpoints_for(&self, own: Option<Endpoints>) -> Endpoints {
         if let Some(advertise) = &self.config.advertise {
             return advertise.endpoints();
@@ -188,7 +188,7 @@ impl Shared {
     }
 }
 
-/// What all queues of a topic have in common.
+/// What all queues of a topic share.
 struct QueueTemplate {
     topic: Resource,
     endpoints: Endpoints,
@@ -214,27 +214,27 @@ impl QueueTemplate {
     }
 }
 
-/// What a topic takes; clients refuse the rest by themselves.
+/// Returns the message types that a topic accepts; clients refuse the others themselves.
 fn accepted(kind: TopicKind) -> &'static [MessageType] {
     use MessageType::{Delay, Fifo, Normal, Transaction};
     match kind {
         TopicKind::Normal => &[Normal],
         TopicKind::Fifo => &[Fifo],
-        // A delay of nothing is still a delay.
+        // A delay of 0 is still a delay.
         TopicKind::Delay => &[Normal, Delay],
         TopicKind::Transaction => &[Transaction],
         TopicKind::Mixed => &[Normal, Fifo, Delay, Transaction],
     }
 }
 
-/// Answers for what no released client calls, as Apache RocketMQ does.
-pub(crate) fn not_offered(what: &str) -> tonic::Status {
-    tonic::Status::unimplemented(format!("{what} is not offered; use ReceiveMessage"))
+/// Returns the error for calls that no released client makes, as Apache RocketMQ does.
+pub(crate) fn unsupported(what: &str) -> tonic::Status {
+    tonic::Status::unimplemented(format!("{what} is not supported; use ReceiveMessage"))
 }
 
-/// The answer for topics inside topics.
+/// Returns the problem of lite topics.
 pub(crate) fn no_lite() -> Problem {
-    Problem::new(Code::NotImplemented, "lite topics are not offered")
+    Problem::new(Code::NotImplemented, "lite topics are not supported")
 }
 
 #[cfg(test)]

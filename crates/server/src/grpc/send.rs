@@ -1,4 +1,4 @@
-//! Stores what producers send, and half messages of transactions.
+//! Stores the messages of producers, and half messages of transactions.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::peer::{Dialect, Peer};
 use super::recall::recall_handle;
 use super::status::{Problem, ok, summary};
 
-/// A message of a request on its way to the disk.
+/// A message of a request that is being stored.
 enum Step<F> {
     Done(SendResultEntry),
     Waiting {
@@ -29,7 +29,7 @@ enum Step<F> {
 impl Shared {
     /// Stores messages of one topic; each has its own entry in the answer.
     ///
-    /// All are handed in before the first is waited for, so that they reach the disk together.
+    /// All are sent to the broker before the first is awaited, so that they share a sync.
     pub(crate) async fn send(
         &self,
         peer: &Peer,
@@ -40,11 +40,11 @@ impl Shared {
         let topic: std::sync::Arc<str> = one_topic(peer, &request.messages)?.into();
         peer.may_publish(&topic)?;
         if request.messages.len() > BATCH_MAX {
-            let words = format!(
-                "the request has {} messages; the most allowed is {BATCH_MAX}",
+            let message = format!(
+                "the request has {} messages; at most {BATCH_MAX} are allowed",
                 request.messages.len()
             );
-            return Err(Problem::new(Code::PayloadTooLarge, words));
+            return Err(Problem::new(Code::PayloadTooLarge, message));
         }
         let failed = |message_id: String, problem: Problem| SendResultEntry {
             status: Some(dialect.status(problem)),
@@ -141,9 +141,9 @@ fn id_of(message: &Message) -> String {
     system.map_or_else(String::new, |system| system.message_id.clone())
 }
 
-/// The topic of all messages of a request.
+/// Returns the topic of all messages of a request.
 fn one_topic<'a>(peer: &Peer, messages: &'a [Message]) -> Result<Cow<'a, str>, Problem> {
-    let corrupted = |words| Err(Problem::new(Code::MessageCorrupted, words));
+    let corrupted = |message| Err(Problem::new(Code::MessageCorrupted, message));
     let Some((first, rest)) = messages.split_first() else {
         return corrupted("the request has no message");
     };

@@ -1,4 +1,4 @@
-//! Binds the calls of the protocol to what does them: who calls, what became of it, and how that is told.
+//! Implements the gRPC service: authenticates each call, runs it, reports its outcome.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::body::Held;
 use super::metrics::CallMetrics;
 use super::peer::{Dialect, Peer, deadline};
 use super::receive::Deliveries;
-use super::route::{no_lite, not_offered};
+use super::route::{no_lite, unsupported};
 use super::status::Problem;
 use super::telemetry::{self, Commands};
 
@@ -38,7 +38,7 @@ impl Service {
     }
 }
 
-/// A call that is being answered.
+/// A call under way.
 struct Call<'a> {
     metrics: &'a CallMetrics,
     method: &'static str,
@@ -47,9 +47,12 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Tells what became of a call: its answer, or an answer that holds the status of the problem.
-    #[expect(clippy::unnecessary_wraps, reason = "the service's calls end with it")]
-    fn told<T>(
+    /// Ends a call: records it, and returns its answer or one with the status of the problem.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "every call of the service ends with it"
+    )]
+    fn answer<T>(
         self,
         outcome: Result<T, Problem>,
         with_status: impl FnOnce(Option<v2::Status>) -> T,
@@ -59,8 +62,8 @@ impl Call<'_> {
             .map_or_else(|problem| problem.code, |_| Code::Ok);
         self.metrics
             .request(self.method, code, self.since.elapsed());
-        let told = |problem| with_status(Some(self.dialect.status(problem)));
-        Ok(Response::new(outcome.unwrap_or_else(told)))
+        let refusal = |problem| with_status(Some(self.dialect.status(problem)));
+        Ok(Response::new(outcome.unwrap_or_else(refusal)))
     }
 }
 
@@ -79,7 +82,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.query_route(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| v2::QueryRouteResponse {
+        call.answer(outcome, |status| v2::QueryRouteResponse {
             status,
             ..Default::default()
         })
@@ -93,7 +96,7 @@ impl MessagingService for Service {
         let outcome = self
             .peer(&request)
             .and_then(|peer| self.0.heartbeat(&peer, request.get_ref()));
-        call.told(outcome, |status| v2::HeartbeatResponse { status })
+        call.answer(outcome, |status| v2::HeartbeatResponse { status })
     }
 
     async fn send_message(
@@ -111,7 +114,7 @@ impl MessagingService for Service {
             }
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| v2::SendMessageResponse {
+        call.answer(outcome, |status| v2::SendMessageResponse {
             status,
             ..Default::default()
         })
@@ -126,7 +129,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.query_assignment(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| v2::QueryAssignmentResponse {
+        call.answer(outcome, |status| v2::QueryAssignmentResponse {
             status,
             ..Default::default()
         })
@@ -142,7 +145,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.receive(&peer, deadline, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| {
+        call.answer(outcome, |status| {
             Deliveries::of_status(status.unwrap_or_default())
         })
     }
@@ -156,7 +159,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.ack(&peer, call.dialect, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| v2::AckMessageResponse {
+        call.answer(outcome, |status| v2::AckMessageResponse {
             status,
             ..Default::default()
         })
@@ -171,7 +174,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.dead_letter(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| {
+        call.answer(outcome, |status| {
             v2::ForwardMessageToDeadLetterQueueResponse { status }
         })
     }
@@ -185,7 +188,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.end_transaction(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| v2::EndTransactionResponse { status })
+        call.answer(outcome, |status| v2::EndTransactionResponse { status })
     }
 
     async fn telemetry(
@@ -195,7 +198,7 @@ impl MessagingService for Service {
         let dialect = Dialect::of(request.metadata());
         let peer = self.peer(&request);
         let peer = peer.and_then(|peer| peer.identified().map(|()| peer));
-        // The headers of the answer go out before anything is read: some clients wait for them.
+        // The headers of the answer are sent before anything is read: some clients wait for them.
         Ok(Response::new(match peer {
             Ok(peer) => telemetry::commands(&self.0, (peer, dialect), request.into_inner()),
             Err(problem) => telemetry::refused(dialect, problem),
@@ -211,7 +214,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.end_client(&peer).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| v2::NotifyClientTerminationResponse {
+        call.answer(outcome, |status| v2::NotifyClientTerminationResponse {
             status,
         })
     }
@@ -221,13 +224,13 @@ impl MessagingService for Service {
         request: Request<v2::ChangeInvisibleDurationRequest>,
     ) -> Answer<v2::ChangeInvisibleDurationResponse> {
         let call = self.begin("ChangeInvisibleDuration", &request);
-        // Clients overwrite their handle with the one they get, even by none.
+        // Clients overwrite their handle with the returned one, even if there is none.
         let receipt_handle = request.get_ref().receipt_handle.clone();
         let outcome = match self.peer(&request) {
             Ok(peer) => self.0.change_invisible(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| v2::ChangeInvisibleDurationResponse {
+        call.answer(outcome, |status| v2::ChangeInvisibleDurationResponse {
             status,
             receipt_handle,
         })
@@ -242,7 +245,7 @@ impl MessagingService for Service {
             Ok(peer) => self.0.recall(&peer, request.into_inner()).await,
             Err(problem) => Err(problem),
         };
-        call.told(outcome, |status| v2::RecallMessageResponse {
+        call.answer(outcome, |status| v2::RecallMessageResponse {
             status,
             ..Default::default()
         })
@@ -253,7 +256,7 @@ impl MessagingService for Service {
         request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Answer<v2::SyncLiteSubscriptionResponse> {
         let call = self.begin("SyncLiteSubscription", &request);
-        call.told(Err(no_lite()), |status| v2::SyncLiteSubscriptionResponse {
+        call.answer(Err(no_lite()), |status| v2::SyncLiteSubscriptionResponse {
             status,
         })
     }
@@ -262,24 +265,24 @@ impl MessagingService for Service {
         &self,
         _: Request<v2::PullMessageRequest>,
     ) -> Answer<Self::PullMessageStream> {
-        Err(not_offered("PullMessage"))
+        Err(unsupported("PullMessage"))
     }
 
     async fn update_offset(
         &self,
         _: Request<v2::UpdateOffsetRequest>,
     ) -> Answer<v2::UpdateOffsetResponse> {
-        Err(not_offered("UpdateOffset"))
+        Err(unsupported("UpdateOffset"))
     }
 
     async fn get_offset(&self, _: Request<v2::GetOffsetRequest>) -> Answer<v2::GetOffsetResponse> {
-        Err(not_offered("GetOffset"))
+        Err(unsupported("GetOffset"))
     }
 
     async fn query_offset(
         &self,
         _: Request<v2::QueryOffsetRequest>,
     ) -> Answer<v2::QueryOffsetResponse> {
-        Err(not_offered("QueryOffset"))
+        Err(unsupported("QueryOffset"))
     }
 }

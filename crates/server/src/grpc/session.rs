@@ -1,4 +1,4 @@
-//! Provides the register of clients: who is here, what it is, and the streams to reach it by.
+//! Keeps the sessions of clients: which are connected, their settings, and the streams to reach them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use super::peer::ClientKey;
 use super::status::Problem;
 use crate::connections::Connection;
 
-/// How often clients that are gone are looked for, in ms.
+/// How often sessions are checked for clients that are gone, in ms.
 const SWEEP_EVERY_MS: u64 = 10_000;
 
-/// What a client says of itself.
+/// What a client reports about itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Profile {
     pub(crate) kind: ClientType,
     pub(crate) language: Language,
     pub(crate) version: String,
-    /// Where it comes from, if that is known.
+    /// Its address, if that is known.
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) group: Option<String>,
     pub(crate) topics: Vec<String>,
@@ -84,7 +84,7 @@ impl Session {
         streams.map(move |(_, sender)| (namespace, sender))
     }
 
-    fn is_here(&self, now_ms: u64) -> bool {
+    fn is_connected(&self, now_ms: u64) -> bool {
         !self.streams.is_empty() || now_ms.saturating_sub(self.last_seen_ms) < SESSION_SILENCE_MS
     }
 }
@@ -94,11 +94,11 @@ struct State {
     by_id: HashMap<ClientKey, Session>,
     next_stream: u64,
     next_sweep_ms: u64,
-    /// Where the last command to a producer went, so that the next goes to another.
+    /// The producer that got the last command, so that the next goes to another.
     turn: usize,
 }
 
-/// All clients, by id: one client may have several connections.
+/// All sessions, by client id: one client may have several connections.
 ///
 /// A std mutex: it is held for a look-up, never across an await.
 #[derive(Debug)]
@@ -108,13 +108,13 @@ pub(crate) struct Sessions {
     state: Mutex<State>,
 }
 
-/// A stream to a client. When it is dropped the client cannot be reached by it any more.
+/// A stream to a client. Dropping it removes it from the session.
 #[derive(Debug)]
 pub(crate) struct Stream {
     sessions: Arc<Sessions>,
     client: ClientKey,
     number: u64,
-    /// What the client is to be told.
+    /// The commands to send to the client.
     pub(crate) commands: mpsc::Receiver<TelemetryCommand>,
 }
 
@@ -124,7 +124,7 @@ impl Drop for Stream {
         let mut state = self.sessions.state();
         if let Some(session) = state.by_id.get_mut(&self.client) {
             session.streams.retain(|(number, _)| *number != self.number);
-            // It has the usual time to come back.
+            // The client may reconnect until the session times out.
             session.last_seen_ms = now_ms;
         }
     }
@@ -140,11 +140,11 @@ impl Sessions {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // Every change is whole before anything can panic.
+        // Every change is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a client says of itself on a stream, a new one or one that is open.
+    /// Records what a client reports about itself on a stream, new or open.
     pub(crate) fn introduce(
         self: &Arc<Self>,
         client: &ClientKey,
@@ -170,10 +170,10 @@ impl Sessions {
             return Ok(());
         }
         if session.streams.len() >= SESSION_STREAMS_MAX {
-            let words = format!(
-                "the client has {SESSION_STREAMS_MAX} streams open, which is the most allowed"
+            let message = format!(
+                "the client already has {SESSION_STREAMS_MAX} streams open; no more are allowed"
             );
-            return Err(Problem::new(Code::TooManyRequests, words));
+            return Err(Problem::new(Code::TooManyRequests, message));
         }
         let (sender, commands) = mpsc::channel(SESSION_COMMANDS_MAX);
         session.streams.push((number, sender));
@@ -183,7 +183,7 @@ impl Sessions {
             number,
             commands,
         };
-        // What stood there is the stream of a client that ended its session; dropping it takes the same lock.
+        // The old stream is of a session that has ended; dropping it takes the same lock.
         drop(state);
         *stream = Some(new);
         Ok(())
@@ -192,16 +192,21 @@ impl Sessions {
     fn make_room(&self, state: &mut State, client: &ClientKey, now_ms: u64) -> Result<(), Problem> {
         if now_ms >= state.next_sweep_ms {
             state.next_sweep_ms = now_ms.saturating_add(SWEEP_EVERY_MS);
-            state.by_id.retain(|_, session| session.is_here(now_ms));
+            state
+                .by_id
+                .retain(|_, session| session.is_connected(now_ms));
         }
         if state.by_id.len() >= self.count_max && !state.by_id.contains_key(client) {
-            let words = format!("{} clients are connected; no more fit", self.count_max);
-            return Err(Problem::new(Code::TooManyRequests, words));
+            let message = format!(
+                "{} clients are connected; no more are allowed",
+                self.count_max
+            );
+            return Err(Problem::new(Code::TooManyRequests, message));
         }
         Ok(())
     }
 
-    /// Notes that a client lives. One that is not known is known from now on by what it says here.
+    /// Records a heartbeat. An unknown client gets a session with what it reports here.
     pub(crate) fn heartbeat(&self, client: &ClientKey, profile: Profile) -> Result<(), Problem> {
         let now_ms = self.clock.now_ms();
         let mut state = self.state();
@@ -216,7 +221,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Notes that a known client lives.
+    /// Records that a known client is active.
     pub(crate) fn touch(&self, client: &ClientKey) {
         let now_ms = self.clock.now_ms();
         if let Some(session) = self.state().by_id.get_mut(client) {
@@ -224,7 +229,7 @@ impl Sessions {
         }
     }
 
-    /// Forgets a client that says it ends. Its streams end too.
+    /// Ends the session of a client that terminates, and its streams.
     pub(crate) fn end(&self, client: &ClientKey) {
         self.state().by_id.remove(client);
     }
@@ -234,19 +239,19 @@ impl Sessions {
         self.state().by_id.clear();
     }
 
-    /// What a client is, if it is known.
+    /// Returns the type and language of a client, if it is known.
     pub(crate) fn kind(&self, client: &ClientKey) -> Option<(ClientType, Language)> {
         let state = self.state();
         let profile = &state.by_id.get(client)?.profile;
         Some((profile.kind, profile.language))
     }
 
-    /// Whether a client is known and has not fallen silent.
-    pub(crate) fn is_here(&self, client: &ClientKey) -> bool {
+    /// Returns whether a client is known and has not timed out.
+    pub(crate) fn is_connected(&self, client: &ClientKey) -> bool {
         let now_ms = self.clock.now_ms();
         let state = self.state();
         let session = state.by_id.get(client);
-        session.is_some_and(|session| session.is_here(now_ms))
+        session.is_some_and(|session| session.is_connected(now_ms))
     }
 
     /// Notes that a client has sent a half message to a topic.
@@ -260,11 +265,11 @@ impl Sessions {
         }
     }
 
-    /// Hands a command to one client that can be reached: to `first`, or else to a producer of the topic. Tells
+    /// Sends a command to one reachable client: to `first`, or else to a producer of the topic. Returns
     /// whether there is one.
     ///
-    /// `command` makes it for a client of a namespace.
-    pub(crate) fn tell_producer(
+    /// `command` builds it for a client of a namespace.
+    pub(crate) fn send_to_producer(
         &self,
         topic: &str,
         first: Option<&ClientKey>,
@@ -289,12 +294,12 @@ impl Sessions {
         after.iter().chain(before).copied().any(tell)
     }
 
-    /// Everybody who is here, sorted by id.
+    /// Returns the connected clients, sorted by id.
     pub(crate) fn connections(&self) -> Vec<Connection> {
         let now_ms = self.clock.now_ms();
         let state = self.state();
         let here = state.by_id.iter();
-        let here = here.filter(|(_, session)| session.is_here(now_ms));
+        let here = here.filter(|(_, session)| session.is_connected(now_ms));
         let mut connections: Vec<Connection> = here
             .map(|(client, session)| session.connection(client))
             .collect();
@@ -317,22 +322,22 @@ mod tests {
     }
 
     #[test]
-    fn a_client_lives_by_its_stream_or_by_its_heartbeats() {
+    fn a_session_lasts_with_a_stream_or_heartbeats() {
         let clock = ManualClock::new(1_000);
         let sessions = Arc::new(Sessions::new(Arc::new(clock.clone()), 10));
         let id = ClientKey::new("", "a");
         let mut stream = None;
         sessions.introduce(&id, producer("t"), &mut stream).unwrap();
         clock.advance(10 * SESSION_SILENCE_MS);
-        assert!(sessions.is_here(&id), "its stream is open");
+        assert!(sessions.is_connected(&id), "its stream is open");
         drop(stream);
         clock.advance(SESSION_SILENCE_MS - 1);
-        assert!(sessions.is_here(&id), "it may come back");
+        assert!(sessions.is_connected(&id), "it may reconnect");
         sessions.heartbeat(&id, Profile::default()).unwrap();
         clock.advance(SESSION_SILENCE_MS - 1);
-        assert!(sessions.is_here(&id));
+        assert!(sessions.is_connected(&id));
         clock.advance(1);
-        assert!(!sessions.is_here(&id) && sessions.connections().is_empty());
+        assert!(!sessions.is_connected(&id) && sessions.connections().is_empty());
     }
 
     #[test]
@@ -340,7 +345,7 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(0));
         let sessions = Arc::new(Sessions::new(clock, 10));
         let command = |_: &str| TelemetryCommand::default();
-        assert!(!sessions.tell_producer("t", None, command));
+        assert!(!sessions.send_to_producer("t", None, command));
         let mut streams = Vec::new();
         for (id, topic) in [("a", "t"), ("b", "t"), ("c", "other")] {
             let mut stream = None;
@@ -351,12 +356,12 @@ mod tests {
             streams.push(stream.unwrap());
         }
         for _ in 0..4 {
-            assert!(sessions.tell_producer("t", None, command));
+            assert!(sessions.send_to_producer("t", None, command));
         }
-        let told: Vec<usize> = streams.iter().map(|stream| stream.commands.len()).collect();
-        assert_eq!(told, [2, 2, 0]);
+        let sent: Vec<usize> = streams.iter().map(|stream| stream.commands.len()).collect();
+        assert_eq!(sent, [2, 2, 0]);
         streams.remove(0);
-        assert!(sessions.tell_producer("t", None, command));
+        assert!(sessions.send_to_producer("t", None, command));
         assert_eq!(streams[0].commands.len(), 3);
     }
 
@@ -376,21 +381,21 @@ mod tests {
             [count(&streams[0]), count(&streams[1])]
         };
         for _ in 0..4 {
-            assert!(sessions.tell_producer("t", Some(&sender), command));
+            assert!(sessions.send_to_producer("t", Some(&sender), command));
         }
         assert_eq!(waiting(&streams), [0, 4]);
         // Another one with the same id is not the sender.
         let other = ClientKey::new("another account", "sender");
-        assert!(sessions.tell_producer("t", Some(&other), command));
+        assert!(sessions.send_to_producer("t", Some(&other), command));
         assert_eq!(waiting(&streams), [1, 4]);
         // The sender is not known: both produce for the topic.
         sessions.note_half(&sender, "t");
         for _ in 0..4 {
-            assert!(sessions.tell_producer("t", None, command));
+            assert!(sessions.send_to_producer("t", None, command));
         }
         assert_eq!(waiting(&streams), [3, 6]);
         streams[1] = None;
-        assert!(sessions.tell_producer("t", Some(&sender), command));
+        assert!(sessions.send_to_producer("t", Some(&sender), command));
         assert_eq!(waiting(&streams), [4, 0]);
     }
 
@@ -402,7 +407,7 @@ mod tests {
         let mut stream = None;
         sessions.introduce(&id, producer("t"), &mut stream).unwrap();
         sessions.introduce(&id, producer("u"), &mut stream).unwrap();
-        assert!(sessions.tell_producer("u", None, |_| TelemetryCommand::default()));
+        assert!(sessions.send_to_producer("u", None, |_| TelemetryCommand::default()));
         assert_eq!(stream.as_ref().unwrap().commands.len(), 1);
         let problem = sessions
             .introduce(&ClientKey::new("", "b"), producer("t"), &mut None)

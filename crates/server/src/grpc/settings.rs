@@ -1,4 +1,4 @@
-//! Makes the answer to a client's settings: what it said, with the rules of this server.
+//! Answers a client's settings: what it sent, with the values of this server.
 
 use broker::{GroupSpec, Refusal, TopicKind};
 use grpc_api::v2::retry_policy::Strategy;
@@ -15,17 +15,17 @@ use super::peer::Peer;
 use super::session::Profile;
 use super::status::Problem;
 
-/// What is left of a call for its own work, when a client names no time.
+/// The request timeout beyond the long poll, for a client that sends none.
 const REQUEST_TIMEOUT_MS: u64 = 3_000;
 /// How often a producer tries to send a message.
 const SEND_ATTEMPTS: i32 = 3;
 
-/// Why settings are not answered.
+/// Why settings are refused.
 #[derive(Debug)]
 pub(crate) enum Unsettled {
-    /// They are not those of a producer or a consumer: the stream ends.
+    /// They are neither of a producer nor of a consumer: the stream ends.
     Shapeless,
-    /// The client is told.
+    /// The problem is reported to the client.
     Refused(Problem),
 }
 
@@ -36,7 +36,7 @@ impl From<Problem> for Unsettled {
 }
 
 impl Shared {
-    /// The answer to settings, and what they say of the client.
+    /// Returns the answer to settings, and the profile of the client.
     pub(crate) async fn settle(
         &self,
         peer: &Peer,
@@ -73,7 +73,7 @@ impl Shared {
         settings
             .request_timeout
             .get_or_insert_with(|| duration_of_ms(REQUEST_TIMEOUT_MS));
-        // Figures of clients are not collected.
+        // Metrics of clients are not collected.
         settings.metric = Some(Metric::default());
         Ok((settings, profile))
     }
@@ -105,8 +105,8 @@ impl Shared {
             profile.kind,
             ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer
         ) {
-            let words = "lite topics are not offered; use a push or a simple consumer";
-            return Err(Problem::new(Code::Unsupported, words));
+            let message = "lite topics are not supported; use a push or a simple consumer";
+            return Err(Problem::new(Code::Unsupported, message));
         }
         few_topics(subscription.subscriptions.len())?;
         let group = peer.group_name(subscription.group.as_ref())?;
@@ -130,8 +130,8 @@ impl Shared {
         Ok(spec)
     }
 
-    /// The rules of a group. One that does not exist yet is made as a FIFO group if all it reads are FIFO
-    /// topics; else it will be made, by the usual rules, when it first receives.
+    /// Returns the settings of a group. A new one is created as a FIFO group if all its topics are FIFO
+    /// topics; otherwise it is created with the defaults when it first receives.
     async fn group_for(&self, group: &str, topics: &[String]) -> Result<GroupSpec, Problem> {
         match self.broker.group(group).await {
             Ok((spec, _)) => return Ok(spec),
@@ -150,7 +150,7 @@ impl Shared {
         spec.fifo = true;
         match self.broker.create_group(spec.clone()).await {
             Ok(()) => Ok(spec),
-            // Somebody else made it meanwhile, in another way.
+            // Another client created it meanwhile, with other settings.
             Err(broker::Error::Refused(Refusal::Exists { .. })) => {
                 Ok(self.broker.group(group).await?.0)
             }
@@ -161,14 +161,14 @@ impl Shared {
 
 fn few_topics(topics: usize) -> Result<(), Problem> {
     if topics > SESSION_TOPICS_MAX {
-        let words =
-            format!("the settings name {topics} topics; the most allowed is {SESSION_TOPICS_MAX}");
-        return Err(Problem::new(Code::BadRequest, words));
+        let message =
+            format!("the settings have {topics} topics; at most {SESSION_TOPICS_MAX} are allowed");
+        return Err(Problem::new(Code::BadRequest, message));
     }
     Ok(())
 }
 
-/// 10 ms, 20 ms, up to a second. Producers understand only this kind.
+/// Returns 10 ms, 20 ms, up to a second. Producers support only this kind.
 fn producer_backoff() -> RetryPolicy {
     RetryPolicy {
         max_attempts: SEND_ATTEMPTS,
@@ -180,8 +180,8 @@ fn producer_backoff() -> RetryPolicy {
     }
 }
 
-/// The waits of the group. The Node.js client understands only waits that grow by a factor, all others only a
-/// list; an empty list would stop some of them, so a group without waits has one of a second.
+/// Returns the back-off of the group. The Node.js client supports only exponential back-off, all others only a
+/// list; an empty list would stop some of them, so a group without back-off gets one of a second.
 fn consumer_backoff(group: &GroupSpec, language: Language) -> RetryPolicy {
     let first_ms = group.backoff_ms.first().copied().unwrap_or(1_000);
     let last_ms = group.backoff_ms.last().copied().unwrap_or(first_ms);
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consumers_get_the_waits_they_understand() {
+    fn consumers_get_a_back_off_they_support() {
         let group = GroupSpec {
             backoff_ms: vec![1_500, 60_000],
             attempts_max: 5,
@@ -223,13 +223,13 @@ mod tests {
         let policy = consumer_backoff(&group, Language::Java);
         assert_eq!(policy.max_attempts, 5);
         let Some(Strategy::CustomizedBackoff(waits)) = policy.strategy else {
-            panic!("a list was wanted");
+            panic!("a list was expected");
         };
         assert_eq!(waits.next, [duration_of_ms(1_500), duration_of_ms(60_000)]);
         let Some(Strategy::ExponentialBackoff(waits)) =
             consumer_backoff(&group, Language::NodeJs).strategy
         else {
-            panic!("growing waits were wanted");
+            panic!("an exponential back-off was expected");
         };
         assert_eq!(waits.max, Some(duration_of_ms(60_000)));
         let none = GroupSpec {
@@ -239,7 +239,7 @@ mod tests {
         let Some(Strategy::CustomizedBackoff(waits)) =
             consumer_backoff(&none, Language::Golang).strategy
         else {
-            panic!("a list was wanted");
+            panic!("a list was expected");
         };
         assert_eq!(waits.next.len(), 1);
     }

@@ -1,4 +1,4 @@
-//! Settles deliveries: acknowledgements, put-offs, dead letters.
+//! Settles deliveries: acknowledges them, changes their invisible time, dead-letters them.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ impl Shared {
         peer.may_consume(&topic, &group)?;
         let count = request.entries.len();
         if !(1..=BATCH_MAX).contains(&count) {
-            let words = format!("the request has {count} entries; 1 to {BATCH_MAX} are allowed");
-            return Err(Problem::new(Code::BadRequest, words));
+            let message = format!("the request has {count} entries; 1 to {BATCH_MAX} are allowed");
+            return Err(Problem::new(Code::BadRequest, message));
         }
         let mut handles = Vec::with_capacity(count);
         let mut read = Vec::with_capacity(count);
@@ -49,7 +49,7 @@ impl Shared {
         .into_iter();
         let outcome = |read: Result<(), Problem>| {
             read?;
-            // The broker answers as many as it was given.
+            // The broker returns one outcome for each receipt.
             match settled.next() {
                 Some(Err(error)) => Err(Problem::from(error)),
                 _ => Ok(()),
@@ -69,8 +69,9 @@ impl Shared {
         })
     }
 
-    /// Keeps a delivery hidden, for a simple consumer; for a push consumer this says that it has failed, and it
-    /// comes again after the wait.
+    /// Changes the invisible time of a delivery of a simple consumer; from a push consumer it means that the delivery
+    /// failed, and it
+    /// is repeated after the back-off.
     pub(crate) async fn change_invisible(
         &self,
         peer: &Peer,
@@ -93,7 +94,7 @@ impl Shared {
         match self.sessions.kind(&peer.client) {
             Some((ClientType::PushConsumer, language)) => {
                 self.renewals.forget(&handle);
-                // The Node.js client reads seconds as milliseconds, so its waits say nothing: the group's hold.
+                // The Node.js client reads seconds as milliseconds, so its wait is ignored: the group's back-off applies.
                 let wait = (language != Language::NodeJs).then_some(wait);
                 self.broker.retry_later(handle, wait).await?;
             }
@@ -101,13 +102,14 @@ impl Shared {
         }
         Ok(ChangeInvisibleDurationResponse {
             status: Some(ok()),
-            // Clients overwrite theirs with this one.
+            // Clients overwrite their handle with this one.
             receipt_handle: request.receipt_handle,
         })
     }
 
-    /// Makes a delivery a dead letter. Doing so twice is no error: clients repeat it until it works, and a
-    /// delivery that does not hold any more has been settled, or given to somebody else who will.
+    /// Makes a delivery a dead letter. A repeated call is not an error: clients repeat it until it works, and a
+    /// receipt that is no longer valid means that the message was settled, or delivered again to a consumer that will
+    /// settle it.
     pub(crate) async fn dead_letter(
         &self,
         peer: &Peer,
@@ -127,7 +129,7 @@ impl Shared {
         Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(ok()) })
     }
 
-    /// Reads a receipt handle and holds it against the topic and group it is used for.
+    /// Reads a receipt handle and checks it against the topic and group it is used for.
     async fn receipt(
         &self,
         topic: &str,
@@ -143,7 +145,7 @@ impl Shared {
         {
             Ok(true) => return Ok(handle),
             Ok(false) => {}
-            // Clients try for ever what fails in any other way than by a handle that does not hold.
+            // Clients retry every failure for ever, except an invalid handle.
             Err(problem)
                 if matches!(
                     problem.code,

@@ -1,20 +1,20 @@
-//! Defines how a call ended: what the broker refuses, as the protocol's codes, in words a user can act on.
+//! Defines the outcome of a call: converts the errors of the broker to codes of the protocol.
 
 use broker::{Error, Refusal};
 use grpc_api::v2::{Code, Status};
 
-/// Why a call, or one entry of it, did not work.
+/// Why a call, or one entry of it, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) code: Code,
-    pub(crate) words: String,
+    pub(crate) message: String,
 }
 
 impl Problem {
-    pub(crate) fn new(code: Code, words: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
-            words: words.into(),
+            message: message.into(),
         }
     }
 }
@@ -24,14 +24,14 @@ impl From<Error> for Problem {
         let code = match &error {
             Error::Refused(refusal) => code_of(refusal),
             Error::TooManyPollers { .. } => Code::TooManyRequests,
-            // The outcome is unknown, or the server goes away: a client tries again elsewhere or later.
+            // The outcome is unknown, or the server is stopping: the client retries elsewhere or later.
             _ => Code::InternalError,
         };
         Self::new(code, error.to_string())
     }
 }
 
-/// The code Apache RocketMQ uses for the case.
+/// Returns the code that Apache RocketMQ uses for the case.
 fn code_of(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::TopicNotFound { .. } => Code::TopicNotFound,
@@ -39,7 +39,7 @@ fn code_of(refusal: &Refusal) -> Code {
         Refusal::WrongKind { .. } => Code::MessagePropertyConflictWithType,
         Refusal::IdTaken { .. } => Code::IllegalMessageId,
         Refusal::OverLimit { field, .. } | Refusal::Invalid { field, .. } => code_of_field(field),
-        // Both heal when something is consumed or dropped: clients wait longer and longer between tries.
+        // Both end when messages are consumed or dropped: clients retry with a growing back-off.
         Refusal::QuotaReached { .. } | Refusal::DiskReserve { .. } => Code::TooManyRequests,
         Refusal::Handle(_) | Refusal::Expired => Code::InvalidReceiptHandle,
         Refusal::TransactionNotFound | Refusal::TransactionEnded { .. } => {
@@ -67,7 +67,7 @@ fn code_of_field(field: &str) -> Code {
     }
 }
 
-/// A call that worked.
+/// Returns the status of a call that succeeded.
 pub(crate) fn ok() -> Status {
     Status {
         code: Code::Ok.into(),
@@ -75,7 +75,7 @@ pub(crate) fn ok() -> Status {
     }
 }
 
-/// What is said of the whole when each entry has a status: what all say, or that they differ.
+/// Returns the status of a batch: the one that all entries have, or that they differ.
 pub(crate) fn summary<'a>(entries: impl IntoIterator<Item = &'a Status>) -> Status {
     let mut entries = entries.into_iter();
     let Some(first) = entries.next() else {
@@ -86,7 +86,7 @@ pub(crate) fn summary<'a>(entries: impl IntoIterator<Item = &'a Status>) -> Stat
     }
     Status {
         code: Code::MultipleResults.into(),
-        message: "the entries ended in different ways".to_owned(),
+        message: "the entries have different outcomes".to_owned(),
     }
 }
 
@@ -128,9 +128,9 @@ mod tests {
             ),
         ];
         for (refusal, code) in cases {
-            let words = refusal.to_string();
+            let message = refusal.to_string();
             let problem = Problem::from(Error::Refused(refusal));
-            assert_eq!((problem.code as i32, &problem.words), (code, &words));
+            assert_eq!((problem.code as i32, &problem.message), (code, &message));
         }
         let busy = Error::TooManyPollers {
             waiting: 1,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_says_what_all_entries_say() {
+    fn a_batch_has_the_status_of_all_its_entries() {
         let status = |code: Code| Status {
             code: code.into(),
             message: String::new(),

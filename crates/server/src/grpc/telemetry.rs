@@ -1,4 +1,4 @@
-//! Holds the stream between a client and the server: settings one way, commands the other.
+//! Serves the telemetry stream: settings from the client, commands to the client.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,52 +19,52 @@ use super::session::{self, Profile};
 use super::settings::Unsettled;
 use super::status::{Problem, ok};
 
-/// What a client gets to hear.
+/// The commands sent to a client.
 pub(crate) type Commands = Pin<Box<dyn Stream<Item = Result<TelemetryCommand, Status>> + Send>>;
 
 /// One stream of one client.
-struct Line {
+struct Session {
     shared: Arc<Shared>,
     peer: Peer,
     dialect: Dialect,
-    said: Streaming<TelemetryCommand>,
-    /// Present once the client has said who it is.
+    requests: Streaming<TelemetryCommand>,
+    /// Present once the client has sent its settings.
     stream: Option<session::Stream>,
-    /// When a client that says nothing is let go.
-    patience: broker::clock::Sleep<'static>,
+    /// When a client that sends no settings is disconnected.
+    settings_wait: broker::clock::Sleep<'static>,
     ended: bool,
 }
 
-/// What happens on a line.
+/// An event of a stream.
 enum Event {
-    Said(Box<Result<Option<TelemetryCommand>, Status>>),
-    Tell(Option<Box<TelemetryCommand>>),
+    Received(Box<Result<Option<TelemetryCommand>, Status>>),
+    Command(Option<Box<TelemetryCommand>>),
     Silent,
     Stopping,
 }
 
-/// The stream's answers, given as the client takes them: one that does not listen is not read from either.
+/// Returns the stream of answers, made as the client reads them: from a client that does not read nothing is read either.
 pub(crate) fn commands(
     shared: &Arc<Shared>,
     (peer, dialect): (Peer, Dialect),
-    said: Streaming<TelemetryCommand>,
+    requests: Streaming<TelemetryCommand>,
 ) -> Commands {
-    let line = Line {
+    let session = Session {
         shared: Arc::clone(shared),
         peer,
         dialect,
-        said,
+        requests,
         stream: None,
-        patience: Box::pin(broker::clock::monotonic::sleep(SETTINGS_WAIT)),
+        settings_wait: Box::pin(broker::clock::monotonic::sleep(SETTINGS_WAIT)),
         ended: false,
     };
-    Box::pin(stream::unfold(line, |mut line| async move {
-        let item = line.next().await?;
-        Some((item, line))
+    Box::pin(stream::unfold(session, |mut session| async move {
+        let item = session.next().await?;
+        Some((item, session))
     }))
 }
 
-/// A stream that says what is wrong and ends.
+/// Returns a stream that reports the problem and ends.
 pub(crate) fn refused(dialect: Dialect, problem: Problem) -> Commands {
     Box::pin(stream::iter([Ok(TelemetryCommand {
         status: Some(dialect.status(problem)),
@@ -72,22 +72,22 @@ pub(crate) fn refused(dialect: Dialect, problem: Problem) -> Commands {
     })]))
 }
 
-impl Line {
+impl Session {
     async fn next(&mut self) -> Option<Result<TelemetryCommand, Status>> {
         while !self.ended {
             match self.event().await {
-                Event::Said(said) => match *said {
+                Event::Received(received) => match *received {
                     Ok(Some(command)) => {
                         if let Some(answer) = self.answer(command).await {
                             return Some(answer);
                         }
                     }
-                    // It has closed its half, or broke off.
+                    // The client has closed its half, or the connection failed.
                     Ok(None) | Err(_) => return None,
                 },
-                Event::Tell(Some(command)) => return Some(Ok(*command)),
-                // Its session has ended, or it never began one.
-                Event::Tell(None) | Event::Silent | Event::Stopping => return None,
+                Event::Command(Some(command)) => return Some(Ok(*command)),
+                // Its session has ended, or never began.
+                Event::Command(None) | Event::Silent | Event::Stopping => return None,
             }
         }
         None
@@ -95,16 +95,16 @@ impl Line {
 
     async fn event(&mut self) -> Event {
         let is_new = self.stream.is_none();
-        let told = async {
+        let to_send = async {
             match &mut self.stream {
                 Some(stream) => stream.commands.recv().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            said = self.said.message() => Event::Said(Box::new(said)),
-            command = told => Event::Tell(command.map(Box::new)),
-            () = &mut self.patience, if is_new => Event::Silent,
+            received = self.requests.message() => Event::Received(Box::new(received)),
+            command = to_send => Event::Command(command.map(Box::new)),
+            () = &mut self.settings_wait, if is_new => Event::Silent,
             () = self.shared.stopping() => Event::Stopping,
         }
     }
@@ -120,7 +120,7 @@ impl Line {
         }
     }
 
-    /// Settings are answered each time they come, clients wait for it.
+    /// Answers settings, each time they are sent: clients wait for the answer.
     async fn introduce(&mut self, settings: Settings) -> Result<TelemetryCommand, Status> {
         let problem = match self.shared.settle(&self.peer, settings).await {
             Ok((settings, profile)) => {
@@ -139,7 +139,7 @@ impl Line {
             Err(Unsettled::Shapeless) => {
                 self.ended = true;
                 return Err(Status::invalid_argument(
-                    "settings are those of a producer or of a consumer; these are neither",
+                    "the settings are neither of a producer nor of a consumer",
                 ));
             }
         };
@@ -152,7 +152,7 @@ impl Line {
 }
 
 impl Shared {
-    /// One client sends its first heartbeat after a failure without any header: that does no harm.
+    /// Records a heartbeat. One client sends its first heartbeat after a failure without any header, which is accepted.
     pub(crate) fn heartbeat(
         &self,
         peer: &Peer,

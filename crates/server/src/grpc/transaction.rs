@@ -1,4 +1,4 @@
-//! Ends transactions, and asks producers about those nobody has ended.
+//! Ends transactions, and checks unfinished ones with their producers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,14 +26,14 @@ impl Shared {
         let topic = peer.topic_name(request.topic.as_ref())?;
         peer.may_publish(&topic)?;
         let transaction: TransactionHandle = request.transaction_id.parse().map_err(|_| {
-            let words = "the transaction id is not one of this broker";
-            Problem::new(Code::InvalidTransactionId, words)
+            let message = "the transaction id is not one of this broker";
+            Problem::new(Code::InvalidTransactionId, message)
         })?;
         self.check_topic(&topic, transaction.topic).await?;
         let commit = match request.resolution() {
             TransactionResolution::Commit => Some(true),
             TransactionResolution::Rollback => Some(false),
-            // The producer does not know: it is asked again later.
+            // The producer does not know the outcome: it is asked again later.
             TransactionResolution::Unspecified => None,
         };
         if let Some(commit) = commit {
@@ -43,7 +43,7 @@ impl Shared {
         Ok(EndTransactionResponse { status: Some(ok()) })
     }
 
-    /// Asks producers about unfinished transactions until the front end stops.
+    /// Checks unfinished transactions with their producers until the front end stops.
     pub(crate) async fn ask_producers(self: Arc<Self>) {
         loop {
             let checks = tokio::select! {
@@ -90,14 +90,14 @@ impl Shared {
             }
         };
         let sender = self.halves.sender(&check.transaction);
-        let told = self
+        let sent = self
             .sessions
-            .tell_producer(&check.topic, sender.as_ref(), question);
-        if !told {
+            .send_to_producer(&check.topic, sender.as_ref(), question);
+        if !sent {
             tracing::debug!(
                 topic = check.topic,
                 checks = check.checks,
-                "find no producer to ask"
+                "find no producer for a check"
             );
         }
         told

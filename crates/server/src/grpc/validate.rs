@@ -1,4 +1,4 @@
-//! Checks what a producer gives a message, by the rules of Apache RocketMQ.
+//! Validates messages of producers by the rules of Apache RocketMQ.
 
 use std::collections::HashMap;
 
@@ -80,30 +80,30 @@ pub(crate) fn system_properties(system: &SystemProperties) -> Result<(), Problem
         ));
     }
     if let Some(tag) = &system.tag {
-        let fail = |words| Err(Problem::new(Code::IllegalMessageTag, words));
+        let fail = |message| Err(Problem::new(Code::IllegalMessageTag, message));
         if tag.trim().is_empty() {
-            return fail("the tag is blank; leave it out instead");
+            return fail("the tag is blank; omit it instead");
         }
         if tag.contains('|') || has_controls(tag) {
-            return fail("the tag must not hold | or control characters");
+            return fail("the tag must not contain | or control characters");
         }
     }
     for key in &system.keys {
         if key.trim().is_empty() || has_controls(key) {
             return Err(Problem::new(
                 Code::IllegalMessageKey,
-                "a key is blank or holds control characters",
+                "a key is blank or contains control characters",
             ));
         }
     }
     if let Some(group) = &system.message_group {
-        let fail = |words: String| Err(Problem::new(Code::IllegalMessageGroup, words));
+        let fail = |message: String| Err(Problem::new(Code::IllegalMessageGroup, message));
         if group.trim().is_empty() || has_controls(group) {
-            return fail("the message group is blank or holds control characters".to_owned());
+            return fail("the message group is blank or contains control characters".to_owned());
         }
         if group.len() > MESSAGE_GROUP_BYTES_MAX {
             return fail(format!(
-                "the message group has {} bytes; the most allowed is {MESSAGE_GROUP_BYTES_MAX}",
+                "the message group has {} bytes; at most {MESSAGE_GROUP_BYTES_MAX} are allowed",
                 group.len()
             ));
         }
@@ -111,15 +111,15 @@ pub(crate) fn system_properties(system: &SystemProperties) -> Result<(), Problem
     Ok(())
 }
 
-/// Checks the properties of the user, alone and with tag and keys.
+/// Checks the user properties, alone and together with tag and keys.
 pub(crate) fn user_properties(
     properties: &HashMap<String, String>,
     system: &SystemProperties,
 ) -> Result<(), Problem> {
-    let too_large = |words: String| Err(Problem::new(Code::MessagePropertiesTooLarge, words));
+    let too_large = |message: String| Err(Problem::new(Code::MessagePropertiesTooLarge, message));
     if properties.len() > USER_PROPERTIES_MAX {
         return too_large(format!(
-            "the message has {} properties; the most allowed is {USER_PROPERTIES_MAX}",
+            "the message has {} properties; at most {USER_PROPERTIES_MAX} are allowed",
             properties.len()
         ));
     }
@@ -127,10 +127,10 @@ pub(crate) fn user_properties(
     bytes += system.keys.iter().map(String::len).sum::<usize>();
     for (name, value) in properties {
         bytes += name.len() + value.len();
-        let fail = |words: String| Err(Problem::new(Code::IllegalMessagePropertyKey, words));
+        let fail = |message: String| Err(Problem::new(Code::IllegalMessagePropertyKey, message));
         if name.trim().is_empty() || has_controls(name) || has_controls(value) {
             return fail(format!(
-                "the property {name:?} is blank or holds control characters"
+                "the property {name:?} is blank or contains control characters"
             ));
         }
         if name.starts_with(CARRIED_PREFIX) || RESERVED.binary_search(&name.as_str()).is_ok() {
@@ -141,7 +141,7 @@ pub(crate) fn user_properties(
     }
     if bytes > USER_PROPERTIES_BYTES_MAX {
         return too_large(format!(
-            "properties, tag and keys have {bytes} bytes; the most allowed is {USER_PROPERTIES_BYTES_MAX}"
+            "properties, tag and keys have {bytes} bytes; at most {USER_PROPERTIES_BYTES_MAX} are allowed"
         ));
     }
     Ok(())
@@ -155,7 +155,7 @@ pub(crate) fn body(body: &[u8], bytes_max: usize) -> Result<(), Problem> {
     if body.len() > bytes_max {
         return Err(Problem::new(
             Code::MessageBodyTooLarge,
-            format!("the body has more than {bytes_max} bytes, which is the most allowed"),
+            format!("the body has more than the allowed {bytes_max} bytes"),
         ));
     }
     Ok(())
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rocketmq_refuses_is_refused_with_its_code() {
+    fn invalid_messages_are_refused_with_the_code_of_rocketmq() {
         assert!(RESERVED.is_sorted());
         assert_eq!(code(|_, _| ()), None);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Limits the bytes of the bodies under way.
+//! Limits the bytes of request bodies in memory.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use edge::admission::{RequestLimit, overloaded};
 use super::limits::{BODIES_BYTES_MAX, REQUESTS_MAX};
 use super::problem::Problem;
 
-/// Bodies are counted in units of so many bytes.
+/// The unit in which bodies are counted, in bytes.
 const UNIT_BYTES: usize = 1_024;
 
 /// The limits on requests and on their bodies; clones share them.
@@ -29,14 +29,14 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Makes room for a body of so many bytes, until the place is dropped.
+    /// Reserves the bytes of a body until the permit is dropped.
     pub(super) fn body(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         Arc::clone(&self.bodies)
             .try_acquire_many_owned(units)
             .map_err(|_| {
                 overloaded(format!(
-                    "bodies of {BODIES_BYTES_MAX} bytes are under way, the most at a time"
+                    "bodies of {BODIES_BYTES_MAX} bytes are under way, the most allowed at a time"
                 ))
             })
     }
@@ -49,7 +49,7 @@ mod tests {
     use crate::http::problem::ProblemKind;
 
     #[test]
-    fn places_are_limited_and_given_back() {
+    fn requests_are_limited_and_their_places_returned() {
         let admission = Admission::default();
         let places: Vec<_> = (0..REQUESTS_MAX)
             .map(|_| admission.requests.admit::<ProblemKind>().unwrap())
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_share_their_room() {
+    fn bodies_share_one_limit() {
         let admission = Admission::default();
         let count = BODIES_BYTES_MAX / MESSAGE_REQUEST_BYTES_MAX;
         let places: Vec<_> = (0..count)

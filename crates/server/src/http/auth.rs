@@ -1,4 +1,4 @@
-//! Provides who calls, and refuses what the caller's account may not do.
+//! Authenticates the caller, and refuses what its account may not do.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::ApiState;
 use super::problem::{Problem, ProblemKind};
 use crate::access::{Account, Action, Caller, Credentials};
 
-/// Somebody who was let in.
+/// An authenticated caller.
 #[derive(Debug)]
 pub(super) struct Known(Arc<dyn Account>);
 
@@ -68,7 +68,7 @@ impl FromRequestParts<ApiState> for Known {
     }
 }
 
-/// What the Authorization header holds.
+/// The content of the Authorization header.
 enum Given {
     Password { name: String, secret: String },
     Token(String),

@@ -1,4 +1,4 @@
-//! Defines how messages are written in JSON, and reads what a request says of one.
+//! Defines the JSON form of messages, and converts it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use edge::instant::{Clocks, Instant, Span};
 
-/// A message to send. At most one of `at`, `after` and `level` says when it is due; without one it is due now.
+/// A message to send. At most one of `at`, `after` and `level` sets its due time; without one it is due now.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = NewMessage)]
@@ -19,15 +19,16 @@ pub(super) struct NewMessageBody {
     /// The payload as text.
     #[schema(example = "close order 42")]
     body: Option<String>,
-    /// The payload as base64, for bytes that are no text.
+    /// The payload as base64, for bytes that are not text.
     body_base64: Option<String>,
-    /// The id of the message; sent again within two minutes it is stored once. The broker makes one if it is absent.
+    /// The id of the message; a repeated send with the same id within two minutes is stored once. The broker generates
+    /// one if it is absent.
     #[schema(max_length = 255)]
     message_id: Option<String>,
-    /// What consumers may filter by.
+    /// The tag, by which consumers may filter.
     #[schema(example = "created", max_length = 128)]
     tag: Option<String>,
-    /// What a person may find the message by.
+    /// Keys by which the message can be found.
     #[schema(example = json!(["order-42"]))]
     keys: Vec<String>,
     /// User properties.
@@ -35,23 +36,23 @@ pub(super) struct NewMessageBody {
     /// Messages of one group are delivered in order, one at a time.
     #[schema(max_length = 64)]
     message_group: Option<String>,
-    /// Due at this instant; one that has passed means now.
+    /// The due time; an instant in the past means now.
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<Instant>,
-    /// Due so long after now: `500ms`, `30s`, `10m`, `2h`, `3d`.
+    /// The delay from now: `500ms`, `30s`, `10m`, `2h`, `3d`.
     #[schema(value_type = Option<String>, example = "30m")]
     after: Option<Span>,
-    /// Due after the delay of this level, counted from 1; above the last level it means the last one.
+    /// The delay level, counted from 1; a level above the last one means the last one.
     level: Option<i32>,
 }
 
 impl NewMessageBody {
-    /// The message as the broker takes it.
+    /// Converts it to a message of the broker.
     pub(super) fn read(self, clocks: Clocks) -> Result<NewMessage, Problem> {
         let delivery = match (self.level, self.at, self.after) {
             (Some(level), None, None) => Delivery::Level(level),
             (Some(_), _, _) => {
-                let detail = "level stands beside at or after; send one of them";
+                let detail = "level is given together with at or after; send one of them";
                 return Err(Problem::invalid("/level", detail));
             }
             (None, at, after) => Due { at, after }.read(clocks)?.unwrap_or_default(),
@@ -69,18 +70,18 @@ impl NewMessageBody {
     }
 }
 
-/// When something is due: one of two fields.
+/// A due time: one of two fields.
 pub(super) struct Due {
     pub(super) at: Option<Instant>,
     pub(super) after: Option<Span>,
 }
 
 impl Due {
-    /// The same for the broker; nothing if neither field is there.
+    /// Converts it to a time of the broker; none if neither field is given.
     pub(super) fn read(self, clocks: Clocks) -> Result<Option<Delivery>, Problem> {
         match (self.at, self.after) {
             (Some(_), Some(_)) => {
-                let detail = "at and after are both there; send one of them";
+                let detail = "at and after are both given; send one of them";
                 Err(Problem::invalid("/after", detail))
             }
             (Some(at), None) => Ok(Some(Delivery::At {
@@ -91,24 +92,24 @@ impl Due {
         }
     }
 
-    /// The same where one of the fields is needed.
+    /// Converts it where one of the fields is required.
     pub(super) fn read_needed(self, clocks: Clocks) -> Result<Delivery, Problem> {
         self.read(clocks)?.ok_or_else(|| {
             let detail =
-                "say when: at, an instant as in RFC 3339, or after, a duration such as 30m";
+                "at or after is missing: an instant as in RFC 3339, or a duration such as 30m";
             Problem::invalid("", detail)
         })
     }
 }
 
-/// The payload of whichever field is there.
+/// Returns the payload of the field that is given.
 pub(super) fn payload(
     text: Option<String>,
     base64: Option<String>,
 ) -> Result<Option<bytes::Bytes>, Problem> {
     match (text, base64) {
         (Some(_), Some(_)) => {
-            let detail = "body and body_base64 are both there; send one of them";
+            let detail = "body and body_base64 are both given; send one of them";
             Err(Problem::invalid("/body_base64", detail))
         }
         (Some(text), None) => Ok(Some(text.into())),
@@ -123,23 +124,23 @@ pub(super) fn payload(
     }
 }
 
-/// A message that was stored.
+/// A stored message.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Sent)]
 pub(super) struct SentBody {
     /// Its id.
     pub(super) message_id: String,
-    /// Names it, to recall or move it.
+    /// Its handle, with which it can be recalled or moved.
     pub(super) handle: String,
-    /// When it may be delivered.
+    /// Its due time.
     #[schema(value_type = String, format = DateTime)]
     pub(super) due_at: Instant,
-    /// Whether it had been stored before, by an earlier send with the same id.
+    /// Whether it was already stored by an earlier send with the same id.
     pub(super) repeated: bool,
 }
 
 impl SentBody {
-    /// What the broker tells of a message; `message_id` is what its producer called it.
+    /// Creates the answer for a sent message; `message_id` is the id that its producer chose.
     pub(super) fn new(sent: Sent, message_id: Option<String>, clocks: Clocks) -> Self {
         Self {
             message_id: message_id.unwrap_or_else(|| sent.made_message_id()),
@@ -150,27 +151,36 @@ impl SentBody {
     }
 }
 
+/// A successful recall.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Recalled)]
+pub(super) struct RecalledBody {
+    /// `cancelled`: it is never delivered.
+    #[schema(example = "cancelled")]
+    pub(super) outcome: &'static str,
+}
+
 /// A message.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Message)]
 pub(super) struct MessageBody {
     /// Its id.
     message_id: String,
-    /// Names it, to recall or move it while it waits.
+    /// Its handle, with which it can be recalled or moved while it waits.
     handle: String,
-    /// `waiting` until its due time, `due` from then on, whether somebody has read it or not.
+    /// `waiting` until its due time, `due` from then on, whether it has been delivered or not.
     #[schema(example = "waiting")]
     state: &'static str,
-    /// When it may be delivered.
+    /// Its due time.
     #[schema(value_type = String, format = DateTime)]
     due_at: Instant,
     /// When it was stored.
     #[schema(value_type = String, format = DateTime)]
     stored_at: Instant,
-    /// What consumers may filter by.
+    /// The tag, by which consumers may filter.
     #[serde(skip_serializing_if = "Option::is_none")]
     tag: Option<String>,
-    /// What it may be found by.
+    /// Keys by which it can be found.
     keys: Vec<String>,
     /// User properties.
     properties: BTreeMap<String, String>,
@@ -186,12 +196,12 @@ pub(super) struct MessageBody {
 }
 
 impl MessageBody {
-    /// A message that was found.
+    /// Creates the answer for a message that was found.
     pub(super) fn of_found(found: &Found, clocks: Clocks) -> Self {
         Self::new(&found.message, found.handle, clocks)
     }
 
-    /// A message with the handle that names it.
+    /// Creates the answer for a message with its handle.
     pub(super) fn new(message: &Message, handle: MessageHandle, clocks: Clocks) -> Self {
         let (body, body_base64) = match std::str::from_utf8(&message.body) {
             Ok(text) => (Some(text.to_owned()), None),

@@ -1,4 +1,4 @@
-//! Provides dead letters over HTTP: list, replay and purge them by filter.
+//! Serves dead letters: list, replay and purge by filter.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,9 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::ApiState;
 use super::auth::Known;
 use super::content::MessageBody;
-use super::extract::{Names, Page, StrictJson, StrictQuery, page_limit};
+use super::extract::{Names, Page, StrictJson, StrictQuery, page_limit, place_of_cursor};
 use super::limits::{LETTERS_PER_READ, LETTERS_PER_REQUEST};
-use super::messages::place_of_cursor;
 use super::problem::{Problem, Problems};
 use super::refusal::of_broker;
 use edge::instant::Clocks;
@@ -32,13 +31,14 @@ pub(super) struct LettersQuery {
     message_id: Option<String>,
     /// Only those that came from this topic.
     topic: Option<String>,
-    /// Where to go on, from `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
-    /// Most letters on the page, 1 to 200; 50 if absent. A page may have fewer and still have a next one.
+    /// The maximum number of dead letters on the page, 1 to 200; 50 by default. A page may have fewer and still have a
+    /// next one.
     limit: Option<usize>,
 }
 
-/// Which dead letters to replay or purge: those that fit everything that is given.
+/// Which dead letters to replay or purge: those that match every given field.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = LetterFilter)]
@@ -51,23 +51,23 @@ pub(super) struct FilterBody {
     message_id: Option<String>,
     /// Only those that came from this topic.
     topic: Option<String>,
-    /// All of them: needed where nothing else is given.
+    /// Selects all of them; required if no other field is given.
     all: bool,
     /// Only counts them.
     dry_run: bool,
 }
 
-/// What became of the dead letters.
+/// The outcome of a replay or purge.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = LettersDone)]
 pub(super) struct DoneBody {
-    /// Letters that fitted.
+    /// Dead letters that matched.
     matched: u64,
-    /// Letters that were replayed or purged.
+    /// Dead letters that were replayed or purged.
     done: u64,
-    /// Letters that could not be, with why; at most ten are named.
+    /// Dead letters that failed, with the reason; at most ten.
     failed: Vec<FailedBody>,
-    /// Whether there may be more: at most 10,000 letters are looked at by one request. Repeat it.
+    /// Whether there may be more: one request reads at most 10,000 dead letters. Repeat it.
     more: bool,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct DoneBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LetterFailed)]
 pub(super) struct FailedBody {
-    /// The letter.
+    /// Its message id.
     message_id: String,
     /// Why.
     detail: String,
@@ -93,10 +93,10 @@ pub(super) struct LetterBody {
     message: MessageBody,
 }
 
-/// Letters one answer names that could not be dealt with.
+/// Most failed dead letters in one answer.
 const FAILED_NAMED_MAX: usize = 10;
 
-/// What a letter has to fit.
+/// The conditions on a dead letter.
 struct Filter {
     key: Option<String>,
     tag: Option<String>,
@@ -110,7 +110,7 @@ impl Filter {
         parts.into_iter().all(Option::is_none)
     }
 
-    fn fits(&self, found: &Found) -> bool {
+    fn matches(&self, found: &Found) -> bool {
         let message = &found.message;
         let is = |wanted: &Option<String>, value: Option<&str>| match wanted {
             Some(wanted) => value == Some(wanted),
@@ -146,15 +146,15 @@ impl LetterBody {
     }
 }
 
-/// Letters that were read one behind the other.
+/// A batch of dead letters.
 struct Stretch {
     fitting: Vec<Found>,
-    /// Where to go on; nothing lies behind the end.
+    /// Where the next batch begins; none at the end.
     next: Option<Place>,
     looked_at: usize,
 }
 
-/// Reads the letters of a group behind `after`, about a hundred at a time.
+/// Reads the dead letters of a group after the place `after`, about a hundred at a time.
 async fn read(
     state: &ApiState,
     group: &str,
@@ -163,7 +163,7 @@ async fn read(
 ) -> Result<Stretch, Problem> {
     let topic = format!("{DEAD_LETTER_PREFIX}{group}");
     let browsed = match state.broker().browse(&topic, after, LETTERS_PER_READ).await {
-        // The topic comes into being with the first letter; without it, a name that no group has is a mistake.
+        // The topic is created with the first dead letter; without it, the group must exist.
         Err(Error::Refused(Refusal::TopicNotFound { .. })) => {
             state.broker().group(group).await.map_err(of_broker)?;
             return Ok(Stretch {
@@ -181,7 +181,7 @@ async fn read(
         fitting: browsed
             .found
             .into_iter()
-            .filter(|found| filter.fits(found))
+            .filter(|found| filter.matches(found))
             .collect(),
     })
 }
@@ -240,7 +240,7 @@ pub(super) async fn list(
     }))
 }
 
-/// A cursor that goes on behind a place.
+/// Returns the cursor of a place.
 fn cursor_at(place: Place) -> MessageHandle {
     MessageHandle {
         topic: 0,
@@ -250,15 +250,15 @@ fn cursor_at(place: Place) -> MessageHandle {
     }
 }
 
-/// Gives dead letters to their group again: their deliveries are counted from the start, no other group sees
-/// them, and they are no dead letters any more.
+/// Delivers dead letters to their group again: their deliveries are counted from the start, no other group receives
+/// them, and they are no longer dead letters.
 #[utoipa::path(
     post,
     path = "/v1/groups/{group}/dead-letters/replay",
     tag = "dead letters",
     params(("group" = String, Path, description = "The consumer group")),
     request_body = FilterBody,
-    responses((status = 200, description = "What became of them", body = DoneBody), Problems)
+    responses((status = 200, description = "The outcome", body = DoneBody), Problems)
 )]
 pub(super) async fn replay(
     State(state): State<ApiState>,
@@ -267,19 +267,19 @@ pub(super) async fn replay(
     StrictJson(body): StrictJson<FilterBody>,
 ) -> Result<Json<DoneBody>, Problem> {
     known.administer()?;
-    // A group that is gone has nobody to give them to.
+    // A group that was deleted cannot receive them.
     state.broker().group(&group).await.map_err(of_broker)?;
     act(&state, &group, body, Act::Replay).await
 }
 
-/// Removes dead letters for good.
+/// Deletes dead letters.
 #[utoipa::path(
     post,
     path = "/v1/groups/{group}/dead-letters/purge",
     tag = "dead letters",
     params(("group" = String, Path, description = "The consumer group")),
     request_body = FilterBody,
-    responses((status = 200, description = "What became of them", body = DoneBody), Problems)
+    responses((status = 200, description = "The outcome", body = DoneBody), Problems)
 )]
 pub(super) async fn purge(
     State(state): State<ApiState>,
@@ -310,11 +310,11 @@ async fn act(
         topic: body.topic,
     };
     if filter.is_empty() != body.all {
-        let detail = "give key, tag, message_id or topic, or else \"all\": true and none of them";
+        let detail = "give key, tag, message_id or topic, or \"all\": true and none of them";
         return Err(Problem::invalid("/all", detail));
     }
     let mut done = DoneBody::default();
-    // Letters that fail again while this goes on come behind this place, and are left alone.
+    // Dead letters that fail again meanwhile come after this place, and are not read again.
     let end = Place::end_of(state.clocks().now_ms);
     let (mut after, mut looked_at) = (Place::START, 0);
     loop {

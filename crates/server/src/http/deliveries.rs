@@ -1,4 +1,4 @@
-//! Provides receiving over HTTP: a long poll, and what may be done with what it brought.
+//! Serves receiving: the long poll, and the settling of deliveries.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ use crate::metrics::{self, FrontEnd};
 use edge::admission::Place;
 use edge::instant::{Clocks, Span};
 
-/// What a consumer asks for; an empty body asks for one message without waiting.
+/// A receive; an empty body receives one message without waiting.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = Receive)]
 pub(super) struct ReceiveBody {
-    /// Most messages it takes, 1 to 256.
+    /// The maximum number of messages, 1 to 256.
     #[schema(default = 1)]
     max: usize,
-    /// How long to wait for the first one, at most `60s`.
+    /// How long to wait for the first message, at most `60s`.
     #[schema(value_type = String, default = "0s", example = "20s")]
     wait_for: Span,
-    /// How long they stay hidden from the other consumers of the group, at most `12h`.
+    /// How long the messages stay hidden from other consumers of the group, at most `12h`.
     #[schema(value_type = String, default = "30s")]
     invisible_for: Span,
     /// Only messages with one of these tags; others count as consumed by the group. All if empty.
@@ -48,11 +48,11 @@ impl Default for ReceiveBody {
     }
 }
 
-/// A message on its way to a consumer.
+/// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
 pub(super) struct DeliveryBody {
-    /// Names this delivery, to acknowledge it, to hand it back or to keep it longer.
+    /// The receipt, with which the delivery is acknowledged, handed back or kept longer.
     receipt: String,
     /// 1 for the first delivery.
     attempt: u16,
@@ -60,15 +60,15 @@ pub(super) struct DeliveryBody {
     message: MessageBody,
 }
 
-/// What was received.
+/// The received messages.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Received)]
 pub(super) struct ReceivedBody {
-    /// The messages; none if nothing came in time.
+    /// The deliveries; none if no message was due in time.
     items: Vec<DeliveryBody>,
 }
 
-/// Deliveries that are done.
+/// Deliveries to acknowledge.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Acknowledge)]
@@ -77,18 +77,18 @@ pub(super) struct AckBody {
     receipts: Vec<String>,
 }
 
-/// What became of one acknowledgement.
+/// The outcome of one acknowledgement.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Acknowledged)]
 pub(super) struct AckedBody {
     /// The receipt.
     receipt: String,
-    /// `acknowledged`, or `expired`: the message was delivered again or finished since.
+    /// `acknowledged`, or `expired`: the message was delivered again or settled in the meantime.
     #[schema(example = "acknowledged")]
     outcome: &'static str,
 }
 
-/// What became of the acknowledgements.
+/// The outcomes of the acknowledgements.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AcknowledgedList)]
 pub(super) struct AckedListBody {
@@ -103,7 +103,7 @@ pub(super) struct AckedListBody {
 pub(super) struct RetryBody {
     /// Its receipt.
     receipt: String,
-    /// How long until it comes again; without it, as the group's back-off says.
+    /// How long until it is delivered again; by default the group's back-off.
     #[schema(value_type = Option<String>, example = "10s")]
     after: Option<Span>,
 }
@@ -115,12 +115,12 @@ pub(super) struct RetryBody {
 pub(super) struct HideBody {
     /// Its receipt.
     receipt: String,
-    /// How long from now on it stays hidden, at most `12h`.
+    /// How long it stays hidden from now on, at most `12h`.
     #[schema(value_type = String, example = "5m")]
     invisible_for: Span,
 }
 
-/// A delivery that can never be handled.
+/// A delivery that cannot be handled.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Bury)]
@@ -129,18 +129,18 @@ pub(super) struct BuryBody {
     receipt: String,
 }
 
-/// Done.
+/// The outcome.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Settled)]
 pub(super) struct SettledBody {
-    /// What was done.
+    /// The action.
     #[schema(example = "handed_back")]
     outcome: &'static str,
 }
 
-/// Receives messages as a member of a consumer group, and waits for the first one if asked to.
+/// Receives messages as a member of a consumer group, and waits for the first one if requested.
 ///
-/// What is received must be acknowledged before `invisible_for` has passed, or it is delivered again.
+/// Messages must be acknowledged before `invisible_for` has passed, or they are delivered again.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/groups/{group}/receive",
@@ -193,7 +193,7 @@ pub(super) async fn receive(
     }))
 }
 
-/// Receives, for as long as the server runs.
+/// Receives, until the server stops.
 async fn wait_for_messages(
     state: &ApiState,
     request: ReceiveRequest,
@@ -222,7 +222,7 @@ fn shown(delivered: &Delivered, clocks: Clocks) -> DeliveryBody {
     }
 }
 
-/// Acknowledges deliveries: they are done. Each has its own outcome.
+/// Acknowledges deliveries. Each has its own outcome.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/groups/{group}/ack",
@@ -232,7 +232,7 @@ fn shown(delivered: &Delivered, clocks: Clocks) -> DeliveryBody {
         ("group" = String, Path, description = "The consumer group")
     ),
     request_body = AckBody,
-    responses((status = 200, description = "What became of each", body = AckedListBody), Problems)
+    responses((status = 200, description = "The outcome of each", body = AckedListBody), Problems)
 )]
 pub(super) async fn ack(
     State(state): State<ApiState>,
@@ -272,7 +272,7 @@ pub(super) async fn ack(
     Ok(Json(AckedListBody { items }))
 }
 
-/// Hands a delivery back: it comes again later, or becomes a dead letter if all its deliveries are used up.
+/// Hands a delivery back: the message is delivered again later, or becomes a dead letter after its last delivery.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/groups/{group}/retry",
@@ -302,7 +302,7 @@ pub(super) async fn retry(
     }))
 }
 
-/// Keeps a delivery hidden for longer, or for less long; its receipt stays as it is.
+/// Changes how long a delivery stays hidden; its receipt stays valid.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/groups/{group}/hide",
@@ -334,6 +334,7 @@ pub(super) async fn hide(
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/groups/{group}/bury",
+    operation_id = "bury",
     tag = "deliveries",
     params(
         ("topic" = String, Path, description = "The topic"),
@@ -342,7 +343,7 @@ pub(super) async fn hide(
     request_body = BuryBody,
     responses((status = 200, description = "It is a dead letter", body = SettledBody), Problems)
 )]
-pub(super) async fn bury(
+pub(super) async fn dead_letter(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, group)): Names<(String, String)>,
@@ -372,7 +373,7 @@ async fn one_receipt(
     read_receipt(receipt, numbers, "/receipt")
 }
 
-/// Reads a receipt, which must be of the topic and group in the path: they are what the account may use.
+/// Reads a receipt, which must be of the topic and group in the path, since those were authorised.
 fn read_receipt(text: &str, numbers: (u32, u32), pointer: &str) -> Result<ReceiptHandle, Problem> {
     let handle: ReceiptHandle = text
         .parse()
@@ -380,6 +381,6 @@ fn read_receipt(text: &str, numbers: (u32, u32), pointer: &str) -> Result<Receip
     if (handle.topic, handle.group) == numbers {
         return Ok(handle);
     }
-    let detail = "the receipt is of another topic or consumer group than the path names";
+    let detail = "the receipt is of another topic or consumer group than the path";
     Err(Problem::invalid(pointer, detail))
 }

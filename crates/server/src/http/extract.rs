@@ -1,7 +1,8 @@
-//! Reads the requests of this API that have a form of their own: messages, pages of names; see [`edge::extract`] for the rest.
+//! Reads bodies with messages, pages of names, and cursors; [`edge::extract`] reads the rest of a request.
 
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
+use broker::{MessageHandle, Place};
 use edge::extract::{PageRows, parse_json, read_body, require_json};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +28,7 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for MessageJson<T> {
             expected.unwrap_or(MESSAGE_REQUEST_BYTES_MAX),
             MESSAGE_REQUEST_BYTES_MAX,
         );
-        // Held while the body and what is read from it are both in memory.
+        // Held while the body and the parsed value are both in memory.
         let _place = state.admission().body(expected)?;
         let bytes = read_body(request, state, MESSAGE_REQUEST_BYTES_MAX).await?;
         parse_json(&bytes).map(Self)
@@ -39,13 +40,13 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for MessageJson<T> {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
-    /// Where to go on, from `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub(super) cursor: Option<String>,
-    /// Most rows on the page, 1 to 200; 50 if absent.
+    /// The maximum number of items on the page, 1 to 200; 50 by default.
     pub(super) limit: Option<usize>,
 }
 
-/// How many rows a page has.
+/// Returns the number of rows of a page.
 pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
     let rows = PageRows {
         default: PAGE_ROWS_DEFAULT,
@@ -54,7 +55,7 @@ pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
     rows.limit(asked)
 }
 
-/// The page of sorted names that begins behind the name `cursor`.
+/// Returns the page of sorted names that follow the name `cursor`.
 pub(super) fn page_of_names(
     names: Vec<String>,
     cursor: Option<&str>,
@@ -69,7 +70,16 @@ pub(super) fn page_of_names(
     Page { items, next_cursor }
 }
 
-/// A name as a segment of a path.
+/// Returns the place of a cursor.
+pub(super) fn place_of_cursor(cursor: &str) -> Result<Place, Problem> {
+    let handle: MessageHandle = cursor.parse().map_err(|_| {
+        let detail = "cursor is not valid; pass next_cursor unchanged";
+        Problem::parameter("cursor", detail)
+    })?;
+    Ok(handle.place)
+}
+
+/// Encodes a name as a segment of a path.
 pub(super) fn segment(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -87,12 +97,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_of_names_go_on_behind_the_cursor() {
+    fn pages_of_names_continue_after_the_cursor() {
         let names = || ["a", "b", "c", "d"].map(str::to_owned).to_vec();
         let page = page_of_names(names(), None, 2);
         assert_eq!(page.items, ["a", "b"]);
         assert_eq!(page.next_cursor.as_deref(), Some("b"));
-        // A name that has gone meanwhile is as good a place to go on from.
+        // A name that was deleted meanwhile is a valid cursor too.
         let page = page_of_names(names(), Some("bb"), 2);
         assert_eq!(
             (page.items, page.next_cursor),

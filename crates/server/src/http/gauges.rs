@@ -1,4 +1,4 @@
-//! Asks the broker for its figures when somebody reads them, so that a topic that is gone leaves no line behind.
+//! Renders the metrics of the broker when the page is read, so that it has no lines of deleted topics.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::limits::{METRIC_PAIRS_MAX, METRIC_TOPICS_MAX};
 use super::problem::Problem;
 use super::refusal::of_broker;
 
-/// What the broker knows of itself as a whole.
+/// The metrics of the whole broker.
 struct Whole {
     traffic: Traffic,
     tallies: Tallies,
@@ -19,10 +19,10 @@ struct Whole {
     groups: usize,
 }
 
-/// A figure: its name, what it means, and where its value is in a `T`.
+/// A metric: its name, its help text, and its value in a `T`.
 type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-/// What has been counted since the start.
+/// The counters since the start.
 const COUNTERS: [Figure<Whole>; 15] = [
     (
         "duetime_broker_sent_messages_total",
@@ -31,7 +31,7 @@ const COUNTERS: [Figure<Whole>; 15] = [
     ),
     (
         "duetime_broker_deliveries_total",
-        "Deliveries, repeated ones among them",
+        "Deliveries, including repeated ones",
         |whole| whole.traffic.delivered,
     ),
     (
@@ -51,7 +51,7 @@ const COUNTERS: [Figure<Whole>; 15] = [
     ),
     (
         "duetime_broker_rescheduled_messages_total",
-        "Messages moved to another instant",
+        "Messages moved to another due time",
         |whole| whole.traffic.rescheduled,
     ),
     (
@@ -61,12 +61,12 @@ const COUNTERS: [Figure<Whole>; 15] = [
     ),
     (
         "duetime_broker_replayed_dead_letters_total",
-        "Dead letters given to their group again",
+        "Dead letters replayed to their group",
         |whole| whole.traffic.replayed,
     ),
     (
         "duetime_broker_purged_dead_letters_total",
-        "Dead letters removed by hand",
+        "Dead letters purged",
         |whole| whole.traffic.purged,
     ),
     (
@@ -86,7 +86,7 @@ const COUNTERS: [Figure<Whole>; 15] = [
     ),
     (
         "duetime_broker_groups_given_up_total",
-        "Groups whose messages were let go because nobody came for too long",
+        "Idle groups whose messages were released",
         |whole| whole.tallies.groups_given_up,
     ),
     (
@@ -101,7 +101,7 @@ const COUNTERS: [Figure<Whole>; 15] = [
     ),
 ];
 
-/// How things stand.
+/// The gauges.
 const GAUGES: [Figure<Whole>; 6] = [
     (
         "duetime_broker_free_bytes",
@@ -115,7 +115,7 @@ const GAUGES: [Figure<Whole>; 6] = [
     ),
     (
         "duetime_broker_store_bytes",
-        "Bytes the broker's store takes",
+        "Size of the broker's store in bytes",
         |whole| whole.space.store_bytes,
     ),
     (
@@ -125,7 +125,7 @@ const GAUGES: [Figure<Whole>; 6] = [
     ),
     (
         "duetime_broker_topics",
-        "Topics, those of dead letters among them",
+        "Topics, including dead-letter topics",
         |whole| whole.topics as u64,
     ),
     ("duetime_broker_groups", "Consumer groups", |whole| {
@@ -133,11 +133,11 @@ const GAUGES: [Figure<Whole>; 6] = [
     }),
 ];
 
-/// A figure of each topic.
+/// The metrics of each topic.
 const OF_TOPICS: [Figure<TopicStats>; 3] = [
     (
         "duetime_broker_waiting_messages",
-        "Messages whose due time is still ahead",
+        "Messages that are not due yet",
         |topic| topic.waiting,
     ),
     (
@@ -152,7 +152,7 @@ const OF_TOPICS: [Figure<TopicStats>; 3] = [
     ),
 ];
 
-/// A figure of each pair of topic and group.
+/// The metrics of each pair of topic and group.
 const OF_PAIRS: [Figure<GroupStats>; 3] = [
     (
         "duetime_broker_ready_messages",
@@ -166,36 +166,36 @@ const OF_PAIRS: [Figure<GroupStats>; 3] = [
     ),
     (
         "duetime_broker_retrying_messages",
-        "Messages of the group that failed and come again",
+        "Messages of the group that failed and are delivered again",
         |pair| pair.retrying,
     ),
 ];
 
-/// A text that figures are written to.
+/// The text of the page.
 #[derive(Default)]
 struct Page {
     text: String,
 }
 
 impl Page {
-    /// Begins a figure; its values follow.
+    /// Writes the head of a metric; its values follow.
     fn begin(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a text cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    /// A value; `labels` has the braces, if there are any.
+    /// Writes a value; `labels` includes the braces, if there are labels.
     fn value(&mut self, name: &str, labels: &str, value: u64) {
         let _ = writeln!(self.text, "{name}{labels} {value}");
     }
 }
 
-/// What the broker knows, in Prometheus' text format.
+/// Returns the metrics of the broker, in Prometheus' text format.
 pub(super) async fn render(state: &ApiState) -> Result<String, Problem> {
     let mut page = Page::default();
     let running = state.broker().health() == Health::Running;
     let up = "duetime_broker_up";
-    page.begin(up, "gauge", "Whether the broker takes requests");
+    page.begin(up, "gauge", "Whether the broker is ready");
     page.value(up, "", u64::from(running));
     if !running {
         return Ok(page.text);

@@ -1,4 +1,4 @@
-//! Provides consumer groups over HTTP: create, describe, list, delete, and reset to an instant.
+//! Serves consumer groups: create, describe, list, delete, and reset to an instant.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,7 +21,7 @@ use edge::instant::{Clocks, Instant, Span};
 #[serde(rename_all = "lowercase")]
 #[schema(as = StartFrom)]
 pub(super) enum StartBody {
-    /// At the oldest message that is still kept.
+    /// At the oldest message that is kept.
     #[default]
     Earliest,
     /// With messages that become due after the group first asks.
@@ -57,9 +57,9 @@ pub(super) struct NewGroupBody {
     /// Whether messages of one message group are delivered one at a time, in order.
     #[serde(default)]
     fifo: bool,
-    /// Deliveries after which a message becomes a dead letter; 17 if absent.
+    /// Deliveries after which a message becomes a dead letter; 17 by default.
     attempts_max: Option<u16>,
-    /// Waits before the second delivery, the third and so on; the last one repeats. From 10 s to 2 h if absent.
+    /// Waits before the second delivery, the third and so on; the last one repeats. From 10 s to 2 h by default.
     #[schema(value_type = Option<Vec<String>>, example = json!(["10s", "30s", "1m"]))]
     backoff: Option<Vec<Span>>,
     /// Where it begins to read.
@@ -83,14 +83,14 @@ pub(super) struct GroupBody {
     backoff: Vec<Span>,
     /// Where it began to read.
     start_from: StartBody,
-    /// When one of its consumers was last here, to the hour after a restart.
+    /// When one of its consumers was last active; to the hour after a restart.
     #[schema(value_type = String, format = DateTime)]
     last_seen_at: Instant,
-    /// Topics it has read of.
+    /// The topics it has read.
     topics: Vec<String>,
 }
 
-/// How far a consumer group has come on a topic.
+/// The progress of a consumer group on a topic.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = GroupOnTopic)]
 pub(super) struct PairBody {
@@ -98,22 +98,22 @@ pub(super) struct PairBody {
     topic: String,
     /// The group.
     group: String,
-    /// Messages due and not yet delivered, to within a minute's worth; 0 is exact.
+    /// Messages due and not yet delivered, to within those of one minute; 0 is exact.
     ready: u64,
-    /// Messages with a consumer now.
+    /// Messages that are with a consumer.
     in_flight: u64,
-    /// Messages that failed and come again, with a consumer or not.
+    /// Messages that failed and are delivered again, including those with a consumer.
     retrying: u64,
-    /// Dead letters of the group, of all its topics.
+    /// Dead letters of the group, from all its topics.
     dead_letters: u64,
-    /// Everything due up to here is done, in every queue; missing until the group reads.
+    /// Everything due up to this instant is settled, in every queue; absent until the group reads.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     done_to: Option<Instant>,
 }
 
 impl PairBody {
-    /// What the broker tells of a group on a topic.
+    /// Creates the answer for a group on a topic.
     pub(super) fn new(topic: &str, stats: &GroupStats, clocks: Clocks) -> Self {
         let done_ms = stats.acked_ms.iter().copied().min();
         Self {
@@ -128,12 +128,12 @@ impl PairBody {
     }
 }
 
-/// Where to move a group.
+/// The new position of a group.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Reset)]
 pub(super) struct ResetBody {
-    /// What is due from this instant on is delivered again; what was due before is not.
+    /// Messages due from this instant on are delivered again; earlier ones are not.
     #[schema(value_type = String, format = DateTime)]
     to: Instant,
 }
@@ -144,7 +144,7 @@ pub(super) struct ResetBody {
     path = "/v1/groups",
     tag = "groups",
     request_body = NewGroupBody,
-    responses((status = 201, description = "The group is there", body = GroupBody), Problems)
+    responses((status = 201, description = "The group exists", body = GroupBody), Problems)
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
@@ -189,7 +189,7 @@ pub(super) async fn list(
     let page = page_of_names(names, query.cursor.as_deref(), limit);
     let mut items = Vec::with_capacity(page.items.len());
     for name in &page.items {
-        // One that was deleted since the names were read is left out.
+        // A group that was deleted since the names were read is skipped.
         items.extend(describe(&state, name).await.ok());
     }
     Ok(Json(Page {
@@ -221,7 +221,7 @@ pub(super) async fn show(
     path = "/v1/groups/{group}",
     tag = "groups",
     params(("group" = String, Path, description = "The consumer group")),
-    responses((status = 204, description = "It is gone"), Problems)
+    responses((status = 204, description = "It is deleted"), Problems)
 )]
 pub(super) async fn delete(
     State(state): State<ApiState>,
@@ -237,7 +237,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Shows how far a consumer group has come on a topic.
+/// Shows the progress of a consumer group on a topic.
 #[utoipa::path(
     get,
     path = "/v1/topics/{topic}/groups/{group}",
@@ -246,7 +246,7 @@ pub(super) async fn delete(
         ("topic" = String, Path, description = "The topic"),
         ("group" = String, Path, description = "The consumer group")
     ),
-    responses((status = 200, description = "How far it has come", body = PairBody), Problems)
+    responses((status = 200, description = "The progress of the group", body = PairBody), Problems)
 )]
 pub(super) async fn show_pair(
     State(state): State<ApiState>,
@@ -262,8 +262,8 @@ pub(super) async fn show_pair(
     Ok(Json(PairBody::new(&topic, &figures, state.clocks())))
 }
 
-/// Moves a consumer group on a topic to an instant. Its retries there are forgotten, and receipts given out
-/// before are void.
+/// Moves a consumer group on a topic to an instant. Its retries there are dropped, and earlier
+/// receipts are void.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/groups/{group}/reset",
@@ -273,7 +273,7 @@ pub(super) async fn show_pair(
         ("group" = String, Path, description = "The consumer group")
     ),
     request_body = ResetBody,
-    responses((status = 200, description = "Where it stands now", body = PairBody), Problems)
+    responses((status = 200, description = "The new progress of the group", body = PairBody), Problems)
 )]
 pub(super) async fn reset(
     State(state): State<ApiState>,

@@ -1,4 +1,4 @@
-//! Provides the answers for whoever watches the process: alive, ready, how the broker is, who is connected.
+//! Serves the state of the process: readiness, the broker, the connected clients.
 
 use axum::Json;
 use axum::extract::State;
@@ -27,47 +27,47 @@ pub(super) struct BrokerBody {
     topics: usize,
     /// Number of consumer groups.
     groups: usize,
-    /// Bytes free on its disk.
+    /// Free bytes on its disk.
     free_bytes: u64,
-    /// Bytes below which new messages are refused.
+    /// Free bytes below which new messages are refused.
     reserve_bytes: u64,
-    /// Bytes its store takes.
+    /// Size of its store, in bytes.
     store_bytes: u64,
 }
 
-/// Who is connected.
+/// A connected client.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Connection)]
 pub(super) struct ConnectionBody {
-    /// The id the client gives itself.
+    /// The id that the client chose.
     client_id: String,
-    /// Address and port it comes from.
+    /// Its address and port.
     remote: String,
-    /// The protocol it speaks.
+    /// Its protocol.
     #[schema(example = "grpc")]
     protocol: &'static str,
-    /// What the client says it is.
+    /// The type that the client reports.
     #[schema(example = "push consumer")]
     role: String,
-    /// Language and version of its library, as it says.
+    /// Language and version of its library, as reported by the client.
     #[schema(example = "JAVA 5.2.0")]
     library: String,
     /// The consumer group it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
-    /// Topics it sends to or is subscribed to.
+    /// The topics it sends to or is subscribed to.
     topics: Vec<String>,
-    /// Since when it has been connected.
+    /// When it connected.
     #[schema(value_type = String, format = DateTime)]
     since: Instant,
 }
 
-/// Whether the broker takes requests at present.
+/// Reports whether the broker is ready.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "operation",
-    responses((status = 200, description = "The broker takes requests", body = Health), Problems)
+    responses((status = 200, description = "The broker is ready", body = Health), Problems)
 )]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
     match state.broker().health() {
@@ -103,12 +103,12 @@ pub(super) async fn show_broker(
     }))
 }
 
-/// Lists who is connected to the front ends that keep connections.
+/// Lists the connected clients.
 #[utoipa::path(
     get,
     path = "/v1/connections",
     tag = "operation",
-    responses((status = 200, description = "Everybody who is connected", body = Page<ConnectionBody>), Problems)
+    responses((status = 200, description = "The connected clients", body = Page<ConnectionBody>), Problems)
 )]
 pub(super) async fn connections(
     State(state): State<ApiState>,

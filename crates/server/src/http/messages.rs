@@ -1,4 +1,4 @@
-//! Provides messages over HTTP: send, find, recall, move, deliver now.
+//! Serves messages: send, find, recall, move, deliver now.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,13 +9,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::auth::Known;
-use super::content::{Due, MessageBody, NewMessageBody, SentBody};
+use super::content::{Due, MessageBody, NewMessageBody, RecalledBody, SentBody};
 use super::extract::{
-    Created, MessageJson, Names, Page, StrictJson, StrictQuery, page_limit, segment,
+    Created, MessageJson, Names, Page, StrictJson, StrictQuery, page_limit, place_of_cursor,
+    segment,
 };
 use super::limits::BATCH_MAX;
 use super::problem::{Problem, ProblemKind, Problems};
-use super::refusal::{message_not_found, of_broker};
+use super::refusal::{message_not_found, of_broker, too_late};
 use edge::instant::{Clocks, Instant, Span};
 
 /// Messages to send.
@@ -27,20 +28,20 @@ pub(super) struct NewBatchBody {
     messages: Vec<NewMessageBody>,
 }
 
-/// What became of one message of a batch: what was stored, or the problem.
+/// The outcome of one message of a batch: the stored message, or the problem.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BatchItem)]
 pub(super) struct BatchItemBody {
-    /// The message that was stored.
+    /// The stored message.
     #[serde(skip_serializing_if = "Option::is_none")]
     sent: Option<SentBody>,
-    /// Why it was not; a problem document.
+    /// Why it was not stored; a problem document.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     problem: Option<Value>,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Batch)]
 pub(super) struct BatchBody {
@@ -48,26 +49,17 @@ pub(super) struct BatchBody {
     items: Vec<BatchItemBody>,
 }
 
-/// Another instant.
+/// A new due time.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewDue)]
 pub(super) struct NewDueBody {
-    /// Due at this instant; one that has passed means now.
+    /// The due time; an instant in the past means now.
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<Instant>,
-    /// Due so long after now: `500ms`, `30s`, `10m`, `2h`, `3d`.
+    /// The delay from now: `500ms`, `30s`, `10m`, `2h`, `3d`.
     #[schema(value_type = Option<String>, example = "30m")]
     after: Option<Span>,
-}
-
-/// A recall that worked.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Recalled)]
-pub(super) struct RecalledBody {
-    /// `cancelled`: it is never delivered to anyone.
-    #[schema(example = "cancelled")]
-    pub(super) outcome: &'static str,
 }
 
 /// Which messages to list.
@@ -75,18 +67,18 @@ pub(super) struct RecalledBody {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Only those with this message id or key, waiting and due ones; such a list has one page.
+    /// Only those with this message id or key, waiting or due; such a list has one page.
     find: Option<String>,
-    /// Those due after this instant; without it, those that wait.
+    /// Those due after this instant; by default those that wait.
     #[param(value_type = Option<String>, format = DateTime)]
     from: Option<Instant>,
-    /// Where to go on, from `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
-    /// Most messages on the page, 1 to 200; 50 if absent. A page ends after about a megabyte too.
+    /// The maximum number of messages on the page, 1 to 200; 50 by default. A page also ends after about a megabyte.
     limit: Option<usize>,
 }
 
-/// Sends a message. It is stored durably when the answer comes.
+/// Sends a message. It is stored durably before the answer.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/messages",
@@ -117,14 +109,14 @@ pub(super) async fn send(
     })
 }
 
-/// Sends several messages of one topic. Each has its own outcome; one that is refused keeps none of the others out.
+/// Sends several messages to one topic. Each has its own outcome; a refused message does not affect the others.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/batches",
     tag = "messages",
     params(("topic" = String, Path, description = "The topic")),
     request_body = NewBatchBody,
-    responses((status = 200, description = "What became of each message", body = BatchBody), Problems)
+    responses((status = 200, description = "The outcome of each message", body = BatchBody), Problems)
 )]
 pub(super) async fn send_batch(
     State(state): State<ApiState>,
@@ -161,7 +153,7 @@ pub(super) async fn send_batch(
             Some(Err(error)) => Err(of_broker(error)),
             None => Err(Problem::new(
                 ProblemKind::Internal,
-                "the batch was cut short",
+                "the batch was interrupted",
             )),
         });
         let result = result.map_err(|problem| problem.within(&format!("/messages/{index}")));
@@ -199,7 +191,7 @@ pub(super) async fn list(
     };
     if let Some(wanted) = &query.find {
         if query.from.is_some() || query.cursor.is_some() {
-            let detail = "find goes with neither from nor cursor";
+            let detail = "find cannot be combined with from or cursor";
             return Err(Problem::parameter("find", detail));
         }
         let limit = page_limit(query.limit)?;
@@ -236,21 +228,12 @@ fn start_of_page(query: &ListQuery, clocks: Clocks) -> Result<Place, Problem> {
     }
 }
 
-/// The place in front of everything due at `due_ms`.
+/// Returns the place before everything due at `due_ms`.
 fn before(due_ms: u64) -> Place {
     due_ms.checked_sub(1).map_or(Place::START, Place::end_of)
 }
 
-/// The place a cursor goes on behind.
-pub(super) fn place_of_cursor(cursor: &str) -> Result<Place, Problem> {
-    let handle: MessageHandle = cursor.parse().map_err(|_| {
-        let detail = "cursor is none of this API's; pass next_cursor as it came";
-        Problem::parameter("cursor", detail)
-    })?;
-    Ok(handle.place)
-}
-
-/// Recalls a message that waits, by its handle or its id, and tells the truth about it.
+/// Recalls a waiting message by its handle or its id, and reports whether that was in time.
 #[utoipa::path(
     delete,
     path = "/v1/topics/{topic}/messages/{message}",
@@ -260,9 +243,9 @@ pub(super) fn place_of_cursor(cursor: &str) -> Result<Place, Problem> {
         ("message" = String, Path, description = "Handle or id of the message")
     ),
     responses(
-        (status = 200, description = "It was waiting, or had been cancelled before", body = RecalledBody),
-        (status = 404, description = "There is no such message", body = super::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "Its time has come: too late", body = super::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "It is cancelled, now or earlier", body = RecalledBody),
+        (status = 404, description = "The message does not exist", body = super::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is due: too late", body = super::problem::ProblemBody, content_type = "application/problem+json"),
         Problems
     )
 )]
@@ -282,7 +265,7 @@ pub(super) async fn recall(
     }
 }
 
-/// Moves a message that waits to another instant, by its handle or its id.
+/// Moves a waiting message to another due time, by its handle or its id.
 #[utoipa::path(
     put,
     path = "/v1/topics/{topic}/messages/{message}/due",
@@ -292,7 +275,7 @@ pub(super) async fn recall(
         ("message" = String, Path, description = "Handle or id of the message")
     ),
     request_body = NewDueBody,
-    responses((status = 200, description = "Where it stands now; older handles still name it", body = SentBody), Problems)
+    responses((status = 200, description = "The moved message; older handles are still valid", body = SentBody), Problems)
 )]
 pub(super) async fn reschedule(
     State(state): State<ApiState>,
@@ -306,7 +289,7 @@ pub(super) async fn reschedule(
     move_to(&state, &topic, &message, delivery).await
 }
 
-/// Delivers a message that waits now, by its handle or its id.
+/// Makes a waiting message due now, by its handle or its id.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/messages/{message}/deliver",
@@ -340,7 +323,7 @@ async fn move_to(
         .map_err(of_broker)?
     {
         Reschedule::Moved(sent) => {
-            // A message keeps its id when it moves; only the broker knows it if a handle was given.
+            // A moved message keeps its id; if a handle was given, the broker looks the id up.
             let message_id = message_id_of(state, topic, message, &sent.handle).await?;
             Ok(Json(SentBody::new(sent, Some(message_id), state.clocks())))
         }
@@ -376,7 +359,7 @@ async fn message_id_of(
         .ok_or_else(|| unknown(topic, given))
 }
 
-/// The message a handle or an id names.
+/// Returns the handle of a message, from its handle or its id.
 async fn resolve(state: &ApiState, topic: &str, text: &str) -> Result<MessageHandle, Problem> {
     if let Ok(handle) = text.parse::<MessageHandle>() {
         if state
@@ -388,7 +371,7 @@ async fn resolve(state: &ApiState, topic: &str, text: &str) -> Result<MessageHan
         {
             return Ok(handle);
         }
-        let detail = format!("the handle names no message of topic {topic:?}");
+        let detail = format!("the handle is not of a message of topic {topic:?}");
         return Err(message_not_found(detail));
     }
     let now_ms = state.clocks().now_ms;
@@ -404,7 +387,7 @@ async fn resolve(state: &ApiState, topic: &str, text: &str) -> Result<MessageHan
             .ok_or_else(|| unknown(topic, text)),
         count => {
             let detail = format!(
-                "{count} messages of topic {topic:?} that wait have the id {text:?}; name one by its handle"
+                "{count} waiting messages of topic {topic:?} have the id {text:?}; use the handle of one"
             );
             Err(Problem::new(ProblemKind::Ambiguous, detail))
         }
@@ -416,15 +399,6 @@ fn unknown(topic: &str, message: &str) -> Problem {
     message_not_found(format!(
         "topic {topic:?} has no message {shown:?}: it was never sent, was cancelled, or was due too long ago"
     ))
-}
-
-/// A message whose due time has come.
-pub(super) fn too_late(state: &ApiState, due_ms: u64) -> Problem {
-    let due_at = state.clocks().wall(due_ms).to_string();
-    let detail = format!("the message was due at {due_at}: nothing has been changed");
-    Problem::new(ProblemKind::TooLate, detail)
-        .with("outcome", "too_late")
-        .with("due_at", due_at)
 }
 
 fn location(topic: &str, message_id: &str) -> String {

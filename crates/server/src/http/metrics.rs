@@ -26,7 +26,7 @@ pub(super) fn describe() {
     metrics::describe_histogram!(
         REQUESTS.duration,
         unit,
-        "How long requests took, long polls with their wait, by method, route and status"
+        "How long requests took, including the wait of long polls, by method, route and status"
     );
     crate::metrics::describe();
 }

@@ -1,8 +1,8 @@
-//! Provides the JSON API of the broker: messages, timers, and everything an operator asks for.
+//! Serves the JSON API of the broker: messages, timers, and administration.
 //!
 //! [`app`] builds the router, which a test calls without a port; [`run`] serves it. One module per resource has
-//! its handlers and its request and answer types. Wire types are this module's own: what the broker stores and
-//! what it says over HTTP change apart from each other.
+//! its handlers and its request and answer types. Wire types are defined here, apart from stored types, so that
+//! the two can change independently.
 
 mod admission;
 mod auth;
@@ -49,20 +49,20 @@ pub use self::openapi::openapi_document;
 pub use edge::metrics::{MetricsTaken, PrometheusHandle, install as install_metrics};
 pub use edge::serve::HttpLimits;
 
-/// What the API needs beside the broker.
+/// The settings of the API.
 #[derive(Clone)]
 pub struct ApiSettings {
-    /// What tells who a caller is.
+    /// Finds the accounts of callers.
     pub authenticate: Arc<dyn Authenticate>,
-    /// What knows who is connected to the other front ends.
+    /// Lists the clients of the other front ends.
     pub connections: Arc<dyn Connections>,
-    /// The figures this process collects; [`install_metrics`] makes them if nothing else does.
+    /// The metrics of this process; [`install_metrics`] creates them if nothing else does.
     pub metrics: PrometheusHandle,
-    /// Bounds.
+    /// The limits.
     pub limits: HttpLimits,
 }
 
-/// What the handlers work with; clones are the same.
+/// The state shared by the handlers; clones share everything.
 #[derive(Clone)]
 pub struct ApiState {
     shared: Arc<Shared>,
@@ -73,12 +73,12 @@ struct Shared {
     settings: ApiSettings,
     admission: Admission,
     requests: RequestMetrics,
-    /// Whether the server is to stop: long polls end then.
+    /// Whether the server is stopping: long polls end then.
     stopping: watch::Sender<bool>,
 }
 
 impl ApiState {
-    /// The state of an API in front of `broker`.
+    /// Creates the state of an API for `broker`.
     pub fn new(broker: Broker, settings: ApiSettings) -> Self {
         metrics::describe();
         let shared = Shared {
@@ -109,10 +109,10 @@ impl ApiState {
         Clocks::read(self.broker().clock().as_ref())
     }
 
-    /// Ends when the server is told to stop.
+    /// Completes when the server stops.
     async fn stopping(&self) {
         let mut stopping = self.shared.stopping.subscribe();
-        // The sender lives as long as this state does.
+        // The sender lives as long as `self`.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }
@@ -134,14 +134,15 @@ impl Api for ApiState {
     }
 }
 
-/// The whole API as one service.
+/// Returns the API as one service.
 pub fn app(state: ApiState) -> Router {
     let (routes, document) = openapi::routes();
     edge::envelope::app(routes, &document, state)
 }
 
 /// Serves the API on `listener` until `shutdown` ends. Long polls end then with what they have; other requests
-/// under way get a while to end. With `tls` both clear text and TLS are spoken; the first byte of a connection decides.
+/// under way get the drain limit to end. With `tls` both clear text and TLS are spoken; the first byte of a connection
+/// decides.
 pub async fn run(
     listener: TcpListener,
     state: ApiState,

@@ -1,4 +1,4 @@
-//! Provides the OpenAPI document and the routes it is made from.
+//! Builds the routes and the OpenAPI document that describes them.
 
 use axum::Router;
 use utoipa::OpenApi;
@@ -20,11 +20,11 @@ use super::{dead_letters, deliveries, groups, health, messages, metrics, timers,
     tags(
         (name = "messages", description = "Send, find, recall and move"),
         (name = "deliveries", description = "Receive and settle"),
-        (name = "timers", description = "At most one message waits under a key"),
-        (name = "topics", description = "What messages are sent to"),
-        (name = "groups", description = "Who reads them"),
-        (name = "dead letters", description = "Messages whose deliveries are used up"),
-        (name = "operation", description = "For whoever runs the broker")
+        (name = "timers", description = "Keyed timers: at most one message waits under a key"),
+        (name = "topics", description = "Destinations of messages"),
+        (name = "groups", description = "Consumer groups"),
+        (name = "dead letters", description = "Messages that failed all their deliveries"),
+        (name = "operation", description = "For the operator")
     ),
     components(schemas(ProblemBody)),
     modifiers(&Accounts),
@@ -32,7 +32,7 @@ use super::{dead_letters, deliveries, groups, health, messages, metrics, timers,
 )]
 struct Document;
 
-/// Declares what a request may carry to be known by.
+/// Declares the credentials of a request.
 struct Accounts;
 
 impl utoipa::Modify for Accounts {
@@ -47,7 +47,7 @@ impl utoipa::Modify for Accounts {
             (
                 "token",
                 HttpAuthScheme::Bearer,
-                "A token that names an account",
+                "A token that identifies an account",
             ),
         ] {
             let scheme = HttpBuilder::new()
@@ -58,7 +58,7 @@ impl utoipa::Modify for Accounts {
     }
 }
 
-/// The routes and the document that describes them.
+/// Returns the routes and the document that describes them.
 pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(messages::send, messages::list))
@@ -70,7 +70,7 @@ pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
         .routes(routes!(deliveries::ack))
         .routes(routes!(deliveries::retry))
         .routes(routes!(deliveries::hide))
-        .routes(routes!(deliveries::bury))
+        .routes(routes!(deliveries::dead_letter))
         .routes(routes!(timers::set, timers::show, timers::cancel))
         .routes(routes!(topics::create, topics::list))
         .routes(routes!(topics::show, topics::delete))
@@ -91,7 +91,7 @@ pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
         .split_for_parts()
 }
 
-/// The OpenAPI 3.1 document of the whole API.
+/// Returns the OpenAPI 3.1 document of the API.
 pub fn openapi_document() -> utoipa::openapi::OpenApi {
     routes().1
 }

@@ -1,12 +1,13 @@
-//! Says in the API's words what the broker refused.
+//! Converts the errors of the broker to problem documents.
 
 use broker::{Error, Refusal};
 
+use super::ApiState;
 use super::problem::{Problem, ProblemKind};
 
-/// How long to wait before trying again when the broker is away or full of receivers, in s.
+/// The `Retry-After` when the broker is unavailable or has too many receivers, in s.
 const RETRY_AFTER_S: u32 = 1;
-/// How long to wait when there is no room, in s.
+/// The `Retry-After` when the topic or the disk is full, in s.
 const ROOM_RETRY_AFTER_S: u32 = 30;
 
 /// Fields that are measured in bytes.
@@ -20,7 +21,7 @@ const IN_BYTES: [&str; 7] = [
     "key",
 ];
 
-/// The problem of an error of the broker.
+/// Converts an error of the broker.
 pub(super) fn of_broker(error: Error) -> Problem {
     let detail = error.to_string();
     match error {
@@ -54,9 +55,9 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
         } => {
             let detail = if let Some(what) = field.strip_suffix(" in ms") {
                 let (found, limit) = (about(found), about(limit));
-                format!("the {what} is {found}; the longest allowed is {limit}")
+                format!("the {what} is {found}; at most {limit} is allowed")
             } else if IN_BYTES.contains(&field) {
-                format!("{field} has {found} bytes; the most allowed is {limit}")
+                format!("{field} has {found} bytes; at most {limit} are allowed")
             } else {
                 detail
             };
@@ -85,7 +86,7 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
     }
 }
 
-/// A span of time as a person says it.
+/// Writes a span of time for people.
 fn about(ms: u64) -> String {
     let seconds = ms / 1_000;
     match seconds {
@@ -96,7 +97,7 @@ fn about(ms: u64) -> String {
     }
 }
 
-/// Where in a request the broker's name of a field stands, for fields that have one place.
+/// Returns the JSON pointer of a field of the broker, if it has one place in a request.
 fn pointer_of(field: &str) -> Option<&'static str> {
     Some(match field {
         "topic name" | "consumer group name" => "/name",
@@ -116,9 +117,18 @@ fn pointer_of(field: &str) -> Option<&'static str> {
     })
 }
 
-/// A message that is not there.
+/// Returns the problem of a message that does not exist.
 pub(super) fn message_not_found(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::MessageNotFound, detail).with("outcome", "unknown")
+}
+
+/// Returns the problem of a message that is already due.
+pub(super) fn too_late(state: &ApiState, due_ms: u64) -> Problem {
+    let due_at = state.clocks().wall(due_ms).to_string();
+    let detail = format!("the message was due at {due_at}: nothing was changed");
+    Problem::new(ProblemKind::TooLate, detail)
+        .with("outcome", "too_late")
+        .with("due_at", due_at)
 }
 
 #[cfg(test)]
@@ -126,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_told_with_its_numbers_and_its_place() {
+    fn a_limit_is_reported_with_its_numbers_and_its_pointer() {
         let refusal = Refusal::OverLimit {
             field: "tag",
             found: 200,
@@ -136,19 +146,19 @@ mod tests {
         assert_eq!(body["type"], "/problems/over_limit");
         assert_eq!((&body["found"], &body["limit"]), (&200.into(), &128.into()));
         assert_eq!(body["pointer"], "/tag");
-        assert_eq!(body["detail"], "tag has 200 bytes; the most allowed is 128");
+        assert_eq!(body["detail"], "tag has 200 bytes; at most 128 are allowed");
         let refusal = Refusal::OverLimit {
             field: "delay in ms",
             found: 45_000 * 86_400_000,
             limit: 3_660 * 86_400_000,
         };
         let body = of_broker(Error::Refused(refusal)).to_json();
-        let told = "the delay is 45000 days; the longest allowed is 3660 days";
-        assert_eq!(body["detail"], told);
+        let expected = "the delay is 45000 days; at most 3660 days is allowed";
+        assert_eq!(body["detail"], expected);
     }
 
     #[test]
-    fn a_broker_that_is_away_asks_for_patience_and_a_defect_stays_inside() {
+    fn an_unavailable_broker_has_a_retry_after_and_a_defect_has_no_cause() {
         let problem = of_broker(Error::Stopped);
         assert_eq!(problem.kind(), ProblemKind::Unavailable);
         let problem = of_broker(Error::Refused(Refusal::TransactionNotFound));

@@ -1,4 +1,4 @@
-//! Provides keyed timers over HTTP, for whoever just wants to be reminded.
+//! Serves keyed timers.
 
 use std::collections::BTreeMap;
 
@@ -12,38 +12,37 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::auth::Known;
-use super::content::{Due, MessageBody, payload};
+use super::content::{Due, MessageBody, RecalledBody, payload};
 use super::extract::{MessageJson, Names};
-use super::messages::{RecalledBody, too_late};
 use super::problem::{Problem, ProblemKind, Problems};
-use super::refusal::{message_not_found, of_broker};
+use super::refusal::{message_not_found, of_broker, too_late};
 use edge::instant::{Instant, Span};
 
 /// Longest key, in bytes, as the broker allows.
 const KEY_BYTES_MAX: usize = 255;
 
-/// A timer. One of `at` and `after` says when it is due.
+/// A timer. One of `at` and `after` sets its due time.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = NewTimer)]
 pub(super) struct NewTimerBody {
-    /// Due at this instant; one that has passed means now.
+    /// The due time; an instant in the past means now.
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<Instant>,
-    /// Due so long after now: `500ms`, `30s`, `10m`, `2h`, `3d`.
+    /// The delay from now: `500ms`, `30s`, `10m`, `2h`, `3d`.
     #[schema(value_type = Option<String>, example = "30m")]
     after: Option<Span>,
-    /// What it brings, as text. Without a payload a timer that waits keeps what it has.
+    /// The payload as text. Without a payload a waiting timer keeps the one it has.
     #[schema(example = "close order 42")]
     body: Option<String>,
-    /// What it brings, as base64.
+    /// The payload as base64.
     body_base64: Option<String>,
-    /// What consumers may filter by; goes with a payload.
+    /// The tag, by which consumers may filter; requires a payload.
     #[schema(max_length = 128)]
     tag: Option<String>,
-    /// User properties; go with a payload.
+    /// User properties; require a payload.
     properties: BTreeMap<String, String>,
-    /// The message group, on topics that want one. It cannot be changed while the timer waits.
+    /// The message group, on topics that require one. It cannot be changed while the timer waits.
     #[schema(max_length = 64)]
     message_group: Option<String>,
 }
@@ -52,13 +51,13 @@ pub(super) struct NewTimerBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TimerSet)]
 pub(super) struct TimerSetBody {
-    /// `created`, or `moved`: one had waited under this key.
+    /// `created`, or `moved` if one was waiting under this key.
     #[schema(example = "created")]
     outcome: &'static str,
     /// When it is due.
     #[schema(value_type = String, format = DateTime)]
     due_at: Instant,
-    /// Names its message; one that is moved is still named by older handles.
+    /// The handle of its message; older handles of a moved timer stay valid.
     handle: String,
 }
 
@@ -66,7 +65,7 @@ pub(super) struct TimerSetBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Timer)]
 pub(super) struct TimerBody {
-    /// `waiting`, or `due`: its time has come, whether somebody has read it or not.
+    /// `waiting`, or `due` from its due time on, whether it has been delivered or not.
     #[schema(example = "waiting")]
     state: &'static str,
     /// When it is or was due.
@@ -76,8 +75,8 @@ pub(super) struct TimerBody {
     message: MessageBody,
 }
 
-/// Sets a timer: makes it, or moves the one that waits under this key. Both happen in one step: two callers
-/// cannot make two timers, and a crash leaves the old one or the new one.
+/// Sets a timer: creates it, or moves the one that waits under this key. The operation is atomic: two callers
+/// cannot create two timers, and a crash leaves the old one or the new one.
 #[utoipa::path(
     put,
     path = "/v1/timers/{topic}/{key}",
@@ -88,8 +87,8 @@ pub(super) struct TimerBody {
     ),
     request_body = NewTimerBody,
     responses(
-        (status = 200, description = "The timer that waited was moved", body = TimerSetBody),
-        (status = 201, description = "The timer was made", body = TimerSetBody),
+        (status = 200, description = "The waiting timer is moved", body = TimerSetBody),
+        (status = 201, description = "The timer is created", body = TimerSetBody),
         Problems
     )
 )]
@@ -106,13 +105,12 @@ pub(super) async fn set(
     let payload = payload(body.body, body.body_base64)?;
     let described = body.tag.is_some() || !body.properties.is_empty();
     if described && payload.is_none() {
-        let detail =
-            "tag and properties go with a body; send an empty one if the timer brings nothing else";
+        let detail = "tag and properties require a body; send an empty one if the timer has no other payload";
         return Err(Problem::invalid("/body", detail));
     }
     if key.len() > KEY_BYTES_MAX {
         let detail = format!(
-            "the key has {} bytes; the most allowed is {KEY_BYTES_MAX}",
+            "the key has {} bytes; at most {KEY_BYTES_MAX} are allowed",
             key.len()
         );
         return Err(Problem::parameter("key", detail));
@@ -141,7 +139,7 @@ pub(super) async fn set(
     Ok((status, Json(body)).into_response())
 }
 
-/// Shows a timer: when it is due, or that its time has come.
+/// Shows a timer and its due time.
 #[utoipa::path(
     get,
     path = "/v1/timers/{topic}/{key}",
@@ -176,7 +174,7 @@ pub(super) async fn show(
     }))
 }
 
-/// Cancels a timer, and tells the truth: cancelled, too late, or unknown.
+/// Cancels a timer, and reports the outcome: cancelled, too late, or unknown.
 #[utoipa::path(
     delete,
     path = "/v1/timers/{topic}/{key}",
@@ -186,9 +184,9 @@ pub(super) async fn show(
         ("key" = String, Path, description = "The key")
     ),
     responses(
-        (status = 200, description = "It was waiting, and is never delivered to anyone", body = RecalledBody),
-        (status = 404, description = "There is no timer under this key", body = super::problem::ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "Its time has come: too late", body = super::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "It is cancelled, and never delivered", body = RecalledBody),
+        (status = 404, description = "No timer has this key", body = super::problem::ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It is due: too late", body = super::problem::ProblemBody, content_type = "application/problem+json"),
         Problems
     )
 )]

@@ -1,4 +1,4 @@
-//! Provides topics over HTTP: create, describe, list, delete, and the histogram of the future.
+//! Serves topics: create, describe, list, delete, and the histogram of their due times.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,26 +17,26 @@ use super::problem::{Problem, Problems};
 use super::refusal::of_broker;
 use edge::instant::{Instant, Span};
 
-/// Spans of a histogram if the caller does not say.
+/// Spans of a histogram by default.
 const STEPS_DEFAULT: usize = 24;
 /// Most spans of a histogram.
 const STEPS_MAX: usize = 512;
 
-/// What a topic holds.
+/// The kind of messages of a topic.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = TopicKind)]
 pub(super) enum KindBody {
-    /// Messages delivered at once.
+    /// Messages that are due at once.
     Normal,
     /// Messages with a message group, delivered in order within it.
     Fifo,
     /// Messages with a due time.
     #[default]
     Delay,
-    /// Messages that become visible when a transaction commits.
+    /// Messages that become visible when their transaction commits.
     Transaction,
-    /// Any of these.
+    /// All kinds.
     Mixed,
 }
 
@@ -72,19 +72,19 @@ pub(super) struct NewTopicBody {
     /// Its name: letters, digits and `_ - % | .`.
     #[schema(example = "orders", max_length = 127)]
     name: String,
-    /// What it holds.
+    /// Its kind of messages.
     #[serde(default)]
     #[schema(default = "delay")]
     kind: KindBody,
-    /// Number of message queues: how many consumers can read in order side by side.
+    /// Number of message queues: how many consumers can read in order in parallel.
     #[serde(default = "one")]
     #[schema(default = 1, minimum = 1, maximum = 1024)]
     queues: u16,
-    /// Whether messages are found by key and by an id their producer chose; keyed timers need it.
+    /// Whether messages can be found by key and by an id that their producer chose; keyed timers need it.
     #[serde(default = "yes")]
     #[schema(default = true)]
     indexed: bool,
-    /// Bytes the topic may hold, retained messages included; no bound if absent.
+    /// Bytes the topic may hold, including retained messages; no limit by default.
     quota_bytes: Option<u64>,
 }
 
@@ -102,20 +102,20 @@ fn yes() -> bool {
 pub(super) struct TopicBody {
     /// Its name.
     name: String,
-    /// What it holds.
+    /// Its kind of messages.
     kind: KindBody,
     /// Number of message queues.
     queues: u16,
-    /// Whether messages are found by key and by an id their producer chose.
+    /// Whether messages can be found by key and by an id that their producer chose.
     indexed: bool,
     /// Bytes it may hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     quota_bytes: Option<u64>,
-    /// Messages whose due time is still ahead, to within a minute for the next hours.
+    /// Messages that are not due yet; to within a minute for the next hours.
     waiting: u64,
-    /// Messages on disk, waiting ones and retained ones.
+    /// Messages on disk, waiting and retained.
     messages: u64,
-    /// Bytes they take.
+    /// Size of these messages, in bytes.
     bytes: u64,
     /// Messages whose row was found damaged since the start: they are not delivered. Absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,15 +138,15 @@ impl From<TopicStats> for TopicBody {
     }
 }
 
-/// How to cut the future up.
+/// The spans of a histogram.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HistogramQuery {
-    /// Length of a span; `1h` if absent.
+    /// Length of a span; `1h` by default.
     #[param(value_type = Option<String>, example = "1h")]
     step: Option<Span>,
-    /// Number of spans, 1 to 512; 24 if absent. The last one holds everything behind the ones before.
+    /// Number of spans, 1 to 512; 24 by default. The last one includes everything later.
     steps: Option<usize>,
 }
 
@@ -157,7 +157,7 @@ pub(super) struct BucketBody {
     /// Where the span begins.
     #[schema(value_type = String, format = DateTime)]
     from: Instant,
-    /// Where it ends; missing for the last one, which has no end.
+    /// Where it ends; absent for the last one, which has no end.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<Instant>,
@@ -165,11 +165,11 @@ pub(super) struct BucketBody {
     messages: u64,
 }
 
-/// Messages of a topic by when they are due.
+/// Messages of a topic by due time.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Histogram)]
 pub(super) struct HistogramBody {
-    /// The spans, one behind the other.
+    /// The spans, in order.
     buckets: Vec<BucketBody>,
 }
 
@@ -179,7 +179,7 @@ pub(super) struct HistogramBody {
     path = "/v1/topics",
     tag = "topics",
     request_body = NewTopicBody,
-    responses((status = 201, description = "The topic is there", body = TopicBody), Problems)
+    responses((status = 201, description = "The topic exists", body = TopicBody), Problems)
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
@@ -225,7 +225,7 @@ pub(super) async fn list(
     let page = page_of_names(names, query.cursor.as_deref(), limit);
     let mut items = Vec::with_capacity(page.items.len());
     for name in &page.items {
-        // One that was deleted since the names were read is left out.
+        // A topic or group that was deleted since the names were read is skipped.
         if let Ok(stats) = state.broker().topic_stats(name).await {
             items.push(stats.into());
         }
@@ -260,13 +260,13 @@ pub(super) async fn show(
     ))
 }
 
-/// Deletes a topic with its messages. They cannot be brought back.
+/// Deletes a topic with its messages. They cannot be restored.
 #[utoipa::path(
     delete,
     path = "/v1/topics/{topic}",
     tag = "topics",
     params(("topic" = String, Path, description = "The topic")),
-    responses((status = 204, description = "It is gone"), Problems)
+    responses((status = 204, description = "It is deleted"), Problems)
 )]
 pub(super) async fn delete(
     State(state): State<ApiState>,
@@ -282,7 +282,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Shows how many messages of a topic are due when: the histogram of the future.
+/// Shows how many messages of a topic become due in each span of time.
 #[utoipa::path(
     get,
     path = "/v1/topics/{topic}/histogram",
@@ -322,13 +322,13 @@ pub(super) async fn histogram(
     }))
 }
 
-/// Shows how far each consumer group has come on a topic.
+/// Shows the progress of each consumer group on a topic.
 #[utoipa::path(
     get,
     path = "/v1/topics/{topic}/groups",
     tag = "topics",
     params(("topic" = String, Path, description = "The topic"), PageQuery),
-    responses((status = 200, description = "The groups that have read of it", body = Page<PairBody>), Problems)
+    responses((status = 200, description = "The groups that have read the topic", body = Page<PairBody>), Problems)
 )]
 pub(super) async fn groups(
     State(state): State<ApiState>,
@@ -343,7 +343,7 @@ pub(super) async fn groups(
     let clocks = state.clocks();
     let mut items = Vec::with_capacity(page.items.len());
     for group in &page.items {
-        // One that was deleted since the names were read is left out.
+        // A topic or group that was deleted since the names were read is skipped.
         if let Ok(figures) = state.broker().group_stats(&topic, group).await {
             items.push(PairBody::new(&topic, &figures, clocks));
         }

@@ -1,4 +1,4 @@
-//! Tests of the figures that calls leave behind.
+//! Tests of the metrics of calls.
 
 use broker::TopicKind;
 use server::http::install_metrics;

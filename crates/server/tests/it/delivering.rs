@@ -58,7 +58,7 @@ async fn a_delivery_holds_everything_clients_read() {
 }
 
 #[tokio::test]
-async fn filters_pass_what_they_ask_for() {
+async fn filters_pass_matching_messages() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Normal).await;
     for (id, tag, amount) in [
@@ -105,7 +105,7 @@ async fn a_poll_waits_for_what_becomes_due_and_not_longer() {
     request.long_polling_timeout = Some(span(10_000));
     let poll = rig.poll(request.clone());
     let moves = async {
-        // The poll has reached the broker when its end is among what the broker sleeps for.
+        // The poll has reached the broker once its end is among the instants that the broker waits for.
         while rig.broker.group("g").await.is_err() {
             tokio::task::yield_now().await;
         }
@@ -153,10 +153,10 @@ async fn a_group_of_a_fifo_topic_keeps_the_order() {
     let rig = Rig::start().await;
     rig.topic("fifo", TopicKind::Fifo).await;
     let settings = consumer_settings(ClientType::PushConsumer, "fifo", "ordered");
-    let mut line = rig.introduce("consumer", settings).await;
-    let answer = line.settings().await;
+    let mut stream = rig.introduce("consumer", settings).await;
+    let answer = stream.settings().await;
     let Some(grpc_api::v2::settings::PubSub::Subscription(subscription)) = answer.pub_sub else {
-        panic!("the arm of the settings stays");
+        panic!("the kind of the settings stays");
     };
     assert_eq!(subscription.fifo, Some(true));
     for (id, group) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
@@ -177,12 +177,12 @@ async fn a_group_of_a_fifo_topic_keeps_the_order() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_made_again_gets_its_messages_again() {
+async fn a_repeated_attempt_gets_its_messages_again() {
     let rig = Rig::start().await;
     rig.topic("fifo", TopicKind::Fifo).await;
     let settings = consumer_settings(ClientType::PushConsumer, "fifo", "ordered");
-    let mut line = rig.introduce("consumer", settings).await;
-    line.settings().await;
+    let mut stream = rig.introduce("consumer", settings).await;
+    stream.settings().await;
     rig.send(grouped("a1", "a")).await;
     let mut request = push("fifo", "ordered");
     request.attempt_id = Some("attempt-1".into());
@@ -202,15 +202,15 @@ async fn leases_of_push_consumers_are_renewed_while_they_live() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Normal).await;
     let settings = consumer_settings(ClientType::PushConsumer, "t", "g");
-    let mut line = rig.introduce("pusher", settings).await;
-    line.settings().await;
+    let mut stream = rig.introduce("pusher", settings).await;
+    stream.settings().await;
     rig.send(message("t", "1")).await;
     let (_, taken) = rig.poll_from("pusher", push("t", "g")).await;
     assert_eq!(ids(&taken), ["1"]);
     // Five minutes: far longer than one lease.
     for _ in 0..30 {
         rig.advance(10_000).await;
-        // The renewal has been made once the chore sleeps again for the next one.
+        // The renewal is done once the task sleeps until the next one.
         let soon_ms = broker::clock::Clock::now_ms(&rig.clock);
         while rig
             .clock
@@ -229,12 +229,12 @@ async fn leases_of_push_consumers_are_renewed_while_they_live() {
 }
 
 #[tokio::test]
-async fn a_consumer_that_says_goodbye_leaves_its_messages_to_others() {
+async fn a_consumer_that_terminates_releases_its_messages() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Normal).await;
     let settings = consumer_settings(ClientType::PushConsumer, "t", "g");
-    let mut line = rig.introduce("pusher", settings).await;
-    line.settings().await;
+    let mut stream = rig.introduce("pusher", settings).await;
+    stream.settings().await;
     rig.send(message("t", "1")).await;
     let (_, taken) = rig.poll_from("pusher", push("t", "g")).await;
     assert_eq!(taken.len(), 1);
@@ -247,7 +247,7 @@ async fn a_consumer_that_says_goodbye_leaves_its_messages_to_others() {
         .unwrap();
     assert_eq!(code(answer.into_inner().status.as_ref()), 20000);
     assert!(
-        line.told.message().await.unwrap().is_none(),
+        stream.commands.message().await.unwrap().is_none(),
         "its stream ends"
     );
     assert!(rig.grpc.connections().is_empty());
@@ -261,7 +261,7 @@ async fn a_consumer_that_says_goodbye_leaves_its_messages_to_others() {
 }
 
 #[tokio::test]
-async fn messages_that_did_not_reach_their_consumer_come_again_at_once() {
+async fn messages_that_did_not_reach_their_consumer_are_redelivered_at_once() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Normal).await;
     for index in 0..20 {
@@ -269,7 +269,7 @@ async fn messages_that_did_not_reach_their_consumer_come_again_at_once() {
         large.body = vec![7; 1024 * 1024].into();
         rig.send(large).await;
     }
-    // More than fits on the way: the consumer leaves after the first item.
+    // More than may be in flight: the consumer disconnects after the first item.
     let answer = rig
         .client
         .clone()

@@ -45,7 +45,7 @@ fn heartbeat(rig: &Rig) -> http::Request<()> {
 async fn a_connection_has_no_more_calls_than_it_may() {
     let rig = with(|limits| limits.streams_max = 4).await;
     let stream = TcpStream::connect(rig.address).await.unwrap();
-    // As many as it likes: this client does not heed what the server has said.
+    // As many as it likes: this client ignores the limit of the server.
     let (client, connection) = h2::client::Builder::new()
         .initial_max_send_streams(100)
         .handshake::<_, bytes::Bytes>(stream)
@@ -58,7 +58,7 @@ async fn a_connection_has_no_more_calls_than_it_may() {
     }
     tokio::spawn(async move { drop(connection.await) });
     let mut refused = 0;
-    // The first four stay open: nothing ends them but their time.
+    // The first four stay open until they time out.
     for (answer, _) in calls.split_off(4) {
         let error = answer.await.unwrap_err();
         refused += u32::from(error.reason() == Some(h2::Reason::REFUSED_STREAM));
@@ -100,11 +100,11 @@ async fn what_bodies_take_unpacked_is_counted() {
 }
 
 #[tokio::test]
-async fn who_breaks_off_call_after_call_is_hung_up_on() {
+async fn a_client_that_resets_call_after_call_is_disconnected() {
     let rig = Rig::start().await;
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    // `:method: POST`, `:scheme: http`, `:path: /`, each one byte, in a call that is broken off at once.
+    // `:method: POST`, `:scheme: http`, `:path: /`, each one byte, in a call that is reset at once.
     for call in 0..10_000_u32 {
         let id = (2 * call + 1).to_be_bytes();
         bytes.extend([0, 0, 3, 1, 4]);
@@ -114,14 +114,14 @@ async fn who_breaks_off_call_after_call_is_hung_up_on() {
         bytes.extend(id);
         bytes.extend([0, 0, 0, 8]);
     }
-    // The other end hangs up before all is written.
+    // The server closes the connection before all is written.
     let (mut reading, mut writing) = stream.split();
-    let mut said = Vec::new();
-    let (_, _) = tokio::join!(writing.write_all(&bytes), reading.read_to_end(&mut said));
+    let mut requests = Vec::new();
+    let (_, _) = tokio::join!(writing.write_all(&bytes), reading.read_to_end(&mut requests));
     // A GOAWAY frame with the reason ENHANCE_YOUR_CALM.
     assert!(
-        said.windows(4).any(|window| window == [0, 0, 0, 11]),
-        "{said:?}"
+        requests.windows(4).any(|window| window == [0, 0, 0, 11]),
+        "{requests:?}"
     );
     still_serves(&rig).await;
     rig.stop().await;
@@ -131,7 +131,7 @@ async fn who_breaks_off_call_after_call_is_hung_up_on() {
 async fn further_connections_wait_until_one_leaves() {
     let rig = with(|limits| limits.bounds.connections_max = 1).await;
     let first = TcpStream::connect(rig.address).await.unwrap();
-    // The second one's handshake is done by the kernel, but nobody answers it.
+    // The kernel does the handshake of the second one, but the server does not answer it.
     let mut second = TcpStream::connect(rig.address).await.unwrap();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     second.write_all(preface).await.unwrap();
@@ -142,7 +142,7 @@ async fn further_connections_wait_until_one_leaves() {
     let unread = second.try_read(&mut byte).unwrap_err();
     assert_eq!(unread.kind(), std::io::ErrorKind::WouldBlock);
     drop(first);
-    // Settings, now that there is a place.
+    // Settings, now that the limit allows it.
     second.read_exact(&mut byte).await.unwrap();
     drop(second);
     still_serves(&rig).await;
@@ -159,12 +159,12 @@ async fn consumers_that_do_not_read_hold_a_bounded_amount() {
         rig.send(large).await;
     }
     rig.advance(1).await;
-    // Each answer is more than the way to the consumer can take up.
+    // Each answer is larger than the window of the connection.
     let mut held = Vec::new();
     let refused = loop {
         let mut request = simple("t", "g");
         request.batch_size = 16;
-        // A connection of its own: what is unread on one keeps back all that comes after it there.
+        // A connection of its own: unread data on one blocks what follows on it.
         let mut client = rig.connect();
         let call = client.receive_message(from("idler", request));
         let mut answer = call.await.unwrap().into_inner();
@@ -181,7 +181,7 @@ async fn consumers_that_do_not_read_hold_a_bounded_amount() {
     assert_eq!(refused, 42900);
     assert!(held.len() <= 2, "{} answers are held", held.len());
     drop(held);
-    // Others are served again as soon as they have gone.
+    // Others are served again as soon as these have disconnected.
     let served = async {
         while rig.poll(simple("t", "h")).await.0.code != 20000 {
             tokio::task::yield_now().await;

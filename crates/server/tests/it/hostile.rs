@@ -1,4 +1,4 @@
-//! Tests of input that means harm: the front end answers or hangs up, and goes on serving others.
+//! Tests of hostile input: the front end answers or disconnects, and goes on serving others.
 
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ async fn still_serves(rig: &Rig) {
     assert_eq!(code(answer.unwrap().into_inner().status.as_ref()), 20000);
 }
 
-/// Writes bytes and waits until the other end hangs up.
-async fn until_hung_up(rig: &Rig, bytes: &[u8]) {
+/// Writes bytes and waits until the server closes the connection.
+async fn until_closed(rig: &Rig, bytes: &[u8]) {
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
-    // The other end may hang up before all is written.
+    // The server may close the connection before all is written.
     drop(stream.write_all(bytes).await);
     let mut rest = Vec::new();
     drop(stream.read_to_end(&mut rest).await);
@@ -70,29 +70,29 @@ async fn garbage_ends_its_own_connection_only() {
         &huge_frame,
         &bad_settings,
     ] {
-        until_hung_up(&rig, bytes).await;
+        until_closed(&rig, bytes).await;
     }
     still_serves(&rig).await;
     rig.stop().await;
 }
 
 #[tokio::test]
-async fn connections_that_say_nothing_are_closed() {
+async fn silent_connections_are_closed() {
     let rig = Rig::with(limits(|limits| {
         limits.bounds.handshake = Duration::from_millis(50);
         limits.bounds.idle = Duration::from_millis(50);
     }))
     .await;
-    until_hung_up(&rig, b"").await;
-    until_hung_up(&rig, b"PRI * HTTP/2.0\r\n").await;
-    // One that lives by a stream is not idle.
+    until_closed(&rig, b"").await;
+    until_closed(&rig, b"PRI * HTTP/2.0\r\n").await;
+    // A connection with an open stream is not idle.
     rig.topic("t", TopicKind::Normal).await;
-    let mut line = rig.introduce("p", producer_settings("t")).await;
-    line.settings().await;
-    until_hung_up(&rig, b"").await;
-    until_hung_up(&rig, b"").await;
-    line.say(producer_settings("t")).await;
-    line.settings().await;
+    let mut stream = rig.introduce("p", producer_settings("t")).await;
+    stream.settings().await;
+    until_closed(&rig, b"").await;
+    until_closed(&rig, b"").await;
+    stream.send(producer_settings("t")).await;
+    stream.settings().await;
     rig.stop().await;
 }
 
@@ -150,7 +150,7 @@ async fn all_requests_together_are_bounded() {
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
-    // What it held was given back.
+    // Its share of the budget was returned.
     let mut small = message("t", "2");
     small.body = vec![7; 40_000].into();
     for _ in 0..3 {
@@ -189,13 +189,13 @@ async fn h2_client(rig: &Rig) -> h2::client::SendRequest<bytes::Bytes> {
 async fn messages_that_cannot_be_decoded_are_refused() {
     let rig = Rig::start().await;
     for payload in [
-        // A length that lies.
+        // A wrong length.
         [0, 0, 0, 0, 9, 1, 2].as_slice(),
-        // Compressed, which nobody offered.
+        // Compressed, which was not negotiated.
         &[1, 0, 0, 0, 1, 0],
         // A tag without an end.
         &[0, 0, 0, 0, 3, 0xff, 0xff, 0xff],
-        // A flag that means nothing.
+        // An unknown flag.
         &[7, 0, 0, 0, 0],
     ] {
         let mut client = h2_client(&rig).await;

@@ -134,14 +134,14 @@ async fn a_question_names_the_topic_as_its_producer_does() {
         panic!("a producer publishes");
     };
     publishing.topics = vec![within("dev", "t").unwrap()];
-    let mut line = rig.introduce("p", settings).await;
-    line.settings().await;
+    let mut stream = rig.introduce("p", settings).await;
+    stream.settings().await;
     let half = message_with("t", "half", |system| {
         system.message_type = MessageType::Transaction.into();
     });
     rig.send(sent_within("dev", half)).await;
     rig.advance(30_000).await;
-    let command = line.hear().await;
+    let command = stream.receive().await;
     let Some(Command::RecoverOrphanedTransactionCommand(asked)) = command.command else {
         panic!("a question was expected, not {command:?}");
     };

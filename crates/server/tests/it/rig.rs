@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 
-/// A topic whose messages nobody reads.
+/// A topic whose messages are not read.
 const SCRATCH: &str = "scratch";
 
 /// The instant at which every test begins.
@@ -32,7 +32,7 @@ pub(crate) const START_MS: u64 = 1_800_000_000_000;
 
 pub(crate) type Client = MessagingServiceClient<Channel>;
 
-/// A front end that listens.
+/// A running front end.
 pub(crate) struct Rig {
     pub(crate) clock: ManualClock,
     pub(crate) broker: Broker,
@@ -49,7 +49,7 @@ fn connect(address: SocketAddr) -> Client {
     MessagingServiceClient::new(channel.connect_lazy())
 }
 
-/// What a rig is built with.
+/// The configuration of a rig.
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) config: GrpcConfig,
@@ -96,12 +96,12 @@ impl Rig {
         }
     }
 
-    /// A client with a connection of its own.
+    /// Returns a client with a connection of its own.
     pub(crate) fn connect(&self) -> Client {
         connect(self.address)
     }
 
-    /// Moves the clock to an instant, and lets the broker know on its disk that it has come so far.
+    /// Moves the clock to an instant, and waits until the broker has stored that it reached it.
     pub(crate) async fn advance_to(&self, at_ms: u64) {
         self.clock.advance_to(at_ms);
         self.broker
@@ -125,12 +125,12 @@ impl Rig {
         drop(self.client);
         self.stop
             .send(())
-            .expect("the front end runs until it is told to stop");
+            .expect("the front end runs until it is stopped");
         self.running.await.unwrap();
         self.broker.shutdown().await;
     }
 
-    /// Sends one message, and tells what became of it.
+    /// Sends one message, and returns its outcome.
     pub(crate) async fn send(&self, message: Message) -> SendResultEntry {
         let answer = self.send_all(vec![message]).await;
         assert_eq!(answer.entries.len(), 1, "{answer:?}");
@@ -141,7 +141,7 @@ impl Rig {
     pub(crate) async fn send_all(&self, messages: Vec<Message>) -> SendMessageResponse {
         let request = from("producer", SendMessageRequest { messages });
         let answer = self.client.clone().send_message(request).await;
-        // What was sent now is due a moment later.
+        // A message sent now is due a moment later.
         self.advance(1).await;
         answer.unwrap().into_inner()
     }
@@ -192,38 +192,42 @@ impl Rig {
         code(answer.status.as_ref())
     }
 
-    /// Opens the stream of a client and hands in its settings.
-    pub(crate) async fn introduce(&self, client_id: &str, settings: Settings) -> Line {
-        let (said, hears) = mpsc::channel(8);
-        let stream = tokio_stream::wrappers::ReceiverStream::new(hears);
-        let told = self.client.clone().telemetry(from(client_id, stream)).await;
-        let mut line = Line {
-            said,
-            told: told.unwrap().into_inner(),
+    /// Opens the stream of a client and sends its settings.
+    pub(crate) async fn introduce(&self, client_id: &str, settings: Settings) -> TelemetryStream {
+        let (requests, requests_out) = mpsc::channel(8);
+        let requests_out = tokio_stream::wrappers::ReceiverStream::new(requests_out);
+        let commands = self
+            .client
+            .clone()
+            .telemetry(from(client_id, requests_out))
+            .await;
+        let mut stream = TelemetryStream {
+            requests,
+            commands: commands.unwrap().into_inner(),
         };
-        line.say(settings).await;
-        line
+        stream.send(settings).await;
+        stream
     }
 }
 
 /// The stream of a client.
-pub(crate) struct Line {
-    pub(crate) said: mpsc::Sender<TelemetryCommand>,
-    pub(crate) told: Streaming<TelemetryCommand>,
+pub(crate) struct TelemetryStream {
+    pub(crate) requests: mpsc::Sender<TelemetryCommand>,
+    pub(crate) commands: Streaming<TelemetryCommand>,
 }
 
-impl Line {
-    pub(crate) async fn say(&mut self, settings: Settings) {
+impl TelemetryStream {
+    pub(crate) async fn send(&mut self, settings: Settings) {
         let command = TelemetryCommand {
             status: None,
             command: Some(Command::Settings(settings)),
         };
-        // A stream that was refused has ended already.
-        drop(self.said.send(command).await);
+        // A refused stream has already ended.
+        drop(self.requests.send(command).await);
     }
 
-    pub(crate) async fn hear(&mut self) -> TelemetryCommand {
-        self.told
+    pub(crate) async fn receive(&mut self) -> TelemetryCommand {
+        self.commands
             .message()
             .await
             .unwrap()
@@ -231,7 +235,7 @@ impl Line {
     }
 
     pub(crate) async fn settings(&mut self) -> Settings {
-        let command = self.hear().await;
+        let command = self.receive().await;
         assert_eq!(code(command.status.as_ref()), 20000);
         match command.command {
             Some(Command::Settings(settings)) => settings,

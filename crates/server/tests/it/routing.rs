@@ -51,7 +51,7 @@ async fn a_route_has_what_clients_need() {
 }
 
 #[tokio::test]
-async fn topics_say_what_they_take() {
+async fn topics_list_the_types_they_accept() {
     let rig = Rig::start().await;
     for (name, kind, types) in [
         ("normal", TopicKind::Normal, vec![MessageType::Normal]),
@@ -83,7 +83,7 @@ async fn topics_say_what_they_take() {
 }
 
 #[tokio::test]
-async fn unknown_and_impossible_topics_are_told_apart() {
+async fn unknown_and_invalid_topics_have_different_codes() {
     let rig = Rig::start().await;
     let unknown = route(&rig, "missing", None).await;
     assert_eq!(code(unknown.status.as_ref()), 40402);
@@ -96,7 +96,7 @@ async fn unknown_and_impossible_topics_are_told_apart() {
 }
 
 #[tokio::test]
-async fn an_operator_may_say_where_clients_go_and_let_topics_be_made() {
+async fn an_operator_may_set_the_endpoints_and_let_topics_be_created() {
     let config = GrpcConfig {
         advertise: Some("broker.example:8081".parse().unwrap()),
         auto_topic: Some((TopicKind::Mixed, 2)),
@@ -165,7 +165,7 @@ async fn consumers_are_assigned_the_whole_topic() {
 }
 
 #[tokio::test]
-async fn what_no_client_calls_is_not_offered() {
+async fn calls_that_no_client_makes_are_unsupported() {
     let rig = Rig::start().await;
     let mut client = rig.client.clone();
     let statuses = [

@@ -27,7 +27,7 @@ use tonic::Request;
 use tonic::transport::Endpoint;
 
 use crate::rig::{
-    Client, Line, Plan, Rig, START_MS, code, consumer_settings, from, ids, message,
+    Client, Plan, Rig, START_MS, TelemetryStream, code, consumer_settings, from, ids, message,
     producer_settings, push, resource, simple,
 };
 
@@ -87,7 +87,7 @@ async fn clear_text_and_tls_share_the_port() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_holds_without_a_restart() {
+async fn a_new_certificate_is_used_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let make = |name: &str| {
         let folder = folder.path().join(name);
@@ -185,7 +185,7 @@ async fn only_accounts_get_in() {
     for (request, expected) in [
         (from("c", route.clone()), 40100),
         (signed("shop", "wrong-secret", route.clone()), 40100),
-        (signed("nobody", "secret-of-shop", route.clone()), 40100),
+        (signed("unknown", "secret-of-shop", route.clone()), 40100),
         (signed("", "", route.clone()), 40100),
         (signed("shop", "secret-of-shop", route.clone()), 20000),
         // As the Go client writes it.
@@ -204,13 +204,13 @@ async fn only_accounts_get_in() {
         .await;
     let (status, _) = crate::rig::read(answer.unwrap().into_inner()).await;
     assert_eq!(status.code, 40100);
-    let mut line = rig.introduce("c", producer_settings("orders")).await;
-    assert_eq!(code(line.hear().await.status.as_ref()), 40100);
+    let mut stream = rig.introduce("c", producer_settings("orders")).await;
+    assert_eq!(code(stream.receive().await.status.as_ref()), 40100);
     rig.stop().await;
 }
 
 #[tokio::test]
-async fn accounts_may_do_what_they_were_given() {
+async fn accounts_may_do_what_they_are_allowed() {
     let (rig, _folder) = guarded().await;
     for (topic, expected) in [("orders", 20000), ("others", 40100)] {
         let messages = vec![message(topic, "1")];
@@ -234,31 +234,31 @@ async fn accounts_may_do_what_they_were_given() {
         assert_eq!(status.code, expected, "{topic} {group}");
     }
     let settings = consumer_settings(ClientType::PushConsumer, "others", "closer");
-    let mut line = introduced(&rig, "shop", settings).await;
-    assert_eq!(code(line.hear().await.status.as_ref()), 40100);
+    let mut stream = introduced(&rig, "shop", settings).await;
+    assert_eq!(code(stream.receive().await.status.as_ref()), 40100);
     rig.stop().await;
 }
 
 /// The stream of the client `c` of an account.
-async fn introduced(rig: &Rig, name: &str, settings: Settings) -> Line {
-    let (said, hears) = tokio::sync::mpsc::channel(8);
-    let stream = tokio_stream::wrappers::ReceiverStream::new(hears);
+async fn introduced(rig: &Rig, name: &str, settings: Settings) -> TelemetryStream {
+    let (requests, requests_out) = tokio::sync::mpsc::channel(8);
+    let requests_out = tokio_stream::wrappers::ReceiverStream::new(requests_out);
     let request = signed(name, &format!("secret-of-{name}"), stream);
-    let told = rig.client.clone().telemetry(request).await;
-    let mut line = Line {
-        said,
-        told: told.unwrap().into_inner(),
+    let commands = rig.client.clone().telemetry(request).await;
+    let mut stream = TelemetryStream {
+        requests,
+        commands: commands.unwrap().into_inner(),
     };
-    line.say(settings).await;
-    line
+    stream.send(settings).await;
+    stream
 }
 
 #[tokio::test]
 async fn a_client_is_its_accounts_own() {
     let (rig, _folder) = guarded().await;
     let settings = consumer_settings(ClientType::PushConsumer, "orders", "closer");
-    let mut line = introduced(&rig, "shop", settings).await;
-    line.settings().await;
+    let mut stream = introduced(&rig, "shop", settings).await;
+    stream.settings().await;
     let messages = vec![message("orders", "1")];
     let request = signed("shop", "secret-of-shop", SendMessageRequest { messages });
     rig.client.clone().send_message(request).await.unwrap();
@@ -315,8 +315,8 @@ async fn topics_and_groups_are_learnt_and_made_by_permission_only() {
     if let Some(PubSub::Subscription(subscription)) = &mut settings.pub_sub {
         subscription.subscriptions.clear();
     }
-    let mut line = introduced(&rig, "stranger", settings).await;
-    assert_eq!(code(line.hear().await.status.as_ref()), 40100);
+    let mut stream = introduced(&rig, "stranger", settings).await;
+    assert_eq!(code(stream.receive().await.status.as_ref()), 40100);
     let heartbeat = HeartbeatRequest {
         group: resource("closer"),
         client_type: ClientType::PushConsumer.into(),

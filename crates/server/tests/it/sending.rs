@@ -58,7 +58,7 @@ async fn answers_have_a_status_for_the_whole_and_for_each_message() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_stored_has_the_code_clients_know() {
+async fn refused_messages_have_the_codes_of_rocketmq() {
     let rig = Rig::with(Plan {
         config: GrpcConfig {
             body_bytes_max: 1_000,

@@ -1,4 +1,4 @@
-//! Tests of acknowledgements, put-offs and dead letters.
+//! Tests of acknowledgements, changed invisible times and dead letters.
 
 use broker::TopicKind;
 use grpc_api::v2::{
@@ -110,17 +110,20 @@ async fn a_simple_consumer_keeps_a_message_longer() {
     assert_eq!(rig.ack("t", "g", &taken).await, 20000);
     let late = change(&rig, "consumer", &taken, 100_000).await;
     assert_eq!(code(late.status.as_ref()), 40013);
-    assert!(!late.receipt_handle.is_empty(), "clients overwrite theirs");
+    assert!(
+        !late.receipt_handle.is_empty(),
+        "clients overwrite their handle"
+    );
     rig.stop().await;
 }
 
 #[tokio::test]
-async fn a_push_consumer_hands_a_message_back_and_gets_it_after_the_wait() {
+async fn a_push_consumer_hands_a_message_back_and_gets_it_after_the_back_off() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Normal).await;
     let settings = consumer_settings(ClientType::PushConsumer, "t", "g");
     rig.introduce("pusher", settings).await.settings().await;
-    // A stream that has ended leaves the session for a while.
+    // After its stream has ended the session remains for a while.
     rig.send(message("t", "1")).await;
     for attempt in 1..=3 {
         let (_, taken) = rig.poll_from("pusher", push("t", "g")).await;
@@ -135,7 +138,7 @@ async fn a_push_consumer_hands_a_message_back_and_gets_it_after_the_wait() {
 }
 
 #[tokio::test]
-async fn the_waits_of_the_client_that_counts_wrong_are_those_of_the_group() {
+async fn the_client_that_confuses_units_gets_the_back_off_of_the_group() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Normal).await;
     let mut settings = consumer_settings(ClientType::PushConsumer, "t", "g");
@@ -189,13 +192,13 @@ async fn dead_letters_say_where_they_come_from() {
 }
 
 #[tokio::test]
-async fn a_message_comes_again_when_its_time_is_up() {
+async fn a_message_is_delivered_again_when_its_lease_ends() {
     let rig = Rig::start().await;
     let taken = one(&rig).await;
     rig.advance(29_999).await;
     assert!(rig.receive("t", "g").await.is_empty());
     rig.advance(1).await;
-    // The broker notes that the lease has ended, and a moment later the message is there again.
+    // The broker records that the lease has ended, and a moment later the message can be delivered again.
     rig.advance(1).await;
     let again = rig.receive("t", "g").await;
     assert_eq!(

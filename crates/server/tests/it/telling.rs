@@ -1,4 +1,4 @@
-//! Tests of the stream between client and server, and of heartbeats.
+//! Tests of the telemetry stream, and of heartbeats.
 
 use broker::{GroupSpec, TopicKind};
 use grpc_api::v2::retry_policy::Strategy;
@@ -13,11 +13,11 @@ use crate::rig::{Rig, START_MS, code, consumer_settings, from, producer_settings
 async fn producers_get_what_they_need_each_time_they_ask() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Mixed).await;
-    let mut line = rig.introduce("p", producer_settings("t")).await;
+    let mut stream = rig.introduce("p", producer_settings("t")).await;
     for _ in 0..3 {
-        let settings = line.settings().await;
+        let settings = stream.settings().await;
         let Some(PubSub::Publishing(publishing)) = settings.pub_sub else {
-            panic!("the arm of the settings stays");
+            panic!("the kind of the settings stays");
         };
         assert_eq!(publishing.topics, [resource("t").unwrap()]);
         assert_eq!(publishing.max_body_size, 4 * 1024 * 1024);
@@ -29,7 +29,7 @@ async fn producers_get_what_they_need_each_time_they_ask() {
             Some(Strategy::ExponentialBackoff(_))
         ));
         assert!(!settings.metric.unwrap().on);
-        line.say(producer_settings("t")).await;
+        stream.send(producer_settings("t")).await;
     }
     rig.stop().await;
 }
@@ -58,7 +58,7 @@ async fn consumers_get_their_groups_rules_in_the_form_they_read() {
             Strategy::ExponentialBackoff(_) => assert!(!customized),
         }
         let Some(PubSub::Subscription(subscription)) = answer.pub_sub else {
-            panic!("the arm of the settings stays");
+            panic!("the kind of the settings stays");
         };
         assert_eq!(subscription.receive_batch_size, Some(32));
         assert_eq!(subscription.long_polling_timeout, Some(span(20_000)));
@@ -69,40 +69,40 @@ async fn consumers_get_their_groups_rules_in_the_form_they_read() {
 }
 
 #[tokio::test]
-async fn settings_that_make_no_sense_are_refused() {
+async fn invalid_settings_are_refused() {
     let rig = Rig::start().await;
     let shapeless = Settings {
         pub_sub: None,
         ..producer_settings("t")
     };
-    let mut line = rig.introduce("c", shapeless).await;
-    let status = line.told.message().await.unwrap_err();
+    let mut stream = rig.introduce("c", shapeless).await;
+    let status = stream.commands.message().await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
 
     let small = consumer_settings(ClientType::LitePushConsumer, "t", "g");
-    let mut line = rig.introduce("c", small).await;
-    assert_eq!(code(line.hear().await.status.as_ref()), 50500);
+    let mut stream = rig.introduce("c", small).await;
+    assert_eq!(code(stream.receive().await.status.as_ref()), 50500);
     assert!(
-        line.told.message().await.unwrap().is_none(),
+        stream.commands.message().await.unwrap().is_none(),
         "the stream ends"
     );
 
     let nameless = consumer_settings(ClientType::PushConsumer, "t", "");
-    let mut line = rig.introduce("c", nameless).await;
-    assert_eq!(code(line.hear().await.status.as_ref()), 40003);
+    let mut stream = rig.introduce("c", nameless).await;
+    assert_eq!(code(stream.receive().await.status.as_ref()), 40003);
 
-    let mut line = rig.introduce(" ", producer_settings("t")).await;
-    assert_eq!(code(line.hear().await.status.as_ref()), 40017);
+    let mut stream = rig.introduce(" ", producer_settings("t")).await;
+    assert_eq!(code(stream.receive().await.status.as_ref()), 40017);
     rig.stop().await;
 }
 
 #[tokio::test]
-async fn the_register_knows_who_is_here() {
+async fn sessions_list_the_connected_clients() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Mixed).await;
     let settings = consumer_settings(ClientType::SimpleConsumer, "t", "g");
-    let mut line = rig.introduce("c", settings).await;
-    line.settings().await;
+    let mut stream = rig.introduce("c", settings).await;
+    stream.settings().await;
     let [client] = rig.grpc.connections().try_into().unwrap();
     assert_eq!((client.client_id.as_str(), client.protocol), ("c", "grpc"));
     assert_eq!(
@@ -158,14 +158,14 @@ async fn a_client_is_remembered_by_short_texts_only() {
 }
 
 #[tokio::test]
-async fn commands_nobody_asked_for_are_passed_over() {
+async fn unrequested_commands_are_ignored() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Mixed).await;
-    let mut line = rig.introduce("p", producer_settings("t")).await;
-    line.settings().await;
-    line.said.send(TelemetryCommand::default()).await.unwrap();
-    line.say(producer_settings("t")).await;
-    line.settings().await;
+    let mut stream = rig.introduce("p", producer_settings("t")).await;
+    stream.settings().await;
+    stream.requests.send(TelemetryCommand::default()).await.unwrap();
+    stream.send(producer_settings("t")).await;
+    stream.settings().await;
     rig.stop().await;
 }
 
@@ -173,8 +173,8 @@ async fn commands_nobody_asked_for_are_passed_over() {
 async fn a_stop_ends_streams_and_polls() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Mixed).await;
-    let mut line = rig.introduce("p", producer_settings("t")).await;
-    line.settings().await;
+    let mut stream = rig.introduce("p", producer_settings("t")).await;
+    stream.settings().await;
     let mut client = rig.client.clone();
     let mut request = crate::rig::simple("t", "g");
     request.long_polling_timeout = Some(span(20_000));
@@ -187,5 +187,5 @@ async fn a_stop_ends_streams_and_polls() {
     }
     rig.stop().await;
     assert_eq!(poll.await.unwrap().0.code, 40401);
-    assert!(line.told.message().await.unwrap().is_none());
+    assert!(stream.commands.message().await.unwrap().is_none());
 }

@@ -1,4 +1,4 @@
-//! Tests of transactions: both ends, and the question to a producer that has gone quiet.
+//! Tests of transactions: commit, rollback, and the check of an unfinished one.
 
 use broker::TopicKind;
 use grpc_api::v2::telemetry_command::Command;
@@ -86,8 +86,8 @@ async fn the_sender_is_asked_whatever_topics_it_named() {
     rig.topic("plain", TopicKind::Normal).await;
     rig.topic("t", TopicKind::Transaction).await;
     // Half messages of these tests are sent by the client `producer`.
-    let mut line = rig.introduce("producer", producer_settings("plain")).await;
-    line.settings().await;
+    let mut stream = rig.introduce("producer", producer_settings("plain")).await;
+    stream.settings().await;
     let mut other = rig.introduce("other", producer_settings("t")).await;
     other.settings().await;
     let sent = [
@@ -97,9 +97,9 @@ async fn the_sender_is_asked_whatever_topics_it_named() {
     rig.advance(30_000).await;
     let mut asked = Vec::new();
     for _ in 0..sent.len() {
-        let command = line.hear().await;
+        let command = stream.receive().await;
         let Some(Command::RecoverOrphanedTransactionCommand(question)) = command.command else {
-            panic!("a question was expected, not {command:?}");
+            panic!("a check was expected, not {command:?}");
         };
         asked.push(question.transaction_id);
     }
@@ -108,17 +108,17 @@ async fn the_sender_is_asked_whatever_topics_it_named() {
 }
 
 #[tokio::test]
-async fn a_producer_is_asked_about_what_it_has_not_ended() {
+async fn an_unfinished_transaction_is_checked_with_its_producer() {
     let rig = Rig::start().await;
     rig.topic("t", TopicKind::Transaction).await;
-    let mut line = rig.introduce("p", producer_settings("t")).await;
-    line.settings().await;
+    let mut stream = rig.introduce("p", producer_settings("t")).await;
+    stream.settings().await;
     let entry = rig.send(half("orphan")).await;
-    // Past the wait before the first question, long before the one before the last.
+    // After the wait before the first check, long before the last one.
     rig.advance(30_000).await;
-    let command = line.hear().await;
+    let command = stream.receive().await;
     let Some(Command::RecoverOrphanedTransactionCommand(asked)) = command.command else {
-        panic!("a question was expected, not {command:?}");
+        panic!("a check was expected, not {command:?}");
     };
     assert_eq!(asked.transaction_id, entry.transaction_id);
     let message = asked.message.unwrap();

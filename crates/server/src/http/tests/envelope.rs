@@ -95,7 +95,7 @@ async fn a_query_is_read_strictly() {
 }
 
 #[tokio::test]
-async fn credentials_are_asked_for_unless_the_caller_is_here() {
+async fn credentials_are_required_unless_the_caller_is_local() {
     let api = Api::start();
     let list = || Call::new(Method::GET, "/v1/topics");
     let reply = api.call(list().elsewhere()).await;
@@ -155,7 +155,7 @@ impl Authenticate for OneAccount {
 }
 
 #[tokio::test]
-async fn an_account_may_do_what_it_may_and_nothing_else() {
+async fn an_account_may_do_what_it_is_allowed_and_nothing_else() {
     let api = Api::start_with(Arc::new(OneAccount), Arc::new(NoConnections));
     let spec = broker::TopicSpec::new("orders", broker::TopicKind::Delay);
     api.broker.create_topic(spec).await.unwrap();
@@ -219,7 +219,7 @@ async fn an_account_may_do_what_it_may_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_account_that_may_not_administer_sees_nothing_of_it() {
+async fn an_account_that_may_not_administer_cannot_read_it_either() {
     let api = Api::start_with(Arc::new(OneAccount), Arc::new(NoConnections));
     let known = |method, path: &str| Call::new(method, path).header("authorization", "Bearer t");
     for (method, path) in [
@@ -247,7 +247,7 @@ async fn an_account_that_may_not_administer_sees_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn the_process_tells_how_it_is() {
+async fn the_process_reports_its_state() {
     let api = Api::start();
     assert_eq!(api.get("/healthz").await.ok()["status"], "ok");
     assert_eq!(api.get("/readyz").await.ok()["status"], "ok");
@@ -312,7 +312,7 @@ async fn the_openapi_document_is_the_one_on_record() {
 }
 
 #[tokio::test]
-async fn a_web_page_or_a_proxy_is_no_local_caller() {
+async fn a_web_page_or_a_proxy_is_not_a_local_caller() {
     let api = Api::start();
     let call = |method: Method, headers: &[(&'static str, &str)]| {
         let mut call = Call::new(method, "/v1/topics").header("host", "127.0.0.1:8082");

@@ -1,4 +1,4 @@
-//! Sends hostile bodies, paths and queries to every operation: none may break anything on this side.
+//! Sends hostile bodies, paths and queries to every operation: none may cause an internal error.
 
 use fuzz::Target;
 use http::{Method, StatusCode};
@@ -114,7 +114,7 @@ const PATHS: [&str; 14] = [
     "/openapi.json",
 ];
 
-/// Statuses by which the API says that the fault is its own.
+/// Returns whether a status means a fault of the server.
 fn is_own_fault(status: StatusCode) -> bool {
     status == StatusCode::INTERNAL_SERVER_ERROR || status == StatusCode::NOT_IMPLEMENTED
 }
@@ -160,7 +160,7 @@ fn bodies_of_any_content_are_answered() {
     runtime.block_on(api.post("/v1/groups", group)).ok();
     for (method, path, body) in OPERATIONS {
         let reply = runtime.block_on(api.call(call(method, path, body.as_bytes())));
-        // The seeds reach the operations, even if what they name is not there.
+        // The seeds reach the operations, even if what they name does not exist.
         let is_known = !reply.text.contains("/problems/not_found")
             && !reply.text.contains("/problems/invalid")
             && reply.status != StatusCode::METHOD_NOT_ALLOWED;

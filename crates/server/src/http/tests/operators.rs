@@ -1,4 +1,4 @@
-//! Checks what operators do: topics, groups, lists, dead letters, figures, and the dashboard that shows them.
+//! Checks administration: topics, groups, lists, dead letters, metrics, and the dashboard that shows them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ async fn a_topic_is_created_described_listed_and_deleted() {
     });
     assert_eq!(reply.json(), expected);
     assert_eq!(api.get("/v1/topics/a").await.ok(), expected);
-    // The same again is no error, something else is.
+    // The same request again is not an error, another one is.
     api.post(
         "/v1/topics",
         json!({ "name": "a", "kind": "fifo", "queues": 3 }),
@@ -264,14 +264,14 @@ async fn a_group_is_reset_to_an_instant() {
     api.post(reset, json!({ "to": "yesterday" }))
         .await
         .problem("invalid");
-    let nobody = "/v1/topics/orders/groups/nobody/reset";
-    api.post(nobody, json!({ "to": Api::instant(0) }))
+    let missing = "/v1/topics/orders/groups/missing/reset";
+    api.post(missing, json!({ "to": Api::instant(0) }))
         .await
         .problem("group_not_found");
 }
 
-/// Makes dead letters of messages with these bodies; each has its body as key and tag too.
-async fn bury(api: &Api, bodies: &[&str]) {
+/// Creates dead letters from messages with these bodies; each has its body as key and tag too.
+async fn dead_letter(api: &Api, bodies: &[&str]) {
     for body in bodies {
         let message = json!({ "body": body, "tag": body, "keys": [format!("key-{body}")] });
         api.post("/v1/topics/orders/messages", message).await.ok();
@@ -301,7 +301,7 @@ async fn dead_letters_are_listed_by_page_and_filter() {
         .await
         .ok();
     assert_eq!(api.get(path).await.ok()["items"], json!([]));
-    bury(&api, &["a", "b", "c"]).await;
+    dead_letter(&api, &["a", "b", "c"]).await;
     let page = api.get(&format!("{path}?limit=2")).await.ok();
     assert_eq!(letters(&page), "a b");
     let letter = &page["items"][0];
@@ -336,7 +336,7 @@ async fn dead_letters_are_listed_by_page_and_filter() {
 #[tokio::test]
 async fn dead_letters_are_replayed_by_filter() {
     let api = Api::with_topic().await;
-    bury(&api, &["a", "b", "c"]).await;
+    dead_letter(&api, &["a", "b", "c"]).await;
     let replay = async |body: Value| {
         api.post("/v1/groups/closer/dead-letters/replay", body)
             .await
@@ -360,19 +360,19 @@ async fn dead_letters_are_replayed_by_filter() {
     for body in [json!({}), json!({ "all": true, "tag": "a" })] {
         assert_eq!(replay(body).await.problem("invalid")["pointer"], "/all");
     }
-    let nobody = api
+    let missing = api
         .post(
-            "/v1/groups/nobody/dead-letters/replay",
+            "/v1/groups/missing/dead-letters/replay",
             json!({ "all": true }),
         )
         .await;
-    nobody.problem("group_not_found");
+    missing.problem("group_not_found");
 }
 
 #[tokio::test]
-async fn a_letter_whose_topic_is_gone_is_named() {
+async fn a_dead_letter_whose_topic_is_gone_is_listed() {
     let api = Api::with_topic().await;
-    bury(&api, &["a"]).await;
+    dead_letter(&api, &["a"]).await;
     api.delete("/v1/topics/orders").await;
     let replay = "/v1/groups/closer/dead-letters/replay";
     let done = api.post(replay, json!({ "all": true })).await.ok();
@@ -384,7 +384,7 @@ async fn a_letter_whose_topic_is_gone_is_named() {
 #[tokio::test]
 async fn dead_letters_are_purged_by_filter() {
     let api = Api::with_topic().await;
-    bury(&api, &["a", "b", "c"]).await;
+    dead_letter(&api, &["a", "b", "c"]).await;
     let purge = async |body: Value| {
         api.post("/v1/groups/closer/dead-letters/purge", body)
             .await
@@ -404,7 +404,7 @@ async fn dead_letters_are_purged_by_filter() {
 }
 
 #[tokio::test]
-async fn many_dead_letters_are_gone_through_in_one_request() {
+async fn many_dead_letters_are_replayed_in_one_request() {
     let api = Api::with_topic().await;
     let messages: Vec<_> = (0..250)
         .map(|number| json!({ "body": number.to_string() }))
@@ -460,7 +460,7 @@ impl Connections for OneClient {
 }
 
 #[tokio::test]
-async fn the_broker_tells_who_is_connected_and_how_much_room_there_is() {
+async fn the_broker_reports_its_connections_and_its_disk() {
     let api = Api::start_with(Arc::new(LoopbackOnly), Arc::new(OneClient));
     let page = api.get("/v1/connections").await.ok();
     let expected = json!({
@@ -478,14 +478,14 @@ async fn the_broker_tells_who_is_connected_and_how_much_room_there_is() {
     assert_eq!(alone.get("/v1/connections").await.ok()["items"], json!([]));
 }
 
-/// Makes everything happen that a figure counts, and reads the figures.
-async fn figures() -> String {
+/// Triggers everything that a metric counts, and reads the metrics.
+async fn metrics() -> String {
     let api = Api::with_topic().await;
-    bury(&api, &["a"]).await;
+    dead_letter(&api, &["a"]).await;
     api.post("/v1/topics/orders/messages", json!({ "after": "1h" }))
         .await
         .ok();
-    // What the other front end counts stands on the same page; a test of its own sees it do so.
+    // The metrics of the other front end are on the same page; its own test checks them.
     let counted = crate::grpc::metrics::CallMetrics::new();
     counted.request(
         "SendMessage",
@@ -503,8 +503,8 @@ async fn figures() -> String {
 }
 
 #[tokio::test]
-async fn figures_tell_what_the_broker_knows() {
-    let text = figures().await;
+async fn metrics_report_the_state_of_the_broker() {
+    let text = metrics().await;
     for line in [
         "duetime_broker_up 1",
         "duetime_broker_sent_messages_total 2",
@@ -525,14 +525,14 @@ async fn figures_tell_what_the_broker_knows() {
         );
         assert!(text.contains(&line), "{line}\n{text}");
     }
-    // Every figure is announced once, with one type.
+    // Every metric has one TYPE line.
     let mut names = BTreeSet::new();
     for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
         assert!(names.insert(line.to_owned()), "{line}");
     }
 }
 
-/// Names of figures in a text: words that begin as ours do.
+/// Returns the names of metrics in a text, by their prefix.
 fn names_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     words
@@ -542,8 +542,8 @@ fn names_in(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn the_dashboard_shows_figures_that_exist() {
-    let text = figures().await;
+async fn the_dashboard_shows_metrics_that_exist() {
+    let text = metrics().await;
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let known: BTreeSet<String> = lines
         .map(|line| line.split(['{', ' ']).next().unwrap().to_owned())

@@ -1,4 +1,4 @@
-//! Checks the API over a real port: how it stops, TLS beside clear text, and peers that mean harm.
+//! Checks the API over a real port: how it stops, TLS beside clear text, and hostile peers.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::http::{HttpLimits, run};
 use crate::{Certificate, LoopbackOnly, NoConnections, Tls};
 use edge::tls::CERTIFICATE_FILE;
 
-/// So short that a test may wait for its end.
+/// Short enough for a test to wait for its end.
 const MOMENT: Duration = Duration::from_millis(50);
 const GET: &str = "GET /v1/topics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
@@ -59,7 +59,7 @@ impl Port {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Connects inside TLS, trusting one certificate, and offers to speak these protocols.
+    /// Connects with TLS, trusting one certificate, and offers these protocols.
     async fn secure(
         &self,
         trusted: &Path,
@@ -80,19 +80,19 @@ impl Port {
         connector.connect(name, self.connect().await).await
     }
 
-    /// Writes bytes, and gives back all that is said until the other end hangs up.
-    async fn until_hung_up(&self, bytes: &[u8]) -> String {
+    /// Writes bytes, and returns everything read until the server closes the connection.
+    async fn until_closed(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
-        // The other end may hang up before all is written.
+        // The server may close the connection before all is written.
         drop(stream.write_all(bytes).await);
-        let mut said = Vec::new();
-        drop(stream.read_to_end(&mut said).await);
-        String::from_utf8_lossy(&said).into_owned()
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     async fn still_serves(&self) {
-        let said = self.until_hung_up(GET.as_bytes()).await;
-        assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+        let answer = self.until_closed(GET.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     }
 
     async fn close(self) {
@@ -112,10 +112,10 @@ fn self_signed(folder: &Path) -> Tls {
 
 async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
     stream.write_all(GET.as_bytes()).await.unwrap();
-    let mut said = Vec::new();
-    // Some ends hang up without the good-bye that TLS asks for.
-    drop(stream.read_to_end(&mut said).await);
-    String::from_utf8_lossy(&said).into_owned()
+    let mut answer = Vec::new();
+    // The server may close the connection without the close_notify of TLS.
+    drop(stream.read_to_end(&mut answer).await);
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_stop_ends_long_polls_and_lets_other_requests_finish() {
         .await
         .unwrap();
     poll.write_all(body.as_bytes()).await.unwrap();
-    // The group comes into being with the poll, so the poll is under way once the group is there.
+    // The poll creates the group, so the poll is under way once the group exists.
     while port.api.broker.groups().await.unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -170,8 +170,8 @@ async fn clear_text_and_tls_share_the_port() {
     port.still_serves().await;
     for protocols in [&[][..], &[b"http/1.1".as_slice()]] {
         let stream = port.secure(&trusted, protocols).await.unwrap();
-        let said = ask(stream).await;
-        assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+        let answer = ask(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     }
     let stream = port.secure(&trusted, &[b"h2", b"http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
@@ -183,13 +183,13 @@ async fn clear_text_and_tls_share_the_port() {
         .unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
     driven.abort();
-    // Nobody is spoken to who knows none of it.
+    // A client that offers none of the protocols is refused.
     assert!(port.secure(&trusted, &[b"smtp"]).await.is_err());
     port.close().await;
 }
 
 #[tokio::test]
-async fn a_new_certificate_holds_without_a_restart() {
+async fn a_new_certificate_is_used_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let used = folder.path().join("used");
     let port = Port::open(|_| (), Some(self_signed(&used))).await;
@@ -226,15 +226,18 @@ async fn garbage_ends_its_own_connection_only() {
         ]
         .concat(),
     ] {
-        let said = port.until_hung_up(bytes).await;
-        assert!(!said.contains(" 200 ") && !said.contains(" 500 "), "{said}");
+        let answer = port.until_closed(bytes).await;
+        assert!(
+            !answer.contains(" 200 ") && !answer.contains(" 500 "),
+            "{answer}"
+        );
     }
     port.still_serves().await;
     port.close().await;
 }
 
 #[tokio::test]
-async fn slow_peers_are_given_up() {
+async fn slow_peers_are_disconnected() {
     let folder = tempfile::tempdir().unwrap();
     let tls = self_signed(folder.path());
     let settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -267,10 +270,13 @@ async fn slow_peers_are_given_up() {
             "within 50ms",
         ),
     ];
-    for (change, bytes, told) in cases {
+    for (change, bytes, expected) in cases {
         let port = Port::open(change, Some(tls.clone())).await;
-        let said = port.until_hung_up(bytes).await;
-        assert!(said.contains(told) && !said.contains(" 200 "), "{said}");
+        let answer = port.until_closed(bytes).await;
+        assert!(
+            answer.contains(expected) && !answer.contains(" 200 "),
+            "{answer}"
+        );
         port.close().await;
     }
 }
@@ -279,8 +285,8 @@ async fn slow_peers_are_given_up() {
 async fn a_connection_is_kept_while_it_is_used_and_no_longer() {
     let port = Port::open(|limits| limits.bounds.idle = Duration::from_secs(1), None).await;
     let kept = GET.replace("connection: close\r\n", "");
-    let said = port.until_hung_up(kept.as_bytes()).await;
-    assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+    let answer = port.until_closed(kept.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     port.close().await;
 }
 
@@ -290,10 +296,10 @@ async fn headers_beyond_the_limits_are_refused() {
     let many = "x: y\r\n".repeat(100);
     let long = format!("x: {}\r\n", "y".repeat(20_000));
     for more in [many.as_str(), long.as_str()] {
-        let said = port
-            .until_hung_up(request("/v1/topics", "{}", more).as_bytes())
+        let answer = port
+            .until_closed(request("/v1/topics", "{}", more).as_bytes())
             .await;
-        assert!(said.starts_with("HTTP/1.1 431 "), "{said}");
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
     let stream = port.connect().await;
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();

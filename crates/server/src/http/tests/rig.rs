@@ -1,4 +1,4 @@
-//! Provides the tests' broker behind the router, and short ways to call it.
+//! Provides a broker with its router for the tests, and short ways to call it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Api {
         Self::start_within(HttpLimits::default(), authenticate, connections)
     }
 
-    /// An API with other limits.
+    /// Starts an API with other limits.
     pub(super) fn start_within(
         limits: HttpLimits,
         authenticate: Arc<dyn Authenticate>,
@@ -85,7 +85,7 @@ impl Api {
         }
     }
 
-    /// An API with a topic `orders` that holds anything.
+    /// Starts an API with a topic `orders` of kind MIXED.
     pub(super) async fn with_topic() -> Self {
         let api = Self::start();
         let topic = json!({ "name": "orders", "kind": "mixed" });
@@ -147,14 +147,14 @@ impl Api {
         reply["items"].as_array().unwrap().clone()
     }
 
-    /// So many seconds after the start, as the API writes it.
+    /// Returns the instant so many seconds after the start, as the API writes it.
     pub(super) fn instant(after_s: i64) -> String {
         let ms = i64::try_from(START_MS).unwrap() + after_s * 1_000;
         let timestamp = jiff::Timestamp::from_millisecond(ms).unwrap();
         format!("{timestamp:.3}")
     }
 
-    /// How far the clock has come since the start, in ms.
+    /// Returns the time since the start, in ms.
     pub(super) fn passed_ms(&self) -> u64 {
         self.clock.now_ms() - START_MS
     }

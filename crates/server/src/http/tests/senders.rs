@@ -53,7 +53,7 @@ async fn a_message_goes_out_at_its_time_and_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_due_time_is_said_in_one_of_four_ways() {
+async fn a_due_time_is_given_in_one_of_four_ways() {
     let api = Api::with_topic().await;
     let due = |sent: Value| sent["due_at"].clone();
     assert_eq!(
@@ -89,8 +89,8 @@ async fn a_due_time_is_said_in_one_of_four_ways() {
         (json!({ "message_id": "" }), ""),
     ] {
         let problem = api.post(MESSAGES, body.clone()).await.problem("invalid");
-        let told = problem["pointer"].as_str().unwrap_or_default();
-        assert_eq!(told, pointer, "{body}: {problem}");
+        let actual = problem["pointer"].as_str().unwrap_or_default();
+        assert_eq!(actual, pointer, "{body}: {problem}");
     }
     let problem = api
         .post(MESSAGES, json!({ "after": "40000d" }))
@@ -136,7 +136,7 @@ async fn a_message_of_the_wrong_kind_or_to_nowhere_is_refused() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_come_back_as_base64_and_a_repeated_send_is_one() {
+async fn bytes_that_are_not_text_are_returned_as_base64_and_a_repeated_send_is_one() {
     let api = Api::with_topic().await;
     let body = json!({ "body_base64": "/wA=", "message_id": "m-1" });
     let first = send(&api, body.clone()).await;
@@ -153,7 +153,7 @@ async fn bytes_that_are_no_text_come_back_as_base64_and_a_repeated_send_is_one()
 }
 
 #[tokio::test]
-async fn a_batch_tells_what_became_of_each_message() {
+async fn a_batch_reports_the_outcome_of_each_message() {
     let api = Api::with_topic().await;
     let messages = json!([{ "body": "a" }, { "body": "b", "after": "1s", "at": Api::instant(1) }, { "tag": "x".repeat(129) }, { "message_id": "d" }]);
     let reply = api
@@ -180,7 +180,7 @@ async fn a_batch_tells_what_became_of_each_message() {
 }
 
 #[tokio::test]
-async fn a_delivery_is_handed_back_hidden_or_buried() {
+async fn a_delivery_is_handed_back_hidden_or_dead_lettered() {
     let api = Api::with_topic().await;
     send(&api, json!({ "body": "a" })).await;
     let first = api.receive(1).await.remove(0);
@@ -209,7 +209,7 @@ async fn a_delivery_is_handed_back_hidden_or_buried() {
 }
 
 #[tokio::test]
-async fn a_receipt_is_good_for_its_own_topic_and_group_only() {
+async fn a_receipt_is_valid_for_its_own_topic_and_group_only() {
     let api = Api::with_topic().await;
     send(&api, json!({})).await;
     let delivery = api.receive(1).await.remove(0);
@@ -228,7 +228,7 @@ async fn a_receipt_is_good_for_its_own_topic_and_group_only() {
     assert_eq!(problem["pointer"], "/receipts/1");
     let unknown = api
         .post(
-            "/v1/topics/orders/groups/nobody/ack",
+            "/v1/topics/orders/groups/missing/ack",
             json!({ "receipts": ["a"] }),
         )
         .await;
@@ -263,12 +263,12 @@ async fn a_receive_keeps_to_its_limits_and_its_filter() {
 }
 
 #[tokio::test]
-async fn a_recall_tells_the_truth_by_handle_and_by_id() {
+async fn a_recall_reports_its_outcome_by_handle_and_by_id() {
     let api = Api::with_topic().await;
     let sent = send(&api, json!({ "after": "10s" })).await;
     let by_handle = format!("{MESSAGES}/{}", sent["handle"].as_str().unwrap());
     assert_eq!(api.delete(&by_handle).await.ok()["outcome"], "cancelled");
-    // A handle names the message even when it is gone; an id does not.
+    // A handle identifies the message even after it is cancelled; an id does not.
     assert_eq!(api.delete(&by_handle).await.ok()["outcome"], "cancelled");
     let by_id = format!("{MESSAGES}/{}", sent["message_id"].as_str().unwrap());
     assert_eq!(
@@ -340,7 +340,7 @@ async fn a_message_is_moved_and_delivered_now() {
 async fn an_id_that_several_messages_have_is_not_guessed_at() {
     let api = Api::with_topic().await;
     send(&api, json!({ "message_id": "twice", "after": "1h" })).await;
-    // Behind the window in which a repeated send is recognised.
+    // After the window in which a repeated send is recognised.
     api.clock.advance(121_000);
     send(&api, json!({ "message_id": "twice", "after": "1h" })).await;
     api.delete(&format!("{MESSAGES}/twice"))
