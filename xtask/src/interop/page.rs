@@ -1,4 +1,4 @@
-//! Writes down which client does what: docs/compatibility.md.
+//! Writes docs/compatibility.md, the page of what each client supports.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// What every program tries, in the order of the page: the name it says, and what is meant.
+/// The features that every program tries, in the order of the page: the name in its output, and the description.
 pub(super) const FEATURES: &[(&str, &str)] = &[
     (
         "normal",
@@ -16,15 +16,18 @@ pub(super) const FEATURES: &[(&str, &str)] = &[
     ("fifo", "the order within a message group"),
     (
         "transaction",
-        "commit, rollback, and the question about an orphan",
+        "commit, rollback, and the check of an unfinished one",
     ),
-    ("recall", "a waiting message taken back, truthfully"),
+    ("recall", "cancel a waiting message; the answer is exact"),
     (
         "redelivery",
-        "again after its invisible duration, as the next attempt",
+        "delivered again after its invisible duration, as the next attempt",
     ),
-    ("dead letter", "after the last attempt to `%DLQ%<group>`"),
-    ("push", "a push consumer, its retry after a failure"),
+    (
+        "dead letter",
+        "moved to `%DLQ%<group>` after the last attempt",
+    ),
+    ("push", "a push consumer, and its retry after a failure"),
     ("push fifo", "a push consumer in order"),
     ("tag filter", "one tag or another"),
     ("sql filter", "SQL92 over properties"),
@@ -32,25 +35,25 @@ pub(super) const FEATURES: &[(&str, &str)] = &[
         "tls",
         "with the client's default settings, or the server's certificate where it verifies",
     ),
-    ("credentials", "right ones let in, wrong ones refused"),
+    ("credentials", "valid ones accepted, wrong ones refused"),
     ("unknown topic", "refused"),
     (
         "wrong type",
-        "a message of another type than its topic's refused",
+        "a message of another type than its topic's is refused",
     ),
     ("oversized body", "refused"),
     (
         "restart",
-        "server killed and started again under load: nothing acknowledged is lost",
+        "server killed and restarted under load: no acknowledged message is lost",
     ),
 ];
 
-/// What a client's program said of each feature: `ok`, `FAIL` or `none`.
+/// The result of each feature in a client's program: `ok`, `FAIL` or `none`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdicts(Vec<(String, String)>);
 
 impl Verdicts {
-    pub(super) fn note(&mut self, feature: &str, verdict: &str) {
+    pub(super) fn record(&mut self, feature: &str, verdict: &str) {
         self.0.push((feature.to_owned(), verdict.to_owned()));
     }
 
@@ -59,8 +62,8 @@ impl Verdicts {
         verdicts.find_map(|(name, verdict)| (name == feature).then_some(verdict.as_str()))
     }
 
-    /// Features of which nothing was said.
-    pub(super) fn unsaid(&self) -> Vec<&'static str> {
+    /// Returns the features without a result.
+    pub(super) fn missing(&self) -> Vec<&'static str> {
         let features = FEATURES.iter().map(|(feature, _)| *feature);
         features
             .filter(|feature| self.of(feature).is_none())
@@ -87,11 +90,12 @@ pub(crate) struct Column {
     pub(crate) verdicts: Verdicts,
 }
 
-/// Writes these columns to the page in place of those of the same names; other commands wrote the others.
+/// Replaces the columns of the same names on the page; the others were written by other commands.
 pub(crate) fn update(root: &Path, fresh: Vec<Column>) -> Result<()> {
     let path = root.join("docs/compatibility.md");
     let old = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let mut columns = read(&old).with_context(|| format!("{} is no such page", path.display()))?;
+    let mut columns =
+        read(&old).with_context(|| format!("{} is not a page of compatibility", path.display()))?;
     for column in fresh {
         match columns.iter_mut().find(|old| old.shown == column.shown) {
             Some(old) => *old = column,
@@ -101,10 +105,10 @@ pub(crate) fn update(root: &Path, fresh: Vec<Column>) -> Result<()> {
     fs::write(&path, page(&columns)).with_context(|| format!("write {}", path.display()))
 }
 
-/// Signs of the page for verdicts.
+/// How the page writes the verdicts.
 const SIGNS: &[(&str, &str)] = &[("ok", "yes"), ("none", "-"), ("FAIL", "**no**")];
 
-/// The columns of a page.
+/// Reads the columns of a page.
 fn read(page: &str) -> Option<Vec<Column>> {
     let clients = page.lines().filter_map(|line| line.strip_prefix("* "));
     let mut columns = clients
@@ -119,7 +123,7 @@ fn read(page: &str) -> Option<Vec<Column>> {
         .collect::<Option<Vec<Column>>>()?;
     for (feature, _) in FEATURES {
         let start = format!("| {feature}: ");
-        // A feature the page does not have yet is one of which nothing was said.
+        // A feature that the page does not have yet has no result.
         let Some(line) = page.lines().find(|line| line.starts_with(&start)) else {
             continue;
         };
@@ -127,19 +131,19 @@ fn read(page: &str) -> Option<Vec<Column>> {
         for (column, cell) in columns.iter_mut().zip(cells) {
             let cell = cell.trim_end_matches(" |");
             let (verdict, _) = SIGNS.iter().find(|(_, sign)| *sign == cell)?;
-            column.verdicts.note(feature, verdict);
+            column.verdicts.record(feature, verdict);
         }
     }
     Some(columns)
 }
 
-/// The page, without anything that differs from run to run.
+/// Renders the page, without anything that differs from run to run.
 fn page(columns: &[Column]) -> String {
     let mut page = String::from(
         "# Compatibility\n\nWritten by `cargo xtask interop`, which runs these clients, unmodified, against `duetime serve`, and by \
-         `cargo xtask peers`, which runs\nDuetime's own client against Apache RocketMQ. \"yes\": it was seen to work. \"-\": the client \
-         does not have it. Of an orphaned\ntransaction Apache RocketMQ is only asked to put its question, and to take the answer: in \
-         some runs it notes the commit and delivers nothing.\n\n",
+         `cargo xtask peers`, which runs\nDuetime's own client against Apache RocketMQ. \"yes\": tested, and works. \"-\": the client \
+         does not support it.\nFor an unfinished transaction the test requires of Apache RocketMQ only the check and that it accepts the answer: in \
+         some runs it records the\ncommit and delivers nothing.\n\n",
     );
     // Writing to a string cannot fail.
     for Column { shown, client, .. } in columns {
@@ -167,7 +171,7 @@ mod tests {
     fn column(shown: &str, said: &[(&str, &str)]) -> Column {
         let mut verdicts = Verdicts::default();
         for (feature, verdict) in said {
-            verdicts.note(feature, verdict);
+            verdicts.record(feature, verdict);
         }
         Column {
             shown: shown.to_owned(),
@@ -177,10 +181,10 @@ mod tests {
     }
 
     #[test]
-    fn the_page_tells_what_was_seen() {
+    fn the_page_shows_the_verdicts() {
         let said = [("normal", "ok"), ("delay", "none"), ("fifo", "FAIL")];
         let column = column("one", &said);
-        assert_eq!(column.verdicts.unsaid().len(), FEATURES.len() - 3);
+        assert_eq!(column.verdicts.missing().len(), FEATURES.len() - 3);
         assert_eq!((column.verdicts.passed(), column.verdicts.failed()), (2, 1));
         let page = page(&[column]);
         for line in [

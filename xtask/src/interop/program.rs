@@ -84,7 +84,7 @@ pub(crate) fn try_features(
         }) = Outcome::read(&line)
         {
             println!("{feature:<16} {verdict:<5} {detail}");
-            verdicts.note(feature, verdict);
+            verdicts.record(feature, verdict);
         } else {
             println!("  | {line}");
         }
@@ -95,10 +95,10 @@ pub(crate) fn try_features(
 
 /// The verdicts, if there is one on every feature and the exit status agrees with them.
 fn conclude(verdicts: Verdicts, status: ExitStatus, log: &Path) -> Result<Verdicts> {
-    let unsaid = verdicts.unsaid();
+    let missing = verdicts.missing();
     ensure!(
-        unsaid.is_empty(),
-        "the client's program ended with {status} without a verdict on {unsaid:?}; see {}",
+        missing.is_empty(),
+        "the client's program ended with {status} without a verdict for {missing:?}; see {}",
         log.display()
     );
     ensure!(
