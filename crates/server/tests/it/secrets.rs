@@ -243,7 +243,7 @@ async fn accounts_may_do_what_they_are_allowed() {
 async fn introduced(rig: &Rig, name: &str, settings: Settings) -> TelemetryStream {
     let (requests, requests_out) = tokio::sync::mpsc::channel(8);
     let requests_out = tokio_stream::wrappers::ReceiverStream::new(requests_out);
-    let request = signed(name, &format!("secret-of-{name}"), stream);
+    let request = signed(name, &format!("secret-of-{name}"), requests_out);
     let commands = rig.client.clone().telemetry(request).await;
     let mut stream = TelemetryStream {
         requests,
