@@ -23,6 +23,8 @@ const KNOWN: &[&[&str]] = &[
     ],
 ];
 
+const _: () = assert!(KNOWN.len() <= 2, "at most two circles are allowed");
+
 /// How many re-exports a name is followed through.
 const HOPS_MAX: usize = 8;
 

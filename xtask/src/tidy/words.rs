@@ -43,45 +43,13 @@ const DOCUMENTS: &[&str] = &[
     "SECURITY.md",
 ];
 
-/// Paths that are not clean yet; an entry leaves when its files are.
-const NOT_YET: &[&str] = &[
-    "crates/edge/",
-    "crates/orders/src/http/",
-    "crates/server/",
-    "docs/architecture.md",
-    "docs/broker-http.md",
-    "docs/http-api.md",
-    "docs/problems.md",
-    "docs/rocketmq.md",
-];
-
 /// The file of the list itself.
 const OWN: &str = "xtask/src/tidy/words.rs";
 
-/// Finds banned words, and paths that are clean but still excepted.
+/// Finds banned words.
 pub(crate) fn check(files: &[SourceFile]) -> Vec<Problem> {
-    check_with(files, NOT_YET)
-}
-
-fn check_with(files: &[SourceFile], not_yet: &[&str]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut unclean = Vec::new();
-    for file in files.iter().filter(|file| file.path != OWN) {
-        let found = check_file(file);
-        let exception = not_yet.iter().find(|path| file.path.starts_with(**path));
-        match exception {
-            Some(path) if !found.is_empty() => unclean.push(*path),
-            Some(_) => {}
-            None => problems.extend(found),
-        }
-    }
-    let clean = not_yet.iter().filter(|path| !unclean.contains(path));
-    problems.extend(clean.map(|path| {
-        let message =
-            "these files are clean: remove the entry of NOT_YET in xtask/src/tidy/words.rs";
-        Problem::new(path, message)
-    }));
-    problems
+    let others = files.iter().filter(|file| file.path != OWN);
+    others.flat_map(check_file).collect()
 }
 
 fn check_file(file: &SourceFile) -> Vec<Problem> {
@@ -128,7 +96,7 @@ mod tests {
     }
 
     fn lines(path: &str, text: &str) -> Vec<Option<usize>> {
-        let problems = check_with(&[file(path, text)], &[]);
+        let problems = check(&[file(path, text)]);
         problems.iter().map(|problem| problem.line).collect()
     }
 
@@ -147,13 +115,5 @@ mod tests {
         let text = "// untold, stills, tell_all, a term stands for another; believes\n";
         assert_eq!(lines("a.rs", text), []);
         assert_eq!(lines("a.rs", "// it stands\n"), [Some(1)]);
-    }
-
-    #[test]
-    fn exceptions_leave_when_their_files_are_clean() {
-        let files = [file("a/b.rs", "// told\n"), file("c.rs", "// fine\n")];
-        assert_eq!(check_with(&files, &["a/"]), []);
-        assert_eq!(check_with(&files, &["a/", "c.rs"]).len(), 1);
-        assert_eq!(check_with(&files, &[]).len(), 1);
     }
 }
