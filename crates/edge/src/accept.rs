@@ -158,7 +158,7 @@ async fn accept_one(
         .await
         .map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-// Answers are small and written whole: waiting to fill a packet only delays them. The call fails for a peer that
+    // Answers are small and written whole: waiting to fill a packet only delays them. The call fails for a peer that
     // has gone already, which serving the connection will find out.
     let _ = stream.set_nodelay(true);
     Ok((stream, peer, place))

@@ -106,7 +106,7 @@ pub(super) struct RefundBody {
     /// What it was settled with by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<String>,
-/// Details, as text.
+    /// Details, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     /// When it was requested.

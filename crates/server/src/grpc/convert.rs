@@ -439,11 +439,7 @@ mod tests {
             let unpacked = unpack(packed.clone(), Encoding::Gzip, 1_000).unwrap();
             assert_eq!(unpacked, plain);
             let bounded = unpack(packed.clone(), Encoding::Gzip, 999).unwrap();
-            assert_eq!(
-                bounded.len(),
-                1_000,
-                "unpacking stops at the limit"
-            );
+            assert_eq!(bounded.len(), 1_000, "unpacking stops at the limit");
             let broken = unpack(packed.slice(..10), Encoding::Gzip, 1_000).unwrap_err();
             assert_eq!(broken.code, Code::MessageCorrupted);
         }

@@ -100,7 +100,7 @@ impl Shared {
                 "find no producer for a check"
             );
         }
-        told
+        sent
     }
 }
 

@@ -117,7 +117,10 @@ async fn a_client_that_resets_call_after_call_is_disconnected() {
     // The server closes the connection before all is written.
     let (mut reading, mut writing) = stream.split();
     let mut requests = Vec::new();
-    let (_, _) = tokio::join!(writing.write_all(&bytes), reading.read_to_end(&mut requests));
+    let (_, _) = tokio::join!(
+        writing.write_all(&bytes),
+        reading.read_to_end(&mut requests)
+    );
     // A GOAWAY frame with the reason ENHANCE_YOUR_CALM.
     assert!(
         requests.windows(4).any(|window| window == [0, 0, 0, 11]),

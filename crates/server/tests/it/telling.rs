@@ -163,7 +163,11 @@ async fn unrequested_commands_are_ignored() {
     rig.topic("t", TopicKind::Mixed).await;
     let mut stream = rig.introduce("p", producer_settings("t")).await;
     stream.settings().await;
-    stream.requests.send(TelemetryCommand::default()).await.unwrap();
+    stream
+        .requests
+        .send(TelemetryCommand::default())
+        .await
+        .unwrap();
     stream.send(producer_settings("t")).await;
     stream.settings().await;
     rig.stop().await;
