@@ -161,8 +161,7 @@ create table unmatched_payment (
     unique (account_id, key),
     check ((state = 1) = (settled_ms is null))
 ) strict, without rowid;
-create index unmatched_payment_open on unmatched_payment (merchant_id, id) where state = 1;
-create index unmatched_payment_by_merchant on unmatched_payment (merchant_id, id);
+create index unmatched_payment_open on unmatched_payment (id) where state = 1;
 
 -- state: 1 requested, 2 submitted, 3 processing, 4 succeeded, 5 failed retryable, 6 needs operator, 7 withdrawn.
 -- cause: 1 merchant, 2 late, 3 duplicate, 4 wrong amount, 5 wrong currency. auto_payment_id is set for the causes

@@ -65,6 +65,14 @@ pub enum Error {
         /// What was to be done to it.
         wanted: &'static str,
     },
+    /// A person has settled it otherwise, or it needs no settling.
+    #[error("{what} {id} is not open: it was settled before")]
+    Settled {
+        /// The kind of thing, such as `unmatched payment`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
     /// There is not enough stock.
     #[error("product {id} has {available} units available, {wanted} were asked for")]
     InsufficientStock {
@@ -142,6 +150,7 @@ impl Error {
             Self::Invalid { .. } => "invalid",
             Self::OrderState { .. } => "order_state",
             Self::RefundState { .. } => "refund_state",
+            Self::Settled { .. } => "settled",
             Self::DeadlineReached { .. } => "deadline_reached",
             Self::Duplicate { .. } => "duplicate",
             Self::InsufficientStock { .. } => "insufficient_stock",

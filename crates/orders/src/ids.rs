@@ -194,6 +194,10 @@ id_type!(
     PaymentId, "pay"
 );
 id_type!(
+    /// Names money that no payment could hold.
+    UnmatchedPaymentId, "ump"
+);
+id_type!(
     /// Names a refund.
     RefundId, "ref"
 );

@@ -89,7 +89,7 @@ pub use error::{Error, Result};
 pub use gateway;
 pub use ids::{
     ApiKeyId, AttemptId, CouponId, CouponRuleId, EventId, GatewayAccountId, IdError, MerchantId,
-    OrderId, PaymentId, ProductId, RefundId,
+    OrderId, PaymentId, ProductId, RefundId, UnmatchedPaymentId,
 };
 pub use messaging::embedded;
 pub use model::audit::{Actor, AuditEntry};
@@ -102,6 +102,7 @@ pub use model::payment::{Attempt, AttemptState, Payment, PaymentKind};
 pub use model::product::{NewProduct, Product};
 pub use model::refund::{Refund, RefundCause, RefundLine, RefundState};
 pub use model::timer::TimerKind;
+pub use model::unmatched::{UnmatchedKind, UnmatchedPayment, UnmatchedState};
 pub use money::{Currency, CurrencyError};
 pub use order::create::{Deadline, NewLine, NewOrder};
 pub use order::query::OrderPage;

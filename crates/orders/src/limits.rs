@@ -24,6 +24,8 @@ pub const PAGE_ROWS_MAX: usize = 200;
 pub const PAGE_ROWS_DEFAULT: usize = 50;
 /// Largest settings text of a gateway account, in bytes.
 pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
+/// How much of a gateway's report of money that no payment can hold is kept, in bytes.
+pub const REPORT_BYTES_MAX: usize = 16 * 1024;
 /// How many shards the outbox is split into; each is relayed by one process at a time.
 pub const OUTBOX_SHARDS: u16 = 16;
 /// Largest body of a request to the HTTP API, in bytes: room for an order of the most lines.

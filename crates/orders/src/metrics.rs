@@ -3,6 +3,7 @@
 use crate::model::order::CloseReason;
 use crate::model::payment::PaymentKind;
 use crate::model::timer::TimerKind;
+use crate::model::unmatched::UnmatchedKind;
 
 /// What needs an operator now, counted in the database.
 pub(crate) const NEEDS_OPERATOR: &str = "duetime_needs_operator";
@@ -16,6 +17,8 @@ pub(crate) enum Metric {
     Paid,
     /// Money came that was not accepted.
     NotAccepted(PaymentKind),
+    /// Money was reported that no payment can hold.
+    Unmatched(UnmatchedKind),
     /// Timers were armed again.
     Rearmed { kind: TimerKind, count: usize },
     /// The sweeper found something that its timer or event should have done.
@@ -38,6 +41,10 @@ impl Metric {
             Self::Paid => metrics::counter!("duetime_orders_paid_total").increment(1),
             Self::NotAccepted(kind) => {
                 metrics::counter!("duetime_payments_not_accepted_total", "kind" => kind.as_str())
+                    .increment(1);
+            }
+            Self::Unmatched(kind) => {
+                metrics::counter!("duetime_unmatched_payments_total", "kind" => kind.as_str())
                     .increment(1);
             }
             Self::Rearmed { kind, count } => {

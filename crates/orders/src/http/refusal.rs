@@ -20,6 +20,7 @@ impl From<Error> for Problem {
             Error::RefundState { id, state, .. } => Self::new(ProblemKind::RefundState, detail)
                 .with("refund_id", id.to_string())
                 .with("state", state.as_str()),
+            Error::Settled { .. } => Self::new(ProblemKind::Settled, detail),
             Error::DeadlineReached { id, deadline_ms } => {
                 let deadline = Instant(deadline_ms).to_string();
                 let detail = format!("the deadline of order {id} was reached at {deadline}");

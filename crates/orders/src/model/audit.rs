@@ -13,6 +13,8 @@ pub enum Actor {
     Merchant,
     /// The payment gateway, by a callback or an answer.
     Gateway,
+    /// The operator.
+    Operator,
     /// The platform itself, driven by a timer or an event.
     System,
 }
@@ -24,6 +26,7 @@ impl Actor {
             Self::Buyer => "buyer",
             Self::Merchant => "merchant",
             Self::Gateway => "gateway",
+            Self::Operator => "operator",
             Self::System => "system",
         }
     }

@@ -11,3 +11,4 @@ pub(crate) mod product;
 pub(crate) mod refund;
 pub(crate) mod stored;
 pub(crate) mod timer;
+pub(crate) mod unmatched;

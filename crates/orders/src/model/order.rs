@@ -98,6 +98,8 @@ pub struct Order {
     pub deadline_ms: i64,
     /// When it was created, in ms since the Unix epoch.
     pub created_ms: i64,
+    /// Since when it waits, closing, for a person, in ms since the Unix epoch.
+    pub needs_operator_ms: Option<i64>,
     /// When it was paid, in ms since the Unix epoch.
     pub paid_ms: Option<i64>,
     /// The payment that was accepted; none if there was nothing to pay.

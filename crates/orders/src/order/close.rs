@@ -79,7 +79,16 @@ pub(crate) async fn finish_closing(
     id: OrderId,
     actor: Actor,
 ) -> Result<Option<Order>> {
-    let Some(order) = orders::finish_closing(tx, id).await? else {
+    finish(tx, id, (actor, false)).await
+}
+
+/// Takes a closing order without live attempts to CLOSED for the operator, whatever pause holds it.
+pub(crate) async fn finish_by_force(tx: &mut Tx, id: OrderId) -> Result<Option<Order>> {
+    finish(tx, id, (Actor::Operator, true)).await
+}
+
+async fn finish(tx: &mut Tx, id: OrderId, (actor, forced): (Actor, bool)) -> Result<Option<Order>> {
+    let Some(order) = orders::finish_closing(tx, id, forced).await? else {
         return Ok(None);
     };
     timer::disarm(tx, TimerKind::OrderClosing, [id.uuid()]).await?;

@@ -153,6 +153,7 @@ async fn create(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<
         coupon_id: new.coupon_id,
         deadline_ms,
         created_ms: now_ms,
+        needs_operator_ms: None,
         paid_ms: None,
         payment_id: None,
         closed_ms: None,

@@ -5,6 +5,7 @@ pub(crate) mod close;
 pub(crate) mod create;
 pub(crate) mod event;
 pub(crate) mod extend;
+pub(crate) mod force;
 pub(crate) mod query;
 
 use crate::error::Error;

@@ -5,6 +5,7 @@ mod callback;
 pub(crate) mod poll;
 pub(crate) mod record;
 pub(crate) mod start;
+pub(crate) mod unmatched;
 
 use crate::error::Result;
 use crate::ids::{AttemptId, MerchantId, OrderId};

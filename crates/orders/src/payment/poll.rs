@@ -12,18 +12,22 @@ use crate::model::audit::Actor;
 use crate::model::order::{Order, OrderState};
 use crate::model::payment::{Attempt, AttemptState};
 use crate::model::timer::{TimerKind, TimerRow};
-use crate::order::close;
+use crate::order::{close, force};
 use crate::payment::attempt::{self, End};
 use crate::payment::record::Received;
 use crate::platform::Platform;
 use crate::store::{Tx, orders, payments};
 use crate::timer::{self, REARM_MIN_MS, retry_after};
-use gateway::{CloseOutcome, Gateway, Paid, QueryOutcome};
+use gateway::{CloseOutcome, Gateway, QueryOutcome};
 
 /// Waits between the questions about an attempt, in ms; the last one repeats.
 pub(crate) const ATTEMPT_DELAYS_MS: [i64; 6] = [10_000, 30_000, 60_000, 300_000, 600_000, 900_000];
 /// Waits between the looks at an order that is closing, in ms; the last one repeats.
 const CLOSING_DELAYS_MS: [i64; 7] = [2_000, 5_000, 15_000, 30_000, 60_000, 120_000, 300_000];
+/// Wait for the gateway of an account that has none, in ms.
+const NO_GATEWAY_DELAY_MS: i64 = 60_000;
+/// The same for an order about which the alarm was raised, in ms.
+const ALARMED_DELAY_MS: i64 = 300_000;
 /// How long after its expiry a gateway that has never heard of an attempt is believed, in ms: a request to open it
 /// may have been under way, but is refused after the expiry it carries.
 const NEVER_SEEN_MS: i64 = 60_000;
@@ -35,6 +39,8 @@ enum Answer {
     Final,
     /// Ask again, no sooner than after this many ms.
     Again { after_ms: i64 },
+    /// There is nothing to ask: the account has no gateway in this process.
+    NoGateway,
 }
 
 /// Whether the gateway is also asked to close the attempt.
@@ -55,17 +61,22 @@ impl Platform {
 /// Handles a due timer of an order that is closing; answers whether there was something to do.
 pub(crate) async fn fire_closing(platform: &Platform, row: TimerRow) -> Result<bool> {
     let id = OrderId::from_uuid(row.id);
-    let mut after_ms = 0;
+    let mut input = AfterClosing {
+        row,
+        after_ms: 0,
+        no_gateway: false,
+        policy: platform.config().unknown_policy,
+        watch_ms: platform.config().watch_ms,
+    };
     for attempt in payments::live_attempts(platform.readers(), id).await? {
-        if let Answer::Again { after_ms: again } = ask(platform, &attempt, Aim::Close).await? {
-            after_ms = std::cmp::max(after_ms, again);
+        match ask(platform, &attempt, Aim::Close).await? {
+            Answer::Final => {}
+            Answer::Again { after_ms } => {
+                input.after_ms = std::cmp::max(input.after_ms, after_ms);
+            }
+            Answer::NoGateway => input.no_gateway = true,
         }
     }
-    let input = AfterClosing {
-        row,
-        after_ms,
-        policy: platform.config().unknown_policy,
-    };
     platform
         .writer()
         .run(input, |tx, input| Box::pin(after_closing(tx, input)))
@@ -76,7 +87,10 @@ pub(crate) async fn fire_closing(platform: &Platform, row: TimerRow) -> Result<b
 struct AfterClosing {
     row: TimerRow,
     after_ms: i64,
+    /// A gateway that would have to be asked is not in this process.
+    no_gateway: bool,
     policy: UnknownPolicy,
+    watch_ms: i64,
 }
 
 /// Closes the order if it can be, or looks again later.
@@ -88,28 +102,26 @@ async fn after_closing(tx: &mut Tx, input: &AfterClosing) -> Result<()> {
     {
         return Ok(());
     }
+    force::alarm(tx, id, input.row.due_ms, input.watch_ms).await?;
+    if input.no_gateway {
+        let alarmed = tx.now_ms() - input.row.due_ms >= input.watch_ms;
+        let delay_ms = if alarmed {
+            ALARMED_DELAY_MS
+        } else {
+            NO_GATEWAY_DELAY_MS
+        };
+        return timer::wait_for(tx, &input.row, delay_ms).await;
+    }
     let tries = input.row.tries + 1;
     if let UnknownPolicy::CloseAndRefundLate { tries: most } = input.policy
         && tries >= i64::from(most)
     {
         // It stays CLOSING, and needs its timer, if a pause holds it.
-        give_up(tx, id).await?;
+        let detail = "the gateway did not answer while the order was closing";
+        force::close_over(tx, id, Actor::System, detail).await?;
     }
     let delay_ms = std::cmp::max(delay(&CLOSING_DELAYS_MS, input.row.tries), input.after_ms);
     retry_after(tx, &input.row, delay_ms).await
-}
-
-/// Closes an order over attempts that the gateway gives no answer about; each is still watched.
-async fn give_up(tx: &mut Tx, id: OrderId) -> Result<()> {
-    let end = End {
-        to: AttemptState::Unknown,
-        actor: Actor::System,
-        detail: Some("the gateway did not answer while the order was closing".to_owned()),
-    };
-    for attempt in payments::live_attempts(tx.conn(), id).await? {
-        attempt::end_open(tx, attempt.id, &end).await?;
-    }
-    Ok(())
 }
 
 /// Handles a due timer of an attempt; answers whether there was something to do.
@@ -127,9 +139,10 @@ pub(crate) async fn fire_attempt(platform: &Platform, row: TimerRow) -> Result<b
     } else {
         Aim::Close
     };
-    let Answer::Again { after_ms } = ask(platform, &attempt, aim).await? else {
+    let answer = ask(platform, &attempt, aim).await?;
+    if answer == Answer::Final {
         return Ok(true);
-    };
+    }
     let ended_ms = order.closed_ms.or(order.paid_ms);
     if ended_ms.is_some_and(|ended_ms| now_ms - ended_ms >= platform.config().watch_ms) {
         let end = End {
@@ -140,6 +153,13 @@ pub(crate) async fn fire_attempt(platform: &Platform, row: TimerRow) -> Result<b
         end_attempt(platform, attempt.id, end).await?;
         return Ok(true);
     }
+    let Answer::Again { after_ms } = answer else {
+        let waits = platform.writer().run(row, |tx, row| {
+            Box::pin(timer::wait_for(tx, row, NO_GATEWAY_DELAY_MS))
+        });
+        waits.await?;
+        return Ok(true);
+    };
     let mut delay_ms = std::cmp::max(delay(&ATTEMPT_DELAYS_MS, row.tries + 1), after_ms);
     // Its expiry makes an answer likely, so it is not slept through.
     let to_expiry_ms = attempt.expires_ms - now_ms + REARM_MIN_MS;
@@ -166,10 +186,24 @@ async fn with_order(platform: &Platform, id: AttemptId) -> Result<Option<(Attemp
 }
 
 /// Asks the gateway about the attempt and applies the answer.
+///
+/// An error that is this attempt's own must not keep the others of its order from being asked, nor its timer from
+/// counting the try.
 async fn ask(platform: &Platform, attempt: &Attempt, aim: Aim) -> Result<Answer> {
+    match ask_gateway(platform, attempt, aim).await {
+        Err(error @ (Error::Stopped | Error::Database(_))) => Err(error),
+        Err(error) => {
+            tracing::error!(attempt = %attempt.id, %error, "ask about an attempt");
+            Ok(Answer::Again { after_ms: 0 })
+        }
+        Ok(answer) => Ok(answer),
+    }
+}
+
+async fn ask_gateway(platform: &Platform, attempt: &Attempt, aim: Aim) -> Result<Answer> {
     let Some(gateway) = platform.gateways().get(&attempt.account_id.to_string()) else {
         tracing::warn!(account = %attempt.account_id, "the account has no gateway");
-        return Ok(Answer::Again { after_ms: 0 });
+        return Ok(Answer::NoGateway);
     };
     let id = attempt.id.to_string();
     let queried = gateway.query(&id).await;
@@ -207,7 +241,9 @@ async fn apply(
 ) -> Result<Option<Answer>> {
     let end = match queried {
         QueryOutcome::Paid(paid) => {
-            record_paid(platform, attempt, paid.clone()).await?;
+            platform
+                .record_money(Received::asked(attempt, paid))
+                .await?;
             return Ok(Some(Answer::Final));
         }
         QueryOutcome::Closed => End {
@@ -228,15 +264,6 @@ async fn apply(
     };
     end_attempt(platform, attempt.id, end).await?;
     Ok(Some(Answer::Final))
-}
-
-async fn record_paid(platform: &Platform, attempt: &Attempt, paid: Paid) -> Result<()> {
-    let received = Received {
-        account_id: attempt.account_id,
-        attempt_id: attempt.id,
-        paid,
-    };
-    platform.record_money(received).await
 }
 
 async fn end_attempt(platform: &Platform, id: AttemptId, end: End) -> Result<()> {

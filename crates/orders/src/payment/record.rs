@@ -1,21 +1,25 @@
 //! Records money that came, and decides what it is to its order.
 //!
+//! Money that no payment can hold is kept apart and makes its attempt wait for a person, so that nothing else waits for it.
 //! The unique insert of the payment makes a repeated report harmless. The guarded update of the order decides
 //! whether the money pays it; money that does not is refunded by the same transaction.
 
 use crate::coupon;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{AttemptId, GatewayAccountId, PaymentId};
+use crate::limits::{AMOUNT_MINOR_MAX, NAME_CHARS_MAX, REFERENCE_CHARS_MAX};
 use crate::metrics::{Metric, lost_race};
 use crate::model::audit::{Actor, NewAudit};
 use crate::model::order::{Order, OrderState};
 use crate::model::payment::{Attempt, AttemptState, Payment, PaymentKind};
 use crate::model::timer::TimerKind;
+use crate::model::unmatched::{NewUnmatched, UnmatchedKind, UnmatchedState};
 use crate::money::Currency;
 use crate::order::event::emit;
 use crate::payment::attempt::{self, End};
+use crate::payment::unmatched;
 use crate::refund::request::refund_unaccepted;
-use crate::store::{Tx, coupons, orders, payments};
+use crate::store::{self, Tx, coupons, orders, payments};
 use crate::timer;
 use gateway::Paid;
 
@@ -23,19 +27,70 @@ use gateway::Paid;
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) account_id: GatewayAccountId,
-    pub(crate) attempt_id: AttemptId,
+    /// The attempt as the gateway names it.
+    pub(crate) attempt: String,
     pub(crate) paid: Paid,
+    /// The report as it came.
+    pub(crate) raw: String,
+}
+
+impl Received {
+    /// The answer to a question about an attempt.
+    pub(crate) fn asked(attempt: &Attempt, paid: &Paid) -> Self {
+        let raw = serde_json::json!({
+            "attempt_id": attempt.id,
+            "transaction_id": paid.transaction_id,
+            "amount": paid.money.amount,
+            "currency": paid.money.currency,
+            "paid_at_ms": paid.paid_at_ms,
+        });
+        Self {
+            account_id: attempt.account_id,
+            attempt: attempt.id.to_string(),
+            paid: paid.clone(),
+            raw: unmatched::cut_report(raw.to_string().as_bytes()),
+        }
+    }
+
+    fn key(&self) -> String {
+        unmatched::key_of(&self.paid.transaction_id, &self.raw)
+    }
+
+    fn unmatched(&self, kind: UnmatchedKind, attempt: Option<&Attempt>) -> NewUnmatched {
+        NewUnmatched {
+            account_id: self.account_id,
+            kind,
+            key: self.key(),
+            subject: Some(unmatched::cut(&self.attempt, REFERENCE_CHARS_MAX)),
+            attempt: attempt.map(|attempt| (attempt.id, attempt.order_id)),
+            amount: Some(self.paid.money.amount.to_string()),
+            currency: Some(unmatched::cut(&self.paid.money.currency, NAME_CHARS_MAX)),
+            raw: self.raw.clone(),
+            paid_at_ms: i64::try_from(self.paid.paid_at_ms).ok(),
+        }
+    }
 }
 
 /// Records the money; answers what it was, or `None` if it had been recorded before.
 pub(crate) async fn record(tx: &mut Tx, received: &Received) -> Result<Option<PaymentKind>> {
-    let attempt = payments::find_attempt(tx.conn(), received.attempt_id).await?;
-    let attempt = attempt
-        .filter(|attempt| attempt.account_id == received.account_id)
-        .ok_or_else(|| Error::not_found("payment attempt", &received.attempt_id))?;
-    let mut payment = payment(tx.now_ms(), &attempt, &received.paid)?;
+    let Some(attempt) = attempt_of(tx, received).await? else {
+        let new = received.unmatched(UnmatchedKind::UnknownAttempt, None);
+        unmatched::note(tx, &new).await?;
+        return Ok(None);
+    };
+    let noted = store::unmatched::state(tx, received.account_id, &received.key()).await?;
+    let payment = payment(tx.now_ms(), &attempt, &received.paid);
+    // What a person has settled must not be paid back a second time.
+    let payment = payment.filter(|_| noted != Some(UnmatchedState::Settled));
+    let Some(mut payment) = payment else {
+        keep_unreadable(tx, received, &attempt).await?;
+        return Ok(None);
+    };
     if !payments::insert_payment(tx, &payment).await? {
         return Ok(None);
+    }
+    if noted == Some(UnmatchedState::Open) {
+        store::unmatched::supersede(tx, received.account_id, &payment.gateway_txn).await?;
     }
     if payment.kind == PaymentKind::Accepted {
         payment.kind = accept(tx, &payment).await?;
@@ -57,18 +112,51 @@ pub(crate) async fn record(tx: &mut Tx, received: &Received) -> Result<Option<Pa
     Ok(Some(payment.kind))
 }
 
-/// The payment as it would be if its order were open.
-fn payment(now_ms: i64, attempt: &Attempt, paid: &Paid) -> Result<Payment> {
-    let unreadable = |detail| Error::Unreadable {
-        what: "gateway's report of a payment",
-        detail,
+/// The attempt that the money came for, if it is one of the account's.
+async fn attempt_of(tx: &mut Tx, received: &Received) -> Result<Option<Attempt>> {
+    let Ok(id) = received.attempt.parse::<AttemptId>() else {
+        return Ok(None);
     };
-    let code = &paid.money.currency;
-    let currency: Currency = code
-        .parse()
-        .map_err(|_| unreadable(format!("currency {code}")))?;
-    if paid.money.amount <= 0 {
-        return Err(unreadable(format!("amount {}", paid.money.amount)));
+    let attempt = payments::find_attempt(tx.conn(), id).await?;
+    Ok(attempt.filter(|attempt| attempt.account_id == received.account_id))
+}
+
+/// Keeps money that cannot be understood for a person, and makes its attempt wait for one instead of being asked about
+/// for ever.
+async fn keep_unreadable(tx: &mut Tx, received: &Received, attempt: &Attempt) -> Result<()> {
+    let Paid {
+        transaction_id,
+        money,
+        ..
+    } = &received.paid;
+    if payments::is_recorded(tx, received.account_id, transaction_id).await? {
+        return Ok(());
+    }
+    let new = received.unmatched(UnmatchedKind::Unreadable, Some(attempt));
+    unmatched::note(tx, &new).await?;
+    if !attempt.state.is_open() {
+        return Ok(());
+    }
+    let end = End {
+        to: AttemptState::NeedsOperator,
+        actor: Actor::Gateway,
+        detail: Some(format!(
+            "the gateway reported money that cannot be understood: {} {:?}",
+            money.amount,
+            unmatched::cut(&money.currency, NAME_CHARS_MAX)
+        )),
+    };
+    attempt::change(tx, attempt, &end).await?;
+    Ok(())
+}
+
+/// The payment as it would be if its order were open; `None` if the report cannot be understood.
+fn payment(now_ms: i64, attempt: &Attempt, paid: &Paid) -> Option<Payment> {
+    let currency: Currency = paid.money.currency.parse().ok()?;
+    if !(1..=AMOUNT_MINOR_MAX).contains(&paid.money.amount)
+        || !unmatched::is_usable(&paid.transaction_id)
+    {
+        return None;
     }
     let kind = if currency != attempt.currency {
         PaymentKind::WrongCurrency
@@ -77,7 +165,7 @@ fn payment(now_ms: i64, attempt: &Attempt, paid: &Paid) -> Result<Payment> {
     } else {
         PaymentKind::Accepted
     };
-    Ok(Payment {
+    Some(Payment {
         id: PaymentId::new(now_ms),
         merchant_id: attempt.merchant_id.clone(),
         order_id: attempt.order_id,
@@ -101,6 +189,8 @@ async fn accept(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
             continue;
         };
         consume(tx, &order, from).await?;
+        // A buyer must not be charged by the order's other attempts, nor wait until their timers come.
+        timer::hurry_attempts(tx, order.id, Some(payment.attempt_id)).await?;
         tx.record(Metric::Paid);
         tx.audit(NewAudit {
             subject: order.id.to_string(),

@@ -16,6 +16,7 @@ pub(crate) mod refunds;
 mod rows;
 pub(crate) mod timers;
 mod tx;
+pub(crate) mod unmatched;
 pub(crate) mod verify;
 mod writer;
 

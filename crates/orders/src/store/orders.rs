@@ -23,8 +23,8 @@ use crate::store::tx::Tx;
 macro_rules! columns {
     () => {
         "id, merchant_id, merchant_order_no, buyer_id, state, version, live_attempts, currency, \
-         total_minor, discount_minor, coupon_id, deadline_ms, created_ms, paid_ms, payment_id, \
-         closed_ms, close_reason"
+         total_minor, discount_minor, coupon_id, deadline_ms, created_ms, needs_operator_ms, paid_ms, \
+         payment_id, closed_ms, close_reason"
     };
 }
 
@@ -132,15 +132,19 @@ pub(crate) async fn start_closing(
     rows.iter().map(from_row).collect()
 }
 
-/// Closes the order if it is CLOSING, without live attempts and not held by a pause of its merchant or of everything;
-/// answers it if this call did.
-pub(crate) async fn finish_closing(tx: &mut Tx, id: OrderId) -> Result<Option<Order>> {
+/// Closes the order if it is CLOSING, without live attempts and, unless that is to be `forced`, not held by a pause of its
+/// merchant or of everything; answers it if this call did.
+pub(crate) async fn finish_closing(
+    tx: &mut Tx,
+    id: OrderId,
+    forced: bool,
+) -> Result<Option<Order>> {
     let now_ms = tx.now_ms();
     let row = sqlx::query(concat!(
-        "update orders set state = ?, version = version + 1, closed_ms = ?
+        "update orders set state = ?, version = version + 1, closed_ms = ?, needs_operator_ms = null
          where id = ? and state = ? and live_attempts = 0
-           and not exists (select 1 from pause p where p.state = ?
-                           and (p.scope = 1 or (p.scope = 2 and p.subject = orders.merchant_id)))
+           and (? or not exists (select 1 from pause p where p.state = ?
+                           and (p.scope = 1 or (p.scope = 2 and p.subject = orders.merchant_id))))
          returning ",
         columns!()
     ))
@@ -148,6 +152,7 @@ pub(crate) async fn finish_closing(tx: &mut Tx, id: OrderId) -> Result<Option<Or
     .bind(now_ms)
     .bind(id)
     .bind(OrderState::Closing.stored())
+    .bind(forced)
     .bind(PauseState::Paused.stored())
     .fetch_optional(tx.conn())
     .await?;
@@ -184,7 +189,8 @@ pub(crate) async fn pay(
     from: OrderState,
 ) -> Result<Option<Order>> {
     let row = sqlx::query(concat!(
-        "update orders set state = ?, version = version + 1, paid_ms = ?, payment_id = ?, close_reason = null
+        "update orders set state = ?, version = version + 1, paid_ms = ?, payment_id = ?, close_reason = null,
+                needs_operator_ms = null
          where id = ? and state = ? returning ",
         columns!()
     ))
@@ -193,6 +199,28 @@ pub(crate) async fn pay(
     .bind(payment_id)
     .bind(id)
     .bind(from.stored())
+    .fetch_optional(tx.conn())
+    .await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Records that the order waits for a person, if it has been closing since `before_ms` and its deadline was reached by
+/// then (ms since the Unix epoch); answers it if this call did.
+pub(crate) async fn need_operator(
+    tx: &mut Tx,
+    id: OrderId,
+    before_ms: i64,
+) -> Result<Option<Order>> {
+    let now_ms = tx.now_ms();
+    let row = sqlx::query(concat!(
+        "update orders set needs_operator_ms = ?, version = version + 1
+         where id = ? and state = ? and needs_operator_ms is null and deadline_ms <= ? returning ",
+        columns!()
+    ))
+    .bind(now_ms)
+    .bind(id)
+    .bind(OrderState::Closing.stored())
+    .bind(before_ms)
     .fetch_optional(tx.conn())
     .await?;
     row.as_ref().map(from_row).transpose()
@@ -346,6 +374,15 @@ pub(crate) async fn find_whole(
     Ok(order)
 }
 
+/// The order without its lines, of any merchant, as the open transaction sees it.
+pub(crate) async fn find_any(tx: &mut Tx, id: OrderId) -> Result<Order> {
+    let row = sqlx::query(concat!("select ", columns!(), " from orders where id = ?"))
+        .bind(id)
+        .fetch_optional(tx.conn())
+        .await?;
+    from_row(&row.ok_or_else(|| Error::not_found("order", &id))?)
+}
+
 /// The order without its lines, of any merchant. It must exist.
 pub(crate) async fn get(readers: &SqlitePool, id: OrderId) -> Result<Order> {
     let row = sqlx::query(concat!("select ", columns!(), " from orders where id = ?"))
@@ -438,6 +475,7 @@ fn from_row(row: &SqliteRow) -> Result<Order> {
         coupon_id: column(row, "coupon_id")?,
         deadline_ms: column(row, "deadline_ms")?,
         created_ms: column(row, "created_ms")?,
+        needs_operator_ms: column(row, "needs_operator_ms")?,
         paid_ms: column(row, "paid_ms")?,
         payment_id: column(row, "payment_id")?,
         closed_ms: column(row, "closed_ms")?,

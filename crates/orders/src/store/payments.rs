@@ -226,6 +226,20 @@ pub(crate) async fn insert_payment(tx: &mut Tx, payment: &Payment) -> Result<boo
     Ok(inserted.rows_affected() == 1)
 }
 
+/// Whether a payment of this transaction is recorded.
+pub(crate) async fn is_recorded(
+    tx: &mut Tx,
+    account_id: GatewayAccountId,
+    gateway_txn: &str,
+) -> Result<bool> {
+    let found = sqlx::query("select 1 from payment where account_id = ? and gateway_txn = ?")
+        .bind(account_id)
+        .bind(gateway_txn)
+        .fetch_optional(tx.conn())
+        .await?;
+    Ok(found.is_some())
+}
+
 /// Records what the payment was to its order.
 pub(crate) async fn set_kind(tx: &mut Tx, id: PaymentId, kind: PaymentKind) -> Result<()> {
     sqlx::query("update payment set kind = ? where id = ?")

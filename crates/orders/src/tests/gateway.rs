@@ -105,6 +105,14 @@ impl TestGateway {
         Some(paid)
     }
 
+    /// Whether it takes no money for the attempt any longer.
+    pub(crate) fn is_closed(&self, attempt_id: &str) -> bool {
+        let book = self.book();
+        book.attempts
+            .get(attempt_id)
+            .is_some_and(|entry| entry.closed)
+    }
+
     /// The attempts it knows, by id.
     pub(crate) fn attempts(&self) -> Vec<String> {
         self.book().attempts.keys().cloned().collect()

@@ -2,6 +2,7 @@
 
 mod batches;
 mod broker;
+mod closing;
 mod coupons;
 mod flows;
 mod gate;
@@ -13,4 +14,5 @@ mod races;
 mod refunds;
 pub(crate) mod shop;
 mod tasks;
+mod unmatched;
 mod verify;

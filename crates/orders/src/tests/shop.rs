@@ -78,10 +78,14 @@ impl Shop {
     }
 
     async fn start(&mut self) {
+        self.open_platform().await;
+        self.connect_till();
+    }
+
+    async fn open_platform(&mut self) {
         let clock = Arc::new(self.clock.clone());
         let running = Running::open(self.config.clone(), clock, Gateways::default()).await;
         self.running = Some(running.unwrap());
-        self.connect_till();
     }
 
     fn connect_till(&self) {
@@ -100,6 +104,13 @@ impl Shop {
         let broker = Arc::new(self.broker.clone());
         let running = Running::start(self.config.clone(), clock, broker, gateways).await;
         self.running = Some(running.unwrap());
+    }
+
+    /// Stops, and starts without the gateway.
+    pub(crate) async fn reopen_without_gateway(mut self) -> Self {
+        self.stop().await;
+        self.open_platform().await;
+        self
     }
 
     /// Stops and starts.
@@ -193,11 +204,16 @@ impl Shop {
 
     /// Delivers the callback that reports the money.
     pub(crate) async fn report(&self, attempt_id: &str, paid: &Paid) {
-        let body = TestGateway::callback(attempt_id, paid);
+        self.call_back(&TestGateway::callback(attempt_id, paid))
+            .await;
+    }
+
+    /// Delivers a callback.
+    pub(crate) async fn call_back(&self, body: &[u8]) {
         let headers = HeaderMap::new();
         let taken = self
             .platform()
-            .handle_callback(self.account, &headers, &body);
+            .handle_callback(self.account, &headers, body);
         taken.await.unwrap();
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod sweep;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::ids::{AttemptId, OrderId};
 use crate::metrics::Metric;
 use crate::model::outbox::{OutboxRow, Topic};
 use crate::model::timer::{NewTimer, Rearm, TimerBody, TimerKind, TimerRow};
@@ -103,13 +104,34 @@ pub(crate) async fn rearm_all(
 
 /// Arms a timer that has fired without a final result again, `delay_ms` ahead, and counts the try.
 pub(crate) async fn retry_after(tx: &mut Tx, row: &TimerRow, delay_ms: i64) -> Result<()> {
-    let retry = Rearm {
+    again(tx, row, delay_ms, 1).await
+}
+
+/// Arms a timer again that could not even try, `delay_ms` ahead.
+pub(crate) async fn wait_for(tx: &mut Tx, row: &TimerRow, delay_ms: i64) -> Result<()> {
+    again(tx, row, delay_ms, 0).await
+}
+
+async fn again(tx: &mut Tx, row: &TimerRow, delay_ms: i64, tries: i64) -> Result<()> {
+    let again = Rearm {
         id: row.id,
         hop: row.hop,
         fire_ms: tx.now_ms() + std::cmp::max(delay_ms, REARM_MIN_MS),
-        tries: 1,
+        tries,
     };
-    rearm(tx, row.kind, &[retry]).await?;
+    rearm(tx, row.kind, &[again]).await?;
+    Ok(())
+}
+
+/// Fires the timers of the order's open attempts now, except one attempt's; parked ones go on waiting.
+pub(crate) async fn hurry_attempts(
+    tx: &mut Tx,
+    order_id: OrderId,
+    except: Option<AttemptId>,
+) -> Result<()> {
+    for row in timers::hurry_attempts(tx, order_id, except).await? {
+        publish(tx, &row);
+    }
     Ok(())
 }
 
