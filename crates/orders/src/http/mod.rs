@@ -22,6 +22,7 @@ mod refusal;
 mod simulator;
 #[cfg(test)]
 mod tests;
+mod unmatched;
 
 use std::future::Future;
 use std::sync::Arc;

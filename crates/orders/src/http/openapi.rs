@@ -10,6 +10,7 @@ use super::ApiState;
 use super::problem::ProblemBody;
 use super::{
     coupons, health, merchants, metrics, orders, pauses, payments, products, refunds, simulator,
+    unmatched,
 };
 
 #[derive(OpenApi)]
@@ -77,6 +78,10 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(pauses::pause))
         .routes(routes!(pauses::resume))
         .routes(routes!(pauses::list))
+        .routes(routes!(unmatched::list))
+        .routes(routes!(unmatched::show))
+        .routes(routes!(unmatched::settle))
+        .routes(routes!(unmatched::close_order))
         .routes(routes!(merchants::create, merchants::list))
         .routes(routes!(merchants::show))
         .routes(routes!(merchants::create_key, merchants::list_keys))

@@ -81,7 +81,7 @@ struct AuditBody {
     at: Instant,
     /// The id of what changed.
     entity: String,
-    /// Who changed it: `buyer`, `merchant`, `gateway` or `system`.
+    /// Who changed it: `buyer`, `merchant`, `gateway`, `operator` or `system`.
     actor: String,
     /// The action.
     #[schema(example = "close")]

@@ -235,3 +235,57 @@ async fn a_refusal_and_a_silence_of_the_gateway_differ() {
     assert_eq!(reply.problem("invalid")["pointer"], "/gateway");
     api.stop().await;
 }
+
+#[tokio::test]
+async fn money_that_no_payment_can_hold_is_listed_and_settled_by_the_operator() {
+    let api = Api::start().await;
+    let (order_id, attempt_id) = attempted(&api).await;
+    let pay = format!("/v1/simulator/attempts/{attempt_id}/pay");
+    api.post(&pay, json!({ "currency": "eur" })).await.ok();
+    let list = "/v1/unmatched-payments?state=open";
+    api.until(list, "open").await;
+    let kept = api.get(list).await.ok()["items"][0].clone();
+    assert_eq!(
+        (&kept["kind"], &kept["currency"], &kept["attempt_id"]),
+        (&json!("unreadable"), &json!("eur"), &json!(attempt_id))
+    );
+    let shown = format!("/v1/unmatched-payments/{}", id(&kept));
+    assert_eq!(api.get(&shown).await.ok()["key"], kept["key"]);
+    let settle = format!("{shown}/settle");
+    let body = json!({ "reference": "transfer 7", "note": "given back by the bank" });
+    let settled = api.post(&settle, body.clone()).await.ok();
+    assert_eq!(settled["state"], "settled");
+    assert_eq!(
+        api.post(&settle, body).await.ok()["reference"],
+        "transfer 7"
+    );
+    let other = json!({ "reference": "transfer 8" });
+    api.post(&settle, other).await.problem("settled");
+    let open = api.get(list).await.ok();
+    assert_eq!(open["items"], json!([]));
+    let key = json!({ "label": "shop" });
+    let key = api.post("/v1/merchants/default/keys", key).await.ok();
+    let call = Call::new(Method::GET, list).bearer(key["secret"].as_str().unwrap());
+    api.call(call).await.problem("forbidden");
+    // Its order goes on to its deadline.
+    let order = api.get(&format!("/v1/orders/{order_id}")).await.ok();
+    assert_eq!(order["state"], "pending");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_operator_closes_an_order_whatever_its_gateway_says() {
+    let api = Api::start_without_callbacks().await;
+    let (order_id, _) = attempted(&api).await;
+    let path = format!("/v1/orders/{order_id}/close");
+    let key = json!({ "label": "shop" });
+    let key = api.post("/v1/merchants/default/keys", key).await.ok();
+    let call = Call::new(Method::POST, &path).bearer(key["secret"].as_str().unwrap());
+    api.call(call).await.problem("forbidden");
+    for _ in 0..2 {
+        assert_eq!(api.post(&path, json!({})).await.ok()["state"], "closed");
+    }
+    let nothing = "/v1/orders/ord_01h455vb4pex5vsknk084sn02q/close";
+    api.post(nothing, json!({})).await.problem("not_found");
+    api.stop().await;
+}
