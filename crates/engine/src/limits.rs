@@ -6,10 +6,12 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 127;
 pub const GROUP_NAME_BYTES_MAX: usize = 120;
 /// Longest message id, in bytes.
 pub const MESSAGE_ID_BYTES_MAX: usize = 255;
-/// Longest tag, in bytes.
-pub const TAG_BYTES_MAX: usize = 128;
-/// Longest message key, in bytes.
-pub const KEY_BYTES_MAX: usize = 255;
+/// Longest tag, in bytes: it counts towards the properties, as in Apache RocketMQ.
+pub const TAG_BYTES_MAX: usize = 16 * 1024;
+/// Longest message key, in bytes: it counts towards the properties too.
+pub const KEY_BYTES_MAX: usize = 16 * 1024;
+/// Longest key of a timer, in bytes.
+pub const TIMER_KEY_BYTES_MAX: usize = 255;
 /// Most keys of one message.
 pub const KEYS_MAX: usize = 64;
 /// Longest message group, in bytes (the limit of Apache RocketMQ's proxy).
@@ -17,7 +19,8 @@ pub const MESSAGE_GROUP_BYTES_MAX: usize = 64;
 /// Most properties of one message: 128 of the user (the limit of Apache RocketMQ's proxy), and eight that a front
 /// end may carry with it.
 pub const PROPERTIES_MAX: usize = 136;
-/// Most bytes of all property names and values of one message: 16 KiB of the user and 1 KiB of a front end.
+/// Most bytes of all property names and values of one message, its tag and its keys: 16 KiB of the user and 1 KiB of a
+/// front end.
 pub const PROPERTIES_BYTES_MAX: usize = 17 * 1024;
 /// Most tags one subscription may name.
 pub const FILTER_TAGS_MAX: usize = 256;

@@ -106,12 +106,14 @@ impl<S: Store> Engine<S> {
             within("key", key.len(), KEY_BYTES_MAX)?;
         }
         within("properties", message.properties.len(), PROPERTIES_MAX)?;
-        let bytes = message
-            .properties
-            .iter()
+        let properties = message.properties.iter();
+        let bytes = properties
             .map(|(name, value)| name.len() + value.len())
+            .chain(message.keys.iter().map(String::len))
+            .chain(message.tag.iter().map(String::len))
             .sum();
-        within("properties in bytes", bytes, PROPERTIES_BYTES_MAX)?;
+        let field = "properties, tag and keys in bytes";
+        within(field, bytes, PROPERTIES_BYTES_MAX)?;
         let empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
         if empty(&message.message_id) || empty(&message.message_group) || empty(&message.tag) {
             return Err(Error::Invalid {

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use crate::commands::recall::{Recall, Reschedule};
 use crate::commands::stats::{Found, found_in};
 use crate::engine::Engine;
-use crate::error::Error;
+use crate::error::{Error, within};
 use crate::format::hash::text_hash;
 use crate::format::keys::{index_key, index_span, place_of_index_key};
 use crate::ids::TopicId;
-use crate::limits::TIMER_ROWS_MAX;
+use crate::limits::{TIMER_KEY_BYTES_MAX, TIMER_ROWS_MAX};
 use crate::message::{Delivery, Message, NewMessage, Sent};
 use crate::place::Place;
 use crate::store::{Space, Store};
@@ -81,6 +81,7 @@ impl<S: Store> Engine<S> {
                 reason: "must not be empty",
             });
         }
+        within("key", key.len(), TIMER_KEY_BYTES_MAX)?;
         let id = self.topic_for_send(topic)?;
         self.check_indexed(id)?;
         let keeps_content = content.body.is_none();

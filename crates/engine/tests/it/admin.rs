@@ -259,7 +259,7 @@ fn a_timer_that_is_not_allowed_changes_nothing() {
     ));
     operator.set("k", 1_000, content("a"));
     let mut large = content("b");
-    large.tag = Some("x".repeat(129));
+    large.tag = Some("x".repeat((16 << 10) + 1));
     let delivery = Delivery::After { delay_ms: 2_000 };
     let refused = operator
         .engine

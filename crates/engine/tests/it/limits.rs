@@ -279,21 +279,21 @@ fn fields_of_a_message_have_limits() {
         ),
         (
             NewMessage {
-                tag: Some(text(128)),
+                tag: Some(text(16 << 10)),
                 ..good()
             },
             "stored",
         ),
         (
             NewMessage {
-                tag: Some(text(129)),
+                tag: Some(text((16 << 10) + 1)),
                 ..good()
             },
-            "tag is 129; the most allowed is 128",
+            "tag is 16385; the most allowed is 16384",
         ),
         (
             NewMessage {
-                keys: vec![text(255); 64],
+                keys: vec![text(272); 64],
                 ..good()
             },
             "stored",
@@ -307,10 +307,10 @@ fn fields_of_a_message_have_limits() {
         ),
         (
             NewMessage {
-                keys: vec![text(256)],
+                keys: vec![text((16 << 10) + 1)],
                 ..good()
             },
-            "key is 256; the most allowed is 255",
+            "key is 16385; the most allowed is 16384",
         ),
         (
             NewMessage {
@@ -338,7 +338,16 @@ fn fields_of_a_message_have_limits() {
                 properties: vec![(text(1), text(128)); 136],
                 ..good()
             },
-            "properties in bytes is 17544; the most allowed is 17408",
+            "properties, tag and keys in bytes is 17544; the most allowed is 17408",
+        ),
+        (
+            NewMessage {
+                tag: Some(text(16 << 10)),
+                keys: vec![text(1_000)],
+                properties: vec![(text(1), text(24))],
+                ..good()
+            },
+            "properties, tag and keys in bytes is 17409; the most allowed is 17408",
         ),
         (
             NewMessage {

@@ -106,7 +106,7 @@ mod tests {
             (Refusal::TopicNotFound { topic: "t".into() }, 40402),
             (Refusal::GroupNotFound { group: "g".into() }, 40403),
             (over("body"), 41301),
-            (over("properties in bytes"), 43101),
+            (over("properties, tag and keys in bytes"), 43101),
             (over("delay in ms"), 40012),
             (over("invisible duration in ms"), 40011),
             (Refusal::Expired, 40013),

@@ -26,7 +26,7 @@ pub(super) struct NewMessageBody {
     #[schema(max_length = 255)]
     message_id: Option<String>,
     /// The tag, by which consumers may filter.
-    #[schema(example = "created", max_length = 128)]
+    #[schema(example = "created", max_length = 16_384)]
     tag: Option<String>,
     /// Keys by which the message can be found.
     #[schema(example = json!(["order-42"]))]

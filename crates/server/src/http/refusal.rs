@@ -109,7 +109,7 @@ fn pointer_of(field: &str) -> Option<&'static str> {
         "tag" => "/tag",
         "message_group" => "/message_group",
         "keys" | "key" => "/keys",
-        "properties" | "properties in bytes" => "/properties",
+        "properties" | "properties, tag and keys in bytes" => "/properties",
         "messages_max" => "/max",
         "invisible duration in ms" => "/invisible_for",
         "tags of the filter" => "/tags",

@@ -38,7 +38,7 @@ pub(super) struct NewTimerBody {
     /// The payload as base64.
     body_base64: Option<String>,
     /// The tag, by which consumers may filter; requires a payload.
-    #[schema(max_length = 128)]
+    #[schema(max_length = 16_384)]
     tag: Option<String>,
     /// User properties; require a payload.
     properties: BTreeMap<String, String>,

@@ -124,14 +124,14 @@ async fn a_message_of_the_wrong_kind_or_to_nowhere_is_refused() {
     let reply = api.post("/v1/topics/small/messages", json!({})).await;
     reply.problem("quota_reached");
     assert_eq!(reply.status, StatusCode::INSUFFICIENT_STORAGE);
-    let long = json!({ "tag": "x".repeat(129) });
+    let long = json!({ "tag": "x".repeat(16_385) });
     let problem = api
         .post("/v1/topics/small/messages", long)
         .await
         .problem("over_limit");
     assert_eq!(
         (&problem["pointer"], &problem["limit"]),
-        (&json!("/tag"), &json!(128))
+        (&json!("/tag"), &json!(16_384))
     );
 }
 
@@ -155,7 +155,7 @@ async fn bytes_that_are_not_text_are_returned_as_base64_and_a_repeated_send_is_o
 #[tokio::test]
 async fn a_batch_reports_the_outcome_of_each_message() {
     let api = Api::with_topic().await;
-    let messages = json!([{ "body": "a" }, { "body": "b", "after": "1s", "at": Api::instant(1) }, { "tag": "x".repeat(129) }, { "message_id": "d" }]);
+    let messages = json!([{ "body": "a" }, { "body": "b", "after": "1s", "at": Api::instant(1) }, { "tag": "x".repeat(16_385) }, { "message_id": "d" }]);
     let reply = api
         .post("/v1/topics/orders/batches", json!({ "messages": messages }))
         .await
