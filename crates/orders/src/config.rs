@@ -64,8 +64,10 @@ pub struct Config {
     pub watch_ms: i64,
     /// How often the sweeper looks.
     pub sweep_every: Duration,
-    /// How late a timer must be for the sweeper to count and re-arm it, in ms.
+    /// How late a timer must be for the sweeper to handle it, in ms.
     pub sweep_grace_ms: i64,
+    /// How long timers may wait to be published before no order is taken, in ms.
+    pub publish_grace_ms: i64,
     /// How many parked timers a second are released when a pause ends.
     pub resume_per_second: u32,
     /// How long published events are kept, in ms.
@@ -101,6 +103,7 @@ impl Config {
             watch_ms: 25 * 60 * MINUTE_MS,
             sweep_every: Duration::from_mins(1),
             sweep_grace_ms: 2 * MINUTE_MS,
+            publish_grace_ms: 30_000,
             resume_per_second: 500,
             keep_events_ms: 7 * DAY_MS,
             keep_idempotency_ms: 2 * DAY_MS,

@@ -107,6 +107,12 @@ pub enum Error {
         /// The key.
         key: String,
     },
+    /// Timers cannot be published, so no order is taken: it might close late.
+    #[error("no order is taken at present: timers have not been published for {} s", waits_ms / 1_000)]
+    NotPublishing {
+        /// How long the oldest timer message has waited, in ms.
+        waits_ms: i64,
+    },
     /// The gateway refused.
     #[error("the gateway refused: {reason}")]
     GatewayRefused {
@@ -157,6 +163,7 @@ impl Error {
             Self::CouponUnusable { .. } => "coupon_unusable",
             Self::RefundTooLarge { .. } => "refund_too_large",
             Self::IdempotencyKeyReused { .. } => "idempotency_key_reused",
+            Self::NotPublishing { .. } => "not_publishing",
             Self::GatewayRefused { .. } => "gateway_refused",
             Self::Callback(_) => "callback_rejected",
             Self::Stopped => "stopping",

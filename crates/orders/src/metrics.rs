@@ -85,6 +85,14 @@ pub(crate) fn count_timers(outcome: &'static str, kind: TimerKind, count: usize)
     }
 }
 
+/// Counts overdue timers that the sweeper handled although they were not lost.
+pub(crate) fn count_handled(kind: TimerKind, count: usize) {
+    if count > 0 {
+        metrics::counter!("duetime_sweep_handled_total", "kind" => kind.as_str())
+            .increment(whole(count));
+    }
+}
+
 /// Milliseconds in the base unit of metrics.
 #[expect(
     clippy::cast_precision_loss,

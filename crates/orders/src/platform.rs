@@ -1,6 +1,7 @@
 //! Provides the platform's handle: everything an operation needs, cheap to clone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::clock::Clock;
 use serde::Serialize;
@@ -12,11 +13,16 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ids::OrderId;
 use crate::merchant::known_keys::KnownKeys;
+use crate::messaging::drained::Drained;
+use crate::messaging::publishing::Publishing;
 use crate::metrics;
 use crate::store::idempotency::{self, Answered, Keyed};
 use crate::store::verify::{self, Finding, Tally};
 use crate::store::{self, Db, Writer, attention, outbox};
 use gateway::Gateways;
+
+/// How long the writer may take for a request that writes nothing.
+const WRITER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The order platform. Clones are handles to the same platform.
 #[derive(Clone)]
@@ -31,6 +37,8 @@ struct Shared {
     gateways: Gateways,
     known_keys: KnownKeys,
     resumed: Notify,
+    drained: Drained,
+    publishing: Publishing,
 }
 
 impl Platform {
@@ -43,6 +51,8 @@ impl Platform {
             gateways,
             known_keys,
             resumed: Notify::new(),
+            drained: Drained::default(),
+            publishing: Publishing::default(),
         });
         Self { shared }
     }
@@ -67,9 +77,26 @@ impl Platform {
         &self.shared.gateways
     }
 
-    /// Fails if the database does not answer.
+    /// Fails if the database does not answer or takes no writes.
     pub async fn check_database(&self) -> Result<()> {
-        store::ping(self.readers()).await
+        store::ping(self.readers()).await?;
+        let written = self
+            .writer()
+            .run((), |_, ()| Box::pin(std::future::ready(Ok(()))));
+        tokio::select! {
+            written = written => written,
+            () = self.shared.clock.sleep(WRITER_ANSWERS) => Err(Error::Database(sqlx::Error::PoolTimedOut)),
+        }
+    }
+
+    /// Fails if timers have waited so long to be published that no order is taken; answers why publishing is impaired.
+    pub(crate) fn check_publishing(&self) -> Result<Option<&'static str>> {
+        let waits_ms = self.publishing().waits_ms(self.now_ms());
+        if waits_ms > self.config().publish_grace_ms {
+            return Err(Error::NotPublishing { waits_ms });
+        }
+        let reason = "messages cannot be published at present; orders close by the sweep, later than their deadlines";
+        Ok(self.publishing().is_failing().then_some(reason))
     }
 
     /// Checks every invariant; answers what breaks each. Reads whole tables: meant for people and tests.
@@ -151,6 +178,16 @@ impl Platform {
     /// Ends when a pause has ended.
     pub(crate) async fn resumed(&self) {
         self.shared.resumed.notified().await;
+    }
+
+    /// How the relay gets on.
+    pub(crate) fn publishing(&self) -> &Publishing {
+        &self.shared.publishing
+    }
+
+    /// When the broker had nothing else to deliver, by kind of timer.
+    pub(crate) fn drained(&self) -> &Drained {
+        &self.shared.drained
     }
 
     pub(crate) fn known_keys(&self) -> &KnownKeys {

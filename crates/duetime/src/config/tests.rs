@@ -114,6 +114,7 @@ unknown_tries = 2
 watch = \"26h\"
 sweep_every = \"3s\"
 sweep_grace = \"4s\"
+publish_grace = \"5s\"
 resume_per_second = 5
 keep_events = \"8d\"
 keep_idempotency = \"3d\"
@@ -233,6 +234,7 @@ fn orders_of_everything() -> orders::Config {
         watch_ms: 26 * 3_600_000,
         sweep_every: Duration::from_secs(3),
         sweep_grace_ms: 4_000,
+        publish_grace_ms: 5_000,
         resume_per_second: 5,
         keep_events_ms: 8 * 86_400_000,
         keep_idempotency_ms: 3 * 86_400_000,

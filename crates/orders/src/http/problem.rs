@@ -63,7 +63,7 @@ problem_kinds! {
     Internal = "internal", INTERNAL_SERVER_ERROR, "The server failed",
         "The server's log has the cause under the `X-Request-Id` of the answer. Whether the request took effect is not known: repeat it with the same Idempotency-Key.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The platform is temporarily unavailable",
-        "The platform is starting or stopping, or its database does not answer. Repeat after `Retry-After` seconds with the same Idempotency-Key.";
+        "The platform is starting or stopping, its database does not answer, or the broker has taken no messages for so long that no order is accepted. Repeat after `Retry-After` seconds with the same Idempotency-Key.";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The server has too many requests under way",
         "Nothing was done. Repeat after `Retry-After` seconds.";
     TimedOut = "timed_out", SERVICE_UNAVAILABLE, "The request took too long",

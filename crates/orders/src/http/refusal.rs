@@ -7,6 +7,8 @@ use gateway::CallbackError;
 
 /// The `Retry-After`, in s, while the platform starts, stops or waits for its database.
 const RETRY_AFTER_S: u32 = 1;
+/// How long to wait before trying again, in s, while messages cannot be published.
+const PUBLISHING_RETRY_AFTER_S: u32 = 5;
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
@@ -52,6 +54,9 @@ impl From<Error> for Problem {
             Error::Callback(_) => Self::new(ProblemKind::CallbackRejected, detail),
             Error::Stopped => {
                 Self::new(ProblemKind::Unavailable, detail).retry_after(RETRY_AFTER_S)
+            }
+            Error::NotPublishing { .. } => {
+                Self::new(ProblemKind::Unavailable, detail).retry_after(PUBLISHING_RETRY_AFTER_S)
             }
             Error::Database(error) => of_database(&error),
             _ => Self::internal(detail),

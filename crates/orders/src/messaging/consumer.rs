@@ -23,6 +23,7 @@ const BACKOFF: Duration = Duration::from_secs(1);
 /// One consumer at work.
 pub(crate) struct Consumer {
     pub(crate) platform: Platform,
+    pub(crate) topic: Topic,
     pub(crate) subscription: Arc<dyn Subscription>,
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -39,6 +40,11 @@ impl Consumer {
                 _ = self.stop.changed() => return None,
                 received = self.subscription.receive(max, WAIT) => received,
             };
+            if let (Topic::Timers(kind), Ok(messages)) = (self.topic, &received)
+                && messages.len() < max
+            {
+                self.platform.drained().set(kind, self.platform.now_ms());
+            }
             match received {
                 Ok(messages) if messages.is_empty() => {}
                 Ok(messages) => return Some(messages),
@@ -54,10 +60,10 @@ impl Consumer {
     }
 
     /// Handles messages that need no gateway, a batch in one transaction.
-    pub(crate) async fn run_batches(mut self, topic: Topic) {
+    pub(crate) async fn run_batches(mut self) {
         let max = self.platform.config().close_batch;
         while let Some(received) = self.next(max).await {
-            let handled = dispatch::handle(&self.platform, topic, &received).await;
+            let handled = dispatch::handle(&self.platform, self.topic, &received).await;
             let mut done = Vec::with_capacity(received.len());
             for (incoming, handled) in received.iter().zip(handled) {
                 match handled {

@@ -6,8 +6,10 @@
 
 pub(crate) mod consumer;
 pub(crate) mod dispatch;
+pub(crate) mod drained;
 pub mod embedded;
 pub(crate) mod event;
+pub(crate) mod publishing;
 pub(crate) mod relay;
 
 use std::time::Duration;

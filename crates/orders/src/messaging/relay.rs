@@ -88,12 +88,17 @@ pub(crate) async fn pump(platform: &Platform, messaging: &dyn Messaging) -> Resu
     // Asked of the readers, so that an idle relay writes nothing.
     if !outbox::is_waiting(platform.readers()).await? {
         metrics::gauge!("duetime_outbox_age_seconds").set(0.0);
+        platform.publishing().set_waiting_since(None);
         return Ok(Pumped::default());
     }
+    let waiting_ms = outbox::waiting_since(platform.readers()).await?;
+    let oldest_ms = waiting_ms.into_iter().flatten().min();
+    platform.publishing().set_waiting_since(oldest_ms);
     let rows = next_rows(platform, messaging).await?;
     if rows.is_empty() {
         // Another process has the shards; if it is gone, its leases run out.
         let (rows, failed) = (0, 1);
+        platform.publishing().end_round(true, platform.now_ms());
         return Ok(Pumped { rows, failed });
     }
     let oldest_ms = rows.first().map_or(0, |row| row.created_ms);
@@ -109,6 +114,11 @@ pub(crate) async fn pump(platform: &Platform, messaging: &dyn Messaging) -> Resu
         failed: outcome.failed,
     };
     outcome.count();
+    let failed = pumped.failed > 0;
+    platform.publishing().end_round(failed, platform.now_ms());
+    if !failed {
+        platform.publishing().set_waiting_since(None);
+    }
     platform
         .writer()
         .run(outcome.published, |tx, published| {

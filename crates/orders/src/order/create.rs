@@ -85,6 +85,8 @@ struct Input {
     /// Units per product, in the order in which products are locked everywhere.
     wanted: Vec<(ProductId, i64)>,
     bounds: DeadlineBounds,
+    /// Why no order is taken, in ms that timers have waited to be published.
+    stalled_ms: Option<i64>,
 }
 
 impl Platform {
@@ -101,6 +103,7 @@ impl Platform {
             default_ms: config.deadline_default_ms,
             allowed: config.deadline_min_ms..=config.deadline_max_ms,
         };
+        let waits_ms = self.publishing().waits_ms(self.now_ms());
         self.run_keyed(Keyed {
             merchant_id: merchant_id.clone(),
             idempotency,
@@ -108,6 +111,7 @@ impl Platform {
                 new,
                 wanted,
                 bounds,
+                stalled_ms: Some(waits_ms).filter(|ms| *ms > config.publish_grace_ms),
             },
             operation: |tx, merchant_id, input| Box::pin(create(tx, merchant_id, input)),
         })
@@ -133,6 +137,10 @@ fn check(new: &NewOrder) -> Result<Vec<(ProductId, i64)>> {
 }
 
 async fn create(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<Order> {
+    // Only here: a repeated request gets the answer that is stored.
+    if let Some(waits_ms) = input.stalled_ms {
+        return Err(Error::NotPublishing { waits_ms });
+    }
     let now_ms = tx.now_ms();
     let new = &input.new;
     let deadline_ms = input.bounds.resolve(new.deadline, now_ms)?;

@@ -82,19 +82,19 @@ impl Running {
             let name = topic.name(&config.prefix);
             messaging.ensure_topic(&name, kind, config.queues).await?;
         }
+        self.platform.drained().reset();
         for kind in TimerKind::ALL {
             let topic = Topic::Timers(kind);
-            let name = topic.name(&config.prefix);
             let group = format!("{}-{}", config.prefix, kind.as_str());
             let consumers = match kind {
                 TimerKind::OrderDeadline => config.closers,
                 _ => 1,
             };
             for _ in 0..consumers {
-                let consumer = self.consumer(&messaging, &name, &group).await?;
+                let consumer = self.consumer(&messaging, topic, &group).await?;
                 match kind {
                     TimerKind::OrderDeadline | TimerKind::CouponExpiry => {
-                        self.workers.spawn(consumer.run_batches(topic));
+                        self.workers.spawn(consumer.run_batches());
                     }
                     TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {
                         self.workers.spawn(consumer.run_calls(kind));
@@ -102,10 +102,9 @@ impl Running {
                 }
             }
         }
-        let topic = Topic::Events.name(&config.prefix);
         let group = format!("{}-coupons", config.prefix);
-        let consumer = self.consumer(&messaging, &topic, &group).await?;
-        self.workers.spawn(consumer.run_batches(Topic::Events));
+        let consumer = self.consumer(&messaging, Topic::Events, &group).await?;
+        self.workers.spawn(consumer.run_batches());
 
         let platform = self.platform.clone();
         let stop = self.stop_workers.subscribe();
@@ -125,12 +124,14 @@ impl Running {
     async fn consumer(
         &self,
         messaging: &Arc<dyn Messaging>,
-        topic: &str,
+        topic: Topic,
         group: &str,
     ) -> Result<Consumer> {
+        let name = topic.name(&self.platform.config().prefix);
         Ok(Consumer {
             platform: self.platform.clone(),
-            subscription: Arc::from(messaging.subscribe(topic, group).await?),
+            topic,
+            subscription: Arc::from(messaging.subscribe(&name, group).await?),
             stop: self.stop_workers.subscribe(),
         })
     }

@@ -7,6 +7,7 @@ pub(crate) mod history;
 pub(crate) mod idempotency;
 pub(crate) mod marks;
 pub(crate) mod merchants;
+pub(crate) mod open;
 pub(crate) mod orders;
 pub(crate) mod outbox;
 pub(crate) mod pauses;

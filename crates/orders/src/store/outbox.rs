@@ -6,6 +6,7 @@ use sqlx::{SqliteConnection, SqlitePool};
 use crate::error::{Error, Result};
 use crate::limits::OUTBOX_SHARDS;
 use crate::model::outbox::{OutboxRow, Topic};
+use crate::model::timer::TimerKind;
 use crate::store::rows::{column, limit_of, list_json};
 use crate::store::tx::Tx;
 
@@ -107,6 +108,46 @@ pub(crate) async fn is_waiting(readers: &SqlitePool) -> Result<bool> {
         .fetch_optional(readers)
         .await?;
     Ok(waiting.is_some())
+}
+
+/// When the oldest row of a topic that waits was written.
+macro_rules! oldest {
+    ($topic:literal) => {
+        concat!(
+            "(select created_ms from outbox where unsent > 0 and unsent = 1 and topic = ",
+            $topic,
+            " order by seq limit 1) as topic_",
+            $topic
+        )
+    };
+}
+
+/// Since when, in ms since the Unix epoch, the oldest message of each kind of timer has waited to be published.
+pub(crate) async fn waiting_since(
+    readers: &SqlitePool,
+) -> Result<[Option<i64>; TimerKind::ALL.len()]> {
+    let row = sqlx::query(concat!(
+        "select ",
+        oldest!(1),
+        ", ",
+        oldest!(2),
+        ", ",
+        oldest!(3),
+        ", ",
+        oldest!(4),
+        ", ",
+        oldest!(5)
+    ))
+    .fetch_one(readers)
+    .await?;
+    // The topic of a kind has its number.
+    Ok([
+        column(&row, "topic_1")?,
+        column(&row, "topic_2")?,
+        column(&row, "topic_3")?,
+        column(&row, "topic_4")?,
+        column(&row, "topic_5")?,
+    ])
 }
 
 /// How many rows wait to be published.

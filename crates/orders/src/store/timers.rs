@@ -69,83 +69,13 @@ const HURRY_ATTEMPTS: &str = concat!(
     columns!()
 );
 
-/// Which timers are missing, with the name under which finds are counted.
-///
-/// Bound are the kind, the instant before which a thing must be due, when the timer fires, and how many at most. The
-/// states are written out since only so does SQLite use the indexes of what is open; a test holds them.
-const MISSING: &[(TimerKind, &str, &str)] = &[
-    (
-        TimerKind::OrderDeadline,
-        "pending_order",
-        concat!(
-            "insert into timer (",
-            columns!(),
-            ", parked)
-         select ?1, id, merchant_id, deadline_ms, min(deadline_ms, ?3), version, 0, 0, 0 from orders o
-         where state = 1 and deadline_ms < ?2
-           and not exists (select 1 from timer t where t.id = o.id and t.kind = ?1) limit ?4"
-        ),
-    ),
-    (
-        TimerKind::OrderClosing,
-        "closing_order",
-        concat!(
-            "insert into timer (",
-            columns!(),
-            ", parked)
-         select ?1, id, merchant_id, ?3, ?3, version, 0, 0, 0 from orders o
-         where state = 2 and deadline_ms < ?2
-           and not exists (select 1 from timer t where t.id = o.id and t.kind = ?1) limit ?4"
-        ),
-    ),
-    (
-        TimerKind::Attempt,
-        "attempt",
-        concat!(
-            "insert into timer (",
-            columns!(),
-            ", parked)
-         select ?1, id, merchant_id, expires_ms, ?3, version, 0, 0, 0 from attempt a
-         where state in (1, 5) and expires_ms < ?2
-           and not exists (select 1 from timer t where t.id = a.id and t.kind = ?1) limit ?4"
-        ),
-    ),
-    (
-        TimerKind::Refund,
-        "refund",
-        concat!(
-            "insert into timer (",
-            columns!(),
-            ", parked)
-         select ?1, id, merchant_id, ?3, ?3, version, 0, 0, 0 from refund r
-         where state in (1, 2, 3, 5) and created_ms < ?2
-           and not exists (select 1 from timer t where t.id = r.id and t.kind = ?1) limit ?4"
-        ),
-    ),
-    (
-        TimerKind::CouponExpiry,
-        "coupon",
-        concat!(
-            "insert into timer (",
-            columns!(),
-            ", parked)
-         select ?1, id, merchant_id, expires_ms, min(expires_ms, ?3), version, 0, 0, 0 from coupon c
-         where state = 1 and expires_ms < ?2
-           and not exists (select 1 from timer t where t.id = c.id and t.kind = ?1) limit ?4"
-        ),
-    ),
-];
-
-/// Which missing timers are written, and when they fire.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Only of things that are due, or were created, before this instant, in ms since the Unix epoch.
-    pub(crate) due_before_ms: i64,
-    /// When they fire at the latest, in ms since the Unix epoch.
-    pub(crate) fire_ms: i64,
-    /// How many of each kind; all if negative.
-    pub(crate) limit: i64,
-}
+/// The overdue timers after a place. Parked ones are in another part of the index.
+const OVERDUE: &str = concat!(
+    "select ",
+    columns!(),
+    " from timer where parked = 0 and next_fire_ms < ?1 and (next_fire_ms, id, kind) > (?2, ?3, ?4)
+      order by next_fire_ms, id, kind limit ?5"
+);
 
 /// Writes the new rows that the transaction has collected, so that a statement can see them.
 pub(super) async fn flush(tx: &mut Tx) -> Result<()> {
@@ -185,29 +115,6 @@ async fn insert(connection: &mut SqliteConnection, rows: &[TimerRow]) -> Result<
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Writes timers that should exist and do not; answers how many of each kind of thing.
-pub(crate) async fn insert_missing(
-    tx: &mut Tx,
-    bounds: Bounds,
-) -> Result<Vec<(&'static str, usize)>> {
-    flush(tx).await?;
-    let mut written = Vec::new();
-    for (kind, name, statement) in MISSING {
-        let done = sqlx::query(*statement)
-            .bind(kind.stored())
-            .bind(bounds.due_before_ms)
-            .bind(bounds.fire_ms)
-            .bind(bounds.limit)
-            .execute(tx.conn())
-            .await?;
-        let count = usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
-        if count > 0 {
-            written.push((*name, count));
-        }
-    }
-    Ok(written)
 }
 
 /// Moves timers to their next hops; answers those that had not moved on, as they are now.
@@ -331,25 +238,28 @@ pub(crate) async fn current_of(
     rows.iter().map(from_row).collect()
 }
 
-/// Up to `limit` timers whose messages should have come before `before_ms`, longest overdue first.
-pub(crate) async fn overdue(tx: &mut Tx, before_ms: i64, limit: i64) -> Result<Vec<TimerRow>> {
-    flush(tx).await?;
-    let rows = sqlx::query(concat!(
-        "select ",
-        columns!(),
-        " from timer where parked = 0 and next_fire_ms < ? order by next_fire_ms limit ?"
-    ))
-    .bind(before_ms)
-    .bind(limit)
-    .fetch_all(tx.conn())
-    .await?;
+/// Up to `limit` timers after the place whose messages should have come before `before_ms`, longest overdue first.
+pub(crate) async fn overdue(
+    readers: &SqlitePool,
+    before_ms: i64,
+    place: &TimerPlace,
+    limit: i64,
+) -> Result<Vec<TimerRow>> {
+    let rows = sqlx::query(OVERDUE)
+        .bind(before_ms)
+        .bind(place.next_fire_ms)
+        .bind(place.id)
+        .bind(place.kind)
+        .bind(limit)
+        .fetch_all(readers)
+        .await?;
     rows.iter().map(from_row).collect()
 }
 
 /// Up to `limit` parked timers after the one with this place, in the order in which they would have fired.
 pub(crate) async fn parked_after(
     tx: &mut Tx,
-    place: &ParkedPlace,
+    place: &TimerPlace,
     limit: u32,
 ) -> Result<Vec<TimerRow>> {
     flush(tx).await?;
@@ -376,15 +286,15 @@ pub(crate) async fn is_parked(readers: &SqlitePool) -> Result<bool> {
     Ok(parked.is_some())
 }
 
-/// The place of a parked timer among all of them; the default comes before the first.
+/// The place of a timer in the order in which they fire; the default comes before the first.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ParkedPlace {
+pub(crate) struct TimerPlace {
     next_fire_ms: i64,
     id: Uuid,
     kind: i64,
 }
 
-impl ParkedPlace {
+impl TimerPlace {
     /// The place of this timer.
     pub(crate) fn of(timer: &TimerRow) -> Self {
         Self {
@@ -433,7 +343,6 @@ fn from_row(row: &SqliteRow) -> Result<TimerRow> {
 mod tests {
     use super::*;
     use crate::tests::shop::Shop;
-    use crate::{AttemptState, CouponState, OrderState, RefundState};
     use sqlx::Row;
 
     #[tokio::test]
@@ -447,42 +356,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn open_things_are_found_by_an_index_of_what_is_open() {
+    async fn overdue_timers_are_read_in_the_order_of_their_index() {
         let shop = Shop::open().await;
-        let indexes = [
-            "orders_pending",
-            "orders_closing",
-            "attempt_open",
-            "refund_open",
-            "coupon_free",
-        ];
-        for ((_, name, statement), index) in MISSING.iter().zip(indexes) {
-            let explain = format!("explain query plan {statement}");
-            let rows = sqlx::query(sqlx::AssertSqlSafe(explain))
-                .bind(1)
-                .bind(1)
-                .bind(1)
-                .bind(1)
-                .fetch_all(shop.platform().readers())
-                .await
-                .unwrap();
-            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
-            assert!(
-                plan.iter().any(|step| step.contains(index))
-                    && plan.iter().any(|step| step.contains("(id=? AND kind=?)")),
-                "{name}: {plan:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_states_written_out_are_those_of_the_enums() {
-        assert_eq!(OrderState::Pending.stored(), 1);
-        assert_eq!(OrderState::Closing.stored(), 2);
-        assert_eq!(AttemptState::Submitted.stored(), 1);
-        assert_eq!(AttemptState::Unknown.stored(), 5);
-        assert_eq!(CouponState::Available.stored(), 1);
-        assert_eq!(RefundState::Succeeded.stored(), 4);
-        assert_eq!(RefundState::NeedsOperator.stored(), 6);
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("explain query plan {OVERDUE}")))
+            .fetch_all(shop.platform().readers())
+            .await
+            .unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        assert_eq!(plan.len(), 1, "{plan:?}");
+        let place =
+            "timer_by_fire (parked=? AND (next_fire_ms,id,kind)>(?,?,?) AND next_fire_ms<?)";
+        assert!(plan[0].contains(place), "{plan:?}");
     }
 }

@@ -13,6 +13,7 @@ mod pauses;
 mod races;
 mod refunds;
 pub(crate) mod shop;
+mod sweep;
 mod tasks;
 mod unmatched;
 mod verify;

@@ -19,7 +19,7 @@ use crate::model::audit::{Actor, NewAudit};
 use crate::model::pause::{Pause, PauseScope, PauseState};
 use crate::model::timer::{Rearm, TimerKind, TimerRow};
 use crate::platform::Platform;
-use crate::store::timers::{self, ParkedPlace};
+use crate::store::timers::{self, TimerPlace};
 use crate::store::{Tx, marks, merchants, pauses, payments};
 use crate::timer::{REARM_MIN_MS, rearm};
 
@@ -157,7 +157,7 @@ fn of_order(timers: &[TimerRow]) -> impl Iterator<Item = &TimerRow> {
 pub struct Walk {
     /// Its number; the pauses that it ends carry it.
     number: i64,
-    after: ParkedPlace,
+    after: TimerPlace,
 }
 
 /// Begins a walk for the pauses that are RESUMING; `None` if there are none.
@@ -176,7 +176,7 @@ pub(crate) async fn begin_walk(platform: &Platform) -> Result<Option<Walk>> {
 async fn begin(tx: &mut Tx) -> Result<Option<Walk>> {
     let number = next_number(tx).await?;
     let marked = pauses::begin_walk(tx, number).await?;
-    let after = ParkedPlace::default();
+    let after = TimerPlace::default();
     Ok(marked.then_some(Walk { number, after }))
 }
 
@@ -219,7 +219,7 @@ pub(crate) async fn release_forgotten(platform: &Platform) -> Result<usize> {
     let begun = platform.writer().run((), |tx, ()| {
         Box::pin(async move {
             let number = next_number(tx).await?;
-            let after = ParkedPlace::default();
+            let after = TimerPlace::default();
             Ok(Walk { number, after })
         })
     });
@@ -264,7 +264,7 @@ async fn release(tx: &mut Tx, walk: Walk, limit: u32) -> Result<(usize, Option<W
         pauses::end_walk(tx, walk.number).await?;
         return Ok((0, None));
     };
-    let after = ParkedPlace::of(last);
+    let after = TimerPlace::of(last);
     let paused = paused_of(tx, &timers).await?;
     let released = timers.iter().filter(|timer| !paused.contains(&timer.id));
     let count = rearm_paced(tx, released.collect(), limit).await?;

@@ -6,11 +6,14 @@ use crate::error::Result;
 use crate::model::timer::{TimerKind, TimerRow};
 use crate::platform::Platform;
 use crate::store::Tx;
-use crate::store::timers::{self, Bounds};
+use crate::store::open::{self, Open, OpenPlace};
+use crate::store::timers;
 use crate::timer::{REARM_MIN_MS, rearm_all};
 
 /// Timers that one transaction arms again.
 const BATCH: i64 = 500;
+/// Things that one look for missing timers covers.
+const BATCH_LEN: usize = 500;
 
 /// The timer after which a rebuild continues; `None` before the first.
 type Place = Option<(Uuid, TimerKind)>;
@@ -20,9 +23,7 @@ impl Platform {
     ///
     /// For a broker that was lost or replaced. Earlier messages are ignored: each timer gets a new hop.
     pub async fn rebuild_timers(&self) -> Result<u64> {
-        self.writer()
-            .run((), |tx, ()| Box::pin(insert_all_missing(tx)))
-            .await?;
+        self.insert_all_missing().await?;
         let mut place = None;
         let mut rebuilt = 0;
         loop {
@@ -37,16 +38,28 @@ impl Platform {
             place = last;
         }
     }
+
+    async fn insert_all_missing(&self) -> Result<()> {
+        for open in &open::ALL {
+            let mut place = Some(OpenPlace::default());
+            while let Some(at) = place {
+                let found = open::find(self.readers(), open, i64::MAX, at, BATCH_LEN).await?;
+                place = found.next;
+                self.writer()
+                    .run((open, found.missing), |tx, (open, ids)| {
+                        Box::pin(insert_some(tx, open, ids))
+                    })
+                    .await?;
+            }
+        }
+        Ok(())
+    }
 }
 
-async fn insert_all_missing(tx: &mut Tx) -> Result<()> {
-    let bounds = Bounds {
-        due_before_ms: i64::MAX,
-        // Republishing moves what is past to the present.
-        fire_ms: tx.now_ms(),
-        limit: -1,
-    };
-    timers::insert_missing(tx, bounds).await.map(drop)
+async fn insert_some(tx: &mut Tx, open: &Open, ids: &[Uuid]) -> Result<()> {
+    // Republishing moves what is past to the present.
+    let fire_ms = tx.now_ms();
+    open::insert_missing(tx, open, fire_ms, ids).await.map(drop)
 }
 
 /// Arms the next timers after the place again, whether parked or not; answers how many, and the last one's place.

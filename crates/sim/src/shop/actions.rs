@@ -316,7 +316,8 @@ impl Driver {
 
     async fn sweep(&mut self) -> Result<(), Stop> {
         let platform = self.platform()?;
-        let swept = platform.sweep().await;
+        // It asks gateways.
+        let swept = self.live(platform.sweep()).await?;
         swept.or_else(|error| defect("sweep", &error))?;
         Ok(())
     }

@@ -72,6 +72,8 @@ impl Driver {
             readers: 1,
             queues: rng.random_range(1..4),
             close_batch: 64,
+            // The calls of a sweep one after the other: a seed names one run.
+            gateway_calls: 1,
             resume_per_second: rng.random_range(1..8),
             relay_batch: if rng.random_bool(0.5) {
                 rng.random_range(1..8)

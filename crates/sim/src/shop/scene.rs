@@ -302,6 +302,7 @@ pub(crate) fn allowed<T>(what: &str, result: Result<T, Error>) -> Result<Option<
             | Error::RefundTooLarge { .. }
             | Error::RefundState { .. }
             | Error::Duplicate { .. }
+            | Error::NotPublishing { .. }
             | Error::Invalid { .. },
         ) => Ok(None),
         Err(error) => defect(what, &error),
