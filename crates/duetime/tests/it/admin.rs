@@ -125,9 +125,14 @@ fn messages_are_sent_found_moved_and_recalled() {
         "{sent}"
     );
     assert!(
-        rig.done("message send orders hello --in 30m --id m-1")
+        rig.done("message send orders hello --in 30m --id m-1 --tag t --key k-1 --property a=b")
             .out
             .ends_with("(stored before)\n")
+    );
+    rig.fails(
+        "message send orders hello --in 30m --id m-1",
+        1,
+        "was used for another message",
     );
     let found = rig.json("message find orders k-1");
     assert_eq!(found[0]["properties"], json!({ "a": "b" }));
