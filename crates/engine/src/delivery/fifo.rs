@@ -76,8 +76,8 @@ impl<S: Store> Engine<S> {
             let (lines, ready) = self.ready_places(limits.key, queue, wanted);
             let mut is_complete = true;
             for (place, kept) in ready {
-                if self.is_satisfied(limits, delivered) {
-                    break;
+                if self.is_satisfied(limits, delivered) || self.is_spent() {
+                    return Ok(lines);
                 }
                 let message = match kept {
                     Some(message) => Some(message),
@@ -90,8 +90,23 @@ impl<S: Store> Engine<S> {
                 }
             }
             if is_complete {
+                if !self.is_satisfied(limits, delivered) {
+                    self.note_looked(limits.key, queue);
+                }
                 return Ok(lines);
             }
+        }
+    }
+
+    /// Everything that is open, free and due was delivered.
+    fn note_looked(&mut self, key: SubscriptionKey, queue: u16) {
+        let reach_ms = self.frontier.reach_ms();
+        let progress = self
+            .subscriptions
+            .get_mut(&key)
+            .and_then(|subscription| subscription.queue(queue));
+        if let Some(progress) = progress {
+            progress.looked_ms = Some(reach_ms);
         }
     }
 

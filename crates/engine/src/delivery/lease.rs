@@ -130,6 +130,7 @@ impl<S: Store> Engine<S> {
                 }
                 self.spend(LEASE_UNITS);
                 self.fail_fresh(now_ms, key, (queue, place), again)?;
+                self.wake_after_end(key);
             }
         }
         for (place, again) in retries {
@@ -139,6 +140,7 @@ impl<S: Store> Engine<S> {
             }
             self.spend(LEASE_UNITS);
             self.fail_retry(now_ms, key, place, again)?;
+            self.wake_after_end(key);
         }
         Ok(())
     }
@@ -340,10 +342,10 @@ impl<S: Store> Engine<S> {
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return Ok(());
         };
-        let Some(slot) = subscription
-            .queue(queue)
-            .and_then(|progress| progress.slot(place))
-        else {
+        let Some(progress) = subscription.queue(queue) else {
+            return Ok(());
+        };
+        let Some(slot) = progress.slot(place) else {
             return Ok(());
         };
         let attempts = slot.attempts;
@@ -355,6 +357,7 @@ impl<S: Store> Engine<S> {
             slot.state = SlotState::Open { from_ms: again_ms };
             slot.attempts = again.attempt_after(attempts).saturating_sub(1);
             slot.returned = again.returned;
+            progress.look_again_from(again_ms);
             subscription.in_flight -= usize::from(was_leased);
             self.stage.progress.insert((key.0, key.1, queue));
         } else {

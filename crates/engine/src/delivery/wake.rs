@@ -4,7 +4,6 @@ use crate::engine::Engine;
 use crate::ids::{SubscriptionKey, TopicId};
 use crate::limits::FLOOR_AHEAD_MS;
 use crate::state::frontier::{Frontier, Line};
-use crate::state::progress::SlotState;
 use crate::store::{Store, StoreError};
 
 /// How long before something is due the floor is renewed, in ms: ample for one write to the disk.
@@ -249,7 +248,6 @@ impl<S: Store> Engine<S> {
         if let Some(retry_ms) = retry_ms {
             next.add(&self.frontier, Line::Retries(key), retry_ms);
         }
-        let reach_ms = self.frontier.reach_ms();
         let queues = (0_u16..).zip(subscription.queues.iter().zip(&topic.queues));
         for (queue, (progress, window)) in queues {
             let full = fifo && progress.slots.len() >= self.config.limits.fifo_window;
@@ -260,14 +258,12 @@ impl<S: Store> Engine<S> {
             } else {
                 Some(0)
             };
-            let reopened_ms = progress.slots.iter().filter_map(|slot| match slot.state {
-                // One that is open and was not delivered waits for an earlier one, whose end wakes us.
-                SlotState::Open { from_ms } if from_ms > reach_ms => Some(from_ms),
-                _ => None,
-            });
-            for due_ms in fresh_ms.into_iter().chain(reopened_ms.filter(|_| fifo)) {
+            if let Some(due_ms) = fresh_ms {
                 next.add(&self.frontier, Line::Queue(key.1, queue), due_ms);
             }
+            // What was read before waits for no disk. One that is not free waits for an earlier one, whose end wakes.
+            let open_ms = progress.next_open_ms().filter(|_| fifo);
+            next.timer_ms = [next.timer_ms, open_ms].into_iter().flatten().min();
         }
         next
     }

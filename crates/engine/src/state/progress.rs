@@ -66,6 +66,8 @@ pub(crate) struct Progress {
     lately: VecDeque<(Place, (u16, u16))>,
     /// No lease ends before this.
     pub(crate) lease_end_ms: u64,
+    /// In a FIFO group: of the open messages that may be delivered up to here, none is free. `None`: not known.
+    pub(crate) looked_ms: Option<u64>,
     /// Bytes of the messages that slots keep.
     kept_bytes: usize,
 }
@@ -80,6 +82,7 @@ impl Progress {
             early: BTreeMap::new(),
             lately: VecDeque::new(),
             lease_end_ms: u64::MAX,
+            looked_ms: None,
             kept_bytes: 0,
         }
     }
@@ -151,7 +154,26 @@ impl Progress {
         Some((slot.attempts, slot.returned))
     }
 
-    /// Takes away what is done.
+    /// In a FIFO group: when an open message that may be free may be delivered first, in ms.
+    pub(crate) fn next_open_ms(&self) -> Option<u64> {
+        let from_ms = self.slots.iter().filter_map(|slot| match slot.state {
+            SlotState::Open { from_ms } => Some(from_ms),
+            SlotState::Leased { .. } => None,
+        });
+        from_ms
+            .filter(|from_ms| self.looked_ms.is_none_or(|looked_ms| *from_ms > looked_ms))
+            .min()
+    }
+
+    /// An open message of a FIFO group may be delivered from `from_ms` on.
+    pub(crate) fn look_again_from(&mut self, from_ms: u64) {
+        let before_ms = from_ms.saturating_sub(1);
+        self.looked_ms = self
+            .looked_ms
+            .map(|looked_ms| std::cmp::min(looked_ms, before_ms));
+    }
+
+    /// Takes away what is done; what it blocked may be free.
     pub(crate) fn remove(&mut self, place: Place) -> Option<Slot> {
         let index = self.index(place)?;
         let slot = self.slots.remove(index)?;
@@ -161,6 +183,7 @@ impl Progress {
         if self.slots.is_empty() {
             self.lately.clear();
         }
+        self.looked_ms = None;
         Some(slot)
     }
 

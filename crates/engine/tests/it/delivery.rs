@@ -343,3 +343,94 @@ fn a_group_that_is_full_gets_nothing_until_something_ends() {
         ",
     );
 }
+
+/// A full group waits for a free place, whatever frees it: here the lease of a last delivery that runs out.
+#[test]
+fn a_full_group_goes_on_when_the_last_delivery_of_a_message_runs_out() {
+    let limits = Limits {
+        in_flight_max: 1,
+        ..Limits::default()
+    };
+    check_with(
+        Config {
+            limits,
+            ..Config::default()
+        },
+        "
+        topic t delay
+        group g attempts=2
+        send t a b
+        = due +1
+        at 10
+        recv t g hide=1000
+        = a#1
+        at 1010
+        tick
+        at 1020
+        recv t g hide=1000
+        = a#2
+        recv t g
+        = nothing
+        watch t g
+        woken
+        = none
+        at 2020
+        tick
+        woken
+        = t/g
+        recv t g
+        = b#1
+        ",
+    );
+}
+
+#[test]
+fn a_full_group_goes_on_while_what_ran_out_waits_to_come_again() {
+    let limits = Limits {
+        in_flight_max: 1,
+        ..Limits::default()
+    };
+    let config = Config {
+        limits,
+        ..Config::default()
+    };
+    for kind in ["", "fifo"] {
+        let script = "
+        topic t delay
+        group g KIND
+        send t a
+        = due +1
+        at 10
+        recv t g
+        = a#1
+        give-back g a
+        at 20
+        recv t g
+        = a#1
+        give-back g a
+        at 30
+        recv t g
+        = a#1
+        give-back g a
+        at 40
+        recv t g
+        = a#1
+        send t b
+        = due +41
+        lapse g a after=10
+        at 45
+        recv t g
+        = nothing
+        watch t g
+        woken
+        = none
+        at 50
+        tick
+        woken
+        = t/g
+        recv t g
+        = b#1
+        ";
+        check_with(config.clone(), &script.replace("KIND", kind));
+    }
+}

@@ -254,6 +254,33 @@ fn a_poller_is_woken_by_what_blocks_it() {
 }
 
 #[test]
+fn what_failed_comes_again_at_its_time_while_a_new_message_waits_for_the_disk() {
+    check(
+        "
+        topic t fifo
+        group g fifo
+        send t a group=a
+        = due +1
+        at 10
+        recv t g
+        = a#1
+        nack g a after=100
+        recv t g
+        = nothing
+        watch t g
+        manual
+        at 110
+        send t b group=b
+        = due +110
+        woken
+        = t/g
+        recv t g
+        = a#2
+        ",
+    );
+}
+
+#[test]
 fn one_open_message_stops_no_other_message_group() {
     let limits = Limits {
         fifo_window: 4,
