@@ -252,9 +252,9 @@ impl<S: Store> Core<S> {
                 let handles: Vec<ReceiptHandle> =
                     delivered.iter().map(|delivery| delivery.handle).collect();
                 if poll.reply.send(Ok(delivered)).is_err() {
-                    // The consumer left at this very moment: others may have the messages at once.
+                    // The consumer left at this very moment: others may have the messages at once, as if it had not come.
                     for handle in handles {
-                        refused(self.engine.retry_later(now_ms, &handle, Some(0)))?.ok();
+                        refused(self.engine.give_back(now_ms, &handle))?.ok();
                     }
                 }
             }
@@ -391,12 +391,156 @@ fn log_alarm(alarm: &Alarm) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use bytes::Bytes;
     use engine::{
-        Config, MemoryStore, NewMessage, ReceiveRequest, TagFilter, TopicKind, TopicSpec,
+        Batch, Config, Delivered, GroupSpec, MemoryStore, NewMessage, PartitionId, ReceiveRequest,
+        Rows, Space, TagFilter, TopicKind, TopicSpec,
     };
     use tokio::sync::oneshot;
 
     use super::*;
+
+    type Answered = oneshot::Receiver<Result<Vec<Delivered>, Error>>;
+
+    /// A poll of group g on topic t.
+    fn poll(messages_max: usize, invisible_ms: u64) -> (Poll, Answered) {
+        let (reply, answer) = oneshot::channel();
+        let request = ReceiveRequest {
+            topic: "t".into(),
+            group: "g".into(),
+            messages_max,
+            invisible_ms,
+            filter: TagFilter::All,
+        };
+        let poll = Poll {
+            lane: 1,
+            request,
+            wait_ms: 10_000,
+            reply,
+        };
+        (poll, answer)
+    }
+
+    fn settle<S: Store>(core: &mut Core<S>, now_ms: u64) {
+        if let Some(epoch) = core.apply(now_ms).unwrap() {
+            core.durable(epoch);
+        }
+    }
+
+    /// A store of which a consumer leaves as soon as a message is read.
+    #[derive(Debug, Default)]
+    struct Leaving {
+        store: MemoryStore,
+        leaves: RefCell<Option<Answered>>,
+    }
+
+    impl Store for Leaving {
+        fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
+            self.store.apply(batch)
+        }
+
+        fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+            self.store.get(space, key)
+        }
+
+        fn scan(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Rows<'_>, StoreError> {
+            if matches!(space, Space::Partition(_)) {
+                self.leaves.take();
+            }
+            self.store.scan(space, from, to)
+        }
+
+        fn partitions(&self) -> Vec<PartitionId> {
+            self.store.partitions()
+        }
+
+        fn drop_partition(&mut self, partition: PartitionId) -> Result<(), StoreError> {
+            self.store.drop_partition(partition)
+        }
+
+        fn free_bytes(&self) -> Result<u64, StoreError> {
+            self.store.free_bytes()
+        }
+    }
+
+    #[test]
+    fn a_consumer_that_left_before_its_answer_uses_up_no_delivery() {
+        let mut engine = Engine::open(Leaving::default(), Config::default()).unwrap();
+        engine
+            .create_topic(TopicSpec::new("t", TopicKind::Mixed))
+            .unwrap();
+        engine.send(1_000, "t", &NewMessage::default()).unwrap();
+        let mut core = Core::new(engine);
+        settle(&mut core, 1_000);
+        let (asked, answer) = poll(1, 1_000);
+        core.engine_mut().store_mut().leaves = RefCell::new(Some(answer));
+        core.push(Command::Receive(asked));
+        core.step(1_100).unwrap();
+        assert!(core.engine().store().leaves.borrow().is_none());
+        settle(&mut core, 1_100);
+        let (asked, mut answer) = poll(1, 1_000);
+        core.push(Command::Receive(asked));
+        core.step(1_110).unwrap();
+        let delivered = answer.try_recv().unwrap().unwrap();
+        assert_eq!(delivered[0].attempt, 1);
+    }
+
+    #[test]
+    fn polls_of_a_fifo_group_that_a_spent_step_leaves_over_are_served_by_the_next_one() {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        engine
+            .create_topic(TopicSpec::new("t", TopicKind::Mixed))
+            .unwrap();
+        let group = GroupSpec {
+            fifo: true,
+            ..GroupSpec::new("g")
+        };
+        engine.create_group(1_000, group).unwrap();
+        let large = NewMessage {
+            body: vec![0; 4 << 20].into(),
+            ..NewMessage::default()
+        };
+        for _ in 0..3 {
+            engine.send(1_000, "t", &large).unwrap();
+        }
+        let mut core = Core::new(engine);
+        settle(&mut core, 1_000);
+        let mut lost = Vec::new();
+        for _ in 0..3 {
+            let (asked, answer) = poll(1, 500);
+            core.push(Command::Receive(asked));
+            while core.has_work() {
+                core.step(1_100).unwrap();
+                settle(&mut core, 1_100);
+            }
+            lost.push(answer);
+        }
+        for answer in &mut lost {
+            assert_eq!(answer.try_recv().unwrap().unwrap().len(), 1);
+        }
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            let (asked, answer) = poll(1, 60_000);
+            core.push(Command::Receive(asked));
+            answers.push(answer);
+        }
+        core.step(1_200).unwrap();
+        settle(&mut core, 1_200);
+        // All leases end at once.
+        core.step(1_700).unwrap();
+        settle(&mut core, 1_700);
+        let mut steps = 0;
+        while core.has_work() {
+            core.step(1_700).unwrap();
+            steps += 1;
+        }
+        assert!(steps > 1, "a step reads no more than two of the messages");
+        for answer in &mut answers {
+            assert_eq!(answer.try_recv().unwrap().unwrap().len(), 1);
+        }
+    }
 
     #[test]
     fn an_end_without_a_poll_keeps_no_other_poll_waiting() {
