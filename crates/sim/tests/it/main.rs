@@ -2,6 +2,8 @@
 
 mod shop;
 
+use std::collections::BTreeSet;
+
 use sim::{Canary, Plan, crash_states, run_seed};
 
 #[test]
@@ -16,10 +18,10 @@ fn a_few_seeds_keep_every_invariant() {
     assert!(damaged > 0, "no row was damaged in any of them");
 }
 
-/// Seeds that found a defect once: messages lost with their partition, in two ways.
+/// Seeds that found a defect once: messages lost with their partition, in two ways; a full group that was not woken.
 #[test]
 fn seeds_that_failed_once_do_not_fail_again() {
-    for seed in [985, 1013, 1041, 1069] {
+    for seed in [63, 985, 1013, 1041, 1069] {
         if let Err(violation) = run_seed(seed, None) {
             panic!("seed {seed}: {violation}");
         }
@@ -52,9 +54,19 @@ fn a_clock_that_runs_ahead_is_found() {
     is_found(Canary::ClockAhead, &[1]);
 }
 
+/// What the disk forgets may be an acknowledgement, a message or a cancellation: each of these losses is found, in
+/// whichever seed it comes first.
 #[test]
 fn a_disk_that_forgets_is_found() {
-    is_found(Canary::SyncForgets, &[2, 3, 8]);
+    let found: BTreeSet<u8> = (1..40)
+        .filter_map(|seed| run_seed(seed, Some(Canary::SyncForgets)).err())
+        .map(|violation| violation.invariant)
+        .collect();
+    assert!(found.is_superset(&BTreeSet::from([3, 4, 8])), "{found:?}");
+    assert!(
+        found.is_subset(&BTreeSet::from([1, 2, 3, 4, 8])),
+        "{found:?}"
+    );
 }
 
 #[test]
