@@ -182,7 +182,8 @@ async fn consumers_that_do_not_read_hold_a_bounded_amount() {
         }
     };
     assert_eq!(refused, 42900);
-    assert!(held.len() <= 2, "{} answers are held", held.len());
+    // One receive reads at most 768 units of 4 KiB, so three messages of 1 MiB: two answers leave room, the third one fills it.
+    assert!(held.len() <= 3, "{} answers are held", held.len());
     drop(held);
     // Others are served again as soon as these have disconnected.
     let served = async {
