@@ -14,7 +14,7 @@ use client::{
 };
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-type Seen = Outcome<String>;
+type Observed = Outcome<String>;
 
 const INVISIBLE: Duration = Duration::from_secs(15);
 /// The account of servers that have one.
@@ -105,7 +105,7 @@ fn bodies(taken: &[(Received, SystemTime)]) -> Vec<String> {
     taken.iter().map(|(message, _)| body(message)).collect()
 }
 
-async fn normal() -> Seen {
+async fn normal() -> Observed {
     let topic = name("normal");
     let (sender, receiver) = both("OPEN", &topic).await?;
     for index in 0..10 {
@@ -132,7 +132,7 @@ async fn normal() -> Seen {
     Ok("10 sent, received with tag, key and property, acknowledged".to_owned())
 }
 
-async fn delay() -> Seen {
+async fn delay() -> Observed {
     let topic = name("delay");
     let (sender, receiver) = both("OPEN", &topic).await?;
     let start = now() + Duration::from_millis(1_500);
@@ -158,7 +158,7 @@ async fn delay() -> Seen {
 }
 
 /// With one message of the group delayed, where the server is Duetime.
-async fn fifo() -> Seen {
+async fn fifo() -> Observed {
     let topic = name("fifo");
     let (sender, receiver) = both("FIFO", &topic).await?;
     for index in 0..6 {
@@ -181,7 +181,7 @@ async fn fifo() -> Seen {
     Ok(format!("7 of one message group in order{delayed}"))
 }
 
-async fn recall() -> Seen {
+async fn recall() -> Observed {
     let topic = name("recall");
     let (sender, receiver) = both("OPEN", &topic).await?;
     let later =
@@ -213,7 +213,7 @@ async fn recall() -> Seen {
     Ok("recalled one is never delivered, a delivered one is too late".to_owned())
 }
 
-async fn redelivery() -> Seen {
+async fn redelivery() -> Observed {
     let topic = name("redelivery");
     let (sender, receiver) = both("OPEN", &topic).await?;
     sender.send(Message::new(&topic, "x")).await?;
@@ -269,7 +269,7 @@ async fn until(condition: impl Fn() -> bool, seconds: u64) -> Outcome<()> {
     Ok(())
 }
 
-async fn dead_letter() -> Seen {
+async fn dead_letter() -> Observed {
     let (topic, group) = (name("dead"), variable("DEAD_GROUP"));
     let letters = format!("%DLQ%{group}");
     let sender = producer("OPEN", &topic).await?;
@@ -292,7 +292,7 @@ async fn dead_letter() -> Seen {
     Ok(format!("refused twice, then read from {letters}"))
 }
 
-async fn push() -> Seen {
+async fn push() -> Observed {
     let topic = name("push");
     let sender = producer("OPEN", &topic).await?;
     let (consumer, seen) = listen(("OPEN", &format!("g-{topic}"), &topic), |given| {
@@ -311,7 +311,7 @@ async fn push() -> Seen {
     Ok("20 pushed, the one that failed again as attempt 2".to_owned())
 }
 
-async fn push_fifo() -> Seen {
+async fn push_fifo() -> Observed {
     let topic = name("push-fifo");
     let sender = producer("FIFO", &topic).await?;
     let (consumer, seen) = listen(("FIFO", &format!("g-{topic}"), &topic), |_| false).await?;
@@ -330,7 +330,7 @@ async fn push_fifo() -> Seen {
 }
 
 /// With a delayed one that is committed, where the server is Duetime.
-async fn transaction() -> Seen {
+async fn transaction() -> Observed {
     let topic = name("transaction");
     let asked = Seen::default();
     let noted = Arc::clone(&asked);
@@ -416,14 +416,14 @@ async fn filtered(
     check(seen == expected, seen)
 }
 
-async fn tag_filter() -> Seen {
+async fn tag_filter() -> Observed {
     let topic = name("tags");
     let messages = ["a", "b", "c"].map(|tag| Message::new(&topic, tag).tag(tag));
     filtered(Filter::tags("a || c"), messages.into(), &topic, &["a", "c"]).await?;
     Ok("a || c".to_owned())
 }
 
-async fn sql_filter() -> Seen {
+async fn sql_filter() -> Observed {
     let topic = name("sql");
     let expression = "amount > 10 AND region IS NOT NULL";
     let amount = |amount: &'static str| Message::new(&topic, amount).property("amount", amount);
@@ -443,20 +443,20 @@ async fn send_once(config: Config, message: Message) -> Outcome<()> {
     Ok(())
 }
 
-fn refused(outcome: Outcome<()>, words: &[&str]) -> Seen {
+fn refused(outcome: Outcome<()>, words: &[&str]) -> Observed {
     let error = outcome.err().ok_or("it was not refused")?.to_string();
     check(words.iter().any(|word| error.contains(word)), &error)?;
     Ok(error.chars().take(100).collect())
 }
 
-async fn unknown_topic() -> Seen {
+async fn unknown_topic() -> Observed {
     refused(
         send_once(config("STRICT")?, Message::new(name("unknown"), "x")).await,
         &["40402"],
     )
 }
 
-async fn wrong_type() -> Seen {
+async fn wrong_type() -> Observed {
     let message =
         Message::new(variable("NORMAL_TOPIC"), "x").deliver_after(Duration::from_secs(60));
     refused(
@@ -465,7 +465,7 @@ async fn wrong_type() -> Seen {
     )
 }
 
-async fn oversized() -> Seen {
+async fn oversized() -> Observed {
     let message = Message::new(name("large"), vec![b'x'; 4 * 1024 * 1024 + 1]);
     refused(
         send_once(config("OPEN")?, message).await,
@@ -473,7 +473,7 @@ async fn oversized() -> Seen {
     )
 }
 
-async fn credentials() -> Seen {
+async fn credentials() -> Observed {
     let topic = name("credentials");
     let secret = env::var("SECRET").unwrap_or_else(|_| "interop-secret".to_owned());
     let guarded = config("GUARDED")?;
@@ -486,7 +486,7 @@ async fn credentials() -> Seen {
     )
 }
 
-async fn tls() -> Seen {
+async fn tls() -> Observed {
     // Apache RocketMQ makes a new certificate at each start and does not publish it.
     let (trust, seen) = if is_apache() {
         (Tls::TrustAny, "any certificate trusted")
@@ -547,7 +547,7 @@ impl Load {
 }
 
 /// Has the server killed under load: what it has acknowledged must be there afterwards.
-async fn restart() -> Seen {
+async fn restart() -> Observed {
     let topic = name("restart");
     let (sender, receiver) = both("MORTAL", &topic).await?;
     let load = Arc::new(Load::default());
@@ -584,7 +584,7 @@ async fn restart() -> Seen {
     ))
 }
 
-async fn report(feature: &str, run: impl Future<Output = Seen>) -> bool {
+async fn report(feature: &str, run: impl Future<Output = Observed>) -> bool {
     let began = Instant::now();
     match run.await {
         Ok(detail) => {
