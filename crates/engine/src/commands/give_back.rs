@@ -17,18 +17,8 @@ impl<S: Store> Engine<S> {
         let key = self.key_of(handle)?;
         self.note_seen(now_ms, key.0);
         let again = Again::unworked(handle.returned);
-        if let Some(parked) = self.take_parked(key, handle) {
-            self.fail_parked(now_ms, key, parked, again)?;
-        } else {
-            self.check_leased(key, handle)?;
-            match handle.retry {
-                Some(retry) => self.fail_retry(now_ms, key, retry, again)?,
-                None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), again)?,
-            }
-        }
+        self.end_delivery(now_ms, key, handle, again)?;
         self.counters.traffic.given_back += 1;
-        self.refresh_lease_end(key);
-        self.wake_after_end(key);
         Ok(())
     }
 

@@ -152,6 +152,19 @@ impl<S: Store> Engine<S> {
             });
         }
         let again = Again::failed(delay_ms);
+        self.end_delivery(now_ms, key, handle, again)?;
+        self.counters.traffic.handed_back += 1;
+        Ok(())
+    }
+
+    /// Ends a delivery without an acknowledgement: the message comes `again`, or becomes a dead letter.
+    pub(crate) fn end_delivery(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        handle: &ReceiptHandle,
+        again: Again,
+    ) -> Result<(), Error> {
         if let Some(parked) = self.take_parked(key, handle) {
             self.fail_parked(now_ms, key, parked, again)?;
         } else {
@@ -161,7 +174,6 @@ impl<S: Store> Engine<S> {
                 None => self.fail_fresh(now_ms, key, (handle.queue, handle.place), again)?,
             }
         }
-        self.counters.traffic.handed_back += 1;
         self.refresh_lease_end(key);
         self.wake_after_end(key);
         Ok(())
