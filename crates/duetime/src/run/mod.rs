@@ -1,5 +1,6 @@
 //! Starts everything that runs in this process, and stops it in order.
 
+mod descriptors;
 mod grpc;
 mod http;
 mod simulator;
@@ -164,6 +165,7 @@ impl Embedded {
             config,
             first_account,
         } = setup;
+        descriptors::raise();
         let metrics = install_metrics()?;
         let tls = grpc::tls(&config)?;
         let ports = Ports::bind(&config).await?;

@@ -26,7 +26,12 @@ impl Server {
 
     /// A server with more settings and its files in `folder`.
     fn start_with(folder: TempDir, settings: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_duetime"));
+        let binary = Command::new(env!("CARGO_BIN_EXE_duetime"));
+        Self::start_by(binary, folder, settings)
+    }
+
+    /// A server whose binary `command` starts with the arguments that are added to it.
+    fn start_by(mut command: Command, folder: TempDir, settings: &[&str]) -> Self {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(folder.path().join("data"));
@@ -252,5 +257,23 @@ fn a_server_without_tls_is_distinguished_from_one_with_a_wrong_certificate() {
     let said = run_in(other.path(), &url, "topic list --ca certificate.pem", "");
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("does not speak TLS"), "{said:?}");
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
+fn a_low_limit_of_open_files_is_raised_at_the_start() {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\""]);
+    command.arg(env!("CARGO_BIN_EXE_duetime"));
+    let server = Server::start_by(command, tempfile::tempdir().unwrap(), &[]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.process.id())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    // The soft limit, then the hard one.
+    assert_eq!(words[3], words[4], "{line}");
+    assert_ne!(words[3], "256");
     assert_eq!(server.stop(), 0);
 }
