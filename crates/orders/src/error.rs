@@ -4,6 +4,7 @@ use crate::ids::{CouponId, OrderId, PaymentId, ProductId, RefundId};
 use crate::messaging::MessagingError;
 use crate::model::order::OrderState;
 use crate::model::refund::RefundState;
+use crate::store::sql::DbError;
 use gateway::CallbackError;
 
 /// The result of the platform's operations.
@@ -127,10 +128,13 @@ pub enum Error {
     Stopped,
     /// The database failed.
     #[error("the database failed: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[from] DbError),
     /// The schema could not be brought up to date.
-    #[error("the schema could not be brought up to date: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the schema could not be brought up to date: {detail}")]
+    Migration {
+        /// Why not.
+        detail: String,
+    },
     /// A stored value cannot be read: the database was damaged or written by a newer version.
     #[error("the stored {what} is unreadable: {detail}")]
     Unreadable {
@@ -168,7 +172,7 @@ impl Error {
             Self::Callback(_) => "callback_rejected",
             Self::Stopped => "stopping",
             Self::Database(_)
-            | Self::Migration(_)
+            | Self::Migration { .. }
             | Self::Unreadable { .. }
             | Self::Messaging(_)
             | Self::Replayed(_) => "internal",
@@ -183,13 +187,6 @@ impl Error {
     pub(crate) fn not_found(what: &'static str, id: &dyn std::fmt::Display) -> Self {
         let id = id.to_string();
         Self::NotFound { what, id }
-    }
-
-    /// Whether a UNIQUE constraint refused the statement.
-    pub(crate) fn is_unique_violation(error: &sqlx::Error) -> bool {
-        error
-            .as_database_error()
-            .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
     }
 }
 

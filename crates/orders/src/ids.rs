@@ -6,9 +6,6 @@ use std::sync::Arc;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sqlx::Database;
-use sqlx::encode::IsNull;
-use sqlx::error::BoxDynError;
 use uuid::Uuid;
 
 use crate::limits::MERCHANT_ID_CHARS_MAX;
@@ -91,46 +88,6 @@ macro_rules! id_type {
             /// The id of a bare identifier.
             pub fn from_uuid(id: Uuid) -> Self {
                 Self(id)
-            }
-        }
-
-        // The database stores the UUID. Written out: the macros of sqlx would compile it and SQLite a second time.
-        impl<DB: Database> sqlx::Type<DB> for $name
-        where
-            Uuid: sqlx::Type<DB>,
-        {
-            fn type_info() -> DB::TypeInfo {
-                <Uuid as sqlx::Type<DB>>::type_info()
-            }
-
-            fn compatible(info: &DB::TypeInfo) -> bool {
-                <Uuid as sqlx::Type<DB>>::compatible(info)
-            }
-        }
-
-        impl<'q, DB: Database> sqlx::Encode<'q, DB> for $name
-        where
-            Uuid: sqlx::Encode<'q, DB>,
-        {
-            fn encode_by_ref(&self, buffer: &mut DB::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
-                self.0.encode_by_ref(buffer)
-            }
-
-            fn produces(&self) -> Option<DB::TypeInfo> {
-                self.0.produces()
-            }
-
-            fn size_hint(&self) -> usize {
-                self.0.size_hint()
-            }
-        }
-
-        impl<'r, DB: Database> sqlx::Decode<'r, DB> for $name
-        where
-            Uuid: sqlx::Decode<'r, DB>,
-        {
-            fn decode(value: DB::ValueRef<'r>) -> Result<Self, BoxDynError> {
-                <Uuid as sqlx::Decode<'r, DB>>::decode(value).map(Self)
             }
         }
 

@@ -113,5 +113,6 @@ pub use refund::request::NewRefund;
 pub use run::{Running, step};
 pub use store::history::OrderTimes;
 pub use store::idempotency::{Answered, Idempotency};
+pub use store::sql::{DbError, DbErrorKind};
 pub use store::verify::{Finding, Tally};
 pub use timer::sweep::Swept;

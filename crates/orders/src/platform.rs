@@ -6,7 +6,6 @@ use std::time::Duration;
 use broker::clock::Clock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::Notify;
 
 use crate::config::Config;
@@ -17,6 +16,7 @@ use crate::messaging::drained::Drained;
 use crate::messaging::publishing::Publishing;
 use crate::metrics;
 use crate::store::idempotency::{self, Answered, Keyed};
+use crate::store::sql::{DbError, Readers};
 use crate::store::verify::{self, Finding, Tally};
 use crate::store::{self, Db, Writer, attention, outbox};
 use gateway::Gateways;
@@ -85,7 +85,9 @@ impl Platform {
             .run((), |_, ()| Box::pin(std::future::ready(Ok(()))));
         tokio::select! {
             written = written => written,
-            () = self.shared.clock.sleep(WRITER_ANSWERS) => Err(Error::Database(sqlx::Error::PoolTimedOut)),
+            () = self.shared.clock.sleep(WRITER_ANSWERS) => {
+                Err(DbError::unavailable("the writer does not answer").into())
+            }
         }
     }
 
@@ -162,7 +164,7 @@ impl Platform {
         }
     }
 
-    pub(crate) fn readers(&self) -> &SqlitePool {
+    pub(crate) fn readers(&self) -> &Readers {
         &self.shared.db.readers
     }
 

@@ -2,6 +2,7 @@
 
 use super::problem::{Problem, ProblemKind};
 use crate::error::Error;
+use crate::store::sql::{DbError, DbErrorKind};
 use edge::instant::Instant;
 use gateway::CallbackError;
 
@@ -64,15 +65,8 @@ impl From<Error> for Problem {
     }
 }
 
-fn of_database(error: &sqlx::Error) -> Problem {
-    let passes = matches!(
-        error,
-        sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::Io(_)
-    );
-    if !passes {
+fn of_database(error: &DbError) -> Problem {
+    if error.kind != DbErrorKind::Unavailable {
         return Problem::internal(error.to_string());
     }
     Problem::new(ProblemKind::Unavailable, "the database does not answer")
@@ -109,7 +103,7 @@ mod tests {
         });
         assert_eq!(problem.kind(), ProblemKind::Internal);
         assert!(!problem.to_json().to_string().contains("secret"));
-        let problem = Problem::from(Error::Database(sqlx::Error::PoolTimedOut));
+        let problem = Problem::from(Error::Database(DbError::unavailable("no answer")));
         assert_eq!(problem.kind(), ProblemKind::Unavailable);
     }
 

@@ -1,15 +1,15 @@
 //! Counts what needs an operator.
 
-use sqlx::{Row as _, SqlitePool};
-
 use crate::error::Result;
+use crate::store::rows::column;
+use crate::store::sql::{Readers, query};
 
 /// Each kind of thing that may need an operator, with the number of those that do.
 ///
 /// The counts take partial indexes, so they cost as much as there is to count. The planner prefers another index for
 /// refunds, hence the hint.
-pub(crate) async fn count(readers: &SqlitePool) -> Result<[(&'static str, i64); 5]> {
-    let row = sqlx::query(
+pub(crate) async fn count(readers: &Readers) -> Result<[(&'static str, i64); 5]> {
+    let row = query(
         "select
            (select count(*) from refund indexed by refund_needs_operator where state = 6) as refund,
            (select count(*) from refund indexed by refund_beyond where state = 4 and released = 1) as refund_beyond,
@@ -20,10 +20,10 @@ pub(crate) async fn count(readers: &SqlitePool) -> Result<[(&'static str, i64); 
     .fetch_one(readers)
     .await?;
     Ok([
-        ("refund", row.try_get("refund")?),
-        ("refund_beyond", row.try_get("refund_beyond")?),
-        ("attempt", row.try_get("attempt")?),
-        ("order", row.try_get("orders")?),
-        ("unmatched_payment", row.try_get("unmatched_payment")?),
+        ("refund", column(&row, "refund")?),
+        ("refund_beyond", column(&row, "refund_beyond")?),
+        ("attempt", column(&row, "attempt")?),
+        ("order", column(&row, "orders")?),
+        ("unmatched_payment", column(&row, "unmatched_payment")?),
     ])
 }

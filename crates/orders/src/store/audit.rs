@@ -1,11 +1,10 @@
 //! Stores the audit trail: one row per transition, written in the transition's transaction.
 
-use sqlx::{SqliteConnection, SqlitePool};
-
 use crate::error::Result;
 use crate::ids::MerchantId;
 use crate::model::audit::{AuditEntry, AuditRow};
 use crate::store::rows::{column, list_json};
+use crate::store::sql::{Connection, Readers, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// Writes the rows that the transaction has collected.
@@ -17,7 +16,7 @@ pub(super) async fn flush(tx: &mut Tx) -> Result<()> {
     insert(connection, rows).await
 }
 
-async fn insert(connection: &mut SqliteConnection, rows: &[AuditRow]) -> Result<()> {
+async fn insert(connection: &mut Connection, rows: &[AuditRow]) -> Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -35,7 +34,7 @@ async fn insert(connection: &mut SqliteConnection, rows: &[AuditRow]) -> Result<
             )
         })
         .collect();
-    sqlx::query(
+    query(
         "insert into audit
              (subject, merchant_id, at_ms, entity, actor, action, from_state, to_state, detail)
          select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
@@ -50,11 +49,11 @@ async fn insert(connection: &mut SqliteConnection, rows: &[AuditRow]) -> Result<
 
 /// The entries of a subject, oldest first.
 pub(crate) async fn of_subject(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     subject: &str,
 ) -> Result<Vec<AuditEntry>> {
-    let rows = sqlx::query(
+    let rows = query(
         "select at_ms, entity, actor, action, from_state, to_state, detail
          from audit where subject = ? and merchant_id = ? order by seq",
     )
@@ -78,8 +77,8 @@ pub(crate) async fn of_subject(
 }
 
 /// The time of the last entry, in ms since the Unix epoch.
-pub(super) async fn last_ms(connection: &mut SqliteConnection) -> Result<Option<i64>> {
-    let last_ms = sqlx::query_scalar("select at_ms from audit order by seq desc limit 1")
+pub(super) async fn last_ms(connection: &mut Connection) -> Result<Option<i64>> {
+    let last_ms = query_scalar("select at_ms from audit order by seq desc limit 1")
         .fetch_optional(connection)
         .await?;
     Ok(last_ms)

@@ -1,7 +1,5 @@
 //! Stores coupons, the rules that issue them, and the paid orders whose coupon is undecided.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteExecutor, SqlitePool};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -12,6 +10,7 @@ use crate::model::stored::Stored as _;
 use crate::store::rows::{
     column, currency_column, duplicate, hex_json, limit_of, merchant_column, stored_column,
 };
+use crate::store::sql::{Executor, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads.
@@ -50,7 +49,7 @@ pub(crate) async fn insert(
     expires_ms: i64,
 ) -> Result<Coupon> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "insert into coupon (id, merchant_id, rule_id, source_order_id, buyer_id, amount_off_minor,
              currency, state, version, expires_ms, created_ms)
          select ?, o.merchant_id, r.id, o.id, o.buyer_id, r.amount_off_minor, r.currency, ?, 1, ?, ?
@@ -72,7 +71,7 @@ pub(crate) async fn insert(
 /// Holds the coupon for an order if it fits the order and is available; answers it if it does.
 pub(crate) async fn hold(tx: &mut Tx, id: CouponId, order: &Order) -> Result<Option<Coupon>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update coupon set state = ?, held_by = ?, version = version + 1
          where id = ? and merchant_id = ? and buyer_id = ? and currency = ? and state = ?
            and expires_ms > ? returning ",
@@ -97,7 +96,7 @@ pub(crate) async fn use_held(
     id: CouponId,
     order_id: OrderId,
 ) -> Result<Option<Coupon>> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update coupon set state = ?, version = version + 1
          where id = ? and held_by = ? and state = ? returning ",
         columns!()
@@ -114,7 +113,7 @@ pub(crate) async fn use_held(
 /// Makes held coupons available again, or expired or revoked where they are so meanwhile; answers them.
 pub(crate) async fn return_held(tx: &mut Tx, ids: &[CouponId]) -> Result<Vec<Coupon>> {
     let now_ms = tx.now_ms();
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "update coupon set held_by = null, version = version + 1,
                 state = case when revoke_on_return = 1 then ? when expires_ms <= ? then ? else ? end
          where id in (select unhex(value) from json_each(?)) and state = ? returning ",
@@ -134,7 +133,7 @@ pub(crate) async fn return_held(tx: &mut Tx, ids: &[CouponId]) -> Result<Vec<Cou
 /// Makes the coupon that the order used available again, or expired or revoked where it is so meanwhile; answers it.
 pub(crate) async fn return_used(tx: &mut Tx, order_id: OrderId) -> Result<Option<Coupon>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update coupon set held_by = null, version = version + 1,
                 state = case when revoke_on_return = 1 then ? when expires_ms <= ? then ? else ? end
          where id = (select coupon_id from orders where id = ?) and held_by = ? and state = ? returning ",
@@ -154,7 +153,7 @@ pub(crate) async fn return_used(tx: &mut Tx, order_id: OrderId) -> Result<Option
 
 /// Whether the coupon of the order comes back when the order is refunded in full.
 pub(crate) async fn comes_back_on_full_refund(tx: &mut Tx, order_id: OrderId) -> Result<bool> {
-    let comes_back: Option<bool> = sqlx::query_scalar(
+    let comes_back: Option<bool> = query_scalar(
         "select r.on_full_refund = ? from orders o join coupon c on c.id = o.coupon_id
          join coupon_rule r on r.id = c.rule_id where o.id = ?",
     )
@@ -167,7 +166,7 @@ pub(crate) async fn comes_back_on_full_refund(tx: &mut Tx, order_id: OrderId) ->
 
 /// Revokes the available coupons that the order was issued; answers them.
 pub(crate) async fn revoke_available(tx: &mut Tx, source_order_id: OrderId) -> Result<Vec<Coupon>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "update coupon set state = ?, version = version + 1
          where source_order_id = ? and state = ? returning ",
         columns!()
@@ -182,7 +181,7 @@ pub(crate) async fn revoke_available(tx: &mut Tx, source_order_id: OrderId) -> R
 
 /// Marks the held and used coupons that the order was issued as revoked once they are returned.
 pub(crate) async fn revoke_on_return(tx: &mut Tx, source_order_id: OrderId) -> Result<()> {
-    sqlx::query(
+    query(
         "update coupon set revoke_on_return = 1, version = version + 1
          where source_order_id = ? and state in (?, ?)",
     )
@@ -197,7 +196,7 @@ pub(crate) async fn revoke_on_return(tx: &mut Tx, source_order_id: OrderId) -> R
 /// Expires those of the coupons that are available and past their validity; answers them.
 pub(crate) async fn expire(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Coupon>> {
     let now_ms = tx.now_ms();
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "update coupon set state = ?, version = version + 1
          where id in (select unhex(value) from json_each(?)) and state = ? and expires_ms <= ?
          returning ",
@@ -220,7 +219,7 @@ pub(crate) async fn transfer(
     buyer_id: &str,
 ) -> Result<Option<Coupon>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update coupon set buyer_id = ?, version = version + 1
          where id = ? and merchant_id = ? and state = ? and expires_ms > ? returning ",
         columns!()
@@ -236,12 +235,12 @@ pub(crate) async fn transfer(
 }
 
 /// The merchant's coupon.
-pub(crate) async fn find<'e>(
-    executor: impl SqliteExecutor<'e>,
+pub(crate) async fn find(
+    executor: impl Executor,
     merchant_id: &MerchantId,
     id: CouponId,
 ) -> Result<Coupon> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         columns!(),
         " from coupon where id = ? and merchant_id = ?"
@@ -255,13 +254,13 @@ pub(crate) async fn find<'e>(
 
 /// Up to `limit` coupons of a buyer, those after `after` by id.
 pub(crate) async fn of_buyer(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     buyer_id: &str,
     after: Option<CouponId>,
     limit: usize,
 ) -> Result<Vec<Coupon>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from coupon where merchant_id = ? and buyer_id = ? and id > ? order by id limit ?"
@@ -278,7 +277,7 @@ pub(crate) async fn of_buyer(
 /// Records that the coupon of a paid order is to be decided.
 pub(crate) async fn insert_due(tx: &mut Tx, order: &Order) -> Result<()> {
     let now_ms = tx.now_ms();
-    sqlx::query("insert into coupon_due (order_id, merchant_id, since_ms) values (?, ?, ?)")
+    query("insert into coupon_due (order_id, merchant_id, since_ms) values (?, ?, ?)")
         .bind(order.id)
         .bind(order.merchant_id.as_str())
         .bind(now_ms)
@@ -289,7 +288,7 @@ pub(crate) async fn insert_due(tx: &mut Tx, order: &Order) -> Result<()> {
 
 /// Records that the coupon of a paid order is decided; answers whether it was undecided.
 pub(crate) async fn delete_due(tx: &mut Tx, order_id: OrderId) -> Result<bool> {
-    let deleted = sqlx::query("delete from coupon_due where order_id = ?")
+    let deleted = query("delete from coupon_due where order_id = ?")
         .bind(order_id)
         .execute(tx.conn())
         .await?;
@@ -298,11 +297,11 @@ pub(crate) async fn delete_due(tx: &mut Tx, order_id: OrderId) -> Result<bool> {
 
 /// Up to `limit` orders whose coupon has been undecided since before `before_ms`.
 pub(crate) async fn due_before(
-    readers: &SqlitePool,
+    readers: &Readers,
     before_ms: i64,
     limit: i64,
 ) -> Result<Vec<OrderId>> {
-    let ids = sqlx::query_scalar(DUE_BEFORE)
+    let ids = query_scalar(DUE_BEFORE)
         .bind(before_ms)
         .bind(limit)
         .fetch_all(readers)
@@ -317,7 +316,7 @@ pub(crate) async fn best_rule(
     tx: &mut Tx,
     order_id: OrderId,
 ) -> Result<Option<(CouponRuleId, i64)>> {
-    let row = sqlx::query(BEST_RULE)
+    let row = query(BEST_RULE)
         .bind(order_id)
         .bind(OrderState::Paid.stored())
         .fetch_optional(tx.conn())
@@ -333,7 +332,7 @@ pub(crate) async fn insert_rule(
     new: &NewCouponRule,
 ) -> Result<CouponRule> {
     let now_ms = tx.now_ms();
-    let inserted = sqlx::query(concat!(
+    let inserted = query(concat!(
         "insert into coupon_rule (",
         rule_columns!(),
         ") values (?, ?, ?, ?, ?, ?, ?, 1, ?, ?) returning ",
@@ -360,7 +359,7 @@ pub(crate) async fn set_rule_active(
     id: CouponRuleId,
     active: bool,
 ) -> Result<CouponRule> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update coupon_rule set active = ? where id = ? and merchant_id = ? returning ",
         rule_columns!()
     ))
@@ -373,11 +372,8 @@ pub(crate) async fn set_rule_active(
 }
 
 /// The merchant's rules, oldest first.
-pub(crate) async fn rules(
-    readers: &SqlitePool,
-    merchant_id: &MerchantId,
-) -> Result<Vec<CouponRule>> {
-    let rows = sqlx::query(concat!(
+pub(crate) async fn rules(readers: &Readers, merchant_id: &MerchantId) -> Result<Vec<CouponRule>> {
+    let rows = query(concat!(
         "select ",
         rule_columns!(),
         " from coupon_rule where merchant_id = ? order by id"
@@ -389,7 +385,7 @@ pub(crate) async fn rules(
 }
 
 /// Reads a row of `columns!()`.
-fn from_row(row: &SqliteRow) -> Result<Coupon> {
+fn from_row(row: &Row) -> Result<Coupon> {
     Ok(Coupon {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,
@@ -407,7 +403,7 @@ fn from_row(row: &SqliteRow) -> Result<Coupon> {
 }
 
 /// Reads a row of `rule_columns!()`.
-fn rule_from_row(row: &SqliteRow) -> Result<CouponRule> {
+fn rule_from_row(row: &Row) -> Result<CouponRule> {
     Ok(CouponRule {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::platform::Platform;
 use crate::store::rows::column;
+use crate::store::sql::query;
 
 /// The instants of an order, in ms since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct OrderTimes {
 impl Platform {
     /// The instants of every order, in the order of their ids. Reads the whole table: not for requests.
     pub async fn order_history(&self) -> Result<Vec<OrderTimes>> {
-        let rows = sqlx::query(
+        let rows = query(
             "select created_ms, deadline_ms,
                     coalesce(paid_ms, case when close_reason <> 1 then closed_ms end) as settled_ms
              from orders order by id",

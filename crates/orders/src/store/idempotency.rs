@@ -11,6 +11,7 @@ use crate::hex::hex;
 use crate::ids::MerchantId;
 use crate::limits::REFERENCE_CHARS_MAX;
 use crate::store::rows::column;
+use crate::store::sql::query;
 use crate::store::tx::Tx;
 use crate::store::writer::BoxFuture;
 
@@ -83,7 +84,7 @@ async fn claim<T: Serialize>(
     let response =
         serde_json::to_string(value).expect("answers are plain structs, which are always JSON");
     let now_ms = tx.now_ms();
-    let done = sqlx::query(
+    let done = query(
         "insert into idempotency (merchant_id, key, fingerprint, response, created_ms)
          values (?, ?, ?, ?, ?) on conflict do nothing",
     )
@@ -103,13 +104,12 @@ async fn answered_before(
     merchant_id: &MerchantId,
     idempotency: &Idempotency,
 ) -> Result<Option<Error>> {
-    let row = sqlx::query(
-        "select fingerprint, response from idempotency where merchant_id = ? and key = ?",
-    )
-    .bind(merchant_id.as_str())
-    .bind(&idempotency.key)
-    .fetch_optional(tx.conn())
-    .await?;
+    let row =
+        query("select fingerprint, response from idempotency where merchant_id = ? and key = ?")
+            .bind(merchant_id.as_str())
+            .bind(&idempotency.key)
+            .fetch_optional(tx.conn())
+            .await?;
     let Some(row) = row else { return Ok(None) };
     let fingerprint: String = column(&row, "fingerprint")?;
     if fingerprint != idempotency.fingerprint {
@@ -121,7 +121,7 @@ async fn answered_before(
 
 /// Deletes up to `limit` of the oldest keys that were used before `before_ms`; answers how many.
 pub(crate) async fn delete_used(tx: &mut Tx, before_ms: i64, limit: i64) -> Result<u64> {
-    let deleted = sqlx::query(
+    let deleted = query(
         "delete from idempotency where rowid in (select rowid from idempotency order by rowid limit ?)
            and created_ms < ?",
     )

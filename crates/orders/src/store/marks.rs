@@ -1,6 +1,7 @@
 //! Stores marks: numbers that the platform goes on from after a restart.
 
 use crate::error::Result;
+use crate::store::sql::{query, query_scalar};
 use crate::store::tx::Tx;
 
 /// The number of the last walk over parked timers.
@@ -10,7 +11,7 @@ pub(crate) const PACED_UNTIL_MS: &str = "paced_until_ms";
 
 /// The number under the name, if there is one.
 pub(crate) async fn get(tx: &mut Tx, name: &str) -> Result<Option<i64>> {
-    let value = sqlx::query_scalar("select value from mark where name = ?")
+    let value = query_scalar("select value from mark where name = ?")
         .bind(name)
         .fetch_optional(tx.conn())
         .await?;
@@ -19,7 +20,7 @@ pub(crate) async fn get(tx: &mut Tx, name: &str) -> Result<Option<i64>> {
 
 /// Sets the number under the name.
 pub(crate) async fn set(tx: &mut Tx, name: &str, value: i64) -> Result<()> {
-    sqlx::query(
+    query(
         "insert into mark (name, value) values (?, ?)
          on conflict (name) do update set value = excluded.value",
     )

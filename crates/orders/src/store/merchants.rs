@@ -1,12 +1,10 @@
 //! Stores merchants, API keys and gateway accounts.
 
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteRow;
-
 use crate::error::{Error, Result};
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
 use crate::model::merchant::{ApiKey, GatewayAccount, Merchant};
 use crate::store::rows::{column, duplicate, merchant_column};
+use crate::store::sql::{Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads.
@@ -50,7 +48,7 @@ const KEYS: &str = concat!(
 
 /// Writes a new merchant.
 pub(crate) async fn insert(tx: &mut Tx, merchant: &Merchant) -> Result<()> {
-    let inserted = sqlx::query(concat!(
+    let inserted = query(concat!(
         "insert into merchant (",
         columns!(),
         ") values (?, ?, ?)"
@@ -65,8 +63,8 @@ pub(crate) async fn insert(tx: &mut Tx, merchant: &Merchant) -> Result<()> {
 }
 
 /// The merchant.
-pub(crate) async fn find(readers: &SqlitePool, id: &MerchantId) -> Result<Merchant> {
-    let row = sqlx::query(concat!(
+pub(crate) async fn find(readers: &Readers, id: &MerchantId) -> Result<Merchant> {
+    let row = query(concat!(
         "select ",
         columns!(),
         " from merchant where id = ?"
@@ -78,8 +76,8 @@ pub(crate) async fn find(readers: &SqlitePool, id: &MerchantId) -> Result<Mercha
 }
 
 /// All merchants by their ids.
-pub(crate) async fn all(readers: &SqlitePool) -> Result<Vec<Merchant>> {
-    let rows = sqlx::query(concat!("select ", columns!(), " from merchant order by id"))
+pub(crate) async fn all(readers: &Readers) -> Result<Vec<Merchant>> {
+    let rows = query(concat!("select ", columns!(), " from merchant order by id"))
         .fetch_all(readers)
         .await?;
     rows.iter().map(from_row).collect()
@@ -87,7 +85,7 @@ pub(crate) async fn all(readers: &SqlitePool) -> Result<Vec<Merchant>> {
 
 /// Writes a new API key, with the hash of its secret.
 pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey, hash: &[u8; 32]) -> Result<()> {
-    sqlx::query(concat!(
+    query(concat!(
         "insert into api_key (key_hash, ",
         key_columns!(),
         ") values (?, ?, ?, ?, ?, ?)"
@@ -104,8 +102,8 @@ pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey, hash: &[u8; 32]) -> Re
 }
 
 /// The merchant's API keys, oldest first.
-pub(crate) async fn keys(readers: &SqlitePool, merchant_id: &MerchantId) -> Result<Vec<ApiKey>> {
-    let rows = sqlx::query(KEYS)
+pub(crate) async fn keys(readers: &Readers, merchant_id: &MerchantId) -> Result<Vec<ApiKey>> {
+    let rows = query(KEYS)
         .bind(merchant_id.as_str())
         .fetch_all(readers)
         .await?;
@@ -119,7 +117,7 @@ pub(crate) async fn revoke_key(
     id: ApiKeyId,
 ) -> Result<bool> {
     let now_ms = tx.now_ms();
-    let revoked = sqlx::query(
+    let revoked = query(
         "update api_key set revoked_ms = ? where id = ? and merchant_id = ? and revoked_ms is null",
     )
     .bind(now_ms)
@@ -132,22 +130,21 @@ pub(crate) async fn revoke_key(
 
 /// The merchant of the API key with this hash, if the key is valid.
 pub(crate) async fn merchant_of_key(
-    readers: &SqlitePool,
+    readers: &Readers,
     hash: &[u8; 32],
 ) -> Result<Option<MerchantId>> {
     // The look-up by hash leaks no more than the hash's own bytes by its timing.
-    let merchant_id: Option<String> = sqlx::query_scalar(
-        "select merchant_id from api_key where key_hash = ? and revoked_ms is null",
-    )
-    .bind(hash.as_slice())
-    .fetch_optional(readers)
-    .await?;
+    let merchant_id: Option<String> =
+        query_scalar("select merchant_id from api_key where key_hash = ? and revoked_ms is null")
+            .bind(hash.as_slice())
+            .fetch_optional(readers)
+            .await?;
     Ok(merchant_id.map(MerchantId::from_stored))
 }
 
 /// Writes a new gateway account.
 pub(crate) async fn insert_account(tx: &mut Tx, account: &GatewayAccount) -> Result<()> {
-    let inserted = sqlx::query(concat!(
+    let inserted = query(concat!(
         "insert into gateway_account (",
         account_columns!(),
         ") values (?, ?, ?, ?, ?, ?)"
@@ -165,8 +162,8 @@ pub(crate) async fn insert_account(tx: &mut Tx, account: &GatewayAccount) -> Res
 }
 
 /// The gateway accounts of all merchants, oldest first.
-pub(crate) async fn all_accounts(readers: &SqlitePool) -> Result<Vec<GatewayAccount>> {
-    let rows = sqlx::query(concat!(
+pub(crate) async fn all_accounts(readers: &Readers) -> Result<Vec<GatewayAccount>> {
+    let rows = query(concat!(
         "select ",
         account_columns!(),
         " from gateway_account order by id"
@@ -178,10 +175,10 @@ pub(crate) async fn all_accounts(readers: &SqlitePool) -> Result<Vec<GatewayAcco
 
 /// The merchant's gateway accounts, oldest first.
 pub(crate) async fn accounts(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
 ) -> Result<Vec<GatewayAccount>> {
-    let rows = sqlx::query(ACCOUNTS)
+    let rows = query(ACCOUNTS)
         .bind(merchant_id.as_str())
         .fetch_all(readers)
         .await?;
@@ -190,10 +187,10 @@ pub(crate) async fn accounts(
 
 /// The merchant's oldest gateway account, if it has one.
 pub(crate) async fn oldest_account(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
 ) -> Result<Option<GatewayAccountId>> {
-    let id = sqlx::query_scalar(OLDEST_ACCOUNT)
+    let id = query_scalar(OLDEST_ACCOUNT)
         .bind(merchant_id.as_str())
         .fetch_optional(readers)
         .await?;
@@ -201,8 +198,8 @@ pub(crate) async fn oldest_account(
 }
 
 /// The gateway account, of any merchant.
-pub(crate) async fn account(readers: &SqlitePool, id: GatewayAccountId) -> Result<GatewayAccount> {
-    let row = sqlx::query(concat!(
+pub(crate) async fn account(readers: &Readers, id: GatewayAccountId) -> Result<GatewayAccount> {
+    let row = query(concat!(
         "select ",
         account_columns!(),
         " from gateway_account where id = ?"
@@ -215,16 +212,15 @@ pub(crate) async fn account(readers: &SqlitePool, id: GatewayAccountId) -> Resul
 
 /// The merchant of a gateway account, which must exist.
 pub(crate) async fn merchant_of_account(tx: &mut Tx, id: GatewayAccountId) -> Result<MerchantId> {
-    let merchant_id: String =
-        sqlx::query_scalar("select merchant_id from gateway_account where id = ?")
-            .bind(id)
-            .fetch_one(tx.conn())
-            .await?;
+    let merchant_id: String = query_scalar("select merchant_id from gateway_account where id = ?")
+        .bind(id)
+        .fetch_one(tx.conn())
+        .await?;
     Ok(MerchantId::from_stored(merchant_id))
 }
 
 /// Reads a row of `columns!()`.
-fn from_row(row: &SqliteRow) -> Result<Merchant> {
+fn from_row(row: &Row) -> Result<Merchant> {
     Ok(Merchant {
         id: MerchantId::from_stored(column(row, "id")?),
         name: column(row, "name")?,
@@ -233,7 +229,7 @@ fn from_row(row: &SqliteRow) -> Result<Merchant> {
 }
 
 /// Reads a row of `key_columns!()`.
-fn key_from_row(row: &SqliteRow) -> Result<ApiKey> {
+fn key_from_row(row: &Row) -> Result<ApiKey> {
     Ok(ApiKey {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,
@@ -244,7 +240,7 @@ fn key_from_row(row: &SqliteRow) -> Result<ApiKey> {
 }
 
 /// Reads a row of `account_columns!()`.
-fn account_from_row(row: &SqliteRow) -> Result<GatewayAccount> {
+fn account_from_row(row: &Row) -> Result<GatewayAccount> {
     Ok(GatewayAccount {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,

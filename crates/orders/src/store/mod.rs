@@ -15,6 +15,7 @@ pub(crate) mod payments;
 pub(crate) mod products;
 pub(crate) mod refunds;
 mod rows;
+pub(crate) mod sql;
 pub(crate) mod timers;
 mod tx;
 pub(crate) mod unmatched;
@@ -26,15 +27,14 @@ use std::time::Duration;
 
 use broker::clock::Clock;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection, SqlSafeStr as _, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection as _, SqlSafeStr as _, SqliteConnection};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Durability};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::store::sql::{Connection, DbError, Readers, query};
 
 pub(crate) use tx::{Tx, clock_ms};
 pub(crate) use writer::Writer;
@@ -54,7 +54,7 @@ const STATEMENTS: usize = 512;
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
     /// Connections that read committed data.
-    pub(crate) readers: SqlitePool,
+    pub(crate) readers: Readers,
     /// The only way to write.
     pub(crate) writer: Writer,
 }
@@ -97,14 +97,20 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
         .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging();
 
-    let mut connection = SqliteConnection::connect_with(&options).await?;
-    migrations().run(&mut connection).await?;
+    let connection = SqliteConnection::connect_with(&options).await;
+    let mut connection = connection.map_err(DbError::from)?;
+    let migrated = migrations().run(&mut connection).await;
+    migrated.map_err(|error| Error::Migration {
+        detail: error.to_string(),
+    })?;
+    let mut connection = Connection::new(connection);
     resume_clock(&mut connection, clock.as_ref()).await?;
 
     let readers = SqlitePoolOptions::new()
         .max_connections(config.readers)
         .connect_with(options.read_only(true))
-        .await?;
+        .await;
+    let readers = Readers::new(readers.map_err(DbError::from)?);
 
     let outbox_written = Arc::new(Notify::new());
     let tx = Tx::new(connection, clock);
@@ -121,8 +127,8 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
 }
 
 /// Fails if the database does not answer.
-pub(crate) async fn ping(readers: &SqlitePool) -> Result<()> {
-    sqlx::query("select 1").execute(readers).await?;
+pub(crate) async fn ping(readers: &Readers) -> Result<()> {
+    query("select 1").execute(readers).await?;
     Ok(())
 }
 
@@ -130,7 +136,7 @@ pub(crate) async fn ping(readers: &SqlitePool) -> Result<()> {
 ///
 /// The broker in this process does the same, but its folder may be lost, or end a moment earlier: then a wall clock
 /// that was set back would put deadlines ahead again that have been reached.
-async fn resume_clock(connection: &mut SqliteConnection, clock: &dyn Clock) -> Result<()> {
+async fn resume_clock(connection: &mut Connection, clock: &dyn Clock) -> Result<()> {
     let Some(last_ms) = audit::last_ms(connection).await? else {
         return Ok(());
     };

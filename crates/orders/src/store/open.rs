@@ -2,13 +2,13 @@
 //!
 //! The look is taken on a reader, some rows of an index of what is open at a time; only finds reach the writer.
 
-use sqlx::SqlitePool;
 use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::stored::Stored as _;
 use crate::model::timer::TimerKind;
 use crate::store::rows::{column, hex_json};
+use crate::store::sql::{Readers, query};
 use crate::store::timers;
 use crate::store::tx::Tx;
 
@@ -77,13 +77,13 @@ pub(crate) struct Found {
 
 /// Looks at the next `limit` things after the place that were due before `before_ms`.
 pub(crate) async fn find(
-    readers: &SqlitePool,
+    readers: &Readers,
     open: &Open,
     before_ms: i64,
     place: OpenPlace,
     limit: usize,
 ) -> Result<Found> {
-    let rows = sqlx::query(open.find)
+    let rows = query(open.find)
         .bind(open.kind.stored())
         .bind(before_ms)
         .bind(place.at_ms)
@@ -114,7 +114,7 @@ pub(crate) async fn insert_missing(
     ids: &[Uuid],
 ) -> Result<usize> {
     timers::flush(tx).await?;
-    let done = sqlx::query(open.insert)
+    let done = query(open.insert)
         .bind(open.kind.stored())
         .bind(fire_ms)
         .bind(hex_json(ids.iter().copied()))
@@ -128,13 +128,12 @@ mod tests {
     use super::*;
     use crate::tests::shop::Shop;
     use crate::{AttemptState, CouponState, OrderState, RefundState};
-    use sqlx::Row;
 
     async fn plan(shop: &Shop, statement: &str) -> Vec<String> {
         let explain = format!("explain query plan {statement}");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_all(shop.platform().readers());
+        let rows = query(explain).fetch_all(shop.platform().readers());
         let rows = rows.await.unwrap();
-        rows.iter().map(|row| row.get("detail")).collect()
+        rows.iter().map(|row| row.get("detail").unwrap()).collect()
     }
 
     #[tokio::test]

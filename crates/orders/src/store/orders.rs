@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteExecutor, SqlitePool};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -17,6 +15,7 @@ use crate::store::rows::{
     column, currency_column, duplicate, hex_json, hex_key, limit_of, list_json, merchant_column,
     stored_column, stored_option,
 };
+use crate::store::sql::{Executor, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads.
@@ -30,7 +29,7 @@ macro_rules! columns {
 
 /// Writes a new order, without its lines.
 pub(crate) async fn insert(tx: &mut Tx, order: &Order) -> Result<()> {
-    let inserted = sqlx::query(
+    let inserted = query(
         "insert into orders (id, merchant_id, merchant_order_no, buyer_id, state, version, currency,
              total_minor, discount_minor, coupon_id, deadline_ms, created_ms, paid_ms)
          values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -68,7 +67,7 @@ pub(crate) async fn insert_holds(tx: &mut Tx, order: &Order, state: HoldState) -
             )
         })
         .collect();
-    sqlx::query(
+    query(
         "insert into hold
              (order_id, line_no, merchant_id, product_id, name, unit_price_minor, quantity, state)
          select ?1, key + 1, ?2, unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, ?3
@@ -91,7 +90,7 @@ pub(crate) async fn close_pending(
     due_before_ms: i64,
 ) -> Result<Vec<Order>> {
     let now_ms = tx.now_ms();
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "update orders set state = ?, version = version + 1, closed_ms = ?, close_reason = ?
          where id in (select unhex(value) from json_each(?)) and state = ? and deadline_ms <= ?
            and live_attempts = 0 returning ",
@@ -116,7 +115,7 @@ pub(crate) async fn start_closing(
     reason: CloseReason,
     due_before_ms: i64,
 ) -> Result<Vec<Order>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "update orders set state = ?, version = version + 1, close_reason = ?
          where id in (select unhex(value) from json_each(?)) and state = ? and deadline_ms <= ?
            and live_attempts > 0 returning ",
@@ -140,7 +139,7 @@ pub(crate) async fn finish_closing(
     forced: bool,
 ) -> Result<Option<Order>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update orders set state = ?, version = version + 1, closed_ms = ?, needs_operator_ms = null
          where id = ? and state = ? and live_attempts = 0
            and (? or not exists (select 1 from pause p where p.state = ?
@@ -166,7 +165,7 @@ pub(crate) async fn cancel_free(
     reason: CloseReason,
 ) -> Result<Option<Order>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update orders set state = ?, version = version + 1, closed_ms = ?, close_reason = ?, paid_ms = null
          where id = ? and state = ? and total_minor = discount_minor and payment_id is null returning ",
         columns!()
@@ -188,7 +187,7 @@ pub(crate) async fn pay(
     payment_id: PaymentId,
     from: OrderState,
 ) -> Result<Option<Order>> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update orders set state = ?, version = version + 1, paid_ms = ?, payment_id = ?, close_reason = null,
                 needs_operator_ms = null
          where id = ? and state = ? returning ",
@@ -212,7 +211,7 @@ pub(crate) async fn need_operator(
     before_ms: i64,
 ) -> Result<Option<Order>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update orders set needs_operator_ms = ?, version = version + 1
          where id = ? and state = ? and needs_operator_ms is null and deadline_ms <= ? returning ",
         columns!()
@@ -238,7 +237,7 @@ pub(crate) struct Extension {
 /// Moves the deadline of an order that is pending and whose deadline is not reached; answers whether it did.
 pub(crate) async fn extend(tx: &mut Tx, extension: &Extension) -> Result<bool> {
     let now_ms = tx.now_ms();
-    let extended = sqlx::query(
+    let extended = query(
         "update orders set deadline_ms = ?1, version = version + 1
          where id = ?2 and merchant_id = ?3 and state = ?4 and deadline_ms > ?5 and deadline_ms < ?1
            and created_ms + ?6 >= ?1",
@@ -261,7 +260,7 @@ pub(crate) async fn add_live_attempt(
     id: OrderId,
 ) -> Result<Option<Order>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update orders set live_attempts = live_attempts + 1, version = version + 1
          where id = ? and merchant_id = ? and state = ? and deadline_ms > ? and live_attempts < ?
          returning ",
@@ -279,7 +278,7 @@ pub(crate) async fn add_live_attempt(
 
 /// Counts one live attempt less; answers how many are left.
 pub(crate) async fn remove_live_attempt(tx: &mut Tx, id: OrderId) -> Result<i64> {
-    let live = sqlx::query_scalar(
+    let live = query_scalar(
         "update orders set live_attempts = live_attempts - 1, version = version + 1 where id = ?
          returning live_attempts",
     )
@@ -295,7 +294,7 @@ pub(crate) async fn release_holds(
     ids: &[OrderId],
     from: HoldState,
 ) -> Result<Vec<(ProductId, i64)>> {
-    let rows = sqlx::query(
+    let rows = query(
         "update hold set state = ? where order_id in (select unhex(value) from json_each(?))
            and state = ? returning product_id, quantity",
     )
@@ -311,7 +310,7 @@ pub(crate) async fn release_holds(
 
 /// Marks what a paid order held as sold.
 pub(crate) async fn consume_holds(tx: &mut Tx, id: OrderId) -> Result<()> {
-    sqlx::query("update hold set state = ? where order_id = ? and state = ?")
+    query("update hold set state = ? where order_id = ? and state = ?")
         .bind(HoldState::Consumed.stored())
         .bind(id)
         .bind(HoldState::Held.stored())
@@ -326,7 +325,7 @@ pub(crate) async fn return_line(
     order_id: OrderId,
     line: RefundLine,
 ) -> Result<Option<ProductId>> {
-    let product_id = sqlx::query_scalar(
+    let product_id = query_scalar(
         "update hold set returned = returned + ?1,
                 state = case when returned + ?1 = quantity then ?2 else state end
          where order_id = ?3 and line_no = ?4 and state = ?5 and returned + ?1 <= quantity
@@ -343,12 +342,12 @@ pub(crate) async fn return_line(
 }
 
 /// The order without its lines.
-pub(crate) async fn find<'e>(
-    executor: impl SqliteExecutor<'e>,
+pub(crate) async fn find(
+    executor: impl Executor,
     merchant_id: &MerchantId,
     id: OrderId,
 ) -> Result<Order> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         columns!(),
         " from orders where id = ? and merchant_id = ?"
@@ -376,7 +375,7 @@ pub(crate) async fn find_whole(
 
 /// The order without its lines, of any merchant, as the open transaction sees it.
 pub(crate) async fn find_any(tx: &mut Tx, id: OrderId) -> Result<Order> {
-    let row = sqlx::query(concat!("select ", columns!(), " from orders where id = ?"))
+    let row = query(concat!("select ", columns!(), " from orders where id = ?"))
         .bind(id)
         .fetch_optional(tx.conn())
         .await?;
@@ -384,8 +383,8 @@ pub(crate) async fn find_any(tx: &mut Tx, id: OrderId) -> Result<Order> {
 }
 
 /// The order without its lines, of any merchant. It must exist.
-pub(crate) async fn get(readers: &SqlitePool, id: OrderId) -> Result<Order> {
-    let row = sqlx::query(concat!("select ", columns!(), " from orders where id = ?"))
+pub(crate) async fn get(readers: &Readers, id: OrderId) -> Result<Order> {
+    let row = query(concat!("select ", columns!(), " from orders where id = ?"))
         .bind(id)
         .fetch_one(readers)
         .await?;
@@ -394,28 +393,27 @@ pub(crate) async fn get(readers: &SqlitePool, id: OrderId) -> Result<Order> {
 
 /// The id of the order under the merchant's own number.
 pub(crate) async fn id_of_number(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     merchant_order_no: &str,
 ) -> Result<Option<OrderId>> {
-    let id =
-        sqlx::query_scalar("select id from orders where merchant_id = ? and merchant_order_no = ?")
-            .bind(merchant_id.as_str())
-            .bind(merchant_order_no)
-            .fetch_optional(readers)
-            .await?;
+    let id = query_scalar("select id from orders where merchant_id = ? and merchant_order_no = ?")
+        .bind(merchant_id.as_str())
+        .bind(merchant_order_no)
+        .fetch_optional(readers)
+        .await?;
     Ok(id)
 }
 
 /// Up to `limit` orders of one state, those after `after` by id; without their lines.
 pub(crate) async fn page(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     state: OrderState,
     after: Option<OrderId>,
     limit: usize,
 ) -> Result<Vec<Order>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from orders where merchant_id = ? and state = ? and id > ? order by id limit ?"
@@ -430,11 +428,11 @@ pub(crate) async fn page(
 }
 
 /// The lines of each of the orders.
-pub(crate) async fn lines<'e>(
-    executor: impl SqliteExecutor<'e>,
+pub(crate) async fn lines(
+    executor: impl Executor,
     ids: &[OrderId],
 ) -> Result<HashMap<OrderId, Vec<OrderLine>>> {
-    let rows = sqlx::query(
+    let rows = query(
         "select order_id, product_id, name, quantity, unit_price_minor from hold
          where order_id in (select unhex(value) from json_each(?)) order by order_id, line_no",
     )
@@ -457,7 +455,7 @@ pub(crate) async fn lines<'e>(
 }
 
 /// Reads a row of `columns!()`; the lines are left out.
-fn from_row(row: &SqliteRow) -> Result<Order> {
+fn from_row(row: &Row) -> Result<Order> {
     let total_minor: i64 = column(row, "total_minor")?;
     let discount_minor: i64 = column(row, "discount_minor")?;
     Ok(Order {

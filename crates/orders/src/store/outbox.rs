@@ -1,13 +1,11 @@
 //! Stores the outbox: messages written in the transaction of their cause and published after its commit.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqlitePool};
-
 use crate::error::{Error, Result};
 use crate::limits::OUTBOX_SHARDS;
 use crate::model::outbox::{OutboxRow, Topic};
 use crate::model::timer::TimerKind;
 use crate::store::rows::{column, limit_of, list_json};
+use crate::store::sql::{Connection, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// `unsent` of a row that waits to be published.
@@ -70,7 +68,7 @@ pub(super) async fn flush(tx: &mut Tx) -> Result<bool> {
     Ok(true)
 }
 
-async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result<()> {
+async fn insert(connection: &mut Connection, rows: &[OutboxRow]) -> Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -87,7 +85,7 @@ async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result
             )
         })
         .collect();
-    sqlx::query(
+    query(
         "insert into outbox
              (merchant_id, shard, topic, message_id, subject, tag, deliver_at_ms, body, created_ms, unsent)
          select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
@@ -102,8 +100,8 @@ async fn insert(connection: &mut SqliteConnection, rows: &[OutboxRow]) -> Result
 }
 
 /// Whether a row waits to be published.
-pub(crate) async fn is_waiting(readers: &SqlitePool) -> Result<bool> {
-    let waiting = sqlx::query("select 1 from outbox where unsent > 0 and unsent = ? limit 1")
+pub(crate) async fn is_waiting(readers: &Readers) -> Result<bool> {
+    let waiting = query("select 1 from outbox where unsent > 0 and unsent = ? limit 1")
         .bind(WAITING)
         .fetch_optional(readers)
         .await?;
@@ -124,9 +122,9 @@ macro_rules! oldest {
 
 /// Since when, in ms since the Unix epoch, the oldest message of each kind of timer has waited to be published.
 pub(crate) async fn waiting_since(
-    readers: &SqlitePool,
+    readers: &Readers,
 ) -> Result<[Option<i64>; TimerKind::ALL.len()]> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         oldest!(1),
         ", ",
@@ -151,22 +149,17 @@ pub(crate) async fn waiting_since(
 }
 
 /// How many rows wait to be published.
-pub(crate) async fn count_waiting(readers: &SqlitePool) -> Result<u64> {
-    let waiting: i64 =
-        sqlx::query_scalar("select count(*) from outbox where unsent > 0 and unsent = ?")
-            .bind(WAITING)
-            .fetch_one(readers)
-            .await?;
+pub(crate) async fn count_waiting(readers: &Readers) -> Result<u64> {
+    let waiting: i64 = query_scalar("select count(*) from outbox where unsent > 0 and unsent = ?")
+        .bind(WAITING)
+        .fetch_one(readers)
+        .await?;
     Ok(u64::try_from(waiting).unwrap_or(0))
 }
 
 /// The next rows of these shards, oldest first.
-pub(crate) async fn next(
-    readers: &SqlitePool,
-    shards: &[i64],
-    limit: usize,
-) -> Result<Vec<Unsent>> {
-    let rows = sqlx::query(
+pub(crate) async fn next(readers: &Readers, shards: &[i64], limit: usize) -> Result<Vec<Unsent>> {
+    let rows = query(
         "select seq, topic, message_id, subject, tag, deliver_at_ms, body, created_ms from outbox
          where unsent > 0 and unsent = ? and shard in (select value from json_each(?))
          order by seq limit ?",
@@ -179,7 +172,7 @@ pub(crate) async fn next(
     rows.iter().map(unsent).collect()
 }
 
-fn unsent(row: &SqliteRow) -> Result<Unsent> {
+fn unsent(row: &Row) -> Result<Unsent> {
     let topic: i64 = column(row, "topic")?;
     Ok(Unsent {
         seq: column(row, "seq")?,
@@ -197,17 +190,12 @@ fn unsent(row: &SqliteRow) -> Result<Unsent> {
 }
 
 /// The shards that the owner holds until after `until_ms` (ms since the Unix epoch).
-pub(crate) async fn held_shards(
-    readers: &SqlitePool,
-    owner: &str,
-    until_ms: i64,
-) -> Result<Vec<i64>> {
-    let held =
-        sqlx::query_scalar("select shard from outbox_lease where owner = ? and until_ms > ?")
-            .bind(owner)
-            .bind(until_ms)
-            .fetch_all(readers)
-            .await?;
+pub(crate) async fn held_shards(readers: &Readers, owner: &str, until_ms: i64) -> Result<Vec<i64>> {
+    let held = query_scalar("select shard from outbox_lease where owner = ? and until_ms > ?")
+        .bind(owner)
+        .bind(until_ms)
+        .fetch_all(readers)
+        .await?;
     Ok(held)
 }
 
@@ -215,7 +203,7 @@ pub(crate) async fn held_shards(
 pub(crate) async fn lease_shards(tx: &mut Tx, lease: &Lease) -> Result<Vec<i64>> {
     let now_ms = tx.now_ms();
     let shards: Vec<u16> = (0..OUTBOX_SHARDS).collect();
-    let leased = sqlx::query_scalar(
+    let leased = query_scalar(
         "insert into outbox_lease (shard, owner, until_ms)
          select value, ?1, ?2 from json_each(?3) where true
          on conflict (shard) do update set owner = excluded.owner, until_ms = excluded.until_ms
@@ -236,14 +224,14 @@ pub(crate) async fn lease_shards(tx: &mut Tx, lease: &Lease) -> Result<Vec<i64>>
 pub(crate) async fn record_published(tx: &mut Tx, published: &Published) -> Result<()> {
     let now_ms = tx.now_ms();
     if !published.timers.is_empty() {
-        sqlx::query("delete from outbox where seq in (select value from json_each(?))")
+        query("delete from outbox where seq in (select value from json_each(?))")
             .bind(list_json(&published.timers))
             .execute(tx.conn())
             .await?;
     }
     for (seqs, unsent) in [(&published.events, SENT), (&published.refused, PARKED)] {
         if !seqs.is_empty() {
-            sqlx::query(
+            query(
                 "update outbox set unsent = ?, sent_ms = ?
                  where seq in (select value from json_each(?))",
             )
@@ -261,7 +249,7 @@ pub(crate) async fn record_published(tx: &mut Tx, published: &Published) -> Resu
 ///
 /// Events of orders whose coupon is undecided are kept whatever their age.
 pub(crate) async fn delete_sent(tx: &mut Tx, before_ms: i64, limit: i64) -> Result<u64> {
-    let deleted = sqlx::query(
+    let deleted = query(
         "delete from outbox where seq in (select seq from outbox order by seq limit ?1)
            and unsent = ?2 and sent_ms < ?3
            and created_ms < coalesce((select min(since_ms) from coupon_due), ?3)",

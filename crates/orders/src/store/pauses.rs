@@ -1,13 +1,11 @@
 //! Stores pauses.
 
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteRow;
-
 use crate::error::{Error, Result};
 use crate::ids::MerchantId;
 use crate::model::pause::{Pause, PauseScope, PauseState};
 use crate::model::stored::Stored as _;
 use crate::store::rows::{column, stored_column};
+use crate::store::sql::{Readers, Row, query};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads.
@@ -26,7 +24,7 @@ pub(crate) async fn start(
 ) -> Result<Pause> {
     let (stored, subject) = scope.stored();
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "insert into pause (merchant_id, ",
         columns!(),
         ") values (?, ?, ?, ?, ?, ?)
@@ -50,7 +48,7 @@ pub(crate) async fn start(
 /// Takes the pause of the scope from PAUSED to RESUMING; answers it if it was in force.
 pub(crate) async fn end(tx: &mut Tx, scope: &PauseScope) -> Result<Option<Pause>> {
     let (stored, subject) = scope.stored();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update pause set state = ? where scope = ? and subject = ? and state = ? returning ",
         columns!()
     ))
@@ -66,7 +64,7 @@ pub(crate) async fn end(tx: &mut Tx, scope: &PauseScope) -> Result<Option<Pause>
 /// The pause of the scope, whatever its state, as the open transaction sees it.
 pub(crate) async fn find(tx: &mut Tx, scope: &PauseScope) -> Result<Option<Pause>> {
     let (stored, subject) = scope.stored();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         columns!(),
         " from pause where scope = ? and subject = ?"
@@ -79,8 +77,8 @@ pub(crate) async fn find(tx: &mut Tx, scope: &PauseScope) -> Result<Option<Pause
 }
 
 /// All pauses that have not ended.
-pub(crate) async fn all(readers: &SqlitePool) -> Result<Vec<Pause>> {
-    let rows = sqlx::query(concat!(
+pub(crate) async fn all(readers: &Readers) -> Result<Vec<Pause>> {
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from pause where state <> ? order by scope, subject"
@@ -93,7 +91,7 @@ pub(crate) async fn all(readers: &SqlitePool) -> Result<Vec<Pause>> {
 
 /// The pauses in force, as the open transaction sees them.
 pub(crate) async fn in_force(tx: &mut Tx) -> Result<Vec<Pause>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from pause where state = ?"
@@ -105,8 +103,8 @@ pub(crate) async fn in_force(tx: &mut Tx) -> Result<Vec<Pause>> {
 }
 
 /// Whether a pause is in force.
-pub(crate) async fn is_any_in_force(readers: &SqlitePool) -> Result<bool> {
-    let found = sqlx::query("select 1 from pause where state = ? limit 1")
+pub(crate) async fn is_any_in_force(readers: &Readers) -> Result<bool> {
+    let found = query("select 1 from pause where state = ? limit 1")
         .bind(PauseState::Paused.stored())
         .fetch_optional(readers)
         .await?;
@@ -117,7 +115,7 @@ pub(crate) async fn is_any_in_force(readers: &SqlitePool) -> Result<bool> {
 ///
 /// A walk that was under way for them no longer ends them.
 pub(crate) async fn begin_walk(tx: &mut Tx, walk: i64) -> Result<bool> {
-    let marked = sqlx::query("update pause set walk = ? where state = ?")
+    let marked = query("update pause set walk = ? where state = ?")
         .bind(walk)
         .bind(PauseState::Resuming.stored())
         .execute(tx.conn())
@@ -127,7 +125,7 @@ pub(crate) async fn begin_walk(tx: &mut Tx, walk: i64) -> Result<bool> {
 
 /// Takes the pauses that were RESUMING when the walk began, and still are, to ENDED.
 pub(crate) async fn end_walk(tx: &mut Tx, walk: i64) -> Result<()> {
-    sqlx::query("update pause set state = ?, walk = null where state = ? and walk = ?")
+    query("update pause set state = ?, walk = null where state = ? and walk = ?")
         .bind(PauseState::Ended.stored())
         .bind(PauseState::Resuming.stored())
         .bind(walk)
@@ -137,7 +135,7 @@ pub(crate) async fn end_walk(tx: &mut Tx, walk: i64) -> Result<()> {
 }
 
 /// Reads a row of `columns!()`.
-fn from_row(row: &SqliteRow) -> Result<Pause> {
+fn from_row(row: &Row) -> Result<Pause> {
     let scope: i64 = column(row, "scope")?;
     let subject: String = column(row, "subject")?;
     Ok(Pause {

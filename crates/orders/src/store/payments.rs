@@ -1,7 +1,5 @@
 //! Stores payment attempts and payments.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteExecutor, SqlitePool};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -9,6 +7,7 @@ use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId, PaymentId};
 use crate::model::payment::{Attempt, AttemptState, Payment, PaymentKind};
 use crate::model::stored::Stored as _;
 use crate::store::rows::{column, currency_column, hex_json, merchant_column, stored_column};
+use crate::store::sql::{Executor, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// The columns that [`attempt_from_row`] reads.
@@ -29,7 +28,7 @@ macro_rules! payment_columns {
 
 /// Writes a new attempt.
 pub(crate) async fn insert_attempt(tx: &mut Tx, attempt: &Attempt) -> Result<()> {
-    sqlx::query(
+    query(
         "insert into attempt (id, merchant_id, order_id, account_id, state, version, amount_minor,
              currency, expires_ms, created_ms)
          values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -57,7 +56,7 @@ pub(crate) async fn change_attempt(
     detail: Option<&str>,
 ) -> Result<bool> {
     let now_ms = tx.now_ms();
-    let changed = sqlx::query(
+    let changed = query(
         "update attempt set state = ?, version = version + 1, final_ms = ?,
                 detail = coalesce(?, detail)
          where id = ? and state = ?",
@@ -79,7 +78,7 @@ pub(crate) async fn set_gateway_ref(
     gateway_ref: Option<&str>,
     pay_url: Option<&str>,
 ) -> Result<()> {
-    sqlx::query("update attempt set gateway_ref = ?, pay_url = ? where id = ?")
+    query("update attempt set gateway_ref = ?, pay_url = ? where id = ?")
         .bind(gateway_ref)
         .bind(pay_url)
         .bind(id)
@@ -90,7 +89,7 @@ pub(crate) async fn set_gateway_ref(
 
 /// Records the last news of the attempt, for a person.
 pub(crate) async fn set_detail(tx: &mut Tx, id: AttemptId, detail: &str) -> Result<()> {
-    sqlx::query("update attempt set detail = ? where id = ?")
+    query("update attempt set detail = ? where id = ?")
         .bind(detail)
         .bind(id)
         .execute(tx.conn())
@@ -99,11 +98,11 @@ pub(crate) async fn set_detail(tx: &mut Tx, id: AttemptId, detail: &str) -> Resu
 }
 
 /// The attempt of any merchant, if it exists.
-pub(crate) async fn find_attempt<'e>(
-    executor: impl SqliteExecutor<'e>,
+pub(crate) async fn find_attempt(
+    executor: impl Executor,
     id: AttemptId,
 ) -> Result<Option<Attempt>> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         attempt_columns!(),
         " from attempt where id = ?"
@@ -116,11 +115,11 @@ pub(crate) async fn find_attempt<'e>(
 
 /// The attempt of the merchant.
 pub(crate) async fn attempt(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     id: AttemptId,
 ) -> Result<Attempt> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         attempt_columns!(),
         " from attempt where id = ? and merchant_id = ?"
@@ -134,11 +133,11 @@ pub(crate) async fn attempt(
 
 /// The order's attempts, oldest first.
 pub(crate) async fn attempts_of_order(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     order_id: OrderId,
 ) -> Result<Vec<Attempt>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         attempt_columns!(),
         " from attempt where order_id = ? and merchant_id = ? order by id"
@@ -151,11 +150,11 @@ pub(crate) async fn attempts_of_order(
 }
 
 /// The order's live attempts, oldest first.
-pub(crate) async fn live_attempts<'e>(
-    executor: impl SqliteExecutor<'e>,
+pub(crate) async fn live_attempts(
+    executor: impl Executor,
     order_id: OrderId,
 ) -> Result<Vec<Attempt>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         attempt_columns!(),
         " from attempt where order_id = ? and state = ? order by id"
@@ -173,7 +172,7 @@ pub(crate) async fn orders_through_accounts(
     order_ids: impl IntoIterator<Item = Uuid>,
     accounts: &[GatewayAccountId],
 ) -> Result<Vec<Uuid>> {
-    let orders = sqlx::query_scalar(
+    let orders = query_scalar(
         "select order_id from attempt where order_id in (select unhex(value) from json_each(?))
            and account_id in (select unhex(value) from json_each(?)) and state = ?",
     )
@@ -191,7 +190,7 @@ pub(crate) async fn attempts_through_accounts(
     ids: impl IntoIterator<Item = Uuid>,
     accounts: &[GatewayAccountId],
 ) -> Result<Vec<Uuid>> {
-    let attempts = sqlx::query_scalar(
+    let attempts = query_scalar(
         "select id from attempt where id in (select unhex(value) from json_each(?))
            and account_id in (select unhex(value) from json_each(?))",
     )
@@ -204,7 +203,7 @@ pub(crate) async fn attempts_through_accounts(
 
 /// Writes a new payment; answers whether its transaction was not recorded before.
 pub(crate) async fn insert_payment(tx: &mut Tx, payment: &Payment) -> Result<bool> {
-    let inserted = sqlx::query(
+    let inserted = query(
         "insert into payment (id, merchant_id, order_id, attempt_id, account_id, gateway_txn, kind,
              amount_minor, currency, paid_at_ms, created_ms)
          values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -232,7 +231,7 @@ pub(crate) async fn is_recorded(
     account_id: GatewayAccountId,
     gateway_txn: &str,
 ) -> Result<bool> {
-    let found = sqlx::query("select 1 from payment where account_id = ? and gateway_txn = ?")
+    let found = query("select 1 from payment where account_id = ? and gateway_txn = ?")
         .bind(account_id)
         .bind(gateway_txn)
         .fetch_optional(tx.conn())
@@ -242,7 +241,7 @@ pub(crate) async fn is_recorded(
 
 /// Records what the payment was to its order.
 pub(crate) async fn set_kind(tx: &mut Tx, id: PaymentId, kind: PaymentKind) -> Result<()> {
-    sqlx::query("update payment set kind = ? where id = ?")
+    query("update payment set kind = ? where id = ?")
         .bind(kind.stored())
         .bind(id)
         .execute(tx.conn())
@@ -252,7 +251,7 @@ pub(crate) async fn set_kind(tx: &mut Tx, id: PaymentId, kind: PaymentKind) -> R
 
 /// Sets money of the payment aside for a refund; answers whether there was enough left.
 pub(crate) async fn reserve(tx: &mut Tx, id: PaymentId, amount_minor: i64) -> Result<bool> {
-    let reserved = sqlx::query(
+    let reserved = query(
         "update payment set refunded_minor = refunded_minor + ?1
          where id = ?2 and refunded_minor + ?1 <= amount_minor",
     )
@@ -265,7 +264,7 @@ pub(crate) async fn reserve(tx: &mut Tx, id: PaymentId, amount_minor: i64) -> Re
 
 /// Takes back what was set aside for a refund.
 pub(crate) async fn release(tx: &mut Tx, id: PaymentId, amount_minor: i64) -> Result<()> {
-    sqlx::query(
+    query(
         "update payment set refunded_minor = refunded_minor - ?1
          where id = ?2 and refunded_minor >= ?1",
     )
@@ -278,7 +277,7 @@ pub(crate) async fn release(tx: &mut Tx, id: PaymentId, amount_minor: i64) -> Re
 
 /// What has not been refunded of the payment and is not set aside, in minor units.
 pub(crate) async fn left_minor(tx: &mut Tx, id: PaymentId) -> Result<i64> {
-    let left = sqlx::query_scalar("select amount_minor - refunded_minor from payment where id = ?")
+    let left = query_scalar("select amount_minor - refunded_minor from payment where id = ?")
         .bind(id)
         .fetch_one(tx.conn())
         .await?;
@@ -291,7 +290,7 @@ pub(crate) async fn accepted(
     merchant_id: &MerchantId,
     order_id: OrderId,
 ) -> Result<Option<Payment>> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         payment_columns!(),
         " from payment where order_id = ? and merchant_id = ? and kind = ?"
@@ -306,11 +305,11 @@ pub(crate) async fn accepted(
 
 /// All payments of the order, oldest first.
 pub(crate) async fn payments_of_order(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     order_id: OrderId,
 ) -> Result<Vec<Payment>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         payment_columns!(),
         " from payment where order_id = ? and merchant_id = ? order by id"
@@ -323,7 +322,7 @@ pub(crate) async fn payments_of_order(
 }
 
 /// Reads a row of `attempt_columns!()`.
-fn attempt_from_row(row: &SqliteRow) -> Result<Attempt> {
+fn attempt_from_row(row: &Row) -> Result<Attempt> {
     Ok(Attempt {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,
@@ -343,7 +342,7 @@ fn attempt_from_row(row: &SqliteRow) -> Result<Attempt> {
 }
 
 /// Reads a row of `payment_columns!()`.
-fn payment_from_row(row: &SqliteRow) -> Result<Payment> {
+fn payment_from_row(row: &Row) -> Result<Payment> {
     Ok(Payment {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,

@@ -1,13 +1,12 @@
 //! Stores products and their stock.
 
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, ProductId};
 use crate::model::product::{Product, Taken};
 use crate::store::rows::{column, currency_column, hex_key, limit_of, list_json, merchant_column};
+use crate::store::sql::{Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads.
@@ -32,7 +31,7 @@ const PUT_BACK: &str = "update product set available = product.available + back.
 
 /// Writes a new product.
 pub(crate) async fn insert(tx: &mut Tx, product: &Product) -> Result<()> {
-    sqlx::query(concat!(
+    query(concat!(
         "insert into product (",
         columns!(),
         ") values (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -52,11 +51,11 @@ pub(crate) async fn insert(tx: &mut Tx, product: &Product) -> Result<()> {
 
 /// The merchant's product.
 pub(crate) async fn find(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     id: ProductId,
 ) -> Result<Product> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         columns!(),
         " from product where id = ? and merchant_id = ?"
@@ -70,12 +69,12 @@ pub(crate) async fn find(
 
 /// Up to `limit` products, those after `after` by id.
 pub(crate) async fn page(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     after: Option<ProductId>,
     limit: usize,
 ) -> Result<Vec<Product>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from product where merchant_id = ? and id > ? order by id limit ?"
@@ -95,7 +94,7 @@ pub(crate) async fn adjust(
     id: ProductId,
     delta: i64,
 ) -> Result<Option<Product>> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update product set available = available + ?1, stocked = stocked + ?1
          where id = ?2 and merchant_id = ?3 and available + ?1 >= 0
          returning ",
@@ -115,7 +114,7 @@ pub(crate) async fn take(
     merchant_id: &MerchantId,
     wanted: &[(ProductId, i64)],
 ) -> Result<Vec<Taken>> {
-    let rows = sqlx::query(TAKE)
+    let rows = query(TAKE)
         .bind(quantities_json(wanted))
         .bind(merchant_id.as_str())
         .fetch_all(tx.conn())
@@ -137,7 +136,7 @@ pub(crate) async fn put_back(tx: &mut Tx, units: &[(ProductId, i64)]) -> Result<
     if units.is_empty() {
         return Ok(());
     }
-    sqlx::query(PUT_BACK)
+    query(PUT_BACK)
         .bind(quantities_json(units))
         .execute(tx.conn())
         .await?;
@@ -150,12 +149,11 @@ pub(crate) async fn available(
     merchant_id: &MerchantId,
     id: ProductId,
 ) -> Result<Option<i64>> {
-    let available =
-        sqlx::query_scalar("select available from product where id = ? and merchant_id = ?")
-            .bind(id)
-            .bind(merchant_id.as_str())
-            .fetch_optional(tx.conn())
-            .await?;
+    let available = query_scalar("select available from product where id = ? and merchant_id = ?")
+        .bind(id)
+        .bind(merchant_id.as_str())
+        .fetch_optional(tx.conn())
+        .await?;
     Ok(available)
 }
 
@@ -168,7 +166,7 @@ fn quantities_json(units: &[(ProductId, i64)]) -> String {
 }
 
 /// Reads a row of `columns!()`.
-fn from_row(row: &SqliteRow) -> Result<Product> {
+fn from_row(row: &Row) -> Result<Product> {
     Ok(Product {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,

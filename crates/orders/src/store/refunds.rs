@@ -1,7 +1,5 @@
 //! Stores refunds and the units that come back with them.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteExecutor, SqlitePool};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -11,6 +9,7 @@ use crate::model::stored::Stored as _;
 use crate::store::rows::{
     column, currency_column, duplicate, limit_of, list_json, merchant_column, stored_column,
 };
+use crate::store::sql::{Executor, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads.
@@ -25,7 +24,7 @@ macro_rules! columns {
 /// Writes a new refund.
 pub(crate) async fn insert(tx: &mut Tx, refund: &Refund) -> Result<()> {
     let automatic = refund.cause != RefundCause::Merchant;
-    let inserted = sqlx::query(
+    let inserted = query(
         "insert into refund (id, merchant_id, refund_no, order_id, payment_id, auto_payment_id, state,
              version, cause, amount_minor, asked_minor, currency, restock, created_ms, asked_ms)
          values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -53,7 +52,7 @@ pub(crate) async fn insert(tx: &mut Tx, refund: &Refund) -> Result<()> {
 
 /// The refund of any merchant, if it exists.
 pub(crate) async fn find(tx: &mut Tx, id: RefundId) -> Result<Option<Refund>> {
-    let row = sqlx::query(concat!("select ", columns!(), " from refund where id = ?"))
+    let row = query(concat!("select ", columns!(), " from refund where id = ?"))
         .bind(id)
         .fetch_optional(tx.conn())
         .await?;
@@ -68,7 +67,7 @@ pub(crate) async fn change(
     detail: Option<&str>,
 ) -> Result<Option<Refund>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update refund set state = ?, version = version + 1, detail = coalesce(?, detail), final_ms = ?
          where id = ? and state = ? returning ",
         columns!()
@@ -85,7 +84,7 @@ pub(crate) async fn change(
 
 /// Takes a refund that needs an operator back to REQUESTED; answers it if it was there.
 pub(crate) async fn take_up(tx: &mut Tx, id: RefundId) -> Result<Option<Refund>> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update refund set state = ?, version = version + 1, asked_ms = ?, final_ms = null
          where id = ? and state = ? returning ",
         columns!()
@@ -101,7 +100,7 @@ pub(crate) async fn take_up(tx: &mut Tx, id: RefundId) -> Result<Option<Refund>>
 
 /// Records what a person settled the refund with.
 pub(crate) async fn set_reference(tx: &mut Tx, id: RefundId, reference: &str) -> Result<()> {
-    sqlx::query("update refund set reference = ? where id = ?")
+    query("update refund set reference = ? where id = ?")
         .bind(reference)
         .bind(id)
         .execute(tx.conn())
@@ -111,7 +110,7 @@ pub(crate) async fn set_reference(tx: &mut Tx, id: RefundId, reference: &str) ->
 
 /// Records whether the refund's money can be refunded otherwise; answers whether that is new.
 pub(crate) async fn set_released(tx: &mut Tx, id: RefundId, released: bool) -> Result<bool> {
-    let changed = sqlx::query("update refund set released = ?1 where id = ?2 and released <> ?1")
+    let changed = query("update refund set released = ?1 where id = ?2 and released <> ?1")
         .bind(released)
         .bind(id)
         .execute(tx.conn())
@@ -121,7 +120,7 @@ pub(crate) async fn set_released(tx: &mut Tx, id: RefundId, released: bool) -> R
 
 /// Records that the refund changes stock and coupons; answers whether it had not before.
 pub(crate) async fn set_applied(tx: &mut Tx, id: RefundId) -> Result<bool> {
-    let changed = sqlx::query("update refund set applied = 1 where id = ? and applied = 0")
+    let changed = query("update refund set applied = 1 where id = ? and applied = 0")
         .bind(id)
         .execute(tx.conn())
         .await?;
@@ -130,7 +129,7 @@ pub(crate) async fn set_applied(tx: &mut Tx, id: RefundId) -> Result<bool> {
 
 /// Whether the whole amount of the refund's payment has been given back.
 pub(crate) async fn is_all_given_back(tx: &mut Tx, refund: &Refund) -> Result<bool> {
-    let all: bool = sqlx::query_scalar(
+    let all: bool = query_scalar(
         "select p.amount_minor <=
              (select coalesce(sum(r.amount_minor), 0) from refund r where r.payment_id = p.id and r.state = ?)
          from payment p where p.id = ?",
@@ -148,7 +147,7 @@ pub(crate) async fn insert_lines(tx: &mut Tx, id: RefundId, lines: &[RefundLine]
         .iter()
         .map(|line| (line.line_no, line.quantity))
         .collect();
-    sqlx::query(
+    query(
         "insert into refund_line (refund_id, line_no, quantity)
          select ?, value ->> 0, value ->> 1 from json_each(?)",
     )
@@ -161,18 +160,17 @@ pub(crate) async fn insert_lines(tx: &mut Tx, id: RefundId, lines: &[RefundLine]
 
 /// The units that come back when the refund has succeeded, by line.
 pub(crate) async fn lines(tx: &mut Tx, id: RefundId) -> Result<Vec<RefundLine>> {
-    let rows = sqlx::query(
-        "select line_no, quantity from refund_line where refund_id = ? order by line_no",
-    )
-    .bind(id)
-    .fetch_all(tx.conn())
-    .await?;
+    let rows =
+        query("select line_no, quantity from refund_line where refund_id = ? order by line_no")
+            .bind(id)
+            .fetch_all(tx.conn())
+            .await?;
     rows.iter().map(line_from_row).collect()
 }
 
 /// The units of each line of the order that no refund has put back or is to put back, where there are any.
 pub(crate) async fn lines_left(tx: &mut Tx, order_id: OrderId) -> Result<Vec<RefundLine>> {
-    let rows = sqlx::query(
+    let rows = query(
         "select line_no, quantity from (
              select h.line_no, h.quantity - h.returned -
                  (select coalesce(sum(l.quantity), 0) from refund r
@@ -195,7 +193,7 @@ pub(crate) async fn of_number(
     merchant_id: &MerchantId,
     refund_no: &str,
 ) -> Result<Option<Refund>> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         columns!(),
         " from refund where merchant_id = ? and refund_no = ?"
@@ -209,7 +207,7 @@ pub(crate) async fn of_number(
 
 /// The gateway account of the refund's payment, if the refund exists.
 pub(crate) async fn account(tx: &mut Tx, id: RefundId) -> Result<Option<GatewayAccountId>> {
-    let account = sqlx::query_scalar(
+    let account = query_scalar(
         "select p.account_id from refund r join payment p on p.id = r.payment_id where r.id = ?",
     )
     .bind(id)
@@ -219,8 +217,8 @@ pub(crate) async fn account(tx: &mut Tx, id: RefundId) -> Result<Option<GatewayA
 }
 
 /// The refund with what its gateway needs to know. It must exist.
-pub(crate) async fn job(readers: &SqlitePool, id: RefundId) -> Result<RefundJob> {
-    let row = sqlx::query(concat!(
+pub(crate) async fn job(readers: &Readers, id: RefundId) -> Result<RefundJob> {
+    let row = query(concat!(
         "select ",
         columns!(),
         ", account_id, attempt_id, gateway_txn
@@ -239,12 +237,12 @@ pub(crate) async fn job(readers: &SqlitePool, id: RefundId) -> Result<RefundJob>
 }
 
 /// The merchant's refund.
-pub(crate) async fn get<'e>(
-    executor: impl SqliteExecutor<'e>,
+pub(crate) async fn get(
+    executor: impl Executor,
     merchant_id: &MerchantId,
     id: RefundId,
 ) -> Result<Refund> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         columns!(),
         " from refund where id = ? and merchant_id = ?"
@@ -258,11 +256,11 @@ pub(crate) async fn get<'e>(
 
 /// The order's refunds, oldest first.
 pub(crate) async fn of_order(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     order_id: OrderId,
 ) -> Result<Vec<Refund>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from refund where order_id = ? and merchant_id = ? order by id"
@@ -276,13 +274,13 @@ pub(crate) async fn of_order(
 
 /// Up to `limit` refunds of one state, those after `after` by id.
 pub(crate) async fn page(
-    readers: &SqlitePool,
+    readers: &Readers,
     merchant_id: &MerchantId,
     state: RefundState,
     after: Option<RefundId>,
     limit: usize,
 ) -> Result<Vec<Refund>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from refund where merchant_id = ? and state = ? and id > ? order by id limit ?"
@@ -296,7 +294,7 @@ pub(crate) async fn page(
     rows.iter().map(from_row).collect()
 }
 
-fn line_from_row(row: &SqliteRow) -> Result<RefundLine> {
+fn line_from_row(row: &Row) -> Result<RefundLine> {
     Ok(RefundLine {
         line_no: column(row, "line_no")?,
         quantity: column(row, "quantity")?,
@@ -304,7 +302,7 @@ fn line_from_row(row: &SqliteRow) -> Result<RefundLine> {
 }
 
 /// Reads a row of `columns!()`.
-fn from_row(row: &SqliteRow) -> Result<Refund> {
+fn from_row(row: &Row) -> Result<Refund> {
     Ok(Refund {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,

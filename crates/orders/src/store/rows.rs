@@ -1,30 +1,26 @@
 //! Reads columns of rows, binds lists, and explains refused inserts.
 
 use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Decode, Row, Sqlite, Type};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::ids::MerchantId;
 use crate::model::stored::Stored;
 use crate::money::Currency;
+use crate::store::sql::{DbError, DbErrorKind, FromValue, Row};
 
 /// The value of a column by name.
-pub(super) fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T>
-where
-    T: Decode<'r, Sqlite> + Type<Sqlite>,
-{
-    row.try_get(name).map_err(Error::Database)
+pub(super) fn column<T: FromValue>(row: &Row, name: &'static str) -> Result<T> {
+    row.get(name).map_err(Error::Database)
 }
 
 /// The value of a column that stores an enum.
-pub(super) fn stored_column<T: Stored>(row: &SqliteRow, name: &'static str) -> Result<T> {
+pub(super) fn stored_column<T: Stored>(row: &Row, name: &'static str) -> Result<T> {
     stored(column(row, name)?)
 }
 
 /// The value of a column that stores an enum or null.
-pub(super) fn stored_option<T: Stored>(row: &SqliteRow, name: &'static str) -> Result<Option<T>> {
+pub(super) fn stored_option<T: Stored>(row: &Row, name: &'static str) -> Result<Option<T>> {
     let number: Option<i64> = column(row, name)?;
     number.map(stored).transpose()
 }
@@ -37,12 +33,12 @@ fn stored<T: Stored>(number: i64) -> Result<T> {
 }
 
 /// The column `merchant_id`.
-pub(super) fn merchant_column(row: &SqliteRow) -> Result<MerchantId> {
+pub(super) fn merchant_column(row: &Row) -> Result<MerchantId> {
     Ok(MerchantId::from_stored(column(row, "merchant_id")?))
 }
 
 /// The column `currency`.
-pub(super) fn currency_column(row: &SqliteRow) -> Result<Currency> {
+pub(super) fn currency_column(row: &Row) -> Result<Currency> {
     let code: String = column(row, "currency")?;
     code.parse().map_err(|_| Error::Unreadable {
         what: "currency",
@@ -81,8 +77,8 @@ pub(super) fn limit_of(limit: usize) -> i64 {
 }
 
 /// What a failed insert means: a UNIQUE constraint refused it, or the database failed.
-pub(super) fn duplicate(error: sqlx::Error, what: &'static str, number: &str) -> Error {
-    if Error::is_unique_violation(&error) {
+pub(super) fn duplicate(error: DbError, what: &'static str, number: &str) -> Error {
+    if error.kind == DbErrorKind::Unique {
         let number = number.to_owned();
         return Error::Duplicate { what, number };
     }

@@ -2,8 +2,6 @@
 //!
 //! New rows are collected by the open transaction; each statement here that reads or changes rows writes those first.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -11,6 +9,7 @@ use crate::ids::{AttemptId, OrderId};
 use crate::model::stored::Stored as _;
 use crate::model::timer::{NewTimer, Rearm, TimerKind, TimerMessage, TimerRow};
 use crate::store::rows::{column, hex_json, hex_key, list_json, merchant_column, stored_column};
+use crate::store::sql::{Connection, Readers, Row, query};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads, each with the prefix if one is given.
@@ -87,7 +86,7 @@ pub(super) async fn flush(tx: &mut Tx) -> Result<()> {
     Ok(())
 }
 
-async fn insert(connection: &mut SqliteConnection, rows: &[TimerRow]) -> Result<()> {
+async fn insert(connection: &mut Connection, rows: &[TimerRow]) -> Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -103,7 +102,7 @@ async fn insert(connection: &mut SqliteConnection, rows: &[TimerRow]) -> Result<
             )
         })
         .collect();
-    sqlx::query(concat!(
+    query(concat!(
         "insert into timer (",
         columns!(),
         ", parked)
@@ -124,7 +123,7 @@ pub(crate) async fn rearm(tx: &mut Tx, kind: TimerKind, timers: &[Rearm]) -> Res
         .iter()
         .map(|timer| (hex_key(timer.id), timer.hop, timer.fire_ms, timer.tries))
         .collect();
-    let rows = sqlx::query(REARM)
+    let rows = query(REARM)
         .bind(list_json(&list))
         .bind(kind.stored())
         .fetch_all(tx.conn())
@@ -135,7 +134,7 @@ pub(crate) async fn rearm(tx: &mut Tx, kind: TimerKind, timers: &[Rearm]) -> Res
 /// Moves a timer to a new due time, whatever its hop; answers it as it is now, if it exists.
 pub(crate) async fn postpone(tx: &mut Tx, timer: &NewTimer) -> Result<Option<TimerRow>> {
     flush(tx).await?;
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update timer set due_ms = ?, next_fire_ms = ?, version = ?, hop = hop + 1, parked = 0
          where kind = ? and id = ? returning ",
         columns!()
@@ -158,7 +157,7 @@ pub(crate) async fn hurry_attempts(
 ) -> Result<Vec<TimerRow>> {
     flush(tx).await?;
     let now_ms = tx.now_ms();
-    let rows = sqlx::query(HURRY_ATTEMPTS)
+    let rows = query(HURRY_ATTEMPTS)
         .bind(now_ms)
         .bind(TimerKind::Attempt.stored())
         .bind(order_id)
@@ -171,7 +170,7 @@ pub(crate) async fn hurry_attempts(
 /// Parks the timers: they wait for a pause to end.
 pub(crate) async fn park(tx: &mut Tx, kind: TimerKind, ids: &[Uuid]) -> Result<()> {
     flush(tx).await?;
-    sqlx::query(
+    query(
         "update timer set parked = 1
          where kind = ? and id in (select unhex(value) from json_each(?))",
     )
@@ -189,23 +188,21 @@ pub(crate) async fn delete(
     ids: impl IntoIterator<Item = Uuid>,
 ) -> Result<()> {
     flush(tx).await?;
-    sqlx::query(
-        "delete from timer where kind = ? and id in (select unhex(value) from json_each(?))",
-    )
-    .bind(kind.stored())
-    .bind(hex_json(ids))
-    .execute(tx.conn())
-    .await?;
+    query("delete from timer where kind = ? and id in (select unhex(value) from json_each(?))")
+        .bind(kind.stored())
+        .bind(hex_json(ids))
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 
 /// The timer of a message, if the message still counts.
 pub(crate) async fn current(
-    readers: &SqlitePool,
+    readers: &Readers,
     kind: TimerKind,
     message: TimerMessage,
 ) -> Result<Option<TimerRow>> {
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "select ",
         columns!(),
         " from timer where kind = ? and id = ? and version = ? and hop = ?"
@@ -230,7 +227,7 @@ pub(crate) async fn current_of(
         .iter()
         .map(|message| (hex_key(message.id), message.version, message.hop))
         .collect();
-    let rows = sqlx::query(CURRENT_OF)
+    let rows = query(CURRENT_OF)
         .bind(list_json(&list))
         .bind(kind.stored())
         .fetch_all(tx.conn())
@@ -240,12 +237,12 @@ pub(crate) async fn current_of(
 
 /// Up to `limit` timers after the place whose messages should have come before `before_ms`, longest overdue first.
 pub(crate) async fn overdue(
-    readers: &SqlitePool,
+    readers: &Readers,
     before_ms: i64,
     place: &TimerPlace,
     limit: i64,
 ) -> Result<Vec<TimerRow>> {
-    let rows = sqlx::query(OVERDUE)
+    let rows = query(OVERDUE)
         .bind(before_ms)
         .bind(place.next_fire_ms)
         .bind(place.id)
@@ -263,7 +260,7 @@ pub(crate) async fn parked_after(
     limit: u32,
 ) -> Result<Vec<TimerRow>> {
     flush(tx).await?;
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from timer where parked = 1 and (next_fire_ms, id, kind) > (?, ?, ?)
@@ -279,8 +276,8 @@ pub(crate) async fn parked_after(
 }
 
 /// Whether a timer is parked.
-pub(crate) async fn is_parked(readers: &SqlitePool) -> Result<bool> {
-    let parked = sqlx::query("select 1 from timer where parked = 1 limit 1")
+pub(crate) async fn is_parked(readers: &Readers) -> Result<bool> {
+    let parked = query("select 1 from timer where parked = 1 limit 1")
         .fetch_optional(readers)
         .await?;
     Ok(parked.is_some())
@@ -312,7 +309,7 @@ pub(crate) async fn page(
     limit: i64,
 ) -> Result<Vec<TimerRow>> {
     let (id, kind) = after.map_or((Uuid::nil(), 0), |(id, kind)| (id, kind.stored()));
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "select ",
         columns!(),
         " from timer where (id, kind) > (?, ?) order by id, kind limit ?"
@@ -326,7 +323,7 @@ pub(crate) async fn page(
 }
 
 /// Reads a row of `columns!()`.
-fn from_row(row: &SqliteRow) -> Result<TimerRow> {
+fn from_row(row: &Row) -> Result<TimerRow> {
     Ok(TimerRow {
         kind: stored_column(row, "kind")?,
         id: column(row, "id")?,
@@ -343,7 +340,6 @@ fn from_row(row: &SqliteRow) -> Result<TimerRow> {
 mod tests {
     use super::*;
     use crate::tests::shop::Shop;
-    use sqlx::Row;
 
     #[tokio::test]
     async fn a_batch_searches_each_timer_by_its_id() {
@@ -358,11 +354,11 @@ mod tests {
     #[tokio::test]
     async fn overdue_timers_are_read_in_the_order_of_their_index() {
         let shop = Shop::open().await;
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("explain query plan {OVERDUE}")))
+        let rows = query(format!("explain query plan {OVERDUE}"))
             .fetch_all(shop.platform().readers())
             .await
             .unwrap();
-        let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let plan: Vec<String> = rows.iter().map(|row| row.get("detail").unwrap()).collect();
         assert_eq!(plan.len(), 1, "{plan:?}");
         let place =
             "timer_by_fire (parked=? AND (next_fire_ms,id,kind)>(?,?,?) AND next_fire_ms<?)";

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use broker::clock::Clock;
-use sqlx::SqliteConnection;
 
 use crate::metrics::Metric;
 use crate::model::audit::{AuditRow, NewAudit};
 use crate::model::outbox::OutboxRow;
 use crate::model::timer::TimerRow;
+use crate::store::sql::Connection;
 
 /// Rows of one table that are written by one statement for many requests.
 ///
@@ -53,7 +53,7 @@ pub(crate) fn clock_ms(clock: &dyn Clock) -> i64 {
 /// Audit, outbox and new timer rows are only written, never read by the same operation, so they are collected
 /// and written once for all requests of a commit.
 pub(crate) struct Tx {
-    pub(super) connection: SqliteConnection,
+    pub(super) connection: Connection,
     clock: Arc<dyn Clock>,
     now_ms: i64,
     audit: Buffer<AuditRow>,
@@ -72,7 +72,7 @@ pub(super) struct Mark {
 }
 
 impl Tx {
-    pub(super) fn new(connection: SqliteConnection, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(connection: Connection, clock: Arc<dyn Clock>) -> Self {
         Self {
             connection,
             clock,
@@ -85,7 +85,7 @@ impl Tx {
     }
 
     /// The connection.
-    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+    pub(crate) fn conn(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
@@ -121,7 +121,7 @@ impl Tx {
     }
 
     /// The connection, and the new timer rows that are not written yet.
-    pub(super) fn waiting_timers(&mut self) -> (&mut SqliteConnection, &[TimerRow]) {
+    pub(super) fn waiting_timers(&mut self) -> (&mut Connection, &[TimerRow]) {
         (&mut self.connection, self.timers.waiting())
     }
 
@@ -131,12 +131,12 @@ impl Tx {
     }
 
     /// The connection, and the audit rows that are not written yet.
-    pub(super) fn waiting_audit(&mut self) -> (&mut SqliteConnection, &[AuditRow]) {
+    pub(super) fn waiting_audit(&mut self) -> (&mut Connection, &[AuditRow]) {
         (&mut self.connection, self.audit.waiting())
     }
 
     /// The connection, and the outbox rows that are not written yet.
-    pub(super) fn waiting_outbox(&mut self) -> (&mut SqliteConnection, &[OutboxRow]) {
+    pub(super) fn waiting_outbox(&mut self) -> (&mut Connection, &[OutboxRow]) {
         (&mut self.connection, self.outbox.waiting())
     }
 

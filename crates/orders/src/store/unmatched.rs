@@ -1,7 +1,5 @@
 //! Stores unmatched payments: money that a gateway reported and that no payment can hold.
 
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -9,6 +7,7 @@ use crate::ids::{GatewayAccountId, UnmatchedPaymentId};
 use crate::model::stored::Stored as _;
 use crate::model::unmatched::{NewUnmatched, UnmatchedPayment, UnmatchedState};
 use crate::store::rows::{column, limit_of, merchant_column, stored_column};
+use crate::store::sql::{Readers, Row, query};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads.
@@ -22,7 +21,7 @@ macro_rules! columns {
 /// Writes the money down, or counts one more report of it; answers it as it is then.
 pub(crate) async fn note(tx: &mut Tx, new: &NewUnmatched) -> Result<UnmatchedPayment> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "insert into unmatched_payment (id, merchant_id, account_id, kind, state, key, subject, attempt_id,
              amount, currency, raw, paid_at_ms, created_ms)
          select ?, merchant_id, id, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? from gateway_account where id = ?
@@ -53,7 +52,7 @@ pub(crate) async fn state(
     account_id: GatewayAccountId,
     key: &str,
 ) -> Result<Option<UnmatchedState>> {
-    let row = sqlx::query("select state from unmatched_payment where account_id = ? and key = ?")
+    let row = query("select state from unmatched_payment where account_id = ? and key = ?")
         .bind(account_id)
         .bind(key)
         .fetch_optional(tx.conn())
@@ -64,7 +63,7 @@ pub(crate) async fn state(
 /// Records that a payment holds the open money of the key now.
 pub(crate) async fn supersede(tx: &mut Tx, account_id: GatewayAccountId, key: &str) -> Result<()> {
     let now_ms = tx.now_ms();
-    sqlx::query(
+    query(
         "update unmatched_payment set state = ?, settled_ms = ?, settled_by = 'gateway'
          where account_id = ? and key = ? and state = ?",
     )
@@ -92,7 +91,7 @@ pub(crate) async fn settle(
     settlement: &Settlement,
 ) -> Result<Option<UnmatchedPayment>> {
     let now_ms = tx.now_ms();
-    let row = sqlx::query(concat!(
+    let row = query(concat!(
         "update unmatched_payment set state = ?, settled_ms = ?, settled_by = 'operator', reference = ?,
              note = ?
          where id = ? and state = ? returning ",
@@ -111,28 +110,25 @@ pub(crate) async fn settle(
 
 /// The unmatched payment, of any merchant, as the open transaction sees it.
 pub(crate) async fn get(tx: &mut Tx, id: UnmatchedPaymentId) -> Result<UnmatchedPayment> {
-    let row = sqlx::query(BY_ID)
-        .bind(id)
-        .fetch_optional(tx.conn())
-        .await?;
+    let row = query(BY_ID).bind(id).fetch_optional(tx.conn()).await?;
     from_row(&row.ok_or_else(|| Error::not_found("unmatched payment", &id))?)
 }
 
 /// The unmatched payment, of any merchant.
-pub(crate) async fn find(readers: &SqlitePool, id: UnmatchedPaymentId) -> Result<UnmatchedPayment> {
-    let row = sqlx::query(BY_ID).bind(id).fetch_optional(readers).await?;
+pub(crate) async fn find(readers: &Readers, id: UnmatchedPaymentId) -> Result<UnmatchedPayment> {
+    let row = query(BY_ID).bind(id).fetch_optional(readers).await?;
     from_row(&row.ok_or_else(|| Error::not_found("unmatched payment", &id))?)
 }
 
 /// Up to `limit` unmatched payments of all merchants, those after `after` by id; only open ones if asked.
 pub(crate) async fn page(
-    readers: &SqlitePool,
+    readers: &Readers,
     open: bool,
     after: Option<UnmatchedPaymentId>,
     limit: usize,
 ) -> Result<Vec<UnmatchedPayment>> {
     let statement = if open { OPEN_PAGE } else { PAGE };
-    let rows = sqlx::query(statement)
+    let rows = query(statement)
         .bind(after.map_or_else(Uuid::nil, UnmatchedPaymentId::uuid))
         .bind(limit_of(limit))
         .fetch_all(readers)
@@ -162,7 +158,7 @@ const OPEN_PAGE: &str = concat!(
 );
 
 /// Reads a row of `columns!()`.
-fn from_row(row: &SqliteRow) -> Result<UnmatchedPayment> {
+fn from_row(row: &Row) -> Result<UnmatchedPayment> {
     Ok(UnmatchedPayment {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,

@@ -3,11 +3,10 @@
 //! Every check is one statement that finds the rows which break a rule. The demo, the simulator and the tests run the
 //! same checks.
 
-use sqlx::{Row as _, SqlitePool};
-
 use crate::error::Result;
 use crate::ids::OrderId;
 use crate::store::rows::column;
+use crate::store::sql::{Readers, query, query_scalar};
 
 /// Rows a check names at the most.
 const EXAMPLES_MAX: i64 = 5;
@@ -124,13 +123,11 @@ const RULES: [(&str, &str); 13] = [
 ];
 
 /// Checks every rule; answers what breaks each. Reads whole tables.
-pub(crate) async fn check(readers: &SqlitePool) -> Result<Vec<Finding>> {
+pub(crate) async fn check(readers: &Readers) -> Result<Vec<Finding>> {
     let mut findings = Vec::with_capacity(RULES.len());
     for (rule, statement) in RULES {
         let count = format!("select count(*) from ({statement})");
-        let broken: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
-            .fetch_one(readers)
-            .await?;
+        let broken: i64 = query_scalar(count).fetch_one(readers).await?;
         let examples = if broken == 0 {
             Vec::new()
         } else {
@@ -145,18 +142,15 @@ pub(crate) async fn check(readers: &SqlitePool) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-async fn examples(readers: &SqlitePool, statement: &'static str) -> Result<Vec<String>> {
+async fn examples(readers: &Readers, statement: &'static str) -> Result<Vec<String>> {
     let some = format!("select hex(id) as id from ({statement}) limit ?");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(some))
-        .bind(EXAMPLES_MAX)
-        .fetch_all(readers)
-        .await?;
+    let rows = query(some).bind(EXAMPLES_MAX).fetch_all(readers).await?;
     rows.iter().map(|row| column(row, "id")).collect()
 }
 
 /// Counts what the platform holds.
-pub(crate) async fn tally(readers: &SqlitePool) -> Result<Tally> {
-    let row = sqlx::query(
+pub(crate) async fn tally(readers: &Readers) -> Result<Tally> {
+    let row = query(
         "select
            (select count(*) from orders where state = 1) as pending,
            (select count(*) from orders where state = 2) as closing,
@@ -176,7 +170,7 @@ pub(crate) async fn tally(readers: &SqlitePool) -> Result<Tally> {
     .fetch_one(readers)
     .await?;
     let number = |name: &'static str| -> Result<u64> {
-        let number: i64 = row.try_get(name)?;
+        let number: i64 = column(&row, name)?;
         Ok(u64::try_from(number).unwrap_or(0))
     };
     Ok(Tally {
@@ -188,8 +182,7 @@ pub(crate) async fn tally(readers: &SqlitePool) -> Result<Tally> {
         payments: number("payments")?,
         payments_to_give_back: number("payments_to_give_back")?,
         payments_given_back: number("payments_given_back")?,
-        slowest_refund_ms: row
-            .try_get::<Option<i64>, _>("slowest_refund_ms")?
+        slowest_refund_ms: column::<Option<i64>>(&row, "slowest_refund_ms")?
             .and_then(|ms| u64::try_from(ms).ok()),
         coupons: number("coupons")?,
         stocked: number("stocked")?,
@@ -200,16 +193,16 @@ pub(crate) async fn tally(readers: &SqlitePool) -> Result<Tally> {
 }
 
 /// Orders that wait for their payment, their deadline or a gateway.
-pub(crate) async fn open_orders(readers: &SqlitePool) -> Result<u64> {
-    let open: i64 = sqlx::query_scalar("select count(*) from orders where merchant_id in (select id from merchant) and state in (1, 2)")
+pub(crate) async fn open_orders(readers: &Readers) -> Result<u64> {
+    let open: i64 = query_scalar("select count(*) from orders where merchant_id in (select id from merchant) and state in (1, 2)")
         .fetch_one(readers)
         .await?;
     Ok(u64::try_from(open).unwrap_or(0))
 }
 
 /// How long after its deadline each order that was closed by timeout was closed, in ms.
-pub(crate) async fn close_lags_ms(readers: &SqlitePool) -> Result<Vec<(OrderId, i64)>> {
-    let rows = sqlx::query("select id, closed_ms - deadline_ms as lag_ms from orders where state = 4 and close_reason = 1")
+pub(crate) async fn close_lags_ms(readers: &Readers) -> Result<Vec<(OrderId, i64)>> {
+    let rows = query("select id, closed_ms - deadline_ms as lag_ms from orders where state = 4 and close_reason = 1")
         .fetch_all(readers)
         .await?;
     rows.iter()

@@ -7,11 +7,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use sqlx::Connection;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::store::sql::{DbError, query};
 use crate::store::tx::Tx;
 use crate::store::{audit, outbox, timers};
 
@@ -267,7 +267,7 @@ impl Worker {
         let committed = self.fill_and_commit(group, group_max).await;
         if committed.is_err() {
             // It fails where SQLite has already rolled back by itself, which has the same effect.
-            let _ = sqlx::query(ROLLBACK).execute(self.tx.conn()).await;
+            let _ = query(ROLLBACK).execute(self.tx.conn()).await;
         } else {
             self.tx.record_metrics();
         }
@@ -285,18 +285,18 @@ impl Worker {
         group_max: usize,
     ) -> Result<bool> {
         let tx = &mut self.tx;
-        sqlx::query(BEGIN).execute(tx.conn()).await?;
+        query(BEGIN).execute(tx.conn()).await?;
         let mut next = 0;
         let mut undone = false;
         while let Some(request) = group.get_mut(next) {
             // After an undo the savepoint is still set.
             if next > 0 && !undone {
-                sqlx::query(NEXT).execute(tx.conn()).await?;
+                query(NEXT).execute(tx.conn()).await?;
             }
             let mark = tx.begin_request();
             undone = request.run(tx).await == Verdict::Undo;
             if undone {
-                sqlx::query(UNDO).execute(tx.conn()).await?;
+                query(UNDO).execute(tx.conn()).await?;
                 tx.return_to(mark);
             }
             next += 1;
@@ -309,14 +309,14 @@ impl Worker {
         timers::flush(tx).await?;
         audit::flush(tx).await?;
         let wrote = outbox::flush(tx).await?;
-        sqlx::query(COMMIT).execute(tx.conn()).await?;
+        query(COMMIT).execute(tx.conn()).await?;
         Ok(wrote)
     }
 }
 
 /// An error of the whole transaction as one more value: it cannot be cloned.
 fn error_of(error: &Error) -> Error {
-    Error::Database(sqlx::Error::Protocol(error.to_string()))
+    Error::Database(DbError::other(error.to_string()))
 }
 
 #[expect(

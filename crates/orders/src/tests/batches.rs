@@ -1,5 +1,6 @@
 //! Batches with one bad part, which must cost the others nothing but time.
 
+use crate::store::sql::query;
 use crate::tests::coupons::{coupons, rule};
 use crate::tests::shop::Shop;
 use crate::{OrderState, TimerKind, Topic, step};
@@ -36,14 +37,14 @@ async fn a_batch_with_one_bad_event_decides_the_other_coupons() {
         .writer()
         .run(bad, |tx, id| {
             Box::pin(async move {
-                sqlx::query("update coupon_due set since_ms = 1 where order_id = ?")
+                query("update coupon_due set since_ms = 1 where order_id = ?")
                     .bind(*id)
                     .execute(tx.conn())
                     .await?;
                 let refuse =
                     "create trigger refuse before delete on coupon_due when old.since_ms = 1
                               begin select raise(abort, 'refused'); end";
-                sqlx::query(refuse).execute(tx.conn()).await?;
+                query(refuse).execute(tx.conn()).await?;
                 Ok(())
             })
         })
@@ -72,7 +73,7 @@ async fn a_batch_with_one_bad_order_closes_the_others() {
         .writer()
         .run(bad.id, |tx, id| {
             Box::pin(async move {
-                sqlx::query("update hold set quantity = 2 where order_id = ?")
+                query("update hold set quantity = 2 where order_id = ?")
                     .bind(*id)
                     .execute(tx.conn())
                     .await?;
@@ -95,7 +96,7 @@ async fn dangle(tx: &mut crate::store::Tx) -> crate::Result<()> {
     let dangling = "pragma defer_foreign_keys = on;
                     insert into hold (order_id, line_no, merchant_id, product_id, name, unit_price_minor, quantity, state)
                         values (x'00', 1, 'default', x'00', 'n', 1, 1, 1)";
-    sqlx::query(dangling).execute(tx.conn()).await?;
+    query(dangling).execute(tx.conn()).await?;
     Ok(())
 }
 

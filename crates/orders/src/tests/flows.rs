@@ -2,6 +2,7 @@
 
 use broker::clock::ManualClock;
 
+use crate::store::sql::query;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::coupons::{coupons, rule};
 use crate::tests::gateway::GatewayFaults;
@@ -642,7 +643,7 @@ async fn the_sweeper_finds_what_a_broker_lost() {
 }
 
 async fn forget_timers(tx: &mut crate::store::Tx) -> crate::Result<()> {
-    sqlx::query("delete from timer").execute(tx.conn()).await?;
+    query("delete from timer").execute(tx.conn()).await?;
     Ok(())
 }
 

@@ -28,8 +28,25 @@ fn sql_is_in_the_store_alone() {
     assert!(sources.iter().any(|(name, _)| name == "store/orders.rs"));
     for (name, text) in sources {
         if !name.starts_with("store/") {
-            for call in ["sqlx::query", "sqlx::raw_sql", "json_each", "SqliteRow"] {
+            for call in [
+                "sql::query",
+                "query_scalar",
+                ".fetch_",
+                ".execute(",
+                "json_each",
+            ] {
                 assert!(!text.contains(call), "{name} contains {call}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_library_of_the_database_is_in_one_place() {
+    for (name, text) in sources() {
+        if !name.starts_with("store/sql/") && name != "store/mod.rs" {
+            for library in ["sqlx", "rusqlite", "Sqlite"] {
+                assert!(!text.contains(library), "{name} contains {library}");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Orders: creating, cancelling, extending, listing, idempotency keys.
 
+use crate::store::sql::query_scalar;
 use crate::tests::shop::{START_MS, Shop};
 use crate::{CloseReason, Error, Idempotency, NewLine, OrderState};
 
@@ -105,7 +106,7 @@ async fn a_failing_request_costs_the_others_of_its_commit_nothing() {
     let created = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(created, 40);
     assert_eq!(shop.available(&tea).await, 20);
-    let timers: i64 = sqlx::query_scalar("select count(*) from timer")
+    let timers: i64 = query_scalar("select count(*) from timer")
         .fetch_one(shop.platform().readers())
         .await
         .unwrap();

@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use crate::store::sql::query;
 use crate::tests::flows::nothing_waits;
 use crate::tests::shop::Shop;
 use crate::timer::pause;
@@ -159,7 +160,7 @@ async fn a_walk_that_fails_is_walked_again() {
                 "create trigger refuse before update of hop on timer when new.next_fire_ms < {until_ms}
                  begin select raise(abort, 'refused'); end"
             );
-            sqlx::query(sqlx::AssertSqlSafe(refuse)).execute(tx.conn()).await?;
+            query(refuse).execute(tx.conn()).await?;
             Ok(())
         })
     });
@@ -318,7 +319,7 @@ async fn a_timer_that_is_parked_without_a_pause_is_found() {
     shop.pump().await;
     let parked = shop.platform().writer().run((), |tx, ()| {
         Box::pin(async move {
-            sqlx::query("update timer set parked = 1")
+            query("update timer set parked = 1")
                 .execute(tx.conn())
                 .await?;
             Ok(())

@@ -9,11 +9,11 @@ use broker::clock::Clock;
 use http::HeaderMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sqlx::Row;
 use tokio::task::JoinSet;
 
 use crate::messaging::relay;
 use crate::model::outbox::Topic;
+use crate::store::sql::query;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::gateway::{GatewayFaults, TestGateway};
 use crate::tests::shop::{Shop, answer};
@@ -529,15 +529,17 @@ impl Race {
             }
         }
         assert_eq!(states[&order.id.to_string()], order.state.as_str());
-        let rows = sqlx::query(
-            "select tag, count(*) from outbox where subject = ? and topic = 10 group by tag",
+        let rows = query(
+            "select tag, count(*) as events from outbox where subject = ? and topic = 10 group by tag",
         )
         .bind(order.id.to_string())
         .fetch_all(shop.platform().readers())
         .await
         .unwrap();
-        let counts: BTreeMap<String, i64> =
-            rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let counts = rows
+            .iter()
+            .map(|row| (row.get("tag").unwrap(), row.get("events").unwrap()));
+        let counts: BTreeMap<String, i64> = counts.collect();
         let count = |tag: &str| counts.get(tag).copied().unwrap_or(0);
         assert_eq!(count("order.created"), 1);
         assert_eq!(

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use broker::clock::{Clock, ManualClock};
 use http::HeaderMap;
-use sqlx::Row;
 use tempfile::TempDir;
 
 use crate::messaging::Handle;
 use crate::messaging::relay;
 use crate::model::outbox::Topic;
 use crate::run::step;
+use crate::store::sql::{query, query_scalar};
 use crate::tests::broker::TestBroker;
 use crate::tests::gate::Gates;
 use crate::tests::gateway::TestGateway;
@@ -137,11 +137,11 @@ impl Shop {
     /// The steps in which the database carries out a statement.
     pub(crate) async fn plan_of(&self, statement: &str) -> Vec<String> {
         let explain = format!("explain query plan {statement}");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(explain))
+        let rows = query(explain)
             .fetch_all(self.platform().readers())
             .await
             .unwrap();
-        rows.iter().map(|row| row.get("detail")).collect()
+        rows.iter().map(|row| row.get("detail").unwrap()).collect()
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -228,8 +228,8 @@ impl Shop {
 
     /// The number that a statement without parameters answers.
     pub(crate) async fn number(&self, statement: &'static str) -> i64 {
-        let row = sqlx::query(statement).fetch_one(self.platform().readers());
-        row.await.unwrap().get::<Option<i64>, _>(0).unwrap_or(0)
+        let number = query_scalar::<Option<i64>>(statement).fetch_one(self.platform().readers());
+        number.await.unwrap().unwrap_or(0)
     }
 
     /// Publishes what waits in the outbox.

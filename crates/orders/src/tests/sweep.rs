@@ -1,6 +1,7 @@
 //! The sweep: it ends what is overdue without the broker, and counts only what was lost.
 
 use crate::messaging::relay;
+use crate::store::sql::query;
 use crate::tests::broker::BrokerFaults;
 use crate::tests::flows::nothing_waits;
 use crate::tests::shop::Shop;
@@ -112,7 +113,7 @@ async fn missing_timers_are_looked_for_in_bounded_pieces() {
     shop.pump().await;
     let forgotten = shop.platform().writer().run((), |tx, ()| {
         Box::pin(async move {
-            sqlx::query("delete from timer").execute(tx.conn()).await?;
+            query("delete from timer").execute(tx.conn()).await?;
             Ok(())
         })
     });
@@ -140,7 +141,7 @@ async fn an_order_that_cannot_be_closed_stops_no_other() {
     // Its release would bring more into stock than was ever put in, which a CHECK refuses.
     let spoiled = shop.platform().writer().run(bad.id, |tx, id| {
         Box::pin(async move {
-            sqlx::query("update hold set quantity = 2 where order_id = ?")
+            query("update hold set quantity = 2 where order_id = ?")
                 .bind(*id)
                 .execute(tx.conn())
                 .await?;

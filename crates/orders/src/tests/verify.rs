@@ -2,21 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::ConnectOptions as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-
 use crate::CloseReason;
+use crate::store::sql::Connection;
 use crate::tests::shop::Shop;
 
 /// Opens the shop's database with nothing to stop a hand from breaking it.
-async fn vandal(shop: &Shop) -> SqliteConnection {
-    SqliteConnectOptions::new()
-        .filename(&shop.platform().config().database)
-        .foreign_keys(false)
-        .pragma("ignore_check_constraints", "on")
-        .connect()
-        .await
-        .unwrap()
+async fn vandal(shop: &Shop) -> Connection {
+    let database = &shop.platform().config().database;
+    Connection::open_unchecked(database).await.unwrap()
 }
 
 async fn broken_rules(shop: &Shop) -> BTreeSet<&'static str> {
@@ -79,10 +72,7 @@ async fn every_rule_is_quiet_until_it_is_broken() {
         shop.order("A-1", &tea, 2).await;
         assert_eq!(broken_rules(&shop).await, BTreeSet::new(), "before: {rule}");
         let mut connection = vandal(&shop).await;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(vandalism))
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        connection.batch(&vandalism).await.unwrap();
         assert!(
             broken_rules(&shop).await.contains(rule),
             "not noticed: {rule}"

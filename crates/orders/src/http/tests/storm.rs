@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::rig::{Reply, call_router};
 use super::{Api, Call};
 use crate::ids::MerchantId;
+use crate::store::sql::query_scalar;
 use gateway::simulator::{AttemptPlan, Faults, PayRequest, Simulator, SimulatorConfig};
 
 const BUYERS: usize = 120;
@@ -156,7 +157,7 @@ impl Buyer {
 
 /// Counts the orders, attempts and refunds that are not in a final state.
 async fn unsettled(api: &Api) -> i64 {
-    sqlx::query_scalar(
+    query_scalar(
         "select (select count(*) from orders where state in (1, 2))
               + (select count(*) from attempt where state in (1, 5))
               + (select count(*) from refund where state in (1, 2, 3, 5))",
