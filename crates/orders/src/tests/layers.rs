@@ -31,7 +31,7 @@ fn sql_is_in_the_store_alone() {
             for call in [
                 "sql::query",
                 "query_scalar",
-                ".fetch_",
+                ".fetch_all(",
                 ".execute(",
                 "json_each",
             ] {
