@@ -30,6 +30,8 @@ pub struct Slew {
     boot_us: i64,
     /// When the wall clock was first seen more than a step ahead, in us of the boot-time clock.
     ahead_since_us: Option<i64>,
+    /// What has passed and was too short to be made faster or slower by a whole us.
+    unslewed_us: i64,
     /// The steps of more than a second that were seen, in either direction.
     steps: u64,
     stepped_back: bool,
@@ -42,6 +44,7 @@ impl Slew {
             engine_us: reading.wall_us,
             boot_us: reading.boot_us,
             ahead_since_us: None,
+            unslewed_us: 0,
             steps: 0,
             stepped_back: false,
         }
@@ -63,7 +66,9 @@ impl Slew {
         } else if ahead_us > STEP_US {
             straight_us
         } else {
-            let slew_us = passed_us / SLEW_PARTS;
+            let slewable_us = self.unslewed_us + passed_us;
+            let slew_us = slewable_us / SLEW_PARTS;
+            self.unslewed_us = slewable_us % SLEW_PARTS;
             straight_us + ahead_us.clamp(-slew_us, slew_us)
         };
         self.engine_us
@@ -104,6 +109,20 @@ mod tests {
             boot_us: 0,
             wall_us: 1_000 * S,
         })
+    }
+
+    #[test]
+    fn a_clock_that_is_read_all_the_time_follows_the_wall_as_well() {
+        let mut slew = clock();
+        let mut now = 0;
+        for reading in 1..=10_000 {
+            now = slew.advance(Reading {
+                boot_us: reading * 100,
+                wall_us: 1_000 * S + reading * 100 + 500_000,
+            });
+        }
+        // Half a percent of one second.
+        assert_eq!(now, 1_001 * S + 5_000);
     }
 
     #[test]
