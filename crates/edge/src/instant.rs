@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 /// An instant of the wall clock, in ms since the Unix epoch; written as `2026-11-24T09:00:00.000Z`.
 ///
-/// Any offset from UTC is accepted; digits beyond the millisecond are cut off.
+/// Any offset from UTC is accepted; digits beyond the millisecond are rounded up, so that nothing is due early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub i64);
 
@@ -40,7 +40,10 @@ impl FromStr for Instant {
             let shown: String = text.chars().take(64).collect();
             format!("`{shown}` is not an instant as in RFC 3339, such as 2026-11-24T09:00:00.000Z")
         })?;
-        Ok(Self(timestamp.as_millisecond()))
+        let cut_ms = timestamp.as_millisecond();
+        // Towards zero: before 1970 that is up already.
+        let is_cut = timestamp.as_nanosecond() > i128::from(cut_ms) * 1_000_000;
+        Ok(Self(cut_ms + i64::from(is_cut)))
     }
 }
 
@@ -174,7 +177,9 @@ mod tests {
         assert_eq!(Instant(0).to_string(), "1970-01-01T00:00:00.000Z");
         let written = Instant(1_795_510_800_123).to_string();
         assert_eq!(written.parse(), Ok(Instant(1_795_510_800_123)));
-        assert_eq!("1970-01-01T02:00:00.0019+02:00".parse(), Ok(Instant(1)));
+        assert_eq!("1970-01-01T02:00:00.0019+02:00".parse(), Ok(Instant(2)));
+        assert_eq!("1970-01-01T00:00:00.001Z".parse(), Ok(Instant(1)));
+        assert_eq!("1969-12-31T23:59:59.9981Z".parse(), Ok(Instant(-1)));
         for text in ["", "tomorrow", "1970-01-01", "5"] {
             assert!(text.parse::<Instant>().is_err(), "{text}");
         }
