@@ -105,9 +105,14 @@ impl Syncer {
             Durability::Fsync => PersistMode::SyncData,
             Durability::Os => PersistMode::Buffer,
         };
-        self.database
-            .persist(mode)
-            .map_err(failed("synced its journal"))
+        let persist = |mode| {
+            let result = self.database.persist(mode);
+            result.map_err(failed("synced its journal"))
+        };
+        persist(mode)?;
+        // fjall looks for a failed flush before it syncs. The system reports a write error to one caller only, so if the
+        // flush worker syncs the same file and gets it, this sync succeeds: look once more.
+        persist(PersistMode::Buffer)
     }
 }
 
