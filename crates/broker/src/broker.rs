@@ -454,7 +454,7 @@ impl Broker {
         answer.await.unwrap_or_else(|_| Err(self.end()))
     }
 
-    async fn queue(&self, command: Command<FjallStore>) -> Result<(), Error> {
+    pub(crate) async fn queue(&self, command: Command<FjallStore>) -> Result<(), Error> {
         self.shared
             .inbox
             .send(command)

@@ -507,3 +507,23 @@ async fn a_clock_that_was_set_back_between_two_runs_delays_nothing() {
     let sent = broker.send("t", message("now", 0)).await.unwrap();
     assert!(sent.due_ms() <= START_MS + 7_000, "{}", sent.due_ms());
 }
+
+#[tokio::test]
+async fn a_panic_of_the_writer_ends_the_broker_and_is_said() {
+    let Bench { broker, folder, .. } = bench().await;
+    let waiting = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.receive(request(1), Duration::from_mins(1)).await }
+    });
+    let work: crate::command::Work<storage::FjallStore> = Box::new(|_, _| panic!("on purpose"));
+    let command = crate::command::Command::Other { lane: 0, work };
+    broker.queue(command).await.unwrap();
+    let health = broker.ended().await;
+    assert_eq!(
+        health,
+        Health::Failed("the writer panicked: on purpose".to_owned())
+    );
+    assert!(waiting.await.unwrap().is_err());
+    assert!(broker.send("t", message("a", 0)).await.is_err());
+    drop(folder);
+}

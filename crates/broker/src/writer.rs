@@ -1,5 +1,7 @@
 //! Runs the writer loop: the one thread that owns the engine, and the one that syncs beside it.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -41,13 +43,22 @@ impl Writer {
     }
 
     fn run(mut self) {
-        let result = self.work();
+        // After a panic the engine may be half changed, and nothing of it is used again.
+        let result = catch_unwind(AssertUnwindSafe(|| self.work()));
         let left = self.inbox.close();
         // Dropping a command drops its reply, from which the client learns that the broker has stopped.
         drop(left);
         let health = match result {
-            Ok(()) => Health::Stopped,
-            Err(error) => {
+            Err(panic) => {
+                let reason = format!("the writer panicked: {}", panic_text(panic.as_ref()));
+                tracing::error!(%reason, "the broker no longer accepts or delivers");
+                // Every answer that waits is dropped with the core, from which its client learns the same.
+                drop(self.core);
+                self.health.send_replace(Health::Failed(reason));
+                return;
+            }
+            Ok(Ok(())) => Health::Stopped,
+            Ok(Err(error)) => {
                 tracing::error!(%error, "the store failed: the broker no longer accepts or delivers");
                 Health::Failed(error.to_string())
             }
@@ -105,7 +116,21 @@ pub(crate) fn spawn_syncer(
         .name("broker-sync".into())
         .spawn(move || {
             while let Ok(epoch) = epochs.recv() {
-                inbox.signal(Event::Synced(syncer.sync().map(|()| epoch)));
+                let caught = catch_unwind(AssertUnwindSafe(|| syncer.sync()));
+                let result = caught.unwrap_or_else(|panic| {
+                    Err(StoreError::Failed {
+                        action: "synced its journal",
+                        source: format!("a panic: {}", panic_text(panic.as_ref())).into(),
+                    })
+                });
+                inbox.signal(Event::Synced(result.map(|()| epoch)));
             }
         })
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no reason given")
 }
