@@ -2,6 +2,7 @@
 //! answers. It runs on no thread of its own, so the simulator drives the same code as the writer loop.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use engine::{Alarm, Engine, ReceiptHandle, Store, StoreError};
 
@@ -23,11 +24,13 @@ type TopicAndGroup = (String, String);
 pub struct Core<S> {
     engine: Engine<S>,
     lanes: Lanes<S>,
-    /// Polls that found nothing, in the order in which they came, with the instant they end at.
-    parked: HashMap<TopicAndGroup, VecDeque<(u64, Poll)>>,
+    /// Polls that found nothing, with the instant they end at, by the number under which they came.
+    parked: HashMap<TopicAndGroup, BTreeMap<u64, (u64, Poll)>>,
     parked_count: usize,
-    /// When parked polls end: instant -> how many of which topic and group.
-    ends: BTreeMap<(u64, TopicAndGroup), usize>,
+    /// The number of the next poll that is parked.
+    next_parked: u64,
+    /// When parked polls end: instant, number -> whose poll it is.
+    ends: BTreeMap<(u64, u64), Arc<TopicAndGroup>>,
     /// Answers by the epoch that has to be durable first.
     answers: VecDeque<(u64, Vec<Answer>)>,
     next_free_space_ms: u64,
@@ -41,6 +44,7 @@ impl<S: Store> Core<S> {
             lanes: Lanes::default(),
             parked: HashMap::new(),
             parked_count: 0,
+            next_parked: 0,
             ends: BTreeMap::new(),
             answers: VecDeque::new(),
             next_free_space_ms: 0,
@@ -145,7 +149,7 @@ impl<S: Store> Core<S> {
         for (_, answers) in self.answers.drain(..) {
             answers.into_iter().for_each(Answer::fail);
         }
-        for (_, poll) in self.parked.drain().flat_map(|(_, polls)| polls) {
+        for (_, (_, poll)) in self.parked.drain().flat_map(|(_, polls)| polls) {
             drop(poll.reply.send(Ok(Vec::new())));
         }
         self.engine
@@ -229,15 +233,15 @@ impl<S: Store> Core<S> {
             return Ok(());
         }
         let end_ms = now_ms.saturating_add(wait_ms);
+        let number = self.next_parked;
+        self.next_parked += 1;
         self.parked_count += 1;
-        *self.ends.entry((end_ms, pair.clone())).or_default() += 1;
         if !queued {
             self.engine.watch(&pair.0, &pair.1);
         }
-        self.parked
-            .entry(pair)
-            .or_default()
-            .push_back((end_ms, poll));
+        let polls = self.parked.entry(pair.clone()).or_default();
+        polls.insert(number, (end_ms, poll));
+        self.ends.insert((end_ms, number), Arc::new(pair));
         Ok(())
     }
 
@@ -266,18 +270,19 @@ impl<S: Store> Core<S> {
     /// Serves those who wait for messages of a topic as members of a group.
     fn serve(&mut self, now_ms: u64, pair: &TopicAndGroup) -> Result<(), StoreError> {
         while !self.engine.is_spent()
-            && let Some((end_ms, poll)) = self.parked.get_mut(pair).and_then(VecDeque::pop_front)
+            && let Some((number, (end_ms, poll))) =
+                self.parked.get_mut(pair).and_then(BTreeMap::pop_first)
         {
             if let Some(poll) = self.try_receive(now_ms, poll)? {
-                self.parked
-                    .entry(pair.clone())
-                    .or_default()
-                    .push_front((end_ms, poll));
+                // Under its old number it stays the first.
+                let polls = self.parked.entry(pair.clone()).or_default();
+                polls.insert(number, (end_ms, poll));
                 break;
             }
-            self.forget_end(end_ms, pair);
+            self.parked_count -= 1;
+            self.ends.remove(&(end_ms, number));
         }
-        if self.parked.get(pair).is_some_and(VecDeque::is_empty) {
+        if self.parked.get(pair).is_some_and(BTreeMap::is_empty) {
             self.parked.remove(pair);
             self.engine.unwatch(&pair.0, &pair.1);
         } else {
@@ -286,34 +291,20 @@ impl<S: Store> Core<S> {
         Ok(())
     }
 
-    fn forget_end(&mut self, end_ms: u64, pair: &TopicAndGroup) {
-        self.parked_count -= 1;
-        let key = (end_ms, pair.clone());
-        if let Some(count) = self.ends.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.ends.remove(&key);
-            }
-        }
-    }
-
     /// Answers polls that have waited long enough with nothing.
     fn end_polls(&mut self, now_ms: u64) {
-        // Each round takes an end away, so that none can block later ones.
         while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= now_ms) {
-            let ((_, pair), _) = end.remove_entry();
-            let Some(polls) = self.parked.get_mut(&pair) else {
+            let ((_, number), pair) = end.remove_entry();
+            let Some(polls) = self.parked.get_mut(pair.as_ref()) else {
                 continue;
             };
-            let (ended, left): (VecDeque<_>, VecDeque<_>) =
-                polls.drain(..).partition(|(end_ms, _)| *end_ms <= now_ms);
-            *polls = left;
+            let ended = polls.remove(&number);
             if polls.is_empty() {
-                self.parked.remove(&pair);
+                self.parked.remove(pair.as_ref());
                 self.engine.unwatch(&pair.0, &pair.1);
             }
-            for (end_ms, poll) in ended {
-                self.forget_end(end_ms, &pair);
+            if let Some((_, poll)) = ended {
+                self.parked_count -= 1;
                 drop(poll.reply.send(Ok(Vec::new())));
             }
         }
@@ -563,7 +554,8 @@ mod tests {
             reply,
         }));
         core.step(1_000).unwrap();
-        core.ends.insert((1_200, ("gone".into(), "g".into())), 1);
+        core.ends
+            .insert((1_200, 99), Arc::new(("gone".into(), "g".into())));
         core.step(1_500).unwrap();
         assert!(answer.try_recv().unwrap().unwrap().is_empty());
         assert!(core.ends.is_empty() && core.parked_count == 0);
