@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use engine::{
-    Browsed, Delivery, Engine, GroupSpec, MessageHandle, Place, Recall, Timer, TimerContent,
-    TimerSet, Traffic,
+    Browsed, Delivery, Engine, GroupChange, GroupSpec, MessageHandle, Place, Recall, Timer,
+    TimerContent, TimerSet, TopicChange, Traffic,
 };
 use storage::FjallStore;
 
@@ -115,6 +115,20 @@ impl Broker {
     pub async fn topic_number(&self, topic: &str) -> Result<u32, Error> {
         let topic = topic.to_owned();
         self.with(lane(&topic), move |engine, _| engine.topic_number(&topic))
+            .await
+    }
+
+    /// Changes settings of a topic.
+    pub async fn change_topic(&self, topic: &str, change: TopicChange) -> Result<(), Error> {
+        let topic = topic.to_owned();
+        self.with(0, move |engine, _| engine.change_topic(&topic, &change))
+            .await
+    }
+
+    /// Changes settings of a consumer group; its positions are kept.
+    pub async fn change_group(&self, group: &str, change: GroupChange) -> Result<(), Error> {
+        let group = group.to_owned();
+        self.with(0, move |engine, _| engine.change_group(&group, change))
             .await
     }
 

@@ -62,11 +62,11 @@ pub use core::Core;
 pub use engine::{
     Browsed, Bucket, CARRIED_PREFIX, Check, Config, DEAD_LETTER_ATTEMPTS_PROPERTY,
     DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_PREFIX, DEAD_LETTER_TOPIC_PROPERTY, DelayLevels,
-    Delivered, Delivery, Error as Refusal, Found, GroupSpec, GroupStats, HandleError, Limits,
-    Message, MessageFilter, MessageHandle, NewMessage, Outcome, Place, Prepared, Recall,
+    Delivered, Delivery, Error as Refusal, Found, GroupChange, GroupSpec, GroupStats, HandleError,
+    Limits, Message, MessageFilter, MessageHandle, NewMessage, Outcome, Place, Prepared, Recall,
     ReceiptHandle, ReceiveRequest, Reschedule, Sent, StartFrom, TIMER_PROPERTY, TagFilter, Tallies,
-    Timer, TimerContent, TimerSet, TopicKind, TopicSpec, TopicStats, Traffic, TransactionConfig,
-    TransactionHandle,
+    Timer, TimerContent, TimerSet, TopicChange, TopicKind, TopicSpec, TopicStats, Traffic,
+    TransactionConfig, TransactionHandle,
 };
 pub use error::{Error, OpenError};
 pub use storage::{Durability, StoreConfig};

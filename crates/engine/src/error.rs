@@ -30,6 +30,28 @@ pub enum Error {
         /// What is another than was asked for.
         differs: String,
     },
+    /// Whether a group keeps order can be changed only while it has nothing open.
+    #[error(
+        "consumer group {group:?} is not empty (in flight or blocked: {open}, to be delivered again: {retrying}); whether it is FIFO can be changed only while it is"
+    )]
+    GroupBusy {
+        /// The group.
+        group: String,
+        /// Messages that are with a consumer, or blocked by one that is.
+        open: u64,
+        /// Messages on the retry timeline.
+        retrying: u64,
+    },
+    /// A topic that holds messages in order cannot get more queues.
+    #[error(
+        "topic {topic:?} is not empty (messages: {messages}); queues can be added to a FIFO or MIXED topic only while it is, because a message group would change its queue"
+    )]
+    TopicInOrder {
+        /// The topic.
+        topic: String,
+        /// Messages on disk.
+        messages: u64,
+    },
     /// The topic does not hold messages of this kind.
     #[error(
         "topic {topic:?} holds {expected} messages; this one is {found}. Send it to a {found} or MIXED topic"

@@ -26,6 +26,7 @@ mod store;
 mod upkeep;
 
 pub use commands::browse::Browsed;
+pub use commands::change::{GroupChange, TopicChange};
 pub use commands::checks::Check;
 pub use commands::recall::{Recall, Reschedule};
 pub use commands::receive::ReceiveRequest;

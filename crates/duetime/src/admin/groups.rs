@@ -9,13 +9,14 @@ use super::confirm::{Confirmation, confirm};
 use super::format::{Align, View, count, fields, platform_warning, table, text};
 use super::session::Session;
 use super::time::{Span, parse_instant, parse_span};
-use crate::failure::Failure;
+use crate::failure::{Failure, usage};
 
 /// Consumer groups
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "Examples:\n\
     \x20 duetime group create closer --attempts 3 --backoff 10s,30s,5m\n\
     \x20 duetime group show closer\n\
+    \x20 duetime group change closer --attempts 5\n\
     \x20 duetime group reset closer reminders --to 2026-11-24T09:00:00+01:00 --dry-run\n\
     \x20 duetime group clients")]
 pub(crate) struct GroupArguments {
@@ -40,6 +41,8 @@ enum GroupCommand {
     },
     /// Create a consumer group; one that exists with the same settings is fine
     Create(CreateArguments),
+    /// Change settings of a consumer group; its positions are kept
+    Change(ChangeArguments),
     /// Delete a consumer group with its positions and retries
     Delete {
         /// The consumer group
@@ -81,6 +84,21 @@ struct CreateArguments {
     latest: bool,
 }
 
+#[derive(Clone, Debug, Args)]
+struct ChangeArguments {
+    /// The consumer group
+    group: String,
+    /// Deliver messages of one message group one at a time, in order; needs a group with nothing in flight
+    #[arg(long, value_name = "true|false")]
+    fifo: Option<bool>,
+    /// Deliveries after which a message becomes a dead letter
+    #[arg(long, value_name = "NUMBER")]
+    attempts: Option<u16>,
+    /// Waits before the second delivery, the third and so on: 10s,30s,5m
+    #[arg(long, value_name = "DURATION", value_delimiter = ',', value_parser = parse_span)]
+    backoff: Vec<Span>,
+}
+
 pub(super) async fn run(arguments: GroupArguments) -> Result<(), Failure> {
     let session = Session::open(&arguments.access)?;
     match arguments.command {
@@ -90,6 +108,7 @@ pub(super) async fn run(arguments: GroupArguments) -> Result<(), Failure> {
         }
         GroupCommand::Show { group } => show(&session, &group).await,
         GroupCommand::Create(arguments) => create(&session, &arguments).await,
+        GroupCommand::Change(arguments) => change(&session, &arguments).await,
         GroupCommand::Delete {
             group,
             confirmation,
@@ -234,6 +253,30 @@ async fn create(session: &Session, arguments: &CreateArguments) -> Result<(), Fa
         .post(&path(["v1", "groups"]), &body.into())
         .await?;
     session.done(&made, |_| format!("consumer group {group} exists"))
+}
+
+async fn change(session: &Session, arguments: &ChangeArguments) -> Result<(), Failure> {
+    let group = &arguments.group;
+    let mut body = Map::new();
+    if let Some(fifo) = arguments.fifo {
+        body.insert("fifo".to_owned(), fifo.into());
+    }
+    if let Some(attempts) = arguments.attempts {
+        body.insert("attempts_max".to_owned(), attempts.into());
+    }
+    if !arguments.backoff.is_empty() {
+        let steps: Vec<_> = arguments.backoff.iter().map(|step| step.text()).collect();
+        body.insert("backoff".to_owned(), steps.into());
+    }
+    if body.is_empty() {
+        return Err(usage("name a setting: --attempts, --backoff or --fifo"));
+    }
+    let target = path(["v1", "groups", group]);
+    let changed = session
+        .client
+        .call(Method::PATCH, &target, Some(&body.into()))
+        .await?;
+    session.done(&changed, |_| format!("changed consumer group {group}"))
 }
 
 async fn delete(session: &Session, group: &str, confirmation: Confirmation) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::api::{Access, path};
 use super::confirm::{Confirmation, confirm};
@@ -11,13 +11,14 @@ use super::groups::positions;
 use super::session::Session;
 use super::time::{Span, parse_span};
 use crate::config::parse_size_bytes;
-use crate::failure::Failure;
+use crate::failure::{Failure, usage};
 
 /// Topics
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "Examples:\n\
     \x20 duetime topic create reminders --kind mixed --quota 4GiB\n\
     \x20 duetime topic show reminders              with the progress of each group\n\
+    \x20 duetime topic change reminders --quota 8GiB\n\
     \x20 duetime topic future reminders --step 10m --steps 12\n\
     \x20 duetime topic list --json | jq .name")]
 pub(crate) struct TopicArguments {
@@ -42,6 +43,8 @@ enum TopicCommand {
     },
     /// Create a topic; one that exists with the same settings is fine
     Create(CreateArguments),
+    /// Change settings of a topic; its messages stay
+    Change(ChangeArguments),
     /// Delete a topic with its messages
     Delete {
         /// The topic
@@ -80,6 +83,32 @@ struct CreateArguments {
     quota: Option<u64>,
 }
 
+#[derive(Clone, Debug, Args)]
+struct ChangeArguments {
+    /// The topic
+    topic: String,
+    /// Number of message queues; it can only grow
+    #[arg(long)]
+    queues: Option<u16>,
+    /// Whether messages sent from now on are indexed by key
+    #[arg(long, value_name = "true|false")]
+    index: Option<bool>,
+    /// Bytes it may hold, retained messages included: 512MiB, 4GiB, or none
+    #[arg(long, value_name = "SIZE", value_parser = parse_new_quota)]
+    quota: Option<NewQuota>,
+}
+
+/// A quota to set; `None` for no limit.
+#[derive(Clone, Copy, Debug)]
+struct NewQuota(Option<u64>);
+
+fn parse_new_quota(text: &str) -> Result<NewQuota, String> {
+    if text == "none" {
+        return Ok(NewQuota(None));
+    }
+    parse_quota(text).map(|bytes| NewQuota(Some(bytes)))
+}
+
 fn parse_quota(text: &str) -> Result<u64, String> {
     parse_size_bytes(text).ok_or_else(|| "write a size as 512MiB or 4GiB".to_owned())
 }
@@ -114,6 +143,7 @@ pub(super) async fn run(arguments: TopicArguments) -> Result<(), Failure> {
         }
         TopicCommand::Show { topic } => show(&session, &topic).await,
         TopicCommand::Create(arguments) => create(&session, &arguments).await,
+        TopicCommand::Change(arguments) => change(&session, &arguments).await,
         TopicCommand::Delete {
             topic,
             confirmation,
@@ -192,6 +222,29 @@ async fn create(session: &Session, arguments: &CreateArguments) -> Result<(), Fa
     let made = session.client.post(&path(["v1", "topics"]), &body).await?;
     let kind = arguments.kind.name().to_uppercase();
     session.done(&made, |_| format!("topic {topic} exists, kind {kind}"))
+}
+
+async fn change(session: &Session, arguments: &ChangeArguments) -> Result<(), Failure> {
+    let topic = &arguments.topic;
+    let mut body = Map::new();
+    if let Some(queues) = arguments.queues {
+        body.insert("queues".to_owned(), queues.into());
+    }
+    if let Some(indexed) = arguments.index {
+        body.insert("indexed".to_owned(), indexed.into());
+    }
+    if let Some(NewQuota(quota)) = arguments.quota {
+        body.insert("quota_bytes".to_owned(), quota.into());
+    }
+    if body.is_empty() {
+        return Err(usage("name a setting: --queues, --index or --quota"));
+    }
+    let target = path(["v1", "topics", topic]);
+    let changed = session
+        .client
+        .call(Method::PATCH, &target, Some(&body.into()))
+        .await?;
+    session.done(&changed, |_| format!("changed topic {topic}"))
 }
 
 async fn delete(session: &Session, topic: &str, confirmation: Confirmation) -> Result<(), Failure> {

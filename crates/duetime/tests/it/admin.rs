@@ -291,6 +291,29 @@ fn groups_are_created_shown_reset_and_deleted() {
         1,
         "exists already with other settings",
     );
+    assert_eq!(
+        rig.done("group change closer --attempts 5 --backoff 2s")
+            .err,
+        "changed consumer group closer\n"
+    );
+    let shown = rig.json("group show closer");
+    assert_eq!(
+        (&shown[0]["attempts_max"], &shown[0]["backoff"]),
+        (&json!(5), &json!(["2s"]))
+    );
+    rig.fails("group change closer", 2, "name a setting: --attempts");
+    rig.done("topic create wide --quota 4MiB");
+    rig.done("topic change wide --queues 2 --index false --quota none");
+    let wide = rig.json("topic show wide");
+    assert_eq!(
+        (
+            &wide[0]["queues"],
+            &wide[0]["indexed"],
+            &wide[0].get("quota_bytes")
+        ),
+        (&json!(2), &json!(false), &None)
+    );
+    rig.fails("topic change wide", 2, "name a setting: --queues");
     rig.done("message send orders one");
     rig.done("message receive orders closer --wait 30s --ack");
     let list = rig.done("group list").out;

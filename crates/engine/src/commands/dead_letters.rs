@@ -10,7 +10,7 @@ use crate::ids::SubscriptionKey;
 use crate::message::Message;
 use crate::place::Place;
 use crate::state::subscription::RetryRow;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 impl<S: Store> Engine<S> {
     /// Replays a dead letter to its group, in one commit: its deliveries are counted from the start, no
@@ -29,7 +29,7 @@ impl<S: Store> Engine<S> {
         if !self.subscriptions.contains_key(&key) {
             self.subscribe(key)?;
         }
-        self.remove_dead_letter(handle, &message, row_bytes);
+        self.remove_dead_letter(handle, &message, row_bytes)?;
         let mut again = message;
         again
             .properties
@@ -52,7 +52,7 @@ impl<S: Store> Engine<S> {
         let now_ms = self.stamp(now_ms);
         self.catalog.dead_letter_group(handle.topic)?;
         let (message, row_bytes) = self.dead_letter_row(now_ms, handle)?;
-        self.remove_dead_letter(handle, &message, row_bytes);
+        self.remove_dead_letter(handle, &message, row_bytes)?;
         self.counters.traffic.purged += 1;
         Ok(())
     }
@@ -73,13 +73,19 @@ impl<S: Store> Engine<S> {
     }
 
     /// Removes a dead letter, which readers may have come past already: they then count as if it had never existed.
-    fn remove_dead_letter(&mut self, handle: &MessageHandle, message: &Message, row_bytes: u64) {
-        self.remove_rows(handle, handle.place, message, row_bytes);
+    fn remove_dead_letter(
+        &mut self,
+        handle: &MessageHandle,
+        message: &Message,
+        row_bytes: u64,
+    ) -> Result<(), StoreError> {
+        self.remove_rows(handle, handle.place, message, row_bytes)?;
         let topic = self.catalog.topics.get(&handle.topic);
         let readers = topic.map_or_else(Vec::new, |topic| topic.readers.clone());
         for group in readers {
             self.forget_in((group, handle.topic), handle.queue, handle.place);
         }
+        Ok(())
     }
 
     fn forget_in(&mut self, key: SubscriptionKey, queue: u16, place: Place) {

@@ -69,7 +69,7 @@ impl<S: Store> Engine<S> {
                 message,
                 row_bytes,
             } => {
-                self.take_out(handle, place, &message, row_bytes);
+                self.take_out(handle, place, &message, row_bytes)?;
                 self.dedup.cancelled(handle.topic, &message);
                 self.counters.traffic.recalled += 1;
                 Recall::Cancelled
@@ -113,7 +113,7 @@ impl<S: Store> Engine<S> {
             Whereabouts::TooLate => return Ok(Reschedule::TooLate),
             Whereabouts::Cancelled | Whereabouts::Unknown => return Ok(Reschedule::Unknown),
         };
-        self.take_out(handle, old, &message, row_bytes);
+        self.take_out(handle, old, &message, row_bytes)?;
         change(&mut message);
         let target = Target {
             topic: handle.topic,
@@ -257,10 +257,10 @@ impl<S: Store> Engine<S> {
         place: Place,
         message: &Message,
         row_bytes: u64,
-    ) {
+    ) -> Result<(), StoreError> {
         let line = Line::Queue(handle.topic, handle.queue);
         self.frontier.touch(line, place.due_ms);
-        self.remove_rows(handle, place, message, row_bytes);
+        self.remove_rows(handle, place, message, row_bytes)
     }
 
     /// Removes the rows of a message, and what is counted and kept in memory of it.
@@ -270,34 +270,31 @@ impl<S: Store> Engine<S> {
         place: Place,
         message: &Message,
         row_bytes: u64,
-    ) {
+    ) -> Result<(), StoreError> {
         let (topic, queue) = (handle.topic, handle.queue);
         let partition = place.partition();
         let space = Space::Partition(partition);
-        self.stage
-            .batch
-            .remove(space, &timeline_key(topic, queue, place));
-        self.stage.removed.insert(place.sequence);
+        let made_id = made_message_id(queue, place);
+        let chosen_id = Some(&message.message_id).filter(|id| **id != made_id);
+        let mut rows = vec![timeline_key(topic, queue, place).to_vec()];
         let mut bytes = row_bytes;
-        if self
-            .catalog
-            .topics
-            .get(&topic)
-            .is_some_and(|topic| topic.spec.indexed)
-        {
-            let made_id = made_message_id(queue, place);
-            let chosen_id = Some(&message.message_id).filter(|id| **id != made_id);
-            for text in chosen_id.into_iter().chain(&message.keys) {
-                let key = index_key(topic, text_hash(text), place, queue);
+        for text in chosen_id.into_iter().chain(&message.keys) {
+            let key = index_key(topic, text_hash(text), place, queue);
+            // Whether the topic is indexed may have been changed since the message was stored.
+            if self.store.get(space, &key)?.is_some() {
                 bytes += key.len() as u64;
-                self.stage.batch.remove(space, &key);
+                rows.push(key);
             }
         }
+        for key in &rows {
+            self.stage.batch.remove(space, key);
+        }
+        self.stage.removed.insert(place.sequence);
         if self.partitions.count_removed(topic, place, bytes) {
             self.stage.counts.insert((partition, topic));
         }
         let Some(state) = self.catalog.topics.get_mut(&topic) else {
-            return;
+            return Ok(());
         };
         state.totals.removed += 1;
         state.totals.bytes = state.totals.bytes.saturating_sub(bytes);
@@ -307,5 +304,6 @@ impl<S: Store> Engine<S> {
             window.remove(place);
             self.memory.head_changed(before, window.bytes());
         }
+        Ok(())
     }
 }

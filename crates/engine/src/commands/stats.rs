@@ -304,7 +304,7 @@ impl<S: Store> Engine<S> {
         Ok(found)
     }
 
-    fn stored_count(&self, topic: TopicId) -> u64 {
+    pub(crate) fn stored_count(&self, topic: TopicId) -> u64 {
         self.partitions
             .counts_of(topic)
             .map(|(_, counts)| counts.messages)

@@ -6,6 +6,7 @@
 )]
 
 mod admin;
+mod change;
 mod damage;
 mod delivery;
 mod fifo;

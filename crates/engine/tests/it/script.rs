@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engine::{
-    Alarm, Config, Delivered, Delivery, Engine, Error, GroupSpec, MemoryStore, MessageHandle,
-    NewMessage, ReceiptHandle, ReceiveRequest, Reschedule, StartFrom, TagFilter, TopicKind,
-    TopicSpec,
+    Alarm, Config, Delivered, Delivery, Engine, Error, GroupChange, GroupSpec, MemoryStore,
+    MessageHandle, NewMessage, ReceiptHandle, ReceiveRequest, Reschedule, StartFrom, TagFilter,
+    TopicChange, TopicKind, TopicSpec,
 };
 
 /// Where the clock of every script starts: the beginning of an hour, so that partitions are easy to see.
@@ -180,6 +180,7 @@ impl Session {
                 String::new()
             }
             "topic" | "group" | "drop-topic" | "drop-group" => self.catalog(&words),
+            "change-topic" | "change-group" => self.change(&words),
             "send" | "recall" | "move" => self.produce(&words),
             "recv" | "take" | "drain" => self.receive(&words),
             "ack" | "nack" | "hide" | "dead-letter" | "give-back" | "lapse" => {
@@ -238,6 +239,34 @@ impl Session {
             }
             "drop-topic" => self.engine().delete_topic(name),
             _ => self.engine().delete_group(name),
+        };
+        result_text(result.map(|()| String::new()))
+    }
+
+    fn change(&mut self, words: &Words<'_>) -> String {
+        let name = words.at(1);
+        let number = |name| {
+            words
+                .number(name)
+                .map(|number| u16::try_from(number).unwrap())
+        };
+        let flag = |name| words.text(name).map(|text| text == "yes");
+        let result = if words.at(0) == "change-topic" {
+            let change = TopicChange {
+                queues: number("queues"),
+                indexed: flag("indexed"),
+                quota_bytes: words.text("quota").map(|text| text.parse().ok()),
+            };
+            self.engine().change_topic(name, &change)
+        } else {
+            let steps = words.text("backoff");
+            let change = GroupChange {
+                attempts_max: number("attempts"),
+                backoff_ms: steps
+                    .map(|steps| steps.split(',').map(|step| step.parse().unwrap()).collect()),
+                fifo: flag("fifo"),
+            };
+            self.engine().change_group(name, change)
         };
         result_text(result.map(|()| String::new()))
     }

@@ -45,7 +45,9 @@ fn code_of(refusal: &Refusal) -> Code {
         Refusal::TransactionNotFound | Refusal::TransactionEnded { .. } => {
             Code::InvalidTransactionId
         }
-        Refusal::Exists { .. } => Code::BadRequest,
+        Refusal::Exists { .. } | Refusal::GroupBusy { .. } | Refusal::TopicInOrder { .. } => {
+            Code::BadRequest
+        }
         _ => Code::InternalError,
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use broker::{GroupSpec, GroupStats, StartFrom};
+use broker::{GroupChange, GroupSpec, GroupStats, StartFrom};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -66,6 +66,21 @@ pub(super) struct NewGroupBody {
     #[serde(default)]
     #[schema(default = "earliest")]
     start_from: StartBody,
+}
+
+/// Settings of a consumer group to change; absent ones stay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = GroupChange)]
+pub(super) struct GroupChangeBody {
+    /// Whether messages of one message group are delivered one at a time, in order. It can be changed while the
+    /// group has no message in flight and none to be delivered again.
+    fifo: Option<bool>,
+    /// Deliveries after which a message becomes a dead letter.
+    attempts_max: Option<u16>,
+    /// Waits before the second delivery, the third and so on; the last one repeats.
+    #[schema(value_type = Option<Vec<String>>, example = json!(["10s", "30s", "1m"]))]
+    backoff: Option<Vec<Span>>,
 }
 
 /// A consumer group.
@@ -212,6 +227,39 @@ pub(super) async fn show(
     Names(group): Names<String>,
 ) -> Result<Json<GroupBody>, Problem> {
     known.administer()?;
+    Ok(Json(describe(&state, &group).await?))
+}
+
+/// Changes settings of a consumer group. Its positions are kept; attempts and waits hold for deliveries that fail from
+/// now on.
+#[utoipa::path(
+    patch,
+    path = "/v1/groups/{group}",
+    tag = "groups",
+    params(("group" = String, Path, description = "The consumer group")),
+    request_body = GroupChangeBody,
+    responses((status = 200, description = "The group as it is now", body = GroupBody), Problems)
+)]
+pub(super) async fn change(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(group): Names<String>,
+    StrictJson(body): StrictJson<GroupChangeBody>,
+) -> Result<Json<GroupBody>, Problem> {
+    known.administer()?;
+    let backoff = body
+        .backoff
+        .map(|steps| steps.iter().map(|step| step.ms).collect());
+    let change = GroupChange {
+        attempts_max: body.attempts_max,
+        backoff_ms: backoff,
+        fifo: body.fifo,
+    };
+    state
+        .broker()
+        .change_group(&group, change)
+        .await
+        .map_err(of_broker)?;
     Ok(Json(describe(&state, &group).await?))
 }
 

@@ -44,6 +44,12 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
             Problem::new(ProblemKind::GroupNotFound, detail).with("group", group)
         }
         Refusal::Exists { .. } => Problem::new(ProblemKind::Exists, detail),
+        Refusal::GroupBusy { open, retrying, .. } => Problem::new(ProblemKind::InUse, detail)
+            .with("in_flight", open)
+            .with("retrying", retrying),
+        Refusal::TopicInOrder { messages, .. } => {
+            Problem::new(ProblemKind::InUse, detail).with("messages", messages)
+        }
         Refusal::IdTaken { message_id, .. } => {
             Problem::new(ProblemKind::MessageIdTaken, detail).with("message_id", message_id)
         }

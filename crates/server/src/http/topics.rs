@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use broker::{Bucket, TopicKind, TopicSpec, TopicStats};
+use broker::{Bucket, TopicChange, TopicKind, TopicSpec, TopicStats};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
@@ -94,6 +94,31 @@ fn one() -> u16 {
 
 fn yes() -> bool {
     true
+}
+
+/// Settings of a topic to change; absent ones stay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TopicChange)]
+pub(super) struct TopicChangeBody {
+    /// Number of message queues. It can only grow, and on FIFO and MIXED topics only while they hold no messages.
+    #[schema(minimum = 1, maximum = 1024)]
+    queues: Option<u16>,
+    /// Whether messages sent from now on can be found by key and by an id that their producer chose.
+    indexed: Option<bool>,
+    /// Bytes the topic may hold, including retained messages; `null` for no limit.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>)]
+    quota_bytes: Option<QuotaBody>,
+}
+
+/// A quota in bytes; `None` is `null`, for no limit.
+#[derive(Clone, Copy, Debug)]
+struct QuotaBody(Option<u64>);
+
+/// Reads a member that is present, which may be `null`.
+fn present<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<QuotaBody>, D::Error> {
+    Option::deserialize(reader).map(|bytes| Some(QuotaBody(bytes)))
 }
 
 /// A topic.
@@ -258,6 +283,36 @@ pub(super) async fn show(
             .map_err(of_broker)?
             .into(),
     ))
+}
+
+/// Changes settings of a topic. Its messages stay where they are.
+#[utoipa::path(
+    patch,
+    path = "/v1/topics/{topic}",
+    tag = "topics",
+    params(("topic" = String, Path, description = "The topic")),
+    request_body = TopicChangeBody,
+    responses((status = 200, description = "The topic as it is now", body = TopicBody), Problems)
+)]
+pub(super) async fn change(
+    State(state): State<ApiState>,
+    known: Known,
+    Names(topic): Names<String>,
+    StrictJson(body): StrictJson<TopicChangeBody>,
+) -> Result<Json<TopicBody>, Problem> {
+    known.administer()?;
+    let change = TopicChange {
+        queues: body.queues,
+        indexed: body.indexed,
+        quota_bytes: body.quota_bytes.map(|quota| quota.0),
+    };
+    let broker = state.broker();
+    broker
+        .change_topic(&topic, change)
+        .await
+        .map_err(of_broker)?;
+    let changed = broker.topic_stats(&topic).await.map_err(of_broker)?;
+    Ok(Json(changed.into()))
 }
 
 /// Deletes a topic with its messages. They cannot be restored.

@@ -228,6 +228,68 @@ async fn a_group_is_created_described_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn settings_of_a_group_and_a_topic_are_changed() {
+    let api = Api::with_topic().await;
+    api.post("/v1/topics/orders/groups/auto/receive", json!({}))
+        .await
+        .ok();
+    let change = json!({ "attempts_max": 3, "backoff": ["1s"] });
+    let changed = api.patch("/v1/groups/auto", change).await.ok();
+    assert_eq!(
+        (&changed["attempts_max"], &changed["backoff"]),
+        (&json!(3), &json!(["1s"]))
+    );
+    assert_eq!(changed["topics"], json!(["orders"]));
+    assert_eq!(api.get("/v1/groups/auto").await.ok(), changed);
+    let problem = api
+        .patch("/v1/groups/auto", json!({ "attempts_max": 0 }))
+        .await
+        .problem("invalid");
+    assert_eq!(problem["pointer"], "/attempts_max");
+    api.patch("/v1/groups/auto", json!({ "start_from": "latest" }))
+        .await
+        .problem("invalid");
+    api.patch("/v1/groups/none", json!({ "fifo": true }))
+        .await
+        .problem("group_not_found");
+    api.post("/v1/topics/orders/messages", json!({ "body": "a" }))
+        .await
+        .ok();
+    let waiting = json!({ "wait_for": "1s" });
+    let receive = api.post("/v1/topics/orders/groups/auto/receive", waiting);
+    api.moving(receive).await.ok();
+    let problem = api
+        .patch("/v1/groups/auto", json!({ "fifo": true }))
+        .await
+        .problem("in_use");
+    assert_eq!(
+        (&problem["in_flight"], &problem["retrying"]),
+        (&json!(1), &json!(0))
+    );
+    api.post("/v1/topics", json!({ "name": "t", "quota_bytes": 7 }))
+        .await
+        .ok();
+    let change = json!({ "queues": 4, "indexed": false });
+    let changed = api.patch("/v1/topics/t", change).await.ok();
+    assert_eq!(
+        (
+            &changed["queues"],
+            &changed["indexed"],
+            &changed["quota_bytes"]
+        ),
+        (&json!(4), &json!(false), &json!(7))
+    );
+    let change = json!({ "quota_bytes": null });
+    let changed = api.patch("/v1/topics/t", change).await.ok();
+    assert!(changed.get("quota_bytes").is_none());
+    let problem = api
+        .patch("/v1/topics/t", json!({ "queues": 3 }))
+        .await
+        .problem("invalid");
+    assert_eq!(problem["pointer"], "/queues");
+}
+
+#[tokio::test]
 async fn a_group_is_reset_to_an_instant() {
     let api = Api::with_topic().await;
     for body in ["a", "b"] {

@@ -123,6 +123,10 @@ impl Api {
         self.call(Call::new(Method::PUT, path).json(&body)).await
     }
 
+    pub(super) async fn patch(&self, path: &str, body: Value) -> Reply {
+        self.call(Call::new(Method::PATCH, path).json(&body)).await
+    }
+
     pub(super) async fn delete(&self, path: &str) -> Reply {
         self.call(Call::new(Method::DELETE, path)).await
     }
