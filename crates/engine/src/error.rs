@@ -52,6 +52,16 @@ pub enum Error {
         /// Messages on disk.
         messages: u64,
     },
+    /// A histogram was asked for in steps that are finer than what is known.
+    #[error(
+        "a step of {step_ms} ms is finer than the counts are: in this stretch they are kept for spans of {resolution_ms} ms"
+    )]
+    TooFine {
+        /// The step, in ms.
+        step_ms: u64,
+        /// The finest step that is answered, in ms.
+        resolution_ms: u64,
+    },
     /// The topic does not hold messages of this kind.
     #[error(
         "topic {topic:?} holds {expected} messages; this one is {found}. Send it to a {found} or MIXED topic"

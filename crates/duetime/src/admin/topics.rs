@@ -268,6 +268,16 @@ async fn delete(session: &Session, topic: &str, confirmation: Confirmation) -> R
     })
 }
 
+/// The messages of a span; `~` before an estimate.
+fn counted(bucket: &Value) -> String {
+    let mark = if bucket.get("resolution").is_some() {
+        "~"
+    } else {
+        ""
+    };
+    format!("{mark}{}", count(bucket.get("messages")))
+}
+
 /// The histogram of due times, as bars.
 fn histogram_bars(histogram: &Value, view: &View) -> String {
     const BAR: usize = 40;
@@ -285,7 +295,7 @@ fn histogram_bars(histogram: &Value, view: &View) -> String {
         };
         [
             format!("{}{last}", view.instant(bucket.get("from"))),
-            count(bucket.get("messages")),
+            counted(bucket),
             "#".repeat(usize::try_from(marks).unwrap_or(BAR)),
         ]
     };

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::delivery::timeline::{ReadRange, read_timeline};
 use crate::engine::Engine;
-use crate::error::{Error, within};
+use crate::error::Error;
 use crate::format::handle::MessageHandle;
 use crate::format::hash::text_hash;
 use crate::format::keys::{index_span, place_of_index_key};
@@ -12,7 +11,7 @@ use crate::format::message_id::place_of_made_id;
 use crate::ids::TopicId;
 use crate::limits::{EXACT_COUNT_MAX, READ_BYTES_MAX, READ_MESSAGES_MAX};
 use crate::message::Message;
-use crate::place::{PartitionId, Place};
+use crate::place::Place;
 use crate::state::progress::Progress;
 use crate::state::spec::{GroupSpec, TopicSpec};
 use crate::state::topic::Counts;
@@ -55,17 +54,6 @@ pub struct GroupStats {
     pub acked_ms: Vec<u64>,
     /// When a consumer of the group was last here, in ms.
     pub last_seen_ms: u64,
-}
-
-/// Messages due within a span of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    /// Start of the span, in ms.
-    pub from_ms: u64,
-    /// End of the span, in ms.
-    pub to_ms: u64,
-    /// Messages due in it.
-    pub messages: u64,
 }
 
 /// A message that was found, with its handle.
@@ -198,52 +186,6 @@ impl<S: Store> Engine<S> {
         Ok(answer)
     }
 
-    /// The histogram of the future: messages of a topic that are due after `now_ms`, in spans of `step_ms`.
-    ///
-    /// The last span is open-ended. Counts are kept in buckets of a sixtieth of a
-    /// partition, a minute for the next hours; one that crosses a border counts where it begins.
-    pub fn histogram(
-        &self,
-        now_ms: u64,
-        topic: &str,
-        step_ms: u64,
-        steps: usize,
-    ) -> Result<Vec<Bucket>, Error> {
-        let id = self.catalog.topic_id(topic)?;
-        if step_ms == 0 || steps == 0 {
-            return Err(Error::Invalid {
-                field: "step_ms and steps",
-                reason: "must be at least 1",
-            });
-        }
-        within("steps", steps, READ_MESSAGES_MAX)?;
-        let edge = |step: usize| now_ms.saturating_add(step_ms.saturating_mul(step as u64));
-        let mut buckets: Vec<_> = (0..steps)
-            .map(|step| Bucket {
-                from_ms: edge(step),
-                to_ms: edge(step + 1),
-                messages: 0,
-            })
-            .collect();
-        for (partition, counts) in self.partitions.counts_of(id) {
-            let width_ms = Counts::bucket_ms(partition);
-            for (number, count) in (0_u64..).zip(&counts.buckets) {
-                let from_ms = partition.start_ms() + number * width_ms;
-                let ahead = ahead_of(now_ms, from_ms, width_ms, u64::from(*count));
-                let step = from_ms.saturating_sub(now_ms) / step_ms;
-                let step =
-                    usize::try_from(step).map_or(steps - 1, |step| std::cmp::min(step, steps - 1));
-                if let Some(bucket) = buckets.get_mut(step) {
-                    bucket.messages += ahead;
-                }
-            }
-        }
-        if let Some(last) = buckets.last_mut() {
-            last.to_ms = u64::MAX;
-        }
-        Ok(buckets)
-    }
-
     /// The next messages of a topic by due time, without delivering them.
     pub fn peek(
         &mut self,
@@ -329,8 +271,7 @@ impl<S: Store> Engine<S> {
                 let count = u64::from(*count);
                 let from_ms = partition.start_ms() + number * width_ms;
                 let to_ms = from_ms + width_ms;
-                let few = (1..=EXACT_COUNT_MAX).contains(&count)
-                    && message_bytes * count <= READ_BYTES_MAX as u64;
+                let few = count > 0 && is_counted_singly(count, message_bytes);
                 if few && (from_ms..to_ms).contains(&now_ms) {
                     present.push((partition, to_ms));
                 } else {
@@ -339,49 +280,19 @@ impl<S: Store> Engine<S> {
             }
         }
         for (partition, to_ms) in present {
-            ahead += self.count_between(topic, partition, [now_ms, to_ms])?;
+            self.each_due(topic, partition, [now_ms, to_ms], |_| ahead += 1)?;
         }
         Ok(ahead)
     }
+}
 
-    /// Counts the messages of a partition that are due after the first instant and before the second.
-    fn count_between(
-        &self,
-        topic: TopicId,
-        partition: PartitionId,
-        [after_ms, to_ms]: [u64; 2],
-    ) -> Result<u64, StoreError> {
-        let queues = self.catalog.topics.get(&topic);
-        let queues = queues.map_or(0, |topic| topic.spec.queues);
-        let mut count = 0;
-        for queue in 0..queues {
-            let mut after = Place::end_of(after_ms);
-            loop {
-                let range = ReadRange {
-                    topic,
-                    queue,
-                    after,
-                    messages_max: READ_MESSAGES_MAX,
-                };
-                let stretch = read_timeline(&self.store, &[partition], range)?;
-                let within = stretch.messages.iter();
-                count += within
-                    .filter(|message| message.place.due_ms < to_ms)
-                    .count() as u64;
-                match stretch.messages.last() {
-                    Some(last) if !stretch.complete && last.place.due_ms < to_ms => {
-                        after = last.place;
-                    }
-                    _ => break,
-                }
-            }
-        }
-        Ok(count)
-    }
+/// Whether messages of a bucket are counted one by one: they are few, and small together.
+pub(crate) fn is_counted_singly(messages: u64, message_bytes: u64) -> bool {
+    messages <= EXACT_COUNT_MAX && message_bytes.saturating_mul(messages) <= READ_BYTES_MAX as u64
 }
 
 /// How many of a bucket's messages are due after `now_ms`, as if they were spread evenly over it.
-fn ahead_of(now_ms: u64, from_ms: u64, width_ms: u64, count: u64) -> u64 {
+pub(crate) fn ahead_of(now_ms: u64, from_ms: u64, width_ms: u64, count: u64) -> u64 {
     if now_ms < from_ms {
         return count;
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engine::{
-    Alarm, Config, Delivered, Delivery, Engine, Error, GroupChange, GroupSpec, MemoryStore,
+    Alarm, Bucket, Config, Delivered, Delivery, Engine, Error, GroupChange, GroupSpec, MemoryStore,
     MessageHandle, NewMessage, ReceiptHandle, ReceiveRequest, Reschedule, StartFrom, TagFilter,
     TopicChange, TopicKind, TopicSpec,
 };
@@ -119,6 +119,12 @@ fn instant(at_ms: u64) -> String {
     }
     let after = i128::from(at_ms) - i128::from(START_MS);
     format!("{after:+}")
+}
+
+fn bar_text(bar: &Bucket) -> String {
+    let about = if bar.resolution_ms > 0 { "about " } else { "" };
+    let (from, to) = (instant(bar.from_ms), instant(bar.to_ms));
+    format!("{from}..{to}: {about}{}", bar.messages)
 }
 
 fn result_text(result: Result<String, Error>) -> String {
@@ -536,17 +542,7 @@ impl Session {
                 let buckets =
                     engine.histogram(now_ms, words.at(1), words.number("step").unwrap(), steps);
                 result_text(buckets.map(|buckets| {
-                    let lines: Vec<_> = buckets
-                        .iter()
-                        .map(|one| {
-                            format!(
-                                "{}..{}: {}",
-                                instant(one.from_ms),
-                                instant(one.to_ms),
-                                one.messages
-                            )
-                        })
-                        .collect();
+                    let lines: Vec<_> = buckets.iter().map(bar_text).collect();
                     lines.join("\n")
                 }))
             }

@@ -111,27 +111,93 @@ fn the_histogram_of_the_future() {
         send t d count=2 after=200000000
         = due +200000000
         histogram t step=60000 steps=3
-        = +0..+60000: 2
+        = +0..+60000: 3
         = +60000..+120000: 2
         = +120000..never: 3
         histogram t step=3600000 steps=2
-        = +0..+3600000: 4
+        = +0..+3600000: 5
         = +3600000..never: 3
         at 60000
         histogram t step=60000 steps=2
-        = +60000..+120000: 1
+        = +60000..+120000: 2
         = +120000..never: 3
         stats t
         = waiting 5 of 8, 327 bytes, appended 8, removed 0
         recall b0
         = Cancelled
         histogram t step=60000 steps=2
-        = +60000..+120000: 0
+        = +60000..+120000: 1
         = +120000..never: 3
         histogram t step=0 steps=2
         = refused: step_ms and steps must be at least 1
         histogram t step=1 steps=513
         = refused: steps is 513; the most allowed is 512
+        ",
+    );
+}
+
+#[test]
+fn the_bars_add_up_to_what_waits_and_are_exact_where_they_are_fine() {
+    check(
+        "
+        topic t delay
+        at 7000
+        send t a after=1
+        = due +7001
+        send t b after=3000
+        = due +10000
+        send t c after=50000
+        = due +57000
+        send t d after=70000
+        = due +77000
+        send t e after=3540000
+        = due +3547000
+        send t f after=3660000
+        = due +3667000
+        histogram t step=3600000 steps=3
+        = +7000..+3607000: 5
+        = +3607000..+7207000: 1
+        = +7207000..never: 0
+        histogram t step=10000 steps=9
+        = +7000..+17000: 2
+        = +17000..+27000: 0
+        = +27000..+37000: 0
+        = +37000..+47000: 0
+        = +47000..+57000: 0
+        = +57000..+67000: 1
+        = +67000..+77000: 0
+        = +77000..+87000: 1
+        = +87000..never: 2
+        stats t
+        = waiting 6 of 6, 240 bytes, appended 6, removed 0
+        ",
+    );
+}
+
+#[test]
+fn many_messages_of_one_minute_are_estimated_and_not_shown_finer() {
+    check(
+        "
+        topic t delay
+        at 30000
+        send t m count=600 after=60000
+        = due +90000
+        histogram t step=10000 steps=9
+        = refused: a step of 10000 ms is finer than the counts are: in this stretch they are kept for spans of 60000 ms
+        histogram t step=60000 steps=3
+        = +30000..+90000: about 300
+        = +90000..+150000: about 300
+        = +150000..never: 0
+        histogram t step=10000 steps=2
+        = +30000..+40000: 0
+        = +40000..never: 600
+        # The rest of a minute that has begun is estimated in the same way for both.
+        at 75000
+        histogram t step=3600000 steps=2
+        = +75000..+3675000: about 449
+        = +3675000..never: 0
+        stats t
+        = waiting 449 of 600, 25690 bytes, appended 600, removed 0
         ",
     );
 }

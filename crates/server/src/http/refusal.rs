@@ -4,6 +4,7 @@ use broker::{Error, Refusal};
 
 use super::ApiState;
 use super::problem::{Problem, ProblemKind};
+use edge::instant::Span;
 
 /// The `Retry-After` when the broker is unavailable or has too many receivers, in s.
 const RETRY_AFTER_S: u32 = 1;
@@ -49,6 +50,16 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
             .with("retrying", retrying),
         Refusal::TopicInOrder { messages, .. } => {
             Problem::new(ProblemKind::InUse, detail).with("messages", messages)
+        }
+        Refusal::TooFine {
+            step_ms,
+            resolution_ms,
+        } => {
+            let (step, resolution) = (Span { ms: step_ms }, Span { ms: resolution_ms });
+            let detail = format!(
+                "step is {step}; in this stretch messages are counted in spans of {resolution}"
+            );
+            Problem::parameter("step", detail).with("resolution", resolution.to_string())
         }
         Refusal::IdTaken { message_id, .. } => {
             Problem::new(ProblemKind::MessageIdTaken, detail).with("message_id", message_id)

@@ -188,6 +188,10 @@ pub(super) struct BucketBody {
     to: Option<Instant>,
     /// Messages due in it.
     messages: u64,
+    /// Absent if the count is exact; else it is estimated from counts of spans of this length.
+    #[schema(value_type = Option<String>, example = "1m")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolution: Option<Span>,
 }
 
 /// Messages of a topic by due time.
@@ -337,7 +341,8 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Shows how many messages of a topic become due in each span of time.
+/// Shows how many messages of a topic become due in each span of time. The sum is what waits. A step that is finer
+/// than what is known of the messages is refused; the problem has the finest `resolution`.
 #[utoipa::path(
     get,
     path = "/v1/topics/{topic}/histogram",
@@ -371,6 +376,9 @@ pub(super) async fn histogram(
         from: clocks.wall(bucket.from_ms),
         to: (bucket.to_ms != u64::MAX).then(|| clocks.wall(bucket.to_ms)),
         messages: bucket.messages,
+        resolution: (bucket.resolution_ms > 0).then_some(Span {
+            ms: bucket.resolution_ms,
+        }),
     };
     Ok(Json(HistogramBody {
         buckets: buckets.into_iter().map(shown).collect(),

@@ -106,6 +106,16 @@ async fn the_future_of_a_topic_is_shown_by_due_time() {
         .await
         .ok();
     assert_eq!(narrow["buckets"][9]["messages"], 2);
+    assert!(narrow["buckets"][9].get("resolution").is_none());
+    let many = json!({ "messages": vec![json!({ "body": "x", "after": "3h" }); 300] });
+    api.post("/v1/topics", json!({ "name": "many" })).await.ok();
+    api.post("/v1/topics/many/batches", many).await.ok();
+    let reply = api.get("/v1/topics/many/histogram?step=1s&steps=512").await;
+    assert_eq!(reply.ok()["buckets"][511]["messages"], 300);
+    let reply = api
+        .get("/v1/topics/many/histogram?step=30s&steps=500")
+        .await;
+    assert_eq!(reply.problem("invalid")["resolution"], "1m");
     for (query, parameter) in [
         ("step=0s", "step"),
         ("steps=0", "steps"),
