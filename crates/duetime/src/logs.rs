@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::config::{Log, LogFormat};
 
 /// Libraries whose info lines are of no use to an operator.
-const QUIET: [&str; 5] = ["fjall", "lsm_tree", "sqlx", "hyper", "tower"];
+const QUIET: [&str; 4] = ["fjall", "lsm_tree", "hyper", "tower"];
 
 /// Starts the log with the level and format of the configuration.
 pub(crate) fn start(log: Log) -> Result<()> {

@@ -172,6 +172,11 @@ impl Platform {
         &self.shared.db.writer
     }
 
+    /// The writer for steps that close orders, which go ahead of other requests.
+    pub(crate) fn writer_ahead(&self) -> &Writer {
+        &self.shared.db.writer_ahead
+    }
+
     /// Wakes the task that releases parked timers: a pause has ended.
     pub(crate) fn wake_resumer(&self) {
         self.shared.resumed.notify_one();

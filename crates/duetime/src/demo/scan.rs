@@ -4,8 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use orders::OrderTimes;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Row as _};
+use rusqlite::Connection;
 
 /// Most orders of one poll.
 const POLL_ROWS_MAX: i64 = 500;
@@ -41,7 +40,12 @@ pub(crate) async fn compare(
 ) -> Result<Scan> {
     let every_ms = std::cmp::max(lateness_ms, 1);
     let steps = steps(history)?;
-    let mut table = open_table(scratch).await?;
+    let scratch = scratch.to_owned();
+    tokio::task::spawn_blocking(move || replay(steps, &scratch, every_ms)).await?
+}
+
+fn replay(steps: Vec<Step>, scratch: &Path, every_ms: u64) -> Result<Scan> {
+    let table = open_table(scratch)?;
     let mut scan = Scan {
         every_ms,
         polls: 0,
@@ -59,27 +63,29 @@ pub(crate) async fn compare(
     let mut steps = steps.into_iter().peekable();
     while now_ms <= last_ms + i64::try_from(every_ms)? {
         while let Some(step) = steps.next_if(|step| step.at_ms <= now_ms) {
-            take_step(&mut table, &step).await?;
+            take_step(&table, &step)?;
         }
-        let due = sqlx::query("select id from orders where state = 1 and deadline_ms <= ? order by deadline_ms limit ?")
-            .bind(now_ms)
-            .bind(POLL_ROWS_MAX)
-            .fetch_all(&mut table)
-            .await?;
+        let due = due(&table, now_ms)?;
         scan.polls += 1;
         scan.rows_read += due.len() as u64 + 1;
-        for row in due {
-            let id: i64 = row.try_get("id")?;
-            let closed = sqlx::query("update orders set state = 4 where id = ? and state = 1")
-                .bind(id)
-                .execute(&mut table)
-                .await?;
-            scan.closed += closed.rows_affected();
+        let mut close =
+            table.prepare_cached("update orders set state = 4 where id = ? and state = 1")?;
+        for id in due {
+            scan.closed += close.execute([id])? as u64;
             scan.rows_read += 1;
         }
         now_ms += i64::try_from(every_ms)?;
     }
     Ok(scan)
+}
+
+/// The unpaid orders whose deadline has come.
+fn due(table: &Connection, now_ms: i64) -> Result<Vec<i64>> {
+    let mut select = table.prepare_cached(
+        "select id from orders where state = 1 and deadline_ms <= ? order by deadline_ms limit ?",
+    )?;
+    let ids = select.query_map([now_ms, POLL_ROWS_MAX], |row| row.get(0))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The creation of each order and its payment or cancellation, in the order of time.
@@ -102,34 +108,27 @@ fn steps(history: &[OrderTimes]) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-async fn open_table(scratch: &Path) -> Result<SqliteConnection> {
-    let mut table = SqliteConnectOptions::new()
-        .filename(scratch)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        // Durability would only slow the loop down; what counts here is what it reads.
-        .synchronous(SqliteSynchronous::Off)
-        .connect()
-        .await
-        .context("open a scratch database")?;
-    sqlx::raw_sql(
+fn open_table(scratch: &Path) -> Result<Connection> {
+    let table = Connection::open(scratch).context("open a scratch database")?;
+    table.pragma_update(None, "journal_mode", "wal")?;
+    // Durability would only slow the loop down; what counts here is what it reads.
+    table.pragma_update(None, "synchronous", "off")?;
+    table.execute_batch(
         "create table orders (id integer primary key, state integer not null, deadline_ms integer not null);
          create index waiting on orders (deadline_ms) where state = 1;",
-    )
-    .execute(&mut table)
-    .await?;
+    )?;
     Ok(table)
 }
 
-async fn take_step(table: &mut SqliteConnection, step: &Step) -> Result<()> {
+fn take_step(table: &Connection, step: &Step) -> Result<()> {
     match step.created_with_deadline_ms {
-        Some(deadline_ms) => sqlx::query("insert into orders values (?, 1, ?)")
-            .bind(step.id)
-            .bind(deadline_ms),
-        None => sqlx::query("update orders set state = 3 where id = ?").bind(step.id),
-    }
-    .execute(table)
-    .await?;
+        Some(deadline_ms) => table
+            .prepare_cached("insert into orders values (?, 1, ?)")?
+            .execute([step.id, deadline_ms])?,
+        None => table
+            .prepare_cached("update orders set state = 3 where id = ?")?
+            .execute([step.id])?,
+    };
     Ok(())
 }
 

@@ -120,7 +120,7 @@ pub(crate) async fn pump(platform: &Platform, messaging: &dyn Messaging) -> Resu
         platform.publishing().set_waiting_since(None);
     }
     platform
-        .writer()
+        .writer_ahead()
         .run(outcome.published, |tx, published| {
             Box::pin(outbox::record_published(tx, published))
         })
@@ -223,7 +223,7 @@ async fn leased_shards(platform: &Platform) -> Result<Vec<i64>> {
         lease_ms: config.relay_lease_ms,
     };
     platform
-        .writer()
+        .writer_ahead()
         .run(lease, |tx, lease| Box::pin(outbox::lease_shards(tx, lease)))
         .await
 }

@@ -78,7 +78,7 @@ pub(crate) async fn fire_closing(platform: &Platform, row: TimerRow) -> Result<b
         }
     }
     platform
-        .writer()
+        .writer_ahead()
         .run(input, |tx, input| Box::pin(after_closing(tx, input)))
         .await?;
     Ok(true)
@@ -127,7 +127,7 @@ async fn after_closing(tx: &mut Tx, input: &AfterClosing) -> Result<()> {
 /// Handles a due timer of an attempt; answers whether there was something to do.
 pub(crate) async fn fire_attempt(platform: &Platform, row: TimerRow) -> Result<bool> {
     let Some((attempt, order)) = with_order(platform, AttemptId::from_uuid(row.id)).await? else {
-        let disarmed = platform.writer().run(row.id, |tx, id| {
+        let disarmed = platform.writer_ahead().run(row.id, |tx, id| {
             Box::pin(timer::disarm(tx, TimerKind::Attempt, [*id]))
         });
         disarmed.await?;
@@ -154,7 +154,7 @@ pub(crate) async fn fire_attempt(platform: &Platform, row: TimerRow) -> Result<b
         return Ok(true);
     }
     let Answer::Again { after_ms } = answer else {
-        let waits = platform.writer().run(row, |tx, row| {
+        let waits = platform.writer_ahead().run(row, |tx, row| {
             Box::pin(timer::wait_for(tx, row, NO_GATEWAY_DELAY_MS))
         });
         waits.await?;
@@ -167,7 +167,7 @@ pub(crate) async fn fire_attempt(platform: &Platform, row: TimerRow) -> Result<b
         delay_ms = std::cmp::min(delay_ms, to_expiry_ms);
     }
     platform
-        .writer()
+        .writer_ahead()
         .run((row, delay_ms), |tx, (row, delay_ms)| {
             Box::pin(retry_after(tx, row, *delay_ms))
         })
@@ -268,7 +268,7 @@ async fn apply(
 
 async fn end_attempt(platform: &Platform, id: AttemptId, end: End) -> Result<()> {
     platform
-        .writer()
+        .writer_ahead()
         .run((id, end), |tx, (id, end)| {
             Box::pin(attempt::end_open(tx, *id, end))
         })

@@ -156,13 +156,14 @@ impl Running {
     /// Ends every task at once, as a crash would; what was not committed is gone.
     pub(crate) async fn crash(mut self) {
         self.workers.shutdown().await;
-        for task in [self.relay.take(), self.writer.take()]
-            .into_iter()
-            .flatten()
-        {
-            task.abort();
+        if let Some(relay) = self.relay.take() {
+            relay.abort();
             // It was aborted on purpose.
-            let _ = task.await;
+            let _ = relay.await;
+        }
+        self.platform.writer().abandon();
+        if let Some(writer) = self.writer.take() {
+            warn_of("end the writer", writer.await);
         }
         self.platform.readers().close().await;
     }

@@ -22,7 +22,8 @@ pub struct Relayed {
     pub failed: usize,
 }
 
-/// Makes every id and every drawn wait of this thread follow from the seed; API keys stay random.
+/// Makes every id and every drawn wait of this thread, and of a platform opened on it, follow from the seed; API keys
+/// stay random.
 pub fn seed(seed: u64) {
     crate::random::seed(seed);
 }

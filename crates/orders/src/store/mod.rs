@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod audit;
+mod checkpoint;
 pub(crate) mod coupons;
 pub(crate) mod history;
 pub(crate) mod idempotency;
@@ -15,6 +16,7 @@ pub(crate) mod payments;
 pub(crate) mod products;
 pub(crate) mod refunds;
 mod rows;
+mod schema;
 pub(crate) mod sql;
 pub(crate) mod timers;
 mod tx;
@@ -22,34 +24,23 @@ pub(crate) mod unmatched;
 pub(crate) mod verify;
 mod writer;
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use broker::clock::Clock;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection as _, SqlSafeStr as _, SqliteConnection};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Durability};
-use crate::error::{Error, Result};
-use crate::store::sql::{Connection, DbError, Readers, query};
+use crate::error::Result;
+use crate::store::checkpoint::Checkpoints;
+use crate::store::sql::{Connection, Readers, Synchronous, query};
 
 pub(crate) use tx::{Tx, clock_ms};
 pub(crate) use writer::Writer;
 
-/// Memory for pages of each connection, in KiB.
-const CACHE_KIB: &str = "-32768";
-/// Pages in the write-ahead log before it is folded into the file: 32 MiB, so that a busy hour folds rarely.
-const CHECKPOINT_PAGES: &str = "8000";
-/// How long a connection waits for another process that holds the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A clock that is earlier by more than this was set, in ms.
 const BEHIND_MS_MAX: i64 = 1_000;
-/// Prepared statements kept per connection: all that the platform has.
-const STATEMENTS: usize = 512;
-
 /// The open database.
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
@@ -57,6 +48,8 @@ pub(crate) struct Db {
     pub(crate) readers: Readers,
     /// The only way to write.
     pub(crate) writer: Writer,
+    /// The same writer, whose requests go ahead of others.
+    pub(crate) writer_ahead: Writer,
 }
 
 /// What [`open`] returns.
@@ -68,62 +61,56 @@ pub(crate) struct Opened {
     pub(crate) outbox_written: Arc<Notify>,
 }
 
-/// The versions of the schema. A released one never changes: the database keeps a checksum of each.
-///
-/// They are listed here and not collected by `sqlx::migrate!`, which would compile sqlx and SQLite a second time for the
-/// compiler's own use.
-fn migrations() -> Migrator {
-    let start = include_str!("../../migrations/0001_start.sql").into_sql_str();
-    let start = Migration::new(1, "start".into(), MigrationType::Simple, start, false);
-    Migrator::with_migrations(vec![start])
-}
-
 /// Opens the database file, makes it if need be, and brings its schema up to date.
 pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opened> {
     let synchronous = match config.durability {
         // A confirmed payment survives power loss; group commit pays for it.
-        Durability::Fsync => SqliteSynchronous::Full,
-        Durability::Os => SqliteSynchronous::Normal,
+        Durability::Fsync => Synchronous::Full,
+        Durability::Os => Synchronous::Normal,
     };
-    let options = SqliteConnectOptions::new()
-        .filename(&config.database)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(synchronous)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", CACHE_KIB)
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        .statement_cache_capacity(STATEMENTS)
-        .disable_statement_logging();
-
-    let connection = SqliteConnection::connect_with(&options).await;
-    let mut connection = connection.map_err(DbError::from)?;
-    let migrated = migrations().run(&mut connection).await;
-    migrated.map_err(|error| Error::Migration {
-        detail: error.to_string(),
-    })?;
-    let mut connection = Connection::new(connection);
+    let path = config.database.clone();
+    let count = config.readers;
+    let opened = tokio::task::spawn_blocking(move || open_files(&path, synchronous, count)).await;
+    let (mut connection, checkpoints, readers) = match opened {
+        Ok(opened) => opened?,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
     resume_clock(&mut connection, clock.as_ref()).await?;
 
-    let readers = SqlitePoolOptions::new()
-        .max_connections(config.readers)
-        .connect_with(options.read_only(true))
-        .await;
-    let readers = Readers::new(readers.map_err(DbError::from)?);
-
     let outbox_written = Arc::new(Notify::new());
-    let tx = Tx::new(connection, clock);
     let limits = writer::Limits {
         queue: config.writer_queue,
         group_max: config.commit_requests_max,
     };
-    let (writer, task) = Writer::start(tx, limits, Arc::clone(&outbox_written));
+    let means = writer::Means {
+        tx: Tx::new(connection, clock),
+        checkpoints,
+        outbox_written: Arc::clone(&outbox_written),
+    };
+    let (writer, task) = Writer::start(means, limits)?;
+    let writer_ahead = writer.ahead();
     Ok(Opened {
-        db: Db { readers, writer },
+        db: Db {
+            readers,
+            writer,
+            writer_ahead,
+        },
         task,
         outbox_written,
     })
+}
+
+/// Opens every connection: first the one that writes, which makes the file what the others expect.
+fn open_files(
+    path: &Path,
+    synchronous: Synchronous,
+    readers: u32,
+) -> Result<(Connection, Checkpoints, Readers)> {
+    let mut connection = Connection::open(path, synchronous)?;
+    schema::bring_up_to_date(&mut connection)?;
+    let checkpoints = Checkpoints::start(Connection::open(path, synchronous)?)?;
+    let readers = Readers::open(path, readers)?;
+    Ok((connection, checkpoints, readers))
 }
 
 /// Fails if the database does not answer.
@@ -149,16 +136,4 @@ async fn resume_clock(connection: &mut Connection, clock: &dyn Clock) -> Result<
     }
     clock.resume_at(u64::try_from(last_ms).unwrap_or(0));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_migration_file_is_listed() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-        let files = std::fs::read_dir(folder).unwrap();
-        assert_eq!(files.count(), migrations().iter().count());
-    }
 }

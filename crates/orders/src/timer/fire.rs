@@ -57,7 +57,7 @@ pub(crate) async fn fire_batch(
     messages: Vec<TimerMessage>,
 ) -> Vec<(TimerMessage, Error)> {
     let split = platform
-        .writer()
+        .writer_ahead()
         .run_split(kind, messages, |tx, (kind, messages)| {
             Box::pin(fire_in(tx, *kind, messages))
         })
@@ -127,7 +127,7 @@ async fn ahead_of_gateway(
         }
     }
     platform
-        .writer()
+        .writer_ahead()
         .run((kind, message), |tx, (kind, message)| {
             Box::pin(set_aside_one(tx, *kind, *message))
         })

@@ -1,144 +1,216 @@
-//! Runs statements through sqlx.
+//! Runs statements through rusqlite, on the thread that calls.
 
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Column as _, Row as _, Sqlite, TypeInfo as _, ValueRef as _};
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{ErrorCode, OpenFlags};
 
 use crate::store::sql::{DbError, DbErrorKind, Executor, Query, Row, Value};
 
-/// A connection, that of the open transaction above all.
-#[derive(Debug)]
-pub(crate) struct Connection(SqliteConnection);
+/// Memory for pages of each connection, in KiB.
+const CACHE_KIB: i64 = 32_768;
+/// How long a connection waits for another process that holds the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept per connection: all that the platform has.
+const STATEMENTS: usize = 512;
 
-/// Connections that read committed data.
-#[derive(Clone, Debug)]
-pub(crate) struct Readers(SqlitePool);
+thread_local! {
+    /// What SQLite said after the last commit: its callback has no other place to put it.
+    static LOG_PAGES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How much of what was committed survives power loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Synchronous {
+    /// Everything.
+    Full,
+    /// All but the end; the file stays valid.
+    Normal,
+}
+
+/// A connection, used by one thread at a time.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    inner: rusqlite::Connection,
+    /// The names of the columns of each statement that has answered rows.
+    names: HashMap<&'static str, Arc<[String]>>,
+}
 
 impl Connection {
-    /// Wraps an open connection.
-    pub(in crate::store) fn new(connection: SqliteConnection) -> Self {
-        Self(connection)
+    /// Opens a connection that writes; makes the file if need be. It never folds the write-ahead log by itself.
+    pub(in crate::store) fn open(path: &Path, synchronous: Synchronous) -> Result<Self, DbError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = Self::open_with(path, flags)?;
+        let synchronous = match synchronous {
+            Synchronous::Full => "full",
+            Synchronous::Normal => "normal",
+        };
+        let inner = &connection.inner;
+        inner.pragma_update(None, "journal_mode", "wal")?;
+        inner.pragma_update(None, "synchronous", synchronous)?;
+        inner.pragma_update(None, "foreign_keys", true)?;
+        inner.pragma_update(None, "wal_autocheckpoint", 0)?;
+        Ok(connection)
+    }
+
+    /// Opens a connection that reads committed data.
+    pub(super) fn open_to_read(path: &Path) -> Result<Self, DbError> {
+        Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    fn open_with(path: &Path, flags: OpenFlags) -> Result<Self, DbError> {
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let inner = rusqlite::Connection::open_with_flags(path, flags)?;
+        inner.busy_timeout(BUSY_TIMEOUT)?;
+        inner.set_prepared_statement_cache_capacity(STATEMENTS);
+        inner.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        Ok(Self {
+            inner,
+            names: HashMap::new(),
+        })
     }
 
     /// Opens a database that refuses nothing, for tests of what finds such damage.
     #[cfg(test)]
-    pub(crate) async fn open_unchecked(path: &std::path::Path) -> Result<Self, DbError> {
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(path)
-            .foreign_keys(false)
-            .pragma("ignore_check_constraints", "on");
-        let connection = sqlx::ConnectOptions::connect(&options).await?;
-        Ok(Self(connection))
+    pub(crate) fn open_unchecked(path: &Path) -> Result<Self, DbError> {
+        let connection = Self::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let inner = &connection.inner;
+        inner.pragma_update(None, "foreign_keys", false)?;
+        inner.pragma_update(None, "ignore_check_constraints", true)?;
+        Ok(connection)
     }
 
     /// Runs several statements without parameters.
-    #[cfg(test)]
-    pub(crate) async fn batch(&mut self, text: &str) -> Result<(), DbError> {
-        let text = sqlx::AssertSqlSafe(text.to_owned());
-        sqlx::raw_sql(text).execute(&mut self.0).await?;
+    pub(crate) fn run_all(&mut self, text: &str) -> Result<(), DbError> {
+        Ok(self.inner.execute_batch(text)?)
+    }
+
+    /// Runs a statement without parameters.
+    pub(in crate::store) fn run(&mut self, text: &'static str) -> Result<(), DbError> {
+        self.change(&super::query(text))?;
         Ok(())
     }
 
-    /// Closes the connection, which folds the write-ahead log into the file.
-    pub(in crate::store) async fn close(self) -> Result<(), DbError> {
-        sqlx::Connection::close(self.0).await?;
-        Ok(())
-    }
-}
-
-impl Readers {
-    /// Wraps open connections.
-    pub(in crate::store) fn new(pool: SqlitePool) -> Self {
-        Self(pool)
+    /// From now on [`Self::log_pages`] answers for commits of this connection on this thread.
+    pub(in crate::store) fn watch_log(&mut self) {
+        self.inner.wal_hook(Some(|_, pages| {
+            LOG_PAGES.set(u32::try_from(pages).unwrap_or(0));
+            Ok(())
+        }));
     }
 
-    /// Closes the connections; those that wait for one fail.
-    pub(crate) async fn close(&self) {
-        self.0.close().await;
+    /// Pages in the write-ahead log after the last commit on this thread.
+    pub(in crate::store) fn log_pages() -> u32 {
+        LOG_PAGES.get()
     }
-}
 
-/// The statement as sqlx runs it.
-fn prepared(query: Query) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-    let text = sqlx::AssertSqlSafe(query.text.into_owned());
-    let mut prepared = sqlx::query(text);
-    for value in query.values {
-        prepared = match value {
-            Value::Null => prepared.bind(None::<i64>),
-            Value::Integer(integer) => prepared.bind(integer),
-            Value::Real(real) => prepared.bind(real),
-            Value::Text(text) => prepared.bind(text),
-            Value::Blob(blob) => prepared.bind(blob),
+    /// Closes the connection.
+    pub(in crate::store) fn close(self) -> Result<(), DbError> {
+        self.inner.close().map_err(|(_, error)| error.into())
+    }
+
+    /// Runs a statement; answers how many rows it has changed.
+    pub(in crate::store) fn change(&mut self, query: &Query) -> Result<u64, DbError> {
+        let mut statement = self.inner.prepare_cached(&query.text)?;
+        bind(&mut statement, &query.values)?;
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        drop(rows);
+        drop(statement);
+        Ok(self.inner.changes())
+    }
+
+    /// Runs a statement; answers its rows.
+    pub(in crate::store) fn read(&mut self, query: &Query) -> Result<Vec<Row>, DbError> {
+        let mut statement = self.inner.prepare_cached(&query.text)?;
+        bind(&mut statement, &query.values)?;
+        let known = match &query.text {
+            Cow::Borrowed(text) => self.names.get(text).cloned(),
+            Cow::Owned(_) => None,
         };
-    }
-    prepared
-}
-
-fn rows_of(found: &[SqliteRow]) -> Result<Vec<Row>, DbError> {
-    let Some(first) = found.first() else {
-        return Ok(Vec::new());
-    };
-    let columns = first.columns().iter();
-    let names: Arc<[String]> = columns.map(|column| column.name().to_owned()).collect();
-    let mut rows = Vec::with_capacity(found.len());
-    for row in found {
-        let values = (0..names.len()).map(|index| value_of(row, index));
-        rows.push(Row {
-            names: Arc::clone(&names),
-            values: values.collect::<Result<_, _>>()?,
+        let names = known.unwrap_or_else(|| {
+            let names = statement.column_names().into_iter();
+            let names: Arc<[String]> = names.map(str::to_owned).collect();
+            if let Cow::Borrowed(text) = query.text {
+                self.names.insert(text, Arc::clone(&names));
+            }
+            names
         });
+        let mut found = Vec::new();
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            let values = (0..names.len()).map(|index| value_of(row.get_ref(index)?));
+            found.push(Row {
+                names: Arc::clone(&names),
+                values: values.collect::<Result<_, _>>()?,
+            });
+        }
+        Ok(found)
     }
-    Ok(rows)
 }
 
-fn value_of(row: &SqliteRow, index: usize) -> Result<Value, DbError> {
-    let raw = row.try_get_raw(index)?;
-    if raw.is_null() {
-        return Ok(Value::Null);
+fn bind(statement: &mut rusqlite::Statement<'_>, values: &[Value]) -> Result<(), DbError> {
+    for (index, value) in values.iter().enumerate() {
+        statement.raw_bind_parameter(index + 1, value)?;
     }
-    let kind = raw.type_info();
-    Ok(match kind.name() {
-        "TEXT" => Value::Text(row.try_get_unchecked(index)?),
-        "BLOB" => Value::Blob(row.try_get_unchecked(index)?),
-        "REAL" => Value::Real(row.try_get_unchecked(index)?),
-        _ => Value::Integer(row.try_get_unchecked(index)?),
+    Ok(())
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(integer) => ValueRef::Integer(*integer),
+            Self::Real(real) => ValueRef::Real(*real),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(blob) => ValueRef::Blob(blob),
+        }))
+    }
+}
+
+fn value_of(value: ValueRef<'_>) -> Result<Value, DbError> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Text(text) => {
+            let text = std::str::from_utf8(text);
+            Value::Text(
+                text.map_err(|_| DbError::other("a text is not UTF-8"))?
+                    .to_owned(),
+            )
+        }
+        ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
     })
 }
 
+// The calls end at their first poll: what they wait for is the disk alone.
 impl Executor for &mut Connection {
     async fn execute(self, query: Query) -> Result<u64, DbError> {
-        let done = prepared(query).execute(&mut self.0).await?;
-        Ok(done.rows_affected())
+        self.change(&query)
     }
 
     async fn rows(self, query: Query) -> Result<Vec<Row>, DbError> {
-        rows_of(&prepared(query).fetch_all(&mut self.0).await?)
+        self.read(&query)
     }
 }
 
-impl Executor for &Readers {
-    async fn execute(self, query: Query) -> Result<u64, DbError> {
-        let done = prepared(query).execute(&self.0).await?;
-        Ok(done.rows_affected())
-    }
-
-    async fn rows(self, query: Query) -> Result<Vec<Row>, DbError> {
-        rows_of(&prepared(query).fetch_all(&self.0).await?)
-    }
-}
-
-impl From<sqlx::Error> for DbError {
-    fn from(error: sqlx::Error) -> Self {
-        let unique = error
-            .as_database_error()
-            .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
-        let kind = match error {
-            _ if unique => DbErrorKind::Unique,
-            sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::Io(_) => DbErrorKind::Unavailable,
+impl From<rusqlite::Error> for DbError {
+    fn from(error: rusqlite::Error) -> Self {
+        let kind = match error.sqlite_error() {
+            Some(code)
+                if code.extended_code == SQLITE_CONSTRAINT_UNIQUE
+                    || code.extended_code == SQLITE_CONSTRAINT_PRIMARYKEY =>
+            {
+                DbErrorKind::Unique
+            }
+            Some(code) if code.code == ErrorCode::DatabaseBusy => DbErrorKind::Unavailable,
             _ => DbErrorKind::Other,
         };
         let text = error.to_string();

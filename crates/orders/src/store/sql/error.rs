@@ -30,6 +30,11 @@ impl DbError {
         Self { kind, text }
     }
 
+    /// The system gives no thread.
+    pub(in crate::store) fn no_thread(error: &std::io::Error) -> Self {
+        Self::unavailable(format!("no thread for the database: {error}"))
+    }
+
     /// A failure that no caller acts on.
     pub(crate) fn other(text: impl Into<String>) -> Self {
         let kind = DbErrorKind::Other;

@@ -1,16 +1,20 @@
 //! Provides statements, rows and errors of SQL to the store, whichever library runs them.
 //!
-//! A statement is `query(text).bind(value)...` and is run on the connection of the open transaction or on the readers.
+//! A statement is `query(text).bind(value)...` and is run on the connection of the open transaction, where its future
+//! ends at the first poll, or on the readers.
 
 mod connection;
 mod error;
+mod readers;
 mod value;
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-pub(crate) use connection::{Connection, Readers};
+pub(crate) use connection::Connection;
+pub(super) use connection::Synchronous;
+pub(crate) use readers::Readers;
 pub(crate) use value::{FromValue, IntoValue, Value};
 
 pub use error::{DbError, DbErrorKind};

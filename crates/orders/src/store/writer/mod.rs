@@ -1,19 +1,28 @@
-//! Provides the group-commit writer: one task owns the write connection, requests queue for it.
+//! Provides the group-commit writer: one thread owns the write connection, requests queue for it.
 //!
-//! Each request runs in its own savepoint of a shared transaction and is answered only after the commit. If the
+//! The thread runs the statements itself, so an operation waits for nothing but the database and its future ends at
+//! the first poll. Each request runs in its own savepoint of a shared transaction and is answered only after the commit. If the
 //! transaction dies, its requests are run again one by one, so that one bad request costs the others nothing but
 //! time. Requests that arrive while a commit is being synced form the next group: groups grow with the load.
+//!
+//! Steps that close orders go ahead of other requests.
+
+mod queue;
+mod worker;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::store::sql::{DbError, query};
+use crate::random;
+use crate::store::checkpoint::Checkpoints;
+use crate::store::sql::DbError;
 use crate::store::tx::Tx;
-use crate::store::{audit, outbox, timers};
+use crate::store::writer::queue::{Control, Queues, poll_once};
+use crate::store::writer::worker::Worker;
 
 /// A boxed future of an operation.
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,16 +30,10 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// An operation on the open transaction. It may run more than once, but only its last run is committed.
 pub(crate) type Operation<I, T> = for<'t> fn(&'t mut Tx, &'t I) -> BoxFuture<'t, Result<T>>;
 
-const BEGIN: &str = "begin immediate; savepoint request";
-const NEXT: &str = "release request; savepoint request";
-const UNDO: &str = "rollback to request";
-const COMMIT: &str = "commit";
-const ROLLBACK: &str = "rollback";
-
 /// How much the writer takes on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Most requests that wait.
+    /// Most requests that wait, of each of the two queues.
     pub(super) queue: usize,
     /// Most requests of one commit.
     pub(super) group_max: usize,
@@ -47,29 +50,62 @@ pub(crate) struct Split<I, T> {
 /// A cheap handle to the writer.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
+    /// Where its requests wait.
     requests: mpsc::Sender<Box<dyn Request>>,
-    stop: watch::Sender<bool>,
+    /// Where those wait that go ahead.
+    ahead: mpsc::Sender<Box<dyn Request>>,
+    control: Arc<Control>,
+}
+
+/// What the writer's thread works with.
+pub(super) struct Means {
+    pub(super) tx: Tx,
+    pub(super) checkpoints: Checkpoints,
+    /// Woken by every commit that put rows into the outbox.
+    pub(super) outbox_written: Arc<Notify>,
 }
 
 impl Writer {
-    /// Starts the writer's task.
-    pub(super) fn start(
-        tx: Tx,
-        limits: Limits,
-        outbox_written: Arc<Notify>,
-    ) -> (Self, JoinHandle<()>) {
-        let (sender, requests) = mpsc::channel(limits.queue);
-        let (stop, stopped) = watch::channel(false);
-        let worker = Worker {
-            tx,
-            requests,
-            stopped,
-            group_max: limits.group_max,
-            outbox_written,
+    /// Starts the writer's thread; the task ends when the thread has ended and the connection is closed.
+    pub(super) fn start(means: Means, limits: Limits) -> Result<(Self, JoinHandle<()>), DbError> {
+        let (requests, others) = mpsc::channel(limits.queue);
+        let (ahead, first) = mpsc::channel(limits.queue);
+        let control = Arc::new(Control::default());
+        let queues = Queues::new(first, others, Arc::clone(&control));
+        let worker = Worker::new(means, queues, Arc::clone(&control), limits.group_max);
+        let randomness = random::source();
+        let (ending, ended) = oneshot::channel::<()>();
+        let work = move || {
+            // Dropped at the end of the thread, whatever its end is.
+            let _ending = ending;
+            random::use_source(randomness);
+            worker.run();
         };
-        let task = tokio::spawn(worker.run());
-        let requests = sender;
-        (Self { requests, stop }, task)
+        let thread = std::thread::Builder::new().name("orders-writer".to_owned());
+        let thread = thread.spawn(work);
+        let thread = thread.map_err(|error| DbError::no_thread(&error))?;
+        control.set_thread(thread.thread().clone());
+        let task = tokio::spawn(async move {
+            // It is never sent, only dropped.
+            let _ = ended.await;
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        });
+        let writer = Self {
+            requests,
+            ahead,
+            control,
+        };
+        Ok((writer, task))
+    }
+
+    /// The same writer, whose requests go ahead of the others: for what closes orders.
+    pub(super) fn ahead(&self) -> Self {
+        Self {
+            requests: self.ahead.clone(),
+            ..self.clone()
+        }
     }
 
     /// Runs the operation and answers once it is durable, or once its failure is certain.
@@ -150,7 +186,12 @@ impl Writer {
 
     /// Stops taking requests; those that wait are still carried out.
     pub(crate) fn stop(&self) {
-        self.stop.send_replace(true);
+        self.control.stop();
+    }
+
+    /// Ends the writer as a crash would: what is not committed is rolled back, what waits is not carried out.
+    pub(crate) fn abandon(&self) {
+        self.control.abandon();
     }
 }
 
@@ -163,7 +204,7 @@ enum Verdict {
 
 /// A queued request, whatever its types.
 trait Request: Send {
-    fn run<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Verdict>;
+    fn run(&mut self, tx: &mut Tx) -> Verdict;
     /// Gives the caller the result of the last run.
     fn answer(self: Box<Self>);
     /// Gives the caller an error of the transaction as a whole.
@@ -178,16 +219,15 @@ struct Typed<I, T> {
 }
 
 impl<I: Send + Sync, T: Send> Request for Typed<I, T> {
-    fn run<'t>(&'t mut self, tx: &'t mut Tx) -> BoxFuture<'t, Verdict> {
-        Box::pin(async move {
-            let outcome = (self.operation)(tx, &self.input).await;
-            let verdict = match &outcome {
-                Ok(_) => Verdict::Keep,
-                Err(_) => Verdict::Undo,
-            };
-            self.outcome = Some(outcome);
-            verdict
-        })
+    fn run(&mut self, tx: &mut Tx) -> Verdict {
+        let outcome = poll_once((self.operation)(tx, &self.input));
+        let outcome = outcome.unwrap_or_else(|| Err(waited()));
+        let verdict = match &outcome {
+            Ok(_) => Verdict::Keep,
+            Err(_) => Verdict::Undo,
+        };
+        self.outcome = Some(outcome);
+        verdict
     }
 
     fn answer(self: Box<Self>) {
@@ -202,127 +242,8 @@ impl<I: Send + Sync, T: Send> Request for Typed<I, T> {
     }
 }
 
-struct Worker {
-    tx: Tx,
-    requests: mpsc::Receiver<Box<dyn Request>>,
-    stopped: watch::Receiver<bool>,
-    group_max: usize,
-    outbox_written: Arc<Notify>,
-}
-
-impl Worker {
-    async fn run(mut self) {
-        while let Some(first) = self.next().await {
-            let mut group = vec![first];
-            match self.commit(&mut group, self.group_max).await {
-                Ok(()) => {
-                    for request in group {
-                        request.answer();
-                    }
-                }
-                Err(error) if group.len() == 1 => {
-                    for request in group {
-                        request.fail(error_of(&error));
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, requests = group.len(), "run the requests of a failed commit one by one");
-                    self.commit_one_by_one(group).await;
-                }
-            }
-        }
-        // The file stays valid without it; closing folds the log into it.
-        if let Err(error) = self.tx.connection.close().await {
-            tracing::warn!(%error, "close the database");
-        }
-    }
-
-    async fn next(&mut self) -> Option<Box<dyn Request>> {
-        if !*self.stopped.borrow() {
-            tokio::select! {
-                biased;
-                request = self.requests.recv() => return request,
-                _ = self.stopped.changed() => {}
-            }
-        }
-        self.requests.close();
-        self.requests.recv().await
-    }
-
-    async fn commit_one_by_one(&mut self, group: Vec<Box<dyn Request>>) {
-        for request in group {
-            let mut alone = vec![request];
-            let committed = self.commit(&mut alone, 1).await;
-            for request in alone {
-                match &committed {
-                    Ok(()) => request.answer(),
-                    Err(error) => request.fail(error_of(error)),
-                }
-            }
-        }
-    }
-
-    /// Runs the requests, and up to `group_max` with those that wait, in one transaction.
-    async fn commit(&mut self, group: &mut Vec<Box<dyn Request>>, group_max: usize) -> Result<()> {
-        let committed = self.fill_and_commit(group, group_max).await;
-        if committed.is_err() {
-            // It fails where SQLite has already rolled back by itself, which has the same effect.
-            let _ = query(ROLLBACK).execute(self.tx.conn()).await;
-        } else {
-            self.tx.record_metrics();
-        }
-        self.tx.clear();
-        if committed? {
-            self.outbox_written.notify_one();
-        }
-        metrics::histogram!("duetime_sql_commit_requests").record(f64_of(group.len()));
-        Ok(())
-    }
-
-    async fn fill_and_commit(
-        &mut self,
-        group: &mut Vec<Box<dyn Request>>,
-        group_max: usize,
-    ) -> Result<bool> {
-        let tx = &mut self.tx;
-        query(BEGIN).execute(tx.conn()).await?;
-        let mut next = 0;
-        let mut undone = false;
-        while let Some(request) = group.get_mut(next) {
-            // After an undo the savepoint is still set.
-            if next > 0 && !undone {
-                query(NEXT).execute(tx.conn()).await?;
-            }
-            let mark = tx.begin_request();
-            undone = request.run(tx).await == Verdict::Undo;
-            if undone {
-                query(UNDO).execute(tx.conn()).await?;
-                tx.return_to(mark);
-            }
-            next += 1;
-            if group.len() < group_max
-                && let Ok(request) = self.requests.try_recv()
-            {
-                group.push(request);
-            }
-        }
-        timers::flush(tx).await?;
-        audit::flush(tx).await?;
-        let wrote = outbox::flush(tx).await?;
-        query(COMMIT).execute(tx.conn()).await?;
-        Ok(wrote)
-    }
-}
-
-/// An error of the whole transaction as one more value: it cannot be cloned.
-fn error_of(error: &Error) -> Error {
-    Error::Database(DbError::other(error.to_string()))
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a group has far fewer than 2^52 requests"
-)]
-fn f64_of(count: usize) -> f64 {
-    count as f64
+/// A defect: an operation may wait for the database alone, which answers on the same thread.
+fn waited() -> Error {
+    tracing::error!("an operation on the database waited for something else");
+    Error::Database(DbError::other("an operation waited for something else"))
 }
