@@ -97,6 +97,11 @@ impl Tx {
         self.now_ms
     }
 
+    /// What the clock shows now, in ms since the Unix epoch.
+    pub(super) fn clock_ms(&self) -> i64 {
+        clock_ms(&*self.clock)
+    }
+
     /// Writes an audit row with this request.
     pub(crate) fn audit(&mut self, new: NewAudit) {
         self.audit.rows.push(AuditRow {
@@ -142,7 +147,7 @@ impl Tx {
 
     /// Begins a request.
     pub(super) fn begin_request(&mut self) -> Mark {
-        self.now_ms = clock_ms(&*self.clock);
+        self.now_ms = self.clock_ms();
         Mark {
             audit: self.audit.mark(),
             outbox: self.outbox.mark(),

@@ -92,12 +92,11 @@ async fn a_batch_with_one_bad_order_closes_the_others() {
     assert_eq!(shop.read(bad.id).await.state, OrderState::Pending);
 }
 
-async fn dangle(tx: &mut crate::store::Tx) -> crate::Result<()> {
+pub(crate) async fn dangle(tx: &mut crate::store::Tx) -> crate::Result<()> {
     let dangling = "pragma defer_foreign_keys = on;
                     insert into hold (order_id, line_no, merchant_id, product_id, name, unit_price_minor, quantity, state)
                         values (x'00', 1, 'default', x'00', 'n', 1, 1, 1)";
-    query(dangling).execute(tx.conn()).await?;
-    Ok(())
+    Ok(tx.conn().run_all(dangling)?)
 }
 
 #[tokio::test]

@@ -17,3 +17,4 @@ mod sweep;
 mod tasks;
 mod unmatched;
 mod verify;
+mod writer;

@@ -140,7 +140,7 @@ impl Worker {
             }
             next += 1;
             if group.len() < group_max
-                && tx.now_ms() - begun_ms < GROUP_MS_MAX
+                && tx.clock_ms() - begun_ms < GROUP_MS_MAX
                 && let Some(request) = self.queues.try_next()
             {
                 group.push(request);
