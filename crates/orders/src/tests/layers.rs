@@ -44,7 +44,7 @@ fn sql_is_in_the_store_alone() {
 #[test]
 fn the_library_of_the_database_is_in_one_place() {
     for (name, text) in sources() {
-        if !name.starts_with("store/sql/") && name != "store/mod.rs" {
+        if !name.starts_with("store/sql/") {
             for library in ["sqlx", "rusqlite", "Sqlite"] {
                 assert!(!text.contains(library), "{name} contains {library}");
             }
