@@ -295,6 +295,8 @@ impl<S: Store> Core<S> {
     fn end_polls(&mut self, now_ms: u64) {
         while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= now_ms) {
             let ((_, number), pair) = end.remove_entry();
+            // Who has waited until now is here.
+            self.engine.note_waiting(now_ms, &pair.0, &pair.1);
             let Some(polls) = self.parked.get_mut(pair.as_ref()) else {
                 continue;
             };

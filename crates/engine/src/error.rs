@@ -20,6 +20,14 @@ pub enum Error {
         /// The name asked for.
         group: String,
     },
+    /// The consumer group has not read the topic.
+    #[error("consumer group {group:?} does not read topic {topic:?}")]
+    NotSubscribed {
+        /// The topic.
+        topic: String,
+        /// The consumer group.
+        group: String,
+    },
     /// A topic or group of that name exists with other settings.
     #[error("{what} {name:?} exists already with other settings: {differs}")]
     Exists {

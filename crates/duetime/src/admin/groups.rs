@@ -50,6 +50,15 @@ enum GroupCommand {
         #[command(flatten)]
         confirmation: Confirmation,
     },
+    /// Let a consumer group no longer read a topic; its position and its retries there are dropped
+    Unsubscribe {
+        /// The consumer group
+        group: String,
+        /// The topic
+        topic: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
     /// Set the position of a consumer group on a topic to an instant
     Reset {
         /// The consumer group
@@ -113,6 +122,11 @@ pub(super) async fn run(arguments: GroupArguments) -> Result<(), Failure> {
             group,
             confirmation,
         } => delete(&session, &group, confirmation).await,
+        GroupCommand::Unsubscribe {
+            group,
+            topic,
+            confirmation,
+        } => unsubscribe(&session, [&group, &topic], confirmation).await,
         GroupCommand::Reset {
             group,
             topic,
@@ -293,6 +307,28 @@ async fn delete(session: &Session, group: &str, confirmation: Confirmation) -> R
     session.client.call(Method::DELETE, &target, None).await?;
     session.done(&json!({ "deleted": group }), |_| {
         format!("deleted consumer group {group}")
+    })
+}
+
+async fn unsubscribe(
+    session: &Session,
+    [group, topic]: [&str; 2],
+    confirmation: Confirmation,
+) -> Result<(), Failure> {
+    let target = path(["v1", "topics", topic, "groups", group]);
+    let found = session.client.get(&target).await?;
+    let what = format!(
+        "let consumer group {group} no longer read topic {topic}: {} ready, {} to be delivered again{}",
+        count(found.get("ready")),
+        count(found.get("retrying")),
+        platform_warning(group)
+    );
+    if !confirm(confirmation, &what)? {
+        return Ok(());
+    }
+    session.client.call(Method::DELETE, &target, None).await?;
+    session.done(&json!({ "unsubscribed": group, "topic": topic }), |_| {
+        format!("consumer group {group} no longer reads topic {topic}")
     })
 }
 

@@ -278,19 +278,9 @@ fn timers_are_set_moved_shown_and_cancelled() {
 }
 
 #[test]
-fn groups_are_created_shown_reset_and_deleted() {
+fn settings_are_changed_in_place() {
     let rig = Rig::with_topic();
     rig.done("group create closer --attempts 3 --backoff 1s,5s");
-    let shown = rig.done("group show closer").out;
-    assert!(
-        shown.contains("attempts   3\nback-off   1s, 5s\n"),
-        "{shown}"
-    );
-    rig.fails(
-        "group create closer",
-        1,
-        "exists already with other settings",
-    );
     assert_eq!(
         rig.done("group change closer --attempts 5 --backoff 2s")
             .err,
@@ -314,6 +304,33 @@ fn groups_are_created_shown_reset_and_deleted() {
         (&json!(2), &json!(false), &None)
     );
     rig.fails("topic change wide", 2, "name a setting: --queues");
+    rig.done("topic create left");
+    rig.done("message receive left closer");
+    rig.fails(
+        "group unsubscribe closer left",
+        2,
+        "this would let consumer group closer no longer read topic left: 0 ready, 0 to be delivered again: say --yes",
+    );
+    assert_eq!(
+        rig.done("group unsubscribe closer left --yes").err,
+        "consumer group closer no longer reads topic left\n"
+    );
+}
+
+#[test]
+fn groups_are_created_shown_reset_and_deleted() {
+    let rig = Rig::with_topic();
+    rig.done("group create closer --attempts 3 --backoff 1s,5s");
+    let shown = rig.done("group show closer").out;
+    assert!(
+        shown.contains("attempts   3\nback-off   1s, 5s\n"),
+        "{shown}"
+    );
+    rig.fails(
+        "group create closer",
+        1,
+        "exists already with other settings",
+    );
     rig.done("message send orders one");
     rig.done("message receive orders closer --wait 30s --ack");
     let list = rig.done("group list").out;

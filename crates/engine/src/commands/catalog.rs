@@ -2,7 +2,9 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, within};
-use crate::format::keys::{group_key, progress_key, topic_key, totals_key};
+use crate::format::codec::put_varint;
+use crate::format::keys::{group_key, progress_key, seen_key, topic_key, totals_key};
+use crate::format::record::seal;
 use crate::ids::{GroupId, SubscriptionKey, TopicId};
 use crate::place::HOUR_MS;
 use crate::state::spec::{GroupSpec, TopicSpec};
@@ -127,6 +129,11 @@ impl<S: Store> Engine<S> {
                 .batch
                 .remove(Space::Meta, &progress_key(key.0, key.1, queue));
         }
+        if subscription.stored_seen_ms.is_some() {
+            self.stage
+                .batch
+                .remove(Space::Meta, &seen_key(key.0, key.1));
+        }
         self.wakes.unwatch(key);
         self.wakes
             .set_lease_end(key, &mut subscription.lease_end_ms, None);
@@ -142,19 +149,76 @@ impl<S: Store> Engine<S> {
 }
 
 impl<S: Store> Engine<S> {
-    /// Notes that a consumer of the group was here.
-    pub(crate) fn note_seen(&mut self, now_ms: u64, group: GroupId) {
-        let Some(state) = self.catalog.groups.get_mut(&group) else {
+    /// Lets a group no longer read a topic: its position and its retries there are forgotten. A later receive begins
+    /// anew.
+    pub fn unsubscribe(&mut self, topic: &str, group: &str) -> Result<(), Error> {
+        let key = (self.catalog.group_id(group)?, self.catalog.topic_id(topic)?);
+        if !self.subscriptions.contains_key(&key) {
+            return Err(Error::NotSubscribed {
+                topic: topic.to_owned(),
+                group: group.to_owned(),
+            });
+        }
+        self.forget_subscription(key)?;
+        Ok(())
+    }
+
+    /// Notes that a consumer of the group waits for messages of the topic, or has waited until now.
+    pub fn note_waiting(&mut self, now_ms: u64, topic: &str, group: &str) {
+        let group = self.catalog.find_group(group);
+        if let Some(key) = group.zip(self.catalog.find_topic(topic)) {
+            self.note_seen(now_ms, key);
+        }
+    }
+
+    /// Notes that a consumer of the group asked for something of the topic.
+    pub(crate) fn note_seen(&mut self, now_ms: u64, key: SubscriptionKey) {
+        let Some(state) = self.catalog.groups.get_mut(&key.0) else {
             return;
         };
         state.last_seen_ms = now_ms;
-        if now_ms.saturating_sub(state.stored_seen_ms) >= HOUR_MS {
+        let stores_group = now_ms.saturating_sub(state.stored_seen_ms) >= HOUR_MS;
+        if stores_group {
             state.stored_seen_ms = now_ms;
             self.stage
                 .batch
-                .put(Space::Meta, &group_key(group), |buffer| {
+                .put(Space::Meta, &group_key(key.0), |buffer| {
                     state.spec.encode(now_ms, buffer);
                 });
+        }
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return;
+        };
+        subscription.seen_ms = now_ms;
+        let stored_ms = subscription.stored_seen_ms;
+        if stored_ms.is_some_and(|stored_ms| now_ms.saturating_sub(stored_ms) >= HOUR_MS) {
+            self.store_seen(key);
+        }
+        if stores_group {
+            self.store_seen_of_others(key);
+        }
+    }
+
+    /// Writes when the other subscriptions of a group were seen, unless a row says it already: without one that of
+    /// the group counts, which has just become later.
+    fn store_seen_of_others(&mut self, key: SubscriptionKey) {
+        let of_group = (key.0, TopicId::MIN)..=(key.0, TopicId::MAX);
+        let others = self.subscriptions.range(of_group);
+        let others = others.filter(|(other, sub)| **other != key && sub.stored_seen_ms.is_none());
+        let others: Vec<_> = others.map(|(other, _)| *other).collect();
+        for other in others {
+            self.store_seen(other);
+        }
+    }
+
+    fn store_seen(&mut self, key: SubscriptionKey) {
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            let seen_ms = subscription.seen_ms;
+            subscription.stored_seen_ms = Some(seen_ms);
+            let row_key = seen_key(key.0, key.1);
+            self.stage.batch.put(Space::Meta, &row_key, |buffer| {
+                seal(buffer, |buffer| put_varint(buffer, seen_ms));
+            });
         }
     }
 }

@@ -58,9 +58,8 @@ impl<S: Store> Engine<S> {
             return Ok(());
         };
         group.spec = spec;
-        group.stored_seen_ms = group.last_seen_ms;
         self.stage.batch.put(Space::Meta, &group_key(id), |buffer| {
-            group.spec.encode(group.last_seen_ms, buffer);
+            group.spec.encode(group.stored_seen_ms, buffer);
         });
         if turned {
             for (_, subscription) in self.subscriptions.range_mut((id, 0)..=(id, u32::MAX)) {

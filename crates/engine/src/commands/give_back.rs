@@ -15,7 +15,7 @@ impl<S: Store> Engine<S> {
     pub fn give_back(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
-        self.note_seen(now_ms, key.0);
+        self.note_seen(now_ms, key);
         let again = Again::unworked(handle.returned);
         self.end_delivery(now_ms, key, handle, again)?;
         self.counters.traffic.given_back += 1;

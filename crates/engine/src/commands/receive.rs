@@ -162,11 +162,11 @@ impl<S: Store> Engine<S> {
                 });
             }
         };
-        self.note_seen(now_ms, group);
         let key = (group, topic);
         if !self.subscriptions.contains_key(&key) {
             self.subscribe(key)?;
         }
+        self.note_seen(now_ms, key);
         if self.is_unordered(key) {
             self.report_unordered(key);
         }

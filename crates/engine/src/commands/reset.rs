@@ -18,7 +18,6 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = (self.catalog.group_id(group)?, self.catalog.topic_id(topic)?);
-        self.note_seen(now_ms, key.0);
         let not_found = || Error::GroupNotFound {
             group: group.to_owned(),
         };
@@ -40,13 +39,15 @@ impl<S: Store> Engine<S> {
         if !self.subscriptions.contains_key(&key) {
             self.add_subscription(key, fresh);
         } else if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            let (generation, lease_end_ms) = (subscription.generation, subscription.lease_end_ms);
             *subscription = Subscription {
-                generation: generation + 1,
-                lease_end_ms,
+                generation: subscription.generation + 1,
+                lease_end_ms: subscription.lease_end_ms,
+                seen_ms: subscription.seen_ms,
+                stored_seen_ms: subscription.stored_seen_ms,
                 ..fresh
             };
         }
+        self.note_seen(now_ms, key);
         if let Some(first) = self
             .subscriptions
             .get_mut(&key)

@@ -20,7 +20,7 @@ impl<S: Store> Engine<S> {
     pub fn ack(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
-        self.note_seen(now_ms, key.0);
+        self.note_seen(now_ms, key);
         match handle.retry {
             Some(retry) => self.ack_retry(key, handle, retry)?,
             None => self.ack_fresh(key, handle)?,
@@ -135,7 +135,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
-        self.note_seen(now_ms, key.0);
+        self.note_seen(now_ms, key);
         let backoff_ms = || {
             self.catalog
                 .groups
@@ -183,7 +183,7 @@ impl<S: Store> Engine<S> {
     pub fn dead_letter(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
-        self.note_seen(now_ms, key.0);
+        self.note_seen(now_ms, key);
         if let Some(parked) = self.take_parked(key, handle) {
             self.bury_parked(now_ms, key, parked)?;
             return Ok(());
@@ -219,7 +219,7 @@ impl<S: Store> Engine<S> {
             });
         }
         let key = self.key_of(handle)?;
-        self.note_seen(now_ms, key.0);
+        self.note_seen(now_ms, key);
         self.lease_until(
             now_ms,
             key,

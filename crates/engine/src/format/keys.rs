@@ -19,6 +19,7 @@ mod meta {
     pub(super) const OUTCOME: u8 = 12;
     pub(super) const OUTCOME_END: u8 = 13;
     pub(super) const HALF_STATE: u8 = 14;
+    pub(super) const SEEN: u8 = 16;
 }
 
 /// First byte of every key in a partition.
@@ -50,6 +51,10 @@ pub(crate) fn group_key(group: GroupId) -> Vec<u8> {
 
 pub(crate) fn progress_key(group: GroupId, topic: TopicId, queue: u16) -> Vec<u8> {
     key!(meta::PROGRESS, group, topic, queue)
+}
+
+pub(crate) fn seen_key(group: GroupId, topic: TopicId) -> Vec<u8> {
+    key!(meta::SEEN, group, topic)
 }
 
 pub(crate) fn retry_key(group: GroupId, topic: TopicId, place: Place) -> Vec<u8> {
@@ -153,6 +158,10 @@ pub(crate) fn groups_span() -> (Vec<u8>, Vec<u8>) {
 
 pub(crate) fn progress_span() -> (Vec<u8>, Vec<u8>) {
     span(&[meta::PROGRESS])
+}
+
+pub(crate) fn seen_span() -> (Vec<u8>, Vec<u8>) {
+    span(&[meta::SEEN])
 }
 
 pub(crate) fn pins_span() -> (Vec<u8>, Vec<u8>) {

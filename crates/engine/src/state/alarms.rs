@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use crate::format::handle::TransactionHandle;
-use crate::ids::GroupId;
+use crate::ids::SubscriptionKey;
 
 /// Something an operator must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Alarm {
-    /// A consumer group is unseen for long, and that means something for a topic's data.
+    /// No consumer of a group asked for anything of a topic for long, and that means something for a topic's data.
     Unseen {
         /// The consumer group.
         group: String,
         /// The topic.
         topic: String,
-        /// How long no consumer of the group has come, in ms.
+        /// How long that is, in ms.
         unseen_ms: u64,
         /// Whether data that the group has not read is gone now. If not, the group still keeps data on the disk that
         /// is past its retention.
@@ -55,11 +55,11 @@ pub enum Alarm {
     },
 }
 
-/// The alarms that were raised, and when groups that hold data were last reported.
+/// The alarms that were raised, and when subscriptions that hold data were last reported.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms {
     raised: Vec<Alarm>,
-    reported_ms: BTreeMap<GroupId, u64>,
+    reported_ms: BTreeMap<SubscriptionKey, u64>,
 }
 
 impl Alarms {
@@ -72,12 +72,12 @@ impl Alarms {
         std::mem::take(&mut self.raised)
     }
 
-    /// Whether a group that holds data is to be reported at `now_ms`: it was not within the last `every_ms`.
-    pub(crate) fn report(&mut self, now_ms: u64, group: GroupId, every_ms: u64) -> bool {
-        let last_ms = self.reported_ms.get(&group);
+    /// Whether a subscription that holds data is to be reported at `now_ms`: it was not within the last `every_ms`.
+    pub(crate) fn report(&mut self, now_ms: u64, key: SubscriptionKey, every_ms: u64) -> bool {
+        let last_ms = self.reported_ms.get(&key);
         let is_due = last_ms.is_none_or(|last_ms| now_ms >= last_ms + every_ms);
         if is_due {
-            self.reported_ms.insert(group, now_ms);
+            self.reported_ms.insert(key, now_ms);
         }
         is_due
     }

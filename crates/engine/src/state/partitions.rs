@@ -46,6 +46,14 @@ impl Partitions {
             .is_some_and(|counts| counts.messages > 0)
     }
 
+    /// Topics of which a partition holds something.
+    pub(crate) fn topics_in(&self, partition: PartitionId) -> impl Iterator<Item = TopicId> {
+        let span = (partition, TopicId::MIN)..=(partition, TopicId::MAX);
+        let held = self.counts.range(span);
+        held.filter(|(_, counts)| counts.messages > 0)
+            .map(|((_, topic), _)| *topic)
+    }
+
     /// What a partition holds of a topic.
     pub(crate) fn counts(&self, partition: PartitionId, topic: TopicId) -> Option<&Counts> {
         self.counts.get(&(partition, topic))

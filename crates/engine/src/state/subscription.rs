@@ -104,6 +104,10 @@ pub(crate) struct Subscription {
     pub(crate) in_flight: usize,
     /// When leases are looked at next.
     pub(crate) lease_end_ms: Option<u64>,
+    /// When a consumer of the group last asked for something of the topic, in ms.
+    pub(crate) seen_ms: u64,
+    /// What the store has of that; `None`: as of the group.
+    pub(crate) stored_seen_ms: Option<u64>,
     /// Whether it was reported to keep no order on a topic that is in order.
     pub(crate) is_reported_unordered: bool,
 }
@@ -122,6 +126,8 @@ impl Subscription {
             retrying: 0,
             in_flight: 0,
             lease_end_ms: None,
+            seen_ms: 0,
+            stored_seen_ms: None,
             is_reported_unordered: false,
         }
     }

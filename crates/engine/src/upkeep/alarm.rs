@@ -1,7 +1,7 @@
 //! Implements the alarms about consumer groups that hold data, or have lost some, because no consumer of them comes.
 
 use crate::engine::Engine;
-use crate::ids::{GroupId, SubscriptionKey, TopicId};
+use crate::ids::SubscriptionKey;
 use crate::place::{HOUR_MS, PartitionId};
 use crate::state::alarms::Alarm;
 use crate::store::Store;
@@ -19,13 +19,13 @@ impl<S: Store> Engine<S> {
 
     /// Alarms about the groups that hold a partition which is past retention.
     pub(crate) fn alarm_held(&mut self, now_ms: u64, partition: PartitionId) {
-        for (group, topic) in self.unread(partition) {
-            if !self.is_alive(now_ms, group) {
+        for key in self.unread(partition) {
+            if !self.is_alive(now_ms, key) {
                 continue;
             }
-            let unseen_ms = self.unseen_ms(now_ms, group);
-            if unseen_ms >= AT_WORK_MS && self.alarms.report(now_ms, group, ALARM_EVERY_MS) {
-                self.raise(group, topic, unseen_ms, false);
+            let unseen_ms = self.unseen_ms(now_ms, key);
+            if unseen_ms >= AT_WORK_MS && self.alarms.report(now_ms, key, ALARM_EVERY_MS) {
+                self.raise(key, unseen_ms, false);
             }
         }
     }
@@ -33,12 +33,12 @@ impl<S: Store> Engine<S> {
     /// Alarms about groups that lose unread data with a partition; returns how many.
     pub(crate) fn alarm_lost(&mut self, now_ms: u64, partition: PartitionId) -> u64 {
         let mut losers = 0;
-        for (group, topic) in self.unread(partition) {
-            if self.is_alive(now_ms, group) {
+        for key in self.unread(partition) {
+            if self.is_alive(now_ms, key) {
                 continue;
             }
-            let unseen_ms = self.unseen_ms(now_ms, group);
-            self.raise(group, topic, unseen_ms, true);
+            let unseen_ms = self.unseen_ms(now_ms, key);
+            self.raise(key, unseen_ms, true);
             losers += 1;
         }
         losers
@@ -46,14 +46,17 @@ impl<S: Store> Engine<S> {
 
     /// Subscriptions that have not read all of a partition.
     fn unread(&self, partition: PartitionId) -> Vec<SubscriptionKey> {
-        let keys = self.subscriptions.keys().copied();
-        keys.filter(|key| !self.has_passed(*key, partition))
-            .collect()
+        let mut keys: Vec<_> = self
+            .readers_of(partition)
+            .filter(|key| !self.has_passed(*key, partition))
+            .collect();
+        keys.sort_unstable();
+        keys
     }
 
-    fn raise(&mut self, group: GroupId, topic: TopicId, unseen_ms: u64, lost: bool) {
-        let group = self.catalog.groups.get(&group);
-        let topic = self.catalog.topics.get(&topic);
+    fn raise(&mut self, key: SubscriptionKey, unseen_ms: u64, lost: bool) {
+        let group = self.catalog.groups.get(&key.0);
+        let topic = self.catalog.topics.get(&key.1);
         if let (Some(group), Some(topic)) = (group, topic) {
             self.alarms.raise(Alarm::Unseen {
                 group: group.spec.name.clone(),
@@ -64,8 +67,10 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn unseen_ms(&self, now_ms: u64, group: GroupId) -> u64 {
-        let group = self.catalog.groups.get(&group);
-        group.map_or(0, |group| now_ms.saturating_sub(group.last_seen_ms))
+    pub(crate) fn unseen_ms(&self, now_ms: u64, key: SubscriptionKey) -> u64 {
+        let subscription = self.subscriptions.get(&key);
+        subscription.map_or(0, |subscription| {
+            now_ms.saturating_sub(subscription.seen_ms)
+        })
     }
 }

@@ -1,12 +1,15 @@
 //! Implements recovery: reads topics, groups, counts and positions, never messages.
 
+use std::collections::HashMap;
+
 use crate::engine::Engine;
 use crate::format::codec::Reader;
 use crate::format::keys::{
-    counts_span, groups_span, pins_span, progress_span, retry_key, topics_span, totals_span,
+    counts_span, groups_span, pins_span, progress_span, retry_key, seen_span, topics_span,
+    totals_span,
 };
 use crate::format::record::open;
-use crate::ids::SubscriptionKey;
+use crate::ids::{SubscriptionKey, TopicId};
 use crate::place::{PartitionId, Place};
 use crate::state::spec::{GroupSpec, TopicSpec};
 use crate::state::subscription::{NotedLease, ProgressRecord, RetryLease, RetryRow, Subscription};
@@ -49,15 +52,16 @@ impl<S: Store> Engine<S> {
                 found.push((partition, id_of_key(&key)?, counts));
             }
         }
+        let mut stored: HashMap<TopicId, (u64, u64)> = HashMap::new();
         for (partition, topic, counts) in found {
+            let (messages, bytes) = stored.entry(topic).or_default();
+            *messages += counts.messages;
+            *bytes += counts.bytes;
             self.partitions.restore_counts(partition, topic, counts);
         }
         for (id, topic) in &mut self.catalog.topics {
             // The counts on disk give what was dropped with its partition, even if a crash came between.
-            let stored = self.partitions.counts_of(*id);
-            let (messages, bytes) = stored.fold((0, 0), |sum, (_, counts)| {
-                (sum.0 + counts.messages, sum.1 + counts.bytes)
-            });
+            let (messages, bytes) = stored.get(id).copied().unwrap_or_default();
             topic.totals.bytes = bytes;
             topic.totals.dropped = topic
                 .totals
@@ -127,6 +131,26 @@ impl<S: Store> Engine<S> {
         let keys: Vec<_> = self.subscriptions.keys().copied().collect();
         for key in keys {
             self.refresh_lease_end(key);
+        }
+        self.load_seen()
+    }
+
+    /// Reads when consumers of each subscription were last here; without a row that of the group counts.
+    fn load_seen(&mut self) -> Result<(), StoreError> {
+        for ((group, _), subscription) in &mut self.subscriptions {
+            let group = self.catalog.groups.get(group);
+            subscription.seen_ms = group.map_or(0, |group| group.last_seen_ms);
+        }
+        let (from, to) = seen_span();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (key, value) = row?;
+            let seen_ms = open(Space::Meta, &key, &value, Reader::varint)?;
+            let topic = key.get(4..).map(id_of_key).transpose()?;
+            let pair = (id_of_key(&key)?, topic.unwrap_or_default());
+            if let Some(subscription) = self.subscriptions.get_mut(&pair) {
+                subscription.seen_ms = seen_ms;
+                subscription.stored_seen_ms = Some(seen_ms);
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::format::keys::{
     place_of_key, retry_key, retry_span,
 };
 use crate::format::record::open;
-use crate::ids::{GroupId, SubscriptionKey};
+use crate::ids::SubscriptionKey;
 use crate::limits::{IDENTITIES_PER_ROUND_MAX, READ_MESSAGES_MAX};
 use crate::place::{PartitionId, Place};
 use crate::state::progress::Progress;
@@ -87,17 +87,27 @@ impl<S: Store> Engine<S> {
         self.drop_partition(partition)
     }
 
-    /// Whether every group that is alive has come past the partition.
+    /// Whether every subscription that is alive has come past the partition.
     fn is_passed(&self, now_ms: u64, partition: PartitionId) -> bool {
-        self.subscriptions
-            .keys()
-            .all(|key| self.has_passed(*key, partition) || !self.is_alive(now_ms, key.0))
+        self.readers_of(partition)
+            .all(|key| self.has_passed(key, partition) || !self.is_alive(now_ms, key))
     }
 
-    pub(crate) fn is_alive(&self, now_ms: u64, group: GroupId) -> bool {
-        let group = self.catalog.groups.get(&group);
-        let seen_ms = group.map_or(0, |group| group.last_seen_ms);
-        now_ms.saturating_sub(seen_ms) < self.config.group_idle_ms
+    /// Subscriptions to the topics of which a partition holds something.
+    pub(crate) fn readers_of(
+        &self,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = SubscriptionKey> {
+        self.partitions.topics_in(partition).flat_map(|id| {
+            let topic = self.catalog.topics.get(&id);
+            let readers = topic.into_iter().flat_map(|topic| &topic.readers);
+            readers.map(move |group| (*group, id))
+        })
+    }
+
+    /// Whether a consumer of a subscription was here within the time after which it is given up.
+    pub(crate) fn is_alive(&self, now_ms: u64, key: SubscriptionKey) -> bool {
+        self.unseen_ms(now_ms, key) < self.config.group_idle_ms
     }
 
     pub(crate) fn has_passed(&self, key: SubscriptionKey, partition: PartitionId) -> bool {

@@ -307,6 +307,118 @@ fn a_group_unseen_for_too_long_holds_nothing() {
 }
 
 #[test]
+fn a_topic_that_a_group_has_left_goes_though_the_group_is_at_work() {
+    let config = Config {
+        group_idle_ms: 4 * HOUR_MS,
+        ..short()
+    };
+    check_with(
+        config,
+        "
+        topic kept delay
+        topic left delay
+        send left old
+        = due +1
+        at 10
+        recv left g
+        = old#1
+        recv kept g
+        = nothing
+        at 3700000
+        recv kept g
+        = nothing
+        crash
+        at 7400000
+        recv kept g
+        = nothing
+        alarms
+        = g held left after 2h
+        crash
+        at 11100000
+        recv kept g
+        = nothing
+        partitions
+        = 0+1h
+        crash
+        at 14500000
+        tick
+        at 14561000
+        tick
+        at 14562000
+        tick
+        partitions
+        = none
+        alarms
+        = g held left after 3h, g lost left after 4h
+        ",
+    );
+}
+
+#[test]
+fn a_consumer_that_waits_on_a_silent_topic_is_seen_there() {
+    let config = Config {
+        group_idle_ms: 4 * HOUR_MS,
+        ..short()
+    };
+    check_with(
+        config,
+        "
+        topic t delay
+        send t a
+        = due +1
+        at 10
+        recv t g hide=43200000
+        = a#1
+        at 14000000
+        waited t g
+        at 14561000
+        tick
+        at 14562000
+        tick
+        partitions
+        = 0+1h
+        ",
+    );
+}
+
+#[test]
+fn a_group_leaves_a_topic_and_begins_anew() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        topic u delay
+        send t a b
+        = due +1
+        at 10
+        recv t g
+        = a#1 b#1
+        nack g a after=36000000
+        recv u g
+        = nothing
+        leave t g
+        leave t g
+        = refused: consumer group 'g' does not read topic 't'
+        ack g b
+        = b: the receipt handle has expired: the message was redelivered or finished since
+        group-stats t g
+        = ready 2, in flight 0, retrying 0, dead 0, acked
+        crash
+        recv t g
+        = a#1 b#1
+        ack g a b
+        leave t g
+        at 7300000
+        tick
+        at 7301000
+        tick
+        partitions
+        = none
+        ",
+    );
+}
+
+#[test]
 fn deleting_a_group_lets_go_of_its_retries() {
     check_with(
         short(),

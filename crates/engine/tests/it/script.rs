@@ -185,16 +185,15 @@ impl Session {
                 self.now_ms = START_MS.saturating_add_signed(words.at(1).parse().unwrap());
                 String::new()
             }
-            "topic" | "group" | "drop-topic" | "drop-group" => self.catalog(&words),
+            "topic" | "group" | "drop-topic" | "drop-group" | "leave" => self.catalog(&words),
             "change-topic" | "change-group" => self.change(&words),
             "send" | "recall" | "move" => self.produce(&words),
             "recv" | "take" | "drain" => self.receive(&words),
             "ack" | "nack" | "hide" | "dead-letter" | "give-back" | "lapse" => {
                 self.end_delivery(&words)
             }
-            "tick" | "note" | "apply" | "sync" | "watch" | "unwatch" | "woken" | "next" => {
-                self.drive(&words)
-            }
+            "tick" | "note" | "apply" | "sync" | "watch" | "waited" | "unwatch" | "woken"
+            | "next" => self.drive(&words),
             "crash" | "restart" | "free" => self.restart(&words),
             "rot" => self.rot(&words),
             _ => self.ask(&words),
@@ -244,6 +243,7 @@ impl Session {
                 self.engine().create_group(now_ms, spec).map(drop)
             }
             "drop-topic" => self.engine().delete_topic(name),
+            "leave" => self.engine().unsubscribe(name, words.at(2)),
             _ => self.engine().delete_group(name),
         };
         result_text(result.map(|()| String::new()))
@@ -457,6 +457,7 @@ impl Session {
             "apply" => self.apply(),
             "sync" => self.sync(),
             "watch" => self.engine().watch(words.at(1), words.at(2)),
+            "waited" => self.engine().note_waiting(now_ms, words.at(1), words.at(2)),
             "unwatch" => self.engine().unwatch(words.at(1), words.at(2)),
             "woken" => {
                 let engine = self.engine();

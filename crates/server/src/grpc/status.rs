@@ -35,7 +35,9 @@ impl From<Error> for Problem {
 fn code_of(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::TopicNotFound { .. } => Code::TopicNotFound,
-        Refusal::GroupNotFound { .. } => Code::ConsumerGroupNotFound,
+        Refusal::GroupNotFound { .. } | Refusal::NotSubscribed { .. } => {
+            Code::ConsumerGroupNotFound
+        }
         Refusal::WrongKind { .. } => Code::MessagePropertyConflictWithType,
         Refusal::IdTaken { .. } => Code::IllegalMessageId,
         Refusal::OverLimit { field, .. } | Refusal::Invalid { field, .. } => code_of_field(field),

@@ -310,6 +310,32 @@ pub(super) async fn show_pair(
     Ok(Json(PairBody::new(&topic, &figures, state.clocks())))
 }
 
+/// Lets a consumer group no longer read a topic: its position and its retries there are dropped. Its other topics and
+/// its dead letters stay. A later receive begins anew.
+#[utoipa::path(
+    delete,
+    path = "/v1/topics/{topic}/groups/{group}",
+    tag = "groups",
+    params(
+        ("topic" = String, Path, description = "The topic"),
+        ("group" = String, Path, description = "The consumer group")
+    ),
+    responses((status = 204, description = "It no longer reads the topic"), Problems)
+)]
+pub(super) async fn unsubscribe(
+    State(state): State<ApiState>,
+    known: Known,
+    Names((topic, group)): Names<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    known.administer()?;
+    state
+        .broker()
+        .unsubscribe(&topic, &group)
+        .await
+        .map_err(of_broker)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Moves a consumer group on a topic to an instant. Its retries there are dropped, and earlier
 /// receipts are void.
 #[utoipa::path(

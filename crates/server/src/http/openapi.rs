@@ -78,7 +78,7 @@ pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
         .routes(routes!(topics::groups))
         .routes(routes!(groups::create, groups::list))
         .routes(routes!(groups::show, groups::change, groups::delete))
-        .routes(routes!(groups::show_pair))
+        .routes(routes!(groups::show_pair, groups::unsubscribe))
         .routes(routes!(groups::reset))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::replay))

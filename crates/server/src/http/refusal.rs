@@ -41,7 +41,7 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
             let hint = format!("{detail}; create it with POST /v1/topics");
             Problem::new(ProblemKind::TopicNotFound, hint).with("topic", topic)
         }
-        Refusal::GroupNotFound { group } => {
+        Refusal::GroupNotFound { group } | Refusal::NotSubscribed { group, .. } => {
             Problem::new(ProblemKind::GroupNotFound, detail).with("group", group)
         }
         Refusal::Exists { .. } => Problem::new(ProblemKind::Exists, detail),

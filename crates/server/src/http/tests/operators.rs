@@ -300,6 +300,19 @@ async fn settings_of_a_group_and_a_topic_are_changed() {
 }
 
 #[tokio::test]
+async fn a_group_no_longer_reads_a_topic() {
+    let api = Api::with_topic().await;
+    let pair = "/v1/topics/orders/groups/g";
+    api.post(&format!("{pair}/receive"), json!({})).await.ok();
+    assert_eq!(api.delete(pair).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(api.get("/v1/groups/g").await.ok()["topics"], json!([]));
+    api.delete(pair).await.problem("group_not_found");
+    api.delete("/v1/topics/nowhere/groups/g")
+        .await
+        .problem("topic_not_found");
+}
+
+#[tokio::test]
 async fn a_group_is_reset_to_an_instant() {
     let api = Api::with_topic().await;
     for body in ["a", "b"] {
