@@ -54,7 +54,7 @@ impl<S: Store> Engine<S> {
         keys
     }
 
-    fn raise(&mut self, key: SubscriptionKey, unseen_ms: u64, lost: bool) {
+    pub(crate) fn raise(&mut self, key: SubscriptionKey, unseen_ms: u64, lost: bool) {
         let group = self.catalog.groups.get(&key.0);
         let topic = self.catalog.topics.get(&key.1);
         if let (Some(group), Some(topic)) = (group, topic) {

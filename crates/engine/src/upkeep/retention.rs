@@ -39,7 +39,7 @@ impl<S: Store> Engine<S> {
         for partition in old {
             if self.is_passed(now_ms, partition) {
                 if self.partitions.is_pinned(partition) {
-                    self.copy_stragglers(partition)?;
+                    self.copy_stragglers(now_ms, partition)?;
                 }
                 self.try_drop(now_ms, partition)?;
             } else {
@@ -160,24 +160,60 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Copies messages that alone hold a partition into their retry rows, once.
-    fn copy_stragglers(&mut self, partition: PartitionId) -> Result<(), StoreError> {
+    /// Copies messages that alone hold a partition into their retry rows, once. Those of subscriptions that are given
+    /// up go with the partition.
+    fn copy_stragglers(&mut self, now_ms: u64, partition: PartitionId) -> Result<(), StoreError> {
         let keys: Vec<_> = self
             .subscriptions
             .iter()
             .filter(|(_, sub)| sub.retrying > 0)
             .map(|(key, _)| *key)
             .collect();
-        let now_ms = self.stamp_ms;
         if !self.stage.retried.is_empty() || !self.stage.removed.is_empty() {
             self.apply(now_ms)?;
         }
         for key in keys {
+            if !self.is_alive(now_ms, key) {
+                self.remove_stragglers(now_ms, key, partition)?;
+                continue;
+            }
             let mut after = Place::START;
             while let Some(last) = self.copy_some_stragglers(key, partition, after)? {
                 after = last;
             }
         }
+        Ok(())
+    }
+
+    /// Removes the retries of a subscription that is given up whose message is in a partition.
+    fn remove_stragglers(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        partition: PartitionId,
+    ) -> Result<(), StoreError> {
+        let (from, to) = retry_span(key.0, key.1, Place::START);
+        let mut rows = Vec::new();
+        for row in self.store.scan(Space::Meta, &from, &to)? {
+            let (row_key, value) = row?;
+            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
+            let goes = row.inline.is_none() && row.place.partition() == partition;
+            rows.extend(place_of_key(&row_key, 0).filter(|_| goes).zip(Some(row)));
+        }
+        if !rows.is_empty() && self.has_passed(key, partition) {
+            // Else the loss is reported when the partition goes.
+            self.counters.tallies.groups_given_up += 1;
+            let unseen_ms = self.unseen_ms(now_ms, key);
+            self.raise(key, unseen_ms, true);
+        }
+        for (retry, row) in rows {
+            self.take_retry_lease(key, retry);
+            if let Some(subscription) = self.subscriptions.get_mut(&key) {
+                subscription.parked.remove(&row.place.sequence);
+            }
+            self.remove_retry(key, retry, &row);
+        }
+        self.refresh_lease_end(key);
         Ok(())
     }
 
