@@ -12,6 +12,7 @@ use serde_path_to_error::Segment;
 use utoipa::ToSchema;
 
 use crate::api::Api;
+use crate::object::JsonObject;
 use crate::problem::{Kind, Problem, Shared};
 
 /// A JSON body, read strictly: fields that the type does not know are refused.
@@ -90,14 +91,15 @@ pub async fn read_body<S: Api>(
         })
 }
 
-/// Reads one JSON value; the problem names the field that is not allowed.
+/// Reads one JSON object; the problem names the field that is not allowed.
 pub fn parse_json<K: Kind, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem<K>> {
     // The plain reader is twice as fast; the one that tracks the path runs only to find the field of an error.
-    if let Ok(value) = serde_json::from_slice(bytes) {
+    if let Ok(JsonObject(value)) = serde_json::from_slice(bytes) {
         return Ok(value);
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let read: Result<JsonObject<T>, _> = serde_path_to_error::deserialize(&mut reader);
+    let JsonObject(value) = read.map_err(|error| {
         let pointer = json_pointer(error.path());
         let inner = error.into_inner();
         if inner.is_data() {
@@ -186,9 +188,9 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     /// Returns the only page of a short list.
-    pub fn whole<U: Into<T>>(items: Vec<U>) -> Self {
+    pub fn whole(items: impl IntoIterator<Item = T>) -> Self {
         Self {
-            items: items.into_iter().map(Into::into).collect(),
+            items: items.into_iter().collect(),
             next_cursor: None,
         }
     }

@@ -9,6 +9,7 @@ pub mod extract;
 pub mod health;
 pub mod instant;
 pub mod metrics;
+pub mod object;
 pub mod openapi;
 pub mod problem;
 pub mod reload;

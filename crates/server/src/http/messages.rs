@@ -18,6 +18,7 @@ use super::limits::BATCH_MAX;
 use super::problem::{Problem, ProblemKind, Problems};
 use super::refusal::{message_not_found, of_broker, too_late};
 use edge::instant::{Clocks, Instant, Span};
+use edge::object::JsonObject;
 
 /// Messages to send.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -25,7 +26,8 @@ use edge::instant::{Clocks, Instant, Span};
 #[schema(as = NewBatch)]
 pub(super) struct NewBatchBody {
     /// The messages, 1 to 1,024 of them.
-    messages: Vec<NewMessageBody>,
+    #[schema(value_type = Vec<NewMessageBody>)]
+    messages: Vec<JsonObject<NewMessageBody>>,
 }
 
 /// The outcome of one message of a batch: the stored message, or the problem.
@@ -132,7 +134,7 @@ pub(super) async fn send_batch(
     }
     let clocks = state.clocks();
     let (mut messages, mut read) = (Vec::new(), Vec::new());
-    for body in body.messages {
+    for JsonObject(body) in body.messages {
         match body.read(clocks) {
             Ok(message) => {
                 read.push(Ok(message.message_id.clone()));

@@ -63,6 +63,19 @@ async fn a_body_is_read_strictly() {
     assert!(problem["detail"].as_str().unwrap().contains("colour"));
     let reply = api.call(create().body("{")).await;
     reply.problem("malformed_request");
+    let list = json!(["Tea", 500, "EUR", 9]);
+    let problem = api.call(create().json(&list)).await.problem("invalid");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("a JSON object")
+    );
+    let order = Call::new(Method::POST, "/v1/orders").header("idempotency-key", "list");
+    let mut body = super::shop::order_body("prd_01h455vb4pex5vsknk084sn02q", "A-1");
+    body["lines"] = json!([["prd_01h455vb4pex5vsknk084sn02q", 2]]);
+    let problem = api.call(order.json(&body)).await.problem("invalid");
+    assert_eq!(problem["pointer"], "/lines/0");
     let reply = api
         .call(create().header("content-type", "text/plain"))
         .await;

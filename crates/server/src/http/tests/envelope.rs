@@ -48,6 +48,14 @@ async fn a_body_is_read_strictly() {
     let wrong = json!({ "name": "t", "kind": "DELAYED" });
     let problem = api.call(create().json(&wrong)).await.problem("invalid");
     assert_eq!(problem["pointer"], "/kind");
+    let list = api.call(create().json(&json!(["t", "DELAY"]))).await;
+    assert_eq!(list.problem("invalid")["pointer"], "");
+    let batch = Call::new(Method::POST, "/v1/topics/t/batches");
+    let batch = batch.json(&json!({ "messages": [["body"]] }));
+    assert_eq!(
+        api.call(batch).await.problem("invalid")["pointer"],
+        "/messages/0"
+    );
     let typed = || create().header("content-type", "application/json");
     api.call(typed().body("{"))
         .await
