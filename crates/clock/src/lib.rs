@@ -14,6 +14,7 @@ pub mod wall;
 mod manual;
 mod slew;
 mod system;
+mod world;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use manual::ManualClock;
 pub use slew::{Reading, Slew};
 pub use system::{Stopwatch, SystemClock};
+pub use world::WorldClock;
 
 /// A future that ends when a clock has reached an instant.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -47,6 +49,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
     /// The instant of this clock that is not before `wall_ms` of the wall clock, by their present difference.
     fn at_wall_ms(&self, wall_ms: u64) -> u64 {
         wall_ms
+    }
+
+    /// The wall clock now, in ms since the Unix epoch. It may be set at any time, and go back.
+    fn wall_now_ms(&self) -> u64 {
+        self.now_ms()
     }
 
     /// Moves a clock that is before `at_ms`, the last instant of an earlier run, forward to it, so that time does not

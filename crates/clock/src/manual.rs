@@ -18,6 +18,8 @@ pub struct ManualClock {
 #[derive(Default)]
 struct ManualState {
     now_ms: u64,
+    /// How far it is ahead of the wall clock.
+    ahead_ms: u64,
     sleepers: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
     listeners: Vec<Listener>,
 }
@@ -65,6 +67,11 @@ impl ManualClock {
         self.advance_to(now_ms.saturating_add(delay_ms));
     }
 
+    /// Sets how far the clock is ahead of the wall clock from now on: as after a wall clock that was set back.
+    pub fn set_ahead(&self, ahead_ms: u64) {
+        self.state().ahead_ms = ahead_ms;
+    }
+
     /// The earliest instant that a sleeper waits for, if there is one.
     pub fn next_sleeper_ms(&self) -> Option<u64> {
         let mut state = self.state();
@@ -93,6 +100,15 @@ impl Clock for ManualClock {
 
     fn on_move(&self, moved: Box<dyn Fn() + Send + Sync>) {
         self.state().listeners.push(Arc::from(moved));
+    }
+
+    fn at_wall_ms(&self, wall_ms: u64) -> u64 {
+        wall_ms.saturating_add(self.state().ahead_ms)
+    }
+
+    fn wall_now_ms(&self) -> u64 {
+        let state = self.state();
+        state.now_ms.saturating_sub(state.ahead_ms)
     }
 
     fn resume_at(&self, at_ms: u64) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::slew::{Reading, Slew};
-use crate::{Clock, Sleep};
+use crate::{Clock, Sleep, wall};
 
 /// The engine clock of a running broker; see [`Slew`] for how it follows the wall clock.
 #[derive(Debug)]
@@ -68,6 +68,10 @@ impl Clock for SystemClock {
         // An engine clock that is slow catches up, so the wall time itself is late enough.
         let ahead_us = std::cmp::max(engine_us - reading.wall_us, 0);
         wall_ms.saturating_add(millis(ahead_us + 999))
+    }
+
+    fn wall_now_ms(&self) -> u64 {
+        wall::now_ms()
     }
 
     fn resume_at(&self, at_ms: u64) {

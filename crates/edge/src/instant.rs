@@ -160,6 +160,12 @@ impl Clocks {
         Instant(i64::try_from(ms).unwrap_or(i64::MAX))
     }
 
+    /// Like [`Clocks::wall`], for an instant as a database stores it.
+    pub fn shown(self, engine_ms: i64) -> Instant {
+        let ahead_ms = i64::try_from(self.ahead_ms).unwrap_or(i64::MAX);
+        Instant(engine_ms.saturating_sub(ahead_ms))
+    }
+
     /// Converts an instant of the wall clock to the engine clock; an instant before 1970 counts as 1970.
     pub fn engine(self, Instant(wall_ms): Instant) -> u64 {
         u64::try_from(wall_ms)

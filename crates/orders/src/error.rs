@@ -41,12 +41,12 @@ pub enum Error {
         wanted: &'static str,
     },
     /// The deadline has been reached.
-    #[error("the deadline of order {id} was reached at {deadline_ms} ms since the epoch")]
+    #[error("the deadline of order {id} was reached at {deadline_at_ms} ms since the epoch")]
     DeadlineReached {
         /// The order.
         id: OrderId,
         /// Its deadline, in ms since the Unix epoch.
-        deadline_ms: i64,
+        deadline_at_ms: i64,
     },
     /// The merchant already has something under this number or name.
     #[error("the merchant already has a {what} `{number}`")]

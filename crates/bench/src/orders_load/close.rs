@@ -36,7 +36,12 @@ pub(crate) async fn burst(folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
     let subject = Arc::new(Subject::start(folder, true).await?);
     // Far enough ahead that all of them and their timers are stored by then.
     let due_ms = subject.clock.now_ms() + 5_000 + scale.burst;
-    make(&subject, scale.burst, Deadline::AtMs(milliseconds(due_ms)?)).await?;
+    make(
+        &subject,
+        scale.burst,
+        Deadline::AtWallMs(milliseconds(due_ms)?),
+    )
+    .await?;
     while subject.platform().unpublished().await? > 0 {
         subject.clock.sleep(LOOK_EVERY).await;
     }
@@ -65,7 +70,7 @@ pub(crate) async fn lag(folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
     let first_ms = subject.clock.now_ms() + 5_000 + orders;
     let mut makers = tokio::task::JoinSet::new();
     for number in 0..orders {
-        let deadline = Deadline::AtMs(milliseconds(first_ms + number * 1_000 / DUE_PER_S)?);
+        let deadline = Deadline::AtWallMs(milliseconds(first_ms + number * 1_000 / DUE_PER_S)?);
         let subject = Arc::clone(&subject);
         makers.spawn(async move {
             let order = subject.order(number, deadline);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use broker::clock::Clock;
+use broker::clock::{Clock, WorldClock};
 use gateway::simulator::{GATEWAY_NAME, HttpSink, Simulator, SimulatorConfig};
 use orders::{MerchantId, NewGatewayAccount, Platform};
 use tokio::sync::watch;
@@ -25,7 +25,8 @@ pub(super) async fn open(
     clock: &Arc<dyn Clock>,
 ) -> Result<Simulator> {
     let secret = secret(data)?;
-    let simulator = Simulator::new(SimulatorConfig::default(), &secret, Arc::clone(clock));
+    let world = Arc::new(WorldClock::of(Arc::clone(clock)));
+    let simulator = Simulator::new(SimulatorConfig::default(), &secret, world);
     platform.connect_simulator(&simulator).await?;
     Ok(simulator)
 }

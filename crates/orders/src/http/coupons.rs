@@ -14,7 +14,7 @@ use super::problem::{Problem, Problems};
 use crate::ids::{CouponId, CouponRuleId, OrderId};
 use crate::model::coupon::{self, NewCouponRule, OnFullRefund};
 use crate::money::Currency;
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
 
 /// How long a coupon is valid by default, in days.
 const VALID_DAYS_DEFAULT: i64 = 30;
@@ -152,8 +152,9 @@ pub(super) struct ListQuery {
     limit: Option<usize>,
 }
 
-impl From<coupon::CouponRule> for RuleBody {
-    fn from(rule: coupon::CouponRule) -> Self {
+impl RuleBody {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(rule: coupon::CouponRule, clocks: Clocks) -> Self {
         Self {
             id: rule.id,
             name: rule.name,
@@ -163,13 +164,14 @@ impl From<coupon::CouponRule> for RuleBody {
             valid_days: rule.valid_days,
             active: rule.active,
             on_full_refund: rule.on_full_refund.as_str(),
-            created_at: Instant(rule.created_ms),
+            created_at: clocks.shown(rule.created_ms),
         }
     }
 }
 
-impl From<coupon::Coupon> for CouponBody {
-    fn from(coupon: coupon::Coupon) -> Self {
+impl CouponBody {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(coupon: coupon::Coupon, clocks: Clocks) -> Self {
         Self {
             id: coupon.id,
             rule_id: coupon.rule_id,
@@ -179,8 +181,8 @@ impl From<coupon::Coupon> for CouponBody {
             currency: coupon.currency,
             state: coupon.state.as_str(),
             held_by: coupon.held_by,
-            expires_at: Instant(coupon.expires_ms),
-            created_at: Instant(coupon.created_ms),
+            expires_at: clocks.shown(coupon.expires_ms),
+            created_at: clocks.shown(coupon.created_ms),
         }
     }
 }
@@ -215,7 +217,7 @@ pub(super) async fn create_rule(
         .await?;
     Ok(Created {
         location: "/v1/coupon-rules".to_owned(),
-        value: answered.value.into(),
+        value: RuleBody::new(answered.value, state.clocks()),
         replayed: answered.replayed,
     })
 }
@@ -232,7 +234,11 @@ pub(super) async fn list_rules(
     merchant: Merchant,
 ) -> Result<Json<Page<RuleBody>>, Problem> {
     let rules = state.platform().coupon_rules(&merchant.id).await?;
-    Ok(Json(Page::whole(rules)))
+    let clocks = state.clocks();
+    let rules = rules.into_iter();
+    Ok(Json(Page::whole(
+        rules.map(|item| RuleBody::new(item, clocks)),
+    )))
 }
 
 /// Switches a rule on or off.
@@ -254,7 +260,7 @@ pub(super) async fn change_rule(
         .platform()
         .set_coupon_rule_active(&merchant.id, id, change.active)
         .await?;
-    Ok(Json(rule.into()))
+    Ok(Json(RuleBody::new(rule, state.clocks())))
 }
 
 /// Lists a buyer's coupons, oldest first.
@@ -275,10 +281,14 @@ pub(super) async fn list(
         .platform()
         .coupons_of_buyer(&merchant.id, &query.buyer_id, query.cursor, limit)
         .await?;
+    let clocks = state.clocks();
     let next = coupons.last().filter(|_| coupons.len() == limit);
     Ok(Json(Page {
         next_cursor: next.map(|coupon| coupon.id.to_string()),
-        items: coupons.into_iter().map(CouponBody::from).collect(),
+        items: coupons
+            .into_iter()
+            .map(|item| CouponBody::new(item, clocks))
+            .collect(),
     }))
 }
 
@@ -296,7 +306,7 @@ pub(super) async fn show(
     PathId(id): PathId<CouponId>,
 ) -> Result<Json<CouponBody>, Problem> {
     let coupon = state.platform().coupon(&merchant.id, id).await?;
-    Ok(Json(coupon.into()))
+    Ok(Json(CouponBody::new(coupon, state.clocks())))
 }
 
 /// Transfers an unused coupon to another buyer.
@@ -319,5 +329,5 @@ pub(super) async fn transfer(
         .platform()
         .transfer_coupon(&merchant.id, id, &body.buyer_id)
         .await?;
-    Ok(Json(coupon.into()))
+    Ok(Json(CouponBody::new(coupon, state.clocks())))
 }

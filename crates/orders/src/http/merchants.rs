@@ -13,7 +13,7 @@ use super::extract::{Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJso
 use super::problem::{Problem, ProblemKind, Problems};
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
 use crate::model::merchant::{self, NewGatewayAccount};
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
 use gateway::simulator::GATEWAY_NAME;
 
 /// A merchant to create.
@@ -103,36 +103,38 @@ pub(super) struct AccountBody {
     created_at: Instant,
 }
 
-impl From<merchant::Merchant> for MerchantBody {
-    fn from(merchant: merchant::Merchant) -> Self {
+impl MerchantBody {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(merchant: merchant::Merchant, clocks: Clocks) -> Self {
         Self {
             id: merchant.id,
             name: merchant.name,
-            created_at: Instant(merchant.created_ms),
+            created_at: clocks.shown(merchant.created_ms),
         }
     }
 }
 
 impl KeyBody {
-    fn new(key: merchant::ApiKey, secret: Option<String>) -> Self {
+    fn new(key: merchant::ApiKey, secret: Option<String>, clocks: Clocks) -> Self {
         Self {
             id: key.id,
             label: key.label,
-            created_at: Instant(key.created_ms),
-            revoked_at: key.revoked_ms.map(Instant),
+            created_at: clocks.shown(key.created_ms),
+            revoked_at: key.revoked_ms.map(|ms| clocks.shown(ms)),
             secret,
         }
     }
 }
 
-impl From<merchant::GatewayAccount> for AccountBody {
-    fn from(account: merchant::GatewayAccount) -> Self {
+impl AccountBody {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(account: merchant::GatewayAccount, clocks: Clocks) -> Self {
         // The settings may hold secrets and are not shown.
         Self {
             id: account.id,
             gateway: account.gateway,
             name: account.name,
-            created_at: Instant(account.created_ms),
+            created_at: clocks.shown(account.created_ms),
         }
     }
 }
@@ -156,7 +158,7 @@ pub(super) async fn create(
         .await?;
     Ok(Created {
         location: format!("/v1/merchants/{}", merchant.id),
-        value: merchant.into(),
+        value: MerchantBody::new(merchant, state.clocks()),
         replayed: false,
     })
 }
@@ -173,7 +175,10 @@ pub(super) async fn list(
     _: Operator,
 ) -> Result<Json<Page<MerchantBody>>, Problem> {
     let merchants = state.platform().merchants().await?;
-    Ok(Json(Page::whole(merchants)))
+    let clocks = state.clocks();
+    let merchants = merchants.into_iter();
+    let shown = merchants.map(|item| MerchantBody::new(item, clocks));
+    Ok(Json(Page::whole(shown)))
 }
 
 /// Shows a merchant. For the operator.
@@ -190,7 +195,7 @@ pub(super) async fn show(
     PathId(id): PathId<MerchantId>,
 ) -> Result<Json<MerchantBody>, Problem> {
     let merchant = state.platform().merchant(&id).await?;
-    Ok(Json(merchant.into()))
+    Ok(Json(MerchantBody::new(merchant, state.clocks())))
 }
 
 /// Creates an API key for a merchant. For the operator.
@@ -211,7 +216,7 @@ pub(super) async fn create_key(
     let made = state.platform().create_api_key(&id, &body.label).await?;
     Ok(Created {
         location: format!("/v1/merchants/{id}/keys"),
-        value: KeyBody::new(made.key, Some(made.secret)),
+        value: KeyBody::new(made.key, Some(made.secret), state.clocks()),
         replayed: false,
     })
 }
@@ -231,7 +236,8 @@ pub(super) async fn list_keys(
 ) -> Result<Json<Page<KeyBody>>, Problem> {
     state.platform().merchant(&id).await?;
     let keys = state.platform().api_keys(&id).await?;
-    let items = keys.into_iter().map(|key| KeyBody::new(key, None));
+    let clocks = state.clocks();
+    let items = keys.into_iter().map(|key| KeyBody::new(key, None, clocks));
     Ok(Json(Page {
         items: items.collect(),
         next_cursor: None,
@@ -299,7 +305,7 @@ pub(super) async fn create_account(
         .connect_simulated_account(simulator, answered.value.id);
     Ok(Created {
         location: "/v1/gateways".to_owned(),
-        value: answered.value.into(),
+        value: AccountBody::new(answered.value, state.clocks()),
         replayed: answered.replayed,
     })
 }
@@ -319,5 +325,8 @@ pub(super) async fn list_accounts(
         .platform()
         .gateway_accounts(Some(&merchant.id))
         .await?;
-    Ok(Json(Page::whole(accounts)))
+    let clocks = state.clocks();
+    let accounts = accounts.into_iter();
+    let shown = accounts.map(|item| AccountBody::new(item, clocks));
+    Ok(Json(Page::whole(shown)))
 }

@@ -33,6 +33,7 @@ use broker::clock::Clock;
 use edge::accept::Bounds;
 use edge::admission::RequestLimit;
 use edge::api::Api;
+use edge::instant::Clocks;
 use edge::metrics::{PrometheusHandle, RequestMetrics};
 use edge::serve::{HttpLimits, HttpServer};
 use edge::tls::Tls;
@@ -110,9 +111,9 @@ impl ApiState {
         self.shared.clock.as_ref()
     }
 
-    /// Returns the current time, in ms since the Unix epoch.
-    fn now_ms(&self) -> i64 {
-        i64::try_from(self.clock().now_ms()).unwrap_or(i64::MAX)
+    /// Reads the engine clock and the wall clock.
+    fn clocks(&self) -> Clocks {
+        Clocks::read(self.clock())
     }
 
     fn metrics(&self) -> &PrometheusHandle {

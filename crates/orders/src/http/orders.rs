@@ -18,7 +18,8 @@ use crate::model::audit::AuditEntry;
 use crate::model::order::{self, CloseReason, OrderState};
 use crate::money::Currency;
 use crate::order::create::{Deadline, NewLine, NewOrder};
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
+use edge::object::JsonObject;
 
 /// One line of an order to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -45,8 +46,8 @@ pub(super) struct NewOrderBody {
     #[schema(example = "buyer-7", max_length = 128)]
     buyer_id: String,
     /// The lines; prices come from the products.
-    #[schema(inline = false, min_items = 1, max_items = 100)]
-    lines: Vec<NewLineBody>,
+    #[schema(value_type = Vec<NewLineBody>, inline = false, min_items = 1, max_items = 100)]
+    lines: Vec<JsonObject<NewLineBody>>,
     /// The coupon of the buyer to use.
     #[schema(value_type = Option<String>)]
     coupon_id: Option<CouponId>,
@@ -222,10 +223,11 @@ impl From<StateFilter> for OrderState {
     }
 }
 
-impl From<AuditEntry> for AuditBody {
-    fn from(entry: AuditEntry) -> Self {
+impl AuditBody {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(entry: AuditEntry, clocks: Clocks) -> Self {
         Self {
-            at: Instant(entry.at_ms),
+            at: clocks.shown(entry.at_ms),
             entity: entry.entity,
             actor: entry.actor,
             action: entry.action,
@@ -237,8 +239,9 @@ impl From<AuditEntry> for AuditBody {
 }
 
 impl Order {
-    /// Creates the answer for the order at `now_ms`.
-    pub(super) fn new(order: order::Order, now_ms: i64) -> Self {
+    /// Creates the answer for the order at this moment.
+    pub(super) fn new(order: order::Order, clocks: Clocks) -> Self {
+        let now_ms = i64::try_from(clocks.now_ms).unwrap_or(i64::MAX);
         let left_ms = order.deadline_ms.saturating_sub(now_ms);
         let waits = order.state == OrderState::Pending && left_ms > 0;
         let line = |line: order::OrderLine| OrderLine {
@@ -258,17 +261,17 @@ impl Order {
             discount_minor: order.discount_minor,
             payable_minor: order.payable_minor,
             coupon_id: order.coupon_id,
-            deadline: Instant(order.deadline_ms),
+            deadline: Instant(order.deadline_at_ms),
             // Rounded up, so that 0 means that the deadline is reached.
             seconds_left: if waits {
                 left_ms.saturating_add(999) / 1_000
             } else {
                 0
             },
-            created_at: Instant(order.created_ms),
-            paid_at: order.paid_ms.map(Instant),
+            created_at: clocks.shown(order.created_ms),
+            paid_at: order.paid_ms.map(|ms| clocks.shown(ms)),
             payment_id: order.payment_id,
-            closed_at: order.closed_ms.map(Instant),
+            closed_at: order.closed_ms.map(|ms| clocks.shown(ms)),
             close_reason: order.close_reason.map(CloseReason::as_str),
             lines: order.lines.into_iter().map(line).collect(),
             audit: None,
@@ -279,7 +282,7 @@ impl Order {
 fn deadline_of(body: &NewOrderBody) -> Result<Deadline, Problem> {
     match (body.deadline, body.deadline_after_ms) {
         (None, None) => Ok(Deadline::Standard),
-        (Some(Instant(at_ms)), None) => Ok(Deadline::AtMs(at_ms)),
+        (Some(Instant(at_ms)), None) => Ok(Deadline::AtWallMs(at_ms)),
         (None, Some(after_ms)) => Ok(Deadline::AfterMs(after_ms)),
         (Some(_), Some(_)) => {
             let detail = "deadline and deadline_after_ms are both given; send one of them";
@@ -305,7 +308,7 @@ pub(super) async fn create(
 ) -> Result<Created<Order>, Problem> {
     let keyed = state.keyed(&merchant.id, &key, "POST /v1/orders", &bytes)?;
     let deadline = deadline_of(&value)?;
-    let line = |line: NewLineBody| NewLine {
+    let line = |JsonObject(line): JsonObject<NewLineBody>| NewLine {
         product_id: line.product_id,
         quantity: line.quantity,
     };
@@ -322,7 +325,7 @@ pub(super) async fn create(
         .await?;
     Ok(Created {
         location: format!("/v1/orders/{}", answered.value.id),
-        value: Order::new(answered.value, state.now_ms()),
+        value: Order::new(answered.value, state.clocks()),
         replayed: answered.replayed,
     })
 }
@@ -349,10 +352,10 @@ pub(super) async fn list(
         .platform()
         .orders(&merchant.id, wanted, query.cursor, limit)
         .await?;
-    let now_ms = state.now_ms();
+    let clocks = state.clocks();
     let orders = page.orders.into_iter();
     Ok(Json(Page {
-        items: orders.map(|order| Order::new(order, now_ms)).collect(),
+        items: orders.map(|order| Order::new(order, clocks)).collect(),
         next_cursor: page.next.map(|id| id.to_string()),
     }))
 }
@@ -371,11 +374,11 @@ async fn numbered(
         Err(error) => return Err(error.into()),
     };
     let found = found.filter(|order| wanted.is_none_or(|wanted| wanted == order.state));
-    let now_ms = state.now_ms();
+    let clocks = state.clocks();
     Ok(Page {
         items: found
             .into_iter()
-            .map(|order| Order::new(order, now_ms))
+            .map(|order| Order::new(order, clocks))
             .collect(),
         next_cursor: None,
     })
@@ -397,8 +400,12 @@ pub(super) async fn show(
     let platform = state.platform();
     let order = platform.order(&merchant.id, id).await?;
     let entries = platform.order_audit(&merchant.id, id).await?;
-    let mut order = Order::new(order, state.now_ms());
-    order.audit = Some(entries.into_iter().map(AuditBody::from).collect());
+    let clocks = state.clocks();
+    let mut order = Order::new(order, clocks);
+    let entries = entries
+        .into_iter()
+        .map(|entry| AuditBody::new(entry, clocks));
+    order.audit = Some(entries.collect());
     Ok(Json(order))
 }
 
@@ -425,7 +432,7 @@ pub(super) async fn cancel(
         .platform()
         .cancel_order(&merchant.id, id, reason)
         .await?;
-    Ok(Json(Order::new(order, state.now_ms())))
+    Ok(Json(Order::new(order, state.clocks())))
 }
 
 /// Moves the deadline of a pending order to a later instant, if it has not been reached.
@@ -443,10 +450,10 @@ pub(super) async fn extend(
     PathId(id): PathId<OrderId>,
     StrictJson(body): StrictJson<DeadlineBody>,
 ) -> Result<Json<Order>, Problem> {
-    let Instant(deadline_ms) = body.deadline;
+    let Instant(deadline_at_ms) = body.deadline;
     let order = state
         .platform()
-        .extend_order(&merchant.id, id, deadline_ms)
+        .extend_order(&merchant.id, id, deadline_at_ms)
         .await?;
-    Ok(Json(Order::new(order, state.now_ms())))
+    Ok(Json(Order::new(order, state.clocks())))
 }

@@ -11,7 +11,7 @@ use super::extract::{Page, StrictJson};
 use super::problem::{Problem, ProblemKind, Problems};
 use crate::ids::GatewayAccountId;
 use crate::model::pause::{self, PauseScope, PauseState};
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
 
 /// The scope of a pause.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -74,8 +74,9 @@ pub(super) struct PauseView {
     since: Instant,
 }
 
-impl From<pause::Pause> for PauseView {
-    fn from(pause: pause::Pause) -> Self {
+impl PauseView {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(pause: pause::Pause, clocks: Clocks) -> Self {
         let (scope, subject) = match pause.scope {
             PauseScope::Everything => ("all", None),
             PauseScope::Merchant(id) => ("merchant", Some(id.to_string())),
@@ -90,7 +91,7 @@ impl From<pause::Pause> for PauseView {
                 PauseState::Ended => "ended",
             },
             reason: pause.reason,
-            since: Instant(pause.since_ms),
+            since: clocks.shown(pause.since_ms),
         }
     }
 }
@@ -143,7 +144,7 @@ pub(super) async fn pause(
 ) -> Result<Json<PauseView>, Problem> {
     let scope = scope_of(&state, &caller, body.scope, body.account_id).await?;
     let pause = state.platform().pause(scope, &body.reason).await?;
-    Ok(Json(pause.into()))
+    Ok(Json(PauseView::new(pause, state.clocks())))
 }
 
 /// Ends a pause; the orders that waited close at a limited rate. Repeated, it changes nothing.
@@ -161,7 +162,7 @@ pub(super) async fn resume(
 ) -> Result<Json<PauseView>, Problem> {
     let scope = scope_of(&state, &caller, body.scope, body.account_id).await?;
     let pause = state.platform().resume(scope).await?;
-    Ok(Json(pause.into()))
+    Ok(Json(PauseView::new(pause, state.clocks())))
 }
 
 /// Lists the pauses that concern the caller.
@@ -185,5 +186,8 @@ pub(super) async fn list(
             PauseScope::Account(id) => accounts.iter().any(|account| account.id == *id),
         });
     }
-    Ok(Json(Page::whole(pauses)))
+    let clocks = state.clocks();
+    let pauses = pauses.into_iter();
+    let shown = pauses.map(|item| PauseView::new(item, clocks));
+    Ok(Json(Page::whole(shown)))
 }

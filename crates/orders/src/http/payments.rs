@@ -17,7 +17,7 @@ use crate::limits::BODY_BYTES_MAX;
 use crate::model::payment;
 use crate::money::Currency;
 use crate::payment::start::NewAttempt;
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
 
 /// A payment attempt to start.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -103,8 +103,9 @@ pub(super) struct OrderPayments {
     payments: Vec<PaymentBody>,
 }
 
-impl From<payment::Attempt> for AttemptBody {
-    fn from(attempt: payment::Attempt) -> Self {
+impl AttemptBody {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(attempt: payment::Attempt, clocks: Clocks) -> Self {
         Self {
             id: attempt.id,
             order_id: attempt.order_id,
@@ -112,11 +113,11 @@ impl From<payment::Attempt> for AttemptBody {
             state: attempt.state.as_str(),
             amount_minor: attempt.amount_minor,
             currency: attempt.currency,
-            expires_at: Instant(attempt.expires_ms),
+            expires_at: Instant(attempt.expires_at_ms),
             pay_url: attempt.pay_url,
             gateway_ref: attempt.gateway_ref,
             detail: attempt.detail,
-            created_at: Instant(attempt.created_ms),
+            created_at: clocks.shown(attempt.created_ms),
         }
     }
 }
@@ -166,7 +167,7 @@ pub(super) async fn start(
         .await?;
     Ok(Created {
         location: format!("/v1/orders/{order_id}/payments"),
-        value: answered.value.into(),
+        value: AttemptBody::new(answered.value, state.clocks()),
         replayed: answered.replayed,
     })
 }
@@ -188,8 +189,11 @@ pub(super) async fn list(
     platform.order(&merchant.id, order_id).await?;
     let attempts = platform.attempts(&merchant.id, order_id).await?;
     let payments = platform.payments(&merchant.id, order_id).await?;
+    let clocks = state.clocks();
+    let attempts = attempts.into_iter();
+    let attempts = attempts.map(|attempt| AttemptBody::new(attempt, clocks));
     Ok(Json(OrderPayments {
-        attempts: attempts.into_iter().map(AttemptBody::from).collect(),
+        attempts: attempts.collect(),
         payments: payments.into_iter().map(PaymentBody::from).collect(),
     }))
 }

@@ -14,7 +14,7 @@ use super::problem::{Problem, Problems};
 use crate::ids::ProductId;
 use crate::model::product::{self, NewProduct};
 use crate::money::Currency;
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
 
 /// A product to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -78,8 +78,9 @@ pub(super) struct ListQuery {
     limit: Option<usize>,
 }
 
-impl From<product::Product> for Product {
-    fn from(product: product::Product) -> Self {
+impl Product {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(product: product::Product, clocks: Clocks) -> Self {
         Self {
             id: product.id,
             name: product.name,
@@ -87,7 +88,7 @@ impl From<product::Product> for Product {
             currency: product.currency,
             available: product.available,
             stocked: product.stocked,
-            created_at: Instant(product.created_ms),
+            created_at: clocks.shown(product.created_ms),
         }
     }
 }
@@ -120,7 +121,7 @@ pub(super) async fn create(
         .await?;
     Ok(Created {
         location: format!("/v1/products/{}", answered.value.id),
-        value: answered.value.into(),
+        value: Product::new(answered.value, state.clocks()),
         replayed: answered.replayed,
     })
 }
@@ -143,10 +144,14 @@ pub(super) async fn list(
         .platform()
         .products(&merchant.id, query.cursor, limit)
         .await?;
+    let clocks = state.clocks();
     let next = products.last().filter(|_| products.len() == limit);
     Ok(Json(Page {
         next_cursor: next.map(|product| product.id.to_string()),
-        items: products.into_iter().map(Product::from).collect(),
+        items: products
+            .into_iter()
+            .map(|item| Product::new(item, clocks))
+            .collect(),
     }))
 }
 
@@ -164,7 +169,7 @@ pub(super) async fn show(
     PathId(id): PathId<ProductId>,
 ) -> Result<Json<Product>, Problem> {
     let product = state.platform().product(&merchant.id, id).await?;
-    Ok(Json(product.into()))
+    Ok(Json(Product::new(product, state.clocks())))
 }
 
 /// Adds units to the stock of a product, or removes them. A repeated request would count twice, so it needs a key too.
@@ -194,7 +199,7 @@ pub(super) async fn adjust_stock(
         .adjust_stock(&merchant.id, id, value.delta, key)
         .await?;
     Ok(Changed {
-        value: answered.value.into(),
+        value: Product::new(answered.value, state.clocks()),
         replayed: answered.replayed,
     })
 }

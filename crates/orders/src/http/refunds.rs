@@ -15,7 +15,8 @@ use crate::ids::{OrderId, PaymentId, RefundId};
 use crate::model::refund::{self, RefundLine, RefundState};
 use crate::money::Currency;
 use crate::refund::request::NewRefund;
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
+use edge::object::JsonObject;
 
 /// A refund to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -34,8 +35,8 @@ pub(super) struct NewRefundBody {
     restock: bool,
     /// The units that go back into stock when the refund has succeeded, with any amount.
     #[serde(default)]
-    #[schema(max_items = 100)]
-    restock_lines: Vec<RestockLine>,
+    #[schema(value_type = Vec<RestockLine>, max_items = 100)]
+    restock_lines: Vec<JsonObject<RestockLine>>,
 }
 
 /// Units of a line of the order that go back into stock.
@@ -118,8 +119,9 @@ pub(super) struct RefundBody {
     ended_at: Option<Instant>,
 }
 
-impl From<refund::Refund> for RefundBody {
-    fn from(refund: refund::Refund) -> Self {
+impl RefundBody {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(refund: refund::Refund, clocks: Clocks) -> Self {
         Self {
             id: refund.id,
             refund_no: refund.refund_no,
@@ -132,8 +134,8 @@ impl From<refund::Refund> for RefundBody {
             restock: refund.restock,
             reference: refund.reference,
             detail: refund.detail,
-            created_at: Instant(refund.created_ms),
-            ended_at: refund.final_ms.map(Instant),
+            created_at: clocks.shown(refund.created_ms),
+            ended_at: refund.final_ms.map(|ms| clocks.shown(ms)),
         }
     }
 }
@@ -159,10 +161,13 @@ pub(super) async fn create(
 ) -> Result<Created<RefundBody>, Problem> {
     let operation = format!("POST /v1/orders/{order_id}/refunds");
     let keyed = state.keyed(&merchant.id, &key, &operation, &bytes)?;
-    let restock_lines = value.restock_lines.into_iter().map(|line| RefundLine {
-        line_no: line.line_no,
-        quantity: line.quantity,
-    });
+    let restock_lines = value
+        .restock_lines
+        .into_iter()
+        .map(|JsonObject(line)| RefundLine {
+            line_no: line.line_no,
+            quantity: line.quantity,
+        });
     let new = NewRefund {
         order_id,
         refund_no: value.refund_no,
@@ -176,7 +181,7 @@ pub(super) async fn create(
         .await?;
     Ok(Created {
         location: format!("/v1/refunds/{}", answered.value.id),
-        value: answered.value.into(),
+        value: RefundBody::new(answered.value, state.clocks()),
         replayed: answered.replayed,
     })
 }
@@ -197,7 +202,11 @@ pub(super) async fn list(
     let platform = state.platform();
     platform.order(&merchant.id, order_id).await?;
     let refunds = platform.refunds(&merchant.id, order_id).await?;
-    Ok(Json(Page::whole(refunds)))
+    let clocks = state.clocks();
+    let refunds = refunds.into_iter();
+    Ok(Json(Page::whole(
+        refunds.map(|item| RefundBody::new(item, clocks)),
+    )))
 }
 
 /// Lists the merchant's refunds, oldest first.
@@ -218,8 +227,10 @@ pub(super) async fn list_all(
         .platform()
         .refund_page(&merchant.id, query.state, query.cursor, limit)
         .await?;
+    let clocks = state.clocks();
+    let refunds = page.refunds.into_iter();
     Ok(Json(Page {
-        items: page.refunds.into_iter().map(Into::into).collect(),
+        items: refunds.map(|item| RefundBody::new(item, clocks)).collect(),
         next_cursor: page.next.map(|id| id.to_string()),
     }))
 }
@@ -238,7 +249,7 @@ pub(super) async fn show(
     PathId(id): PathId<RefundId>,
 ) -> Result<Json<RefundBody>, Problem> {
     let refund = state.platform().refund(&merchant.id, id).await?;
-    Ok(Json(refund.into()))
+    Ok(Json(RefundBody::new(refund, state.clocks())))
 }
 
 /// Tries a refund again that needs an operator. One that is under way stays as it is.
@@ -255,7 +266,7 @@ pub(super) async fn retry(
     PathId(id): PathId<RefundId>,
 ) -> Result<Json<RefundBody>, Problem> {
     let refund = state.platform().retry_refund(&merchant.id, id).await?;
-    Ok(Json(refund.into()))
+    Ok(Json(RefundBody::new(refund, state.clocks())))
 }
 
 /// Withdraws a refund that needs an operator, so that its money can be refunded otherwise.
@@ -272,7 +283,7 @@ pub(super) async fn abandon(
     PathId(id): PathId<RefundId>,
 ) -> Result<Json<RefundBody>, Problem> {
     let refund = state.platform().abandon_refund(&merchant.id, id).await?;
-    Ok(Json(refund.into()))
+    Ok(Json(RefundBody::new(refund, state.clocks())))
 }
 
 /// Records that the money of a refund that needs an operator went back by other means.
@@ -292,5 +303,5 @@ pub(super) async fn settle(
 ) -> Result<Json<RefundBody>, Problem> {
     let platform = state.platform();
     let settled = platform.settle_refund(&merchant.id, id, &body.reference);
-    Ok(Json(settled.await?.into()))
+    Ok(Json(RefundBody::new(settled.await?, state.clocks())))
 }

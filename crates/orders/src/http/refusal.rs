@@ -24,8 +24,8 @@ impl From<Error> for Problem {
                 .with("refund_id", id.to_string())
                 .with("state", state.as_str()),
             Error::Settled { .. } => Self::new(ProblemKind::Settled, detail),
-            Error::DeadlineReached { id, deadline_ms } => {
-                let deadline = Instant(deadline_ms).to_string();
+            Error::DeadlineReached { id, deadline_at_ms } => {
+                let deadline = Instant(deadline_at_ms).to_string();
                 let detail = format!("the deadline of order {id} was reached at {deadline}");
                 Self::new(ProblemKind::DeadlineReached, detail)
                     .with("order_id", id.to_string())
@@ -111,7 +111,7 @@ mod tests {
     fn a_reached_deadline_is_reported_as_an_instant() {
         let error = Error::DeadlineReached {
             id: OrderId::new(0),
-            deadline_ms: 1_000,
+            deadline_at_ms: 1_000,
         };
         let body = Problem::from(error).to_json();
         assert_eq!(body["deadline"], "1970-01-01T00:00:01.000Z");

@@ -118,7 +118,7 @@ pub(super) async fn show(
         QueryOutcome::Closed => "closed",
         QueryOutcome::Pending | QueryOutcome::NotFound | QueryOutcome::Unknown { .. } => "pending",
     };
-    let now_ms = state.clock().now_ms();
+    let now_ms = state.clock().wall_now_ms();
     let transactions = view.payments.into_iter().map(|paid| {
         let under_way = paid.paid_at_ms > now_ms;
         transaction(paid, under_way)

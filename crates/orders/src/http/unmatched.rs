@@ -12,7 +12,7 @@ use super::orders::Order;
 use super::problem::{Problem, Problems};
 use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId, UnmatchedPaymentId};
 use crate::model::unmatched::UnmatchedPayment;
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
 
 /// Money that a gateway reported and that no payment can hold.
 #[derive(Debug, Serialize, ToSchema)]
@@ -71,8 +71,9 @@ pub(super) struct UnmatchedBody {
     note: Option<String>,
 }
 
-impl From<UnmatchedPayment> for UnmatchedBody {
-    fn from(unmatched: UnmatchedPayment) -> Self {
+impl UnmatchedBody {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(unmatched: UnmatchedPayment, clocks: Clocks) -> Self {
         Self {
             id: unmatched.id,
             merchant_id: unmatched.merchant_id,
@@ -87,8 +88,8 @@ impl From<UnmatchedPayment> for UnmatchedBody {
             report: unmatched.raw,
             reports: unmatched.reports,
             paid_at: unmatched.paid_at_ms.map(Instant),
-            created_at: Instant(unmatched.created_ms),
-            settled_at: unmatched.settled_ms.map(Instant),
+            created_at: clocks.shown(unmatched.created_ms),
+            settled_at: unmatched.settled_ms.map(|ms| clocks.shown(ms)),
             reference: unmatched.reference,
             note: unmatched.note,
         }
@@ -151,10 +152,14 @@ pub(super) async fn list(
         .platform()
         .unmatched_payments(open, query.cursor, limit)
         .await?;
+    let clocks = state.clocks();
     let next = found.last().filter(|_| found.len() == limit);
     Ok(Json(Page {
         next_cursor: next.map(|unmatched| unmatched.id.to_string()),
-        items: found.into_iter().map(UnmatchedBody::from).collect(),
+        items: found
+            .into_iter()
+            .map(|item| UnmatchedBody::new(item, clocks))
+            .collect(),
     }))
 }
 
@@ -172,7 +177,7 @@ pub(super) async fn show(
     PathId(id): PathId<UnmatchedPaymentId>,
 ) -> Result<Json<UnmatchedBody>, Problem> {
     let found = state.platform().unmatched_payment(id).await?;
-    Ok(Json(found.into()))
+    Ok(Json(UnmatchedBody::new(found, state.clocks())))
 }
 
 /// Records that unmatched money was given back, or is kept, by hand. Later reports of it change nothing. For the operator.
@@ -194,7 +199,7 @@ pub(super) async fn settle(
         .platform()
         .settle_unmatched_payment(id, &body.reference, body.note.as_deref())
         .await?;
-    Ok(Json(settled.into()))
+    Ok(Json(UnmatchedBody::new(settled, state.clocks())))
 }
 
 /// Closes an order of any merchant now, whatever its gateway says; money that still comes is refunded. For the operator.
@@ -211,5 +216,5 @@ pub(super) async fn close_order(
     PathId(id): PathId<OrderId>,
 ) -> Result<Json<Order>, Problem> {
     let order = state.platform().force_close_order(id).await?;
-    Ok(Json(Order::new(order, state.now_ms())))
+    Ok(Json(Order::new(order, state.clocks())))
 }

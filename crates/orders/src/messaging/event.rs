@@ -34,7 +34,7 @@ struct CloudEvent<'a, D> {
 pub(crate) fn emit<D: Serialize>(tx: &mut Tx, event: NewEvent<'_, D>) {
     let now_ms = tx.now_ms();
     let id = EventId::new(now_ms);
-    let time = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    let time = jiff::Timestamp::from_millisecond(tx.wall_now_ms()).unwrap_or_default();
     let body = CloudEvent {
         specversion: "1.0",
         id,

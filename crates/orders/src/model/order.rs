@@ -94,8 +94,10 @@ pub struct Order {
     pub payable_minor: i64,
     /// The coupon it uses.
     pub coupon_id: Option<CouponId>,
-    /// Until when it can be paid, in ms since the Unix epoch.
+    /// Until when it can be paid, in ms since the Unix epoch on the engine clock.
     pub deadline_ms: i64,
+    /// The same instant on the wall clock when it was asked for, in ms since the Unix epoch.
+    pub deadline_at_ms: i64,
     /// When it was created, in ms since the Unix epoch.
     pub created_ms: i64,
     /// Since when it waits, closing, for a person, in ms since the Unix epoch.

@@ -50,8 +50,10 @@ pub struct Attempt {
     pub amount_minor: i64,
     /// The amount's currency.
     pub currency: Currency,
-    /// From this instant the gateway takes no money for it, in ms since the Unix epoch.
+    /// From this instant the gateway takes no money for it, in ms since the Unix epoch on the engine clock.
     pub expires_ms: i64,
+    /// The same instant on the wall clock when it was submitted, as the gateway has it.
+    pub expires_at_ms: i64,
     /// The gateway's own number for it.
     pub gateway_ref: Option<String>,
     /// Where the buyer pays.

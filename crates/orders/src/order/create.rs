@@ -25,8 +25,8 @@ pub enum Deadline {
     Standard,
     /// This many ms after the order's creation.
     AfterMs(i64),
-    /// At this instant, in ms since the Unix epoch.
-    AtMs(i64),
+    /// At this instant of the wall clock, in ms since the Unix epoch.
+    AtWallMs(i64),
 }
 
 /// One line of an order to create.
@@ -60,11 +60,13 @@ struct DeadlineBounds {
 }
 
 impl DeadlineBounds {
-    fn resolve(&self, deadline: Deadline, now_ms: i64) -> Result<i64> {
+    /// The deadline on the engine clock.
+    fn resolve(&self, deadline: Deadline, tx: &Tx) -> Result<i64> {
+        let now_ms = tx.now_ms();
         let after_ms = match deadline {
             Deadline::Standard => self.default_ms,
             Deadline::AfterMs(after_ms) => after_ms,
-            Deadline::AtMs(at_ms) => at_ms.saturating_sub(now_ms),
+            Deadline::AtWallMs(at_ms) => at_ms.saturating_sub(tx.wall_now_ms()),
         };
         if self.allowed.contains(&after_ms) {
             return Ok(now_ms + after_ms);
@@ -143,7 +145,7 @@ async fn create(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<
     }
     let now_ms = tx.now_ms();
     let new = &input.new;
-    let deadline_ms = input.bounds.resolve(new.deadline, now_ms)?;
+    let deadline_ms = input.bounds.resolve(new.deadline, tx)?;
     let taken = product::take(tx, merchant_id, &input.wanted).await?;
     let lines = lines(new, &taken)?;
     let mut order = Order {
@@ -160,6 +162,7 @@ async fn create(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<
         payable_minor: 0,
         coupon_id: new.coupon_id,
         deadline_ms,
+        deadline_at_ms: deadline_ms.saturating_sub(tx.ahead_ms()),
         created_ms: now_ms,
         needs_operator_ms: None,
         paid_ms: None,

@@ -12,17 +12,18 @@ use crate::store::orders::{self, Extension};
 use crate::timer;
 
 impl Platform {
-    /// Moves the order's deadline to a later instant, in ms since the Unix epoch.
+    /// Moves the order's deadline to a later instant of the wall clock, in ms since the Unix epoch; a deadline that holds
+    /// already is answered with the order as it is.
     pub async fn extend_order(
         &self,
         merchant_id: &MerchantId,
         id: OrderId,
-        deadline_ms: i64,
+        deadline_at_ms: i64,
     ) -> Result<Order> {
         let input = Extension {
             merchant_id: merchant_id.clone(),
             id,
-            deadline_ms,
+            deadline_at_ms,
             max_ms: self.config().deadline_max_ms,
         };
         self.writer()
@@ -32,11 +33,13 @@ impl Platform {
 }
 
 async fn extend(tx: &mut Tx, input: &Extension) -> Result<Order> {
-    let now_ms = tx.now_ms();
     let extended = orders::extend(tx, input).await?;
     let order = orders::find_whole(tx, &input.merchant_id, input.id).await?;
+    if !extended && order.deadline_at_ms == input.deadline_at_ms {
+        return Ok(order);
+    }
     if !extended {
-        return Err(refusal(&order, input, now_ms));
+        return Err(refusal(&order, input, tx));
     }
     let timer = NewTimer {
         kind: TimerKind::OrderDeadline,
@@ -55,17 +58,20 @@ async fn extend(tx: &mut Tx, input: &Extension) -> Result<Order> {
         action: "extend",
         from: Some(OrderState::Pending.as_str()),
         to: Some(OrderState::Pending.as_str()),
-        detail: Some(format!("deadline {} ms since the epoch", order.deadline_ms)),
+        detail: Some(format!(
+            "deadline {} ms since the epoch",
+            order.deadline_at_ms
+        )),
     });
     Ok(order)
 }
 
 /// Why the guard matched nothing.
-fn refusal(order: &Order, input: &Extension, now_ms: i64) -> Error {
-    if let Some(error) = order::not_open(order, now_ms, ["extend", "extended"]) {
+fn refusal(order: &Order, input: &Extension, tx: &Tx) -> Error {
+    if let Some(error) = order::not_open(order, tx.now_ms(), ["extend", "extended"]) {
         return error;
     }
-    if input.deadline_ms <= order.deadline_ms {
+    if input.deadline_at_ms <= order.deadline_at_ms {
         return Error::invalid(
             "/deadline",
             "the deadline can only be moved to a later instant; cancel the order to end it sooner",
@@ -75,7 +81,7 @@ fn refusal(order: &Order, input: &Extension, now_ms: i64) -> Error {
         "/deadline",
         format!(
             "the deadline is {} ms after the order's creation; the most allowed is {} ms",
-            input.deadline_ms.saturating_sub(order.created_ms),
+            (input.deadline_at_ms.saturating_add(tx.ahead_ms())).saturating_sub(order.created_ms),
             input.max_ms
         ),
     )

@@ -19,14 +19,15 @@ pub(crate) fn not_open(
     now_ms: i64,
     [transition, wanted]: [&'static str; 2],
 ) -> Option<Error> {
-    let (id, state, deadline_ms) = (order.id, order.state, order.deadline_ms);
+    let (id, state) = (order.id, order.state);
     if state != OrderState::Pending {
         lost_race(transition, state.as_str());
         return Some(Error::OrderState { id, state, wanted });
     }
-    if deadline_ms <= now_ms {
+    if order.deadline_ms <= now_ms {
         lost_race(transition, "deadline");
-        return Some(Error::DeadlineReached { id, deadline_ms });
+        let deadline_at_ms = order.deadline_at_ms;
+        return Some(Error::DeadlineReached { id, deadline_at_ms });
     }
     None
 }

@@ -31,7 +31,7 @@ impl Platform {
     ) -> Result<Ack> {
         let gateway = self.gateway_of(account_id)?;
         let raw = unmatched::cut_report(raw_body);
-        let now_ms = self.clock().now_ms();
+        let now_ms = self.clock().wall_now_ms();
         match gateway.verify_callback(headers, raw_body, now_ms) {
             Ok(event) => self.take_event(account_id, event, raw).await?,
             Err(CallbackError::Body(reason)) => {

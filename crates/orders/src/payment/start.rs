@@ -110,7 +110,7 @@ fn create_request(attempt: &Attempt) -> CreateRequest {
             amount: attempt.amount_minor,
             currency: attempt.currency.to_string(),
         },
-        expires_at_ms: u64::try_from(attempt.expires_ms).unwrap_or(0),
+        expires_at_ms: u64::try_from(attempt.expires_at_ms).unwrap_or(0),
         idempotency_key: attempt.id.to_string(),
     }
 }
@@ -122,6 +122,9 @@ async fn submit(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<
         let order = orders::find(tx.conn(), merchant_id, input.order_id).await?;
         return Err(refusal(&order, now_ms));
     };
+    let expires_ms = expiry(&order, &input.capabilities, now_ms)?;
+    // As the gateway gets it in every repetition of the request: a difference of the clocks that changes does not change it.
+    let expires_at_ms = std::cmp::min(expires_ms - tx.ahead_ms(), order.deadline_at_ms);
     let attempt = Attempt {
         id: AttemptId::new(now_ms),
         merchant_id: merchant_id.clone(),
@@ -131,7 +134,8 @@ async fn submit(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<
         version: 1,
         amount_minor: order.payable_minor,
         currency: order.currency,
-        expires_ms: expiry(&order, &input.capabilities, now_ms)?,
+        expires_ms,
+        expires_at_ms,
         gateway_ref: None,
         pay_url: None,
         detail: None,

@@ -22,7 +22,7 @@ use crate::store::tx::Tx;
 macro_rules! columns {
     () => {
         "id, merchant_id, merchant_order_no, buyer_id, state, version, live_attempts, currency, \
-         total_minor, discount_minor, coupon_id, deadline_ms, created_ms, needs_operator_ms, paid_ms, \
+         total_minor, discount_minor, coupon_id, deadline_ms, deadline_at_ms, created_ms, needs_operator_ms, paid_ms, \
          payment_id, closed_ms, close_reason"
     };
 }
@@ -31,8 +31,8 @@ macro_rules! columns {
 pub(crate) async fn insert(tx: &mut Tx, order: &Order) -> Result<()> {
     let inserted = query(
         "insert into orders (id, merchant_id, merchant_order_no, buyer_id, state, version, currency,
-             total_minor, discount_minor, coupon_id, deadline_ms, created_ms, paid_ms)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             total_minor, discount_minor, coupon_id, deadline_ms, deadline_at_ms, created_ms, paid_ms)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(order.id)
     .bind(order.merchant_id.as_str())
@@ -45,6 +45,7 @@ pub(crate) async fn insert(tx: &mut Tx, order: &Order) -> Result<()> {
     .bind(order.discount_minor)
     .bind(order.coupon_id)
     .bind(order.deadline_ms)
+    .bind(order.deadline_at_ms)
     .bind(order.created_ms)
     .bind(order.paid_ms)
     .execute(tx.conn())
@@ -229,7 +230,8 @@ pub(crate) async fn need_operator(
 pub(crate) struct Extension {
     pub(crate) merchant_id: MerchantId,
     pub(crate) id: OrderId,
-    pub(crate) deadline_ms: i64,
+    /// The deadline on the wall clock, in ms since the Unix epoch.
+    pub(crate) deadline_at_ms: i64,
     /// Farthest deadline after the order's creation.
     pub(crate) max_ms: i64,
 }
@@ -237,17 +239,20 @@ pub(crate) struct Extension {
 /// Moves the deadline of an order that is pending and whose deadline is not reached; answers whether it did.
 pub(crate) async fn extend(tx: &mut Tx, extension: &Extension) -> Result<bool> {
     let now_ms = tx.now_ms();
+    let deadline_ms = extension.deadline_at_ms.saturating_add(tx.ahead_ms());
+    // A difference between the clocks that has become smaller moves no deadline back.
     let extended = query(
-        "update orders set deadline_ms = ?1, version = version + 1
-         where id = ?2 and merchant_id = ?3 and state = ?4 and deadline_ms > ?5 and deadline_ms < ?1
+        "update orders set deadline_ms = max(deadline_ms, ?1), deadline_at_ms = ?7, version = version + 1
+         where id = ?2 and merchant_id = ?3 and state = ?4 and deadline_ms > ?5 and deadline_at_ms < ?7
            and created_ms + ?6 >= ?1",
     )
-    .bind(extension.deadline_ms)
+    .bind(deadline_ms)
     .bind(extension.id)
     .bind(extension.merchant_id.as_str())
     .bind(OrderState::Pending.stored())
     .bind(now_ms)
     .bind(extension.max_ms)
+    .bind(extension.deadline_at_ms)
     .execute(tx.conn())
     .await?;
     Ok(extended.rows_affected() > 0)
@@ -472,6 +477,7 @@ fn from_row(row: &Row) -> Result<Order> {
         payable_minor: total_minor - discount_minor,
         coupon_id: column(row, "coupon_id")?,
         deadline_ms: column(row, "deadline_ms")?,
+        deadline_at_ms: column(row, "deadline_at_ms")?,
         created_ms: column(row, "created_ms")?,
         needs_operator_ms: column(row, "needs_operator_ms")?,
         paid_ms: column(row, "paid_ms")?,

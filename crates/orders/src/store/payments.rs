@@ -13,7 +13,7 @@ use crate::store::tx::Tx;
 /// The columns that [`attempt_from_row`] reads.
 macro_rules! attempt_columns {
     () => {
-        "id, merchant_id, order_id, account_id, state, version, amount_minor, currency, expires_ms, \
+        "id, merchant_id, order_id, account_id, state, version, amount_minor, currency, expires_ms, expires_at_ms, \
          gateway_ref, pay_url, detail, created_ms, final_ms"
     };
 }
@@ -30,8 +30,8 @@ macro_rules! payment_columns {
 pub(crate) async fn insert_attempt(tx: &mut Tx, attempt: &Attempt) -> Result<()> {
     query(
         "insert into attempt (id, merchant_id, order_id, account_id, state, version, amount_minor,
-             currency, expires_ms, created_ms)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             currency, expires_ms, expires_at_ms, created_ms)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(attempt.id)
     .bind(attempt.merchant_id.as_str())
@@ -42,6 +42,7 @@ pub(crate) async fn insert_attempt(tx: &mut Tx, attempt: &Attempt) -> Result<()>
     .bind(attempt.amount_minor)
     .bind(attempt.currency.as_str())
     .bind(attempt.expires_ms)
+    .bind(attempt.expires_at_ms)
     .bind(attempt.created_ms)
     .execute(tx.conn())
     .await?;
@@ -333,6 +334,7 @@ fn attempt_from_row(row: &Row) -> Result<Attempt> {
         amount_minor: column(row, "amount_minor")?,
         currency: currency_column(row)?,
         expires_ms: column(row, "expires_ms")?,
+        expires_at_ms: column(row, "expires_at_ms")?,
         gateway_ref: column(row, "gateway_ref")?,
         pay_url: column(row, "pay_url")?,
         detail: column(row, "detail")?,

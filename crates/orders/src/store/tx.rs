@@ -56,6 +56,7 @@ pub(crate) struct Tx {
     pub(super) connection: Connection,
     clock: Arc<dyn Clock>,
     now_ms: i64,
+    ahead_ms: i64,
     audit: Buffer<AuditRow>,
     outbox: Buffer<OutboxRow>,
     timers: Buffer<TimerRow>,
@@ -77,6 +78,7 @@ impl Tx {
             connection,
             clock,
             now_ms: 0,
+            ahead_ms: 0,
             audit: Buffer::default(),
             outbox: Buffer::default(),
             timers: Buffer::default(),
@@ -100,6 +102,16 @@ impl Tx {
     /// What the clock shows now, in ms since the Unix epoch.
     pub(super) fn clock_ms(&self) -> i64 {
         clock_ms(&*self.clock)
+    }
+
+    /// How far the engine clock is ahead of the wall clock at this request, in ms; never negative.
+    pub(crate) fn ahead_ms(&self) -> i64 {
+        self.ahead_ms
+    }
+
+    /// The instant of the wall clock at this request, in ms since the Unix epoch.
+    pub(crate) fn wall_now_ms(&self) -> i64 {
+        self.now_ms - self.ahead_ms
     }
 
     /// Writes an audit row with this request.
@@ -148,6 +160,9 @@ impl Tx {
     /// Begins a request.
     pub(super) fn begin_request(&mut self) -> Mark {
         self.now_ms = self.clock_ms();
+        let now_ms = u64::try_from(self.now_ms).unwrap_or(0);
+        let ahead_ms = self.clock.at_wall_ms(now_ms).saturating_sub(now_ms);
+        self.ahead_ms = i64::try_from(ahead_ms).unwrap_or(0);
         Mark {
             audit: self.audit.mark(),
             outbox: self.outbox.mark(),

@@ -9,5 +9,6 @@ mod resources;
 mod rig;
 mod shop;
 mod storm;
+mod world;
 
 use self::rig::{Api, Call};

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
-use broker::clock::ManualClock;
+use broker::clock::{ManualClock, WorldClock};
 use broker::{Broker, BrokerConfig};
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
@@ -119,7 +119,8 @@ impl Api {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
         let shared: Arc<ManualClock> = Arc::new(clock.clone());
-        let simulator = Simulator::new(gateway, b"secret", shared.clone());
+        let simulator =
+            Simulator::new(gateway, b"secret", Arc::new(WorldClock::of(shared.clone())));
         let settings = ApiSettings {
             operator_key: Some(OperatorKey::new(OPERATOR_KEY)),
             trust_loopback: true,
