@@ -289,9 +289,11 @@ create table outbox (
     body text not null,
     created_ms integer not null,
     unsent integer not null check (unsent between 0 and 2),
-    sent_ms integer
+    sent_ms integer,
+    refusal text
 ) strict;
-create index outbox_unsent on outbox (unsent, seq) where unsent > 0;
+create index outbox_unsent on outbox (unsent, topic, seq) where unsent > 0;
+create index outbox_parked on outbox (subject) where unsent = 2;
 
 -- Who relays a shard of the outbox, until when.
 create table outbox_lease (

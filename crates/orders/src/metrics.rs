@@ -71,6 +71,29 @@ pub(crate) fn set_needs_operator(what: &'static str, count: i64) {
     metrics::gauge!(NEEDS_OPERATOR, "what" => what).set(count as f64);
 }
 
+/// Sets how long the oldest message has waited to be published, in ms.
+pub(crate) fn set_outbox_age(age_ms: i64) {
+    metrics::gauge!("duetime_outbox_age_seconds").set(seconds(age_ms));
+}
+
+/// Sets how many messages of a topic wait to be published.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "far fewer than 2^52 messages wait"
+)]
+pub(crate) fn set_outbox_waiting(topic: String, messages: i64) {
+    metrics::gauge!("duetime_outbox_waiting", "topic" => topic).set(messages as f64);
+}
+
+/// Sets how many messages are parked.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "far fewer than 2^52 messages are parked"
+)]
+pub(crate) fn set_outbox_parked(messages: i64) {
+    metrics::gauge!("duetime_outbox_parked").set(messages as f64);
+}
+
 /// Counts a transition that came too late. Its request fails, so there is no commit to wait for.
 pub(crate) fn lost_race(transition: &'static str, cause: &'static str) {
     metrics::counter!("duetime_lost_races_total", "transition" => transition, "cause" => cause)
@@ -98,7 +121,7 @@ pub(crate) fn count_handled(kind: TimerKind, count: usize) {
     clippy::cast_precision_loss,
     reason = "lags and ages are far below 2^52 ms"
 )]
-pub(crate) fn seconds(millis: i64) -> f64 {
+fn seconds(millis: i64) -> f64 {
     millis as f64 / 1_000.0
 }
 

@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 use crate::ids::OrderId;
 use crate::merchant::known_keys::KnownKeys;
 use crate::messaging::drained::Drained;
+use crate::messaging::progress::Progress;
 use crate::messaging::publishing::Publishing;
 use crate::metrics;
+use crate::model::outbox::Topic;
 use crate::store::idempotency::{self, Answered, Keyed};
 use crate::store::sql::{DbError, Readers};
 use crate::store::verify::{self, Finding, Tally};
@@ -39,6 +41,7 @@ struct Shared {
     resumed: Notify,
     drained: Drained,
     publishing: Publishing,
+    progress: Progress,
 }
 
 impl Platform {
@@ -53,6 +56,7 @@ impl Platform {
             resumed: Notify::new(),
             drained: Drained::default(),
             publishing: Publishing::default(),
+            progress: Progress::default(),
         });
         Self { shared }
     }
@@ -97,8 +101,13 @@ impl Platform {
         if waits_ms > self.config().publish_grace_ms {
             return Err(Error::NotPublishing { waits_ms });
         }
-        let reason = "messages cannot be published at present; orders close by the sweep, later than their deadlines";
-        Ok(self.publishing().is_failing().then_some(reason))
+        let failing = |topic: &Topic| self.publishing().is_failing(*topic);
+        Ok(Topic::ALL.into_iter().find(failing).map(|topic| match topic {
+            Topic::Timers(_) => {
+                "messages cannot be published at present; orders close by the sweep, later than their deadlines"
+            }
+            Topic::Events => "events cannot be published at present; they wait in the outbox",
+        }))
     }
 
     /// Checks every invariant; answers what breaks each. Reads whole tables: meant for people and tests.
@@ -130,6 +139,25 @@ impl Platform {
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot count what needs an operator"),
+        }
+    }
+
+    /// Measures the outbox for the metrics.
+    pub(crate) async fn measure_outbox(&self) {
+        match outbox::measure(self.readers()).await {
+            Ok(measured) => {
+                let oldest_ms = measured.oldest_ms;
+                let age_ms = oldest_ms.map_or(0, |oldest_ms| self.now_ms() - oldest_ms);
+                metrics::set_outbox_age(age_ms);
+                metrics::set_outbox_parked(measured.parked);
+                for topic in Topic::ALL {
+                    let mut waiting = measured.waiting.iter();
+                    let waiting = waiting.find(|(each, _)| *each == topic);
+                    let name = topic.name(&self.config().prefix);
+                    metrics::set_outbox_waiting(name, waiting.map_or(0, |(_, messages)| *messages));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot measure the outbox"),
         }
     }
 
@@ -190,6 +218,11 @@ impl Platform {
     /// How the relay gets on.
     pub(crate) fn publishing(&self) -> &Publishing {
         &self.shared.publishing
+    }
+
+    /// How far the relay has come.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.shared.progress
     }
 
     /// When the broker had nothing else to deliver, by kind of timer.

@@ -81,6 +81,14 @@ fn describe() {
         metrics::Unit::Seconds,
         "How long the oldest message has waited to be published"
     );
+    metrics::describe_gauge!(
+        "duetime_outbox_waiting",
+        "Messages that wait to be published, by topic"
+    );
+    metrics::describe_gauge!(
+        "duetime_outbox_parked",
+        "Messages that the broker refuses permanently and that wait for the operator"
+    );
     metrics::describe_histogram!(
         "duetime_sql_commit_requests",
         "Requests that shared a commit of the database"
@@ -99,5 +107,6 @@ fn describe() {
 )]
 pub(super) async fn show_metrics(State(state): State<ApiState>) -> Response {
     state.platform().measure_needs_operator().await;
+    state.platform().measure_outbox().await;
     page(state.metrics().render())
 }

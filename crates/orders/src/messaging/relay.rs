@@ -8,15 +8,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use futures_util::future;
+use tokio::sync::watch;
 
 use crate::error::Result;
 use crate::limits::OUTBOX_SHARDS;
+use crate::messaging::progress::Pass;
 use crate::messaging::{Messaging, MessagingError, Outgoing};
-use crate::metrics::{count_timers, seconds};
+use crate::metrics::count_timers;
 use crate::model::outbox::Topic;
 use crate::platform::Platform;
-use crate::store::outbox::{self, Lease, Published, Unsent};
+use crate::store::outbox::{self, Lease, Next, OutboxWritten, Published, Unsent};
 
 /// First wait after a failure, in ms; it doubles with each further one.
 const BACKOFF_MS: u64 = 100;
@@ -26,9 +28,7 @@ const BACKOFF_DOUBLINGS_MAX: u32 = 6;
 /// A row on its way to the broker.
 struct Row {
     seq: i64,
-    topic: Topic,
     subject: String,
-    created_ms: i64,
     outgoing: Outgoing,
 }
 
@@ -41,91 +41,204 @@ pub(crate) struct Pumped {
     pub(crate) failed: usize,
 }
 
+/// What a topic's relay does after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// There may be more.
+    GoOn,
+    /// The broker does not take messages at present.
+    BackOff,
+    /// Nothing waits.
+    Wait,
+}
+
 /// Publishes until stopped, then until the outbox is empty or the broker is away.
+///
+/// Each topic has a relay of its own, so that none waits for another.
 pub(crate) async fn run(
     platform: Platform,
     messaging: Arc<dyn Messaging>,
-    written: Arc<Notify>,
-    mut stop: watch::Receiver<bool>,
+    written: Arc<OutboxWritten>,
+    stop: watch::Receiver<bool>,
 ) {
-    let mut failures = 0;
-    loop {
-        let pumped = pump(&platform, messaging.as_ref()).await;
-        let failed = match &pumped {
-            Ok(pumped) if pumped.failed == 0 && pumped.rows > 0 => {
+    let relays = Topic::ALL.map(|topic| {
+        let relay = Relay {
+            platform: &platform,
+            messaging: messaging.as_ref(),
+            topic,
+        };
+        relay.run(&written, stop.clone())
+    });
+    future::join_all(relays).await;
+}
+
+/// Publishes one batch of each topic, timers first.
+pub(crate) async fn pump(platform: &Platform, messaging: &dyn Messaging) -> Result<Pumped> {
+    let mut total = Pumped::default();
+    for topic in Topic::ALL {
+        let relay = Relay {
+            platform,
+            messaging,
+            topic,
+        };
+        let (pumped, _) = relay.pump().await?;
+        total.rows += pumped.rows;
+        total.failed += pumped.failed;
+    }
+    Ok(total)
+}
+
+/// The relay of a topic.
+#[derive(Clone, Copy)]
+struct Relay<'a> {
+    platform: &'a Platform,
+    messaging: &'a dyn Messaging,
+    topic: Topic,
+}
+
+impl Relay<'_> {
+    async fn run(self, written: &OutboxWritten, mut stop: watch::Receiver<bool>) {
+        let mut failures = 0;
+        loop {
+            let then = match self.pump().await {
+                Ok((_, then)) => then,
+                Err(error) => {
+                    tracing::warn!(%error, topic = ?self.topic, "relay the outbox");
+                    Then::BackOff
+                }
+            };
+            if then == Then::GoOn {
                 failures = 0;
                 continue;
             }
-            Ok(pumped) => pumped.failed > 0,
-            Err(error) => {
-                tracing::warn!(%error, "relay the outbox");
-                true
+            if *stop.borrow() {
+                return;
             }
-        };
-        if *stop.borrow() {
-            return;
-        }
-        if failed {
-            let doubled_ms = BACKOFF_MS << std::cmp::min(failures, BACKOFF_DOUBLINGS_MAX);
-            failures += 1;
-            let backoff = Duration::from_millis(doubled_ms);
-            tokio::select! {
-                () = platform.clock().sleep(backoff) => {}
-                _ = stop.changed() => {}
-            }
-        } else {
-            failures = 0;
-            tokio::select! {
-                () = written.notified() => {}
-                _ = stop.changed() => {}
+            if then == Then::BackOff {
+                let doubled_ms = BACKOFF_MS << std::cmp::min(failures, BACKOFF_DOUBLINGS_MAX);
+                failures += 1;
+                let backoff = Duration::from_millis(doubled_ms);
+                tokio::select! {
+                    () = self.platform.clock().sleep(backoff) => {}
+                    _ = stop.changed() => {}
+                }
+            } else {
+                failures = 0;
+                tokio::select! {
+                    () = written.written(self.topic) => {}
+                    _ = stop.changed() => {}
+                }
             }
         }
     }
-}
 
-/// Publishes one batch.
-pub(crate) async fn pump(platform: &Platform, messaging: &dyn Messaging) -> Result<Pumped> {
-    // Asked of the readers, so that an idle relay writes nothing.
-    if !outbox::is_waiting(platform.readers()).await? {
-        metrics::gauge!("duetime_outbox_age_seconds").set(0.0);
-        platform.publishing().set_waiting_since(None);
-        return Ok(Pumped::default());
+    /// Publishes one batch.
+    async fn pump(&self) -> Result<(Pumped, Then)> {
+        let (platform, topic) = (self.platform, self.topic);
+        // Asked of the readers, so that an idle relay writes nothing.
+        let oldest_ms = outbox::oldest_waiting(platform.readers(), topic).await?;
+        platform.publishing().set_waiting_since(topic, oldest_ms);
+        if oldest_ms.is_none() {
+            platform.progress().set_pass(topic, Pass::default());
+            platform.publishing().set_working(topic, platform.now_ms());
+            return Ok((Pumped::default(), Then::Wait));
+        }
+        let shards = leased_shards(platform).await?;
+        let mut pass = platform.progress().pass(topic);
+        let rows = self.next_rows(&shards, pass.after_seq).await?;
+        let Some(last_seq) = rows.last().map(|row| row.seq) else {
+            return Ok(self.end_pass(pass));
+        };
+        let outcome = self.publish(&rows).await;
+        let pumped = Pumped {
+            rows: rows.len(),
+            failed: outcome.failed,
+        };
+        outcome.count(topic);
+        if pumped.failed > 0 {
+            platform.publishing().set_failing(topic, platform.now_ms());
+        }
+        pass.failed |= pumped.failed > 0;
+        if !pass.failed && pass.after_seq == 0 {
+            platform.publishing().set_working(topic, platform.now_ms());
+        }
+        let then = self.after_batch(pass, &pumped, last_seq);
+        platform
+            .writer_ahead()
+            .run(outcome.published, |tx, published| {
+                Box::pin(outbox::record_published(tx, published))
+            })
+            .await?;
+        Ok((pumped, then))
     }
-    let waiting_ms = outbox::waiting_since(platform.readers()).await?;
-    let oldest_ms = waiting_ms.into_iter().flatten().min();
-    platform.publishing().set_waiting_since(oldest_ms);
-    let rows = next_rows(platform, messaging).await?;
-    if rows.is_empty() {
+
+    /// What to do after a batch.
+    ///
+    /// Timers that the broker does not take now are passed by until everything after them has been tried. Events are not:
+    /// those of one subject keep their order.
+    fn after_batch(&self, pass: Pass, pumped: &Pumped, last_seq: i64) -> Then {
+        let full = pumped.rows >= self.platform.config().relay_batch;
+        let passes_by = matches!(self.topic, Topic::Timers(_)) && full && pass.failed;
+        let after_seq = if passes_by { last_seq } else { 0 };
+        let failed = passes_by && pass.failed;
+        let next = Pass { after_seq, failed };
+        self.platform.progress().set_pass(self.topic, next);
+        let whole = pumped.failed == pumped.rows;
+        if whole || (pass.failed && !passes_by) {
+            return Then::BackOff;
+        }
+        Then::GoOn
+    }
+
+    /// Nothing is left of a pass: the next one begins at the oldest row.
+    fn end_pass(&self, pass: Pass) -> (Pumped, Then) {
+        let (platform, topic) = (self.platform, self.topic);
+        platform.progress().set_pass(topic, Pass::default());
+        if pass.after_seq > 0 {
+            return (Pumped::default(), Then::BackOff);
+        }
         // Another process has the shards; if it is gone, its leases run out.
+        platform.publishing().set_failing(topic, platform.now_ms());
         let (rows, failed) = (0, 1);
-        platform.publishing().end_round(true, platform.now_ms());
-        return Ok(Pumped { rows, failed });
+        (Pumped { rows, failed }, Then::BackOff)
     }
-    let oldest_ms = rows.first().map_or(0, |row| row.created_ms);
-    metrics::gauge!("duetime_outbox_age_seconds").set(seconds(platform.now_ms() - oldest_ms));
-    let batch = rows.iter().map(|row| row.outgoing.clone()).collect();
-    let results = messaging.publish(batch).await;
-    let mut outcome = Outcome::default();
-    for (row, result) in rows.iter().zip(results) {
-        outcome.add(row, result);
+
+    async fn publish(&self, rows: &[Row]) -> Outcome {
+        let (publishing, topic) = (self.platform.publishing(), self.topic);
+        publishing.set_asking_since(topic, Some(self.platform.now_ms()));
+        let batch = rows.iter().map(|row| row.outgoing.clone()).collect();
+        let results = self.messaging.publish(batch).await;
+        publishing.set_asking_since(topic, None);
+        let mut outcome = Outcome::default();
+        for (row, result) in rows.iter().zip(results) {
+            outcome.add(topic, row, result);
+        }
+        outcome
     }
-    let pumped = Pumped {
-        rows: rows.len(),
-        failed: outcome.failed,
-    };
-    outcome.count();
-    let failed = pumped.failed > 0;
-    platform.publishing().end_round(failed, platform.now_ms());
-    if !failed {
-        platform.publishing().set_waiting_since(None);
+
+    /// The next rows of the shards that this process has leased.
+    async fn next_rows(&self, shards: &[i64], after_seq: i64) -> Result<Vec<Row>> {
+        let config = self.platform.config();
+        let wanted = Next {
+            topic: self.topic,
+            shards,
+            after_seq,
+            limit: config.relay_batch,
+        };
+        let unsent = outbox::next(self.platform.readers(), wanted).await?;
+        let longest_ms = self.messaging.longest_delay().as_millis();
+        let longest_ms = i64::try_from(longest_ms).unwrap_or(i64::MAX);
+        let latest_ms = self.platform.now_ms().saturating_add(longest_ms);
+        let name = self.topic.name(&config.prefix);
+        let mut batch = Vec::with_capacity(unsent.len());
+        let mut subjects = HashSet::new();
+        for unsent in unsent {
+            if self.topic != Topic::Events || subjects.insert(unsent.subject.clone()) {
+                batch.push(row(self.topic, &name, unsent, latest_ms));
+            }
+        }
+        Ok(batch)
     }
-    platform
-        .writer_ahead()
-        .run(outcome.published, |tx, published| {
-            Box::pin(outbox::record_published(tx, published))
-        })
-        .await?;
-    Ok(pumped)
 }
 
 /// The broker's answers for the rows of a batch.
@@ -133,17 +246,13 @@ pub(crate) async fn pump(platform: &Platform, messaging: &dyn Messaging) -> Resu
 struct Outcome {
     published: Published,
     failed: usize,
-    armed: Vec<Topic>,
 }
 
 impl Outcome {
-    fn add(&mut self, row: &Row, result: Result<(), MessagingError>) {
-        match (result, row.topic) {
+    fn add(&mut self, topic: Topic, row: &Row, result: Result<(), MessagingError>) {
+        match (result, topic) {
             (Ok(()), Topic::Events) => self.published.events.push(row.seq),
-            (Ok(()), topic @ Topic::Timers(_)) => {
-                self.published.timers.push(row.seq);
-                self.armed.push(topic);
-            }
+            (Ok(()), Topic::Timers(_)) => self.published.timers.push(row.seq),
             (Err(MessagingError::Rejected(reason)), _) => {
                 tracing::error!(subject = %row.subject, %reason, "park a message that the broker refuses");
                 self.published.refused.push(row.seq);
@@ -155,12 +264,9 @@ impl Outcome {
         }
     }
 
-    fn count(&self) {
-        for topic in Topic::ALL {
-            if let Topic::Timers(kind) = topic {
-                let armed = self.armed.iter().filter(|armed| **armed == topic).count();
-                count_timers("armed", kind, armed);
-            }
+    fn count(&self, topic: Topic) {
+        if let Topic::Timers(kind) = topic {
+            count_timers("armed", kind, self.published.timers.len());
         }
         if !self.published.refused.is_empty() {
             metrics::counter!("duetime_outbox_parked_total")
@@ -169,36 +275,16 @@ impl Outcome {
     }
 }
 
-/// The next rows of the shards that this process has leased.
-async fn next_rows(platform: &Platform, messaging: &dyn Messaging) -> Result<Vec<Row>> {
-    let config = platform.config();
-    let shards = leased_shards(platform).await?;
-    let unsent = outbox::next(platform.readers(), &shards, config.relay_batch).await?;
-    let longest_ms = i64::try_from(messaging.longest_delay().as_millis()).unwrap_or(i64::MAX);
-    let latest_ms = platform.now_ms().saturating_add(longest_ms);
-    let mut batch = Vec::with_capacity(unsent.len());
-    let mut subjects = HashSet::new();
-    for unsent in unsent {
-        let row = row(unsent, &config.prefix, latest_ms);
-        if row.topic != Topic::Events || subjects.insert(row.subject.clone()) {
-            batch.push(row);
-        }
-    }
-    Ok(batch)
-}
-
-fn row(unsent: Unsent, prefix: &str, latest_ms: i64) -> Row {
-    let Unsent { topic, subject, .. } = unsent;
+fn row(topic: Topic, name: &str, unsent: Unsent, latest_ms: i64) -> Row {
+    let Unsent { seq, subject, .. } = unsent;
     // A delay beyond what the broker keeps is cut: the message comes early and its timer is armed again.
     let deliver_at_ms = unsent
         .deliver_at_ms
         .map(|at_ms| std::cmp::min(at_ms, latest_ms));
     Row {
-        seq: unsent.seq,
-        topic,
-        created_ms: unsent.created_ms,
+        seq,
         outgoing: Outgoing {
-            topic: topic.name(prefix),
+            topic: name.to_owned(),
             message_id: unsent.message_id,
             key: Some(subject.clone()),
             tag: Some(unsent.tag),
@@ -211,19 +297,27 @@ fn row(unsent: Unsent, prefix: &str, latest_ms: i64) -> Row {
 }
 
 /// The shards that this process has leased. Renewed at half time, so that most batches do not pass the writer here.
-async fn leased_shards(platform: &Platform) -> Result<Vec<i64>> {
+async fn leased_shards(platform: &Platform) -> Result<Arc<[i64]>> {
     let config = platform.config();
     let half_time_ms = platform.now_ms() + config.relay_lease_ms / 2;
-    let held = outbox::held_shards(platform.readers(), &config.relay_owner, half_time_ms).await?;
-    if held.len() == usize::from(OUTBOX_SHARDS) {
+    if let Some(held) = platform.progress().held_shards(half_time_ms)
+        && held.len() == usize::from(OUTBOX_SHARDS)
+    {
         return Ok(held);
     }
+    // Read before the writer does, which sets the lease from its own time on: never later than what is stored.
+    let until_ms = platform.now_ms() + config.relay_lease_ms;
     let lease = Lease {
         owner: config.relay_owner.clone(),
         lease_ms: config.relay_lease_ms,
     };
-    platform
+    let leased = platform
         .writer_ahead()
         .run(lease, |tx, lease| Box::pin(outbox::lease_shards(tx, lease)))
-        .await
+        .await?;
+    let leased = Arc::from(leased);
+    platform
+        .progress()
+        .set_held_shards(Arc::clone(&leased), until_ms);
+    Ok(leased)
 }

@@ -27,6 +27,12 @@ impl Topic {
         Self::Events,
     ];
 
+    /// Its place in [`Self::ALL`].
+    pub(crate) fn place(self) -> usize {
+        let mut topics = Self::ALL.iter();
+        topics.position(|each| *each == self).unwrap_or(0)
+    }
+
     /// The name at the broker: the configured prefix, a hyphen, the topic's own name.
     pub fn name(self, prefix: &str) -> String {
         let name = match self {
@@ -57,6 +63,23 @@ impl Topic {
     }
 }
 
+/// A set of topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TopicSet(u8);
+
+impl TopicSet {
+    /// Adds a topic.
+    pub(crate) fn insert(&mut self, topic: Topic) {
+        self.0 |= 1 << topic.place();
+    }
+
+    /// The topics in it, timers first.
+    pub(crate) fn topics(self) -> impl Iterator<Item = Topic> {
+        let mut topics = Topic::ALL.into_iter();
+        std::iter::from_fn(move || topics.find(|topic| self.0 & (1 << topic.place()) != 0))
+    }
+}
+
 /// A message to publish.
 #[derive(Clone, Debug)]
 pub(crate) struct OutboxRow {
@@ -82,5 +105,16 @@ mod tests {
             assert_eq!(Topic::from_stored(topic.stored()).unwrap(), topic);
         }
         assert!(Topic::from_stored(7).is_none());
+    }
+
+    #[test]
+    fn a_set_holds_the_topics_that_were_put_into_it() {
+        let mut set = TopicSet::default();
+        assert_eq!(set.topics().count(), 0);
+        let refunds = Topic::Timers(TimerKind::Refund);
+        for topic in [Topic::Events, refunds, Topic::Events] {
+            set.insert(topic);
+        }
+        assert_eq!(set.topics().collect::<Vec<_>>(), [refunds, Topic::Events]);
     }
 }

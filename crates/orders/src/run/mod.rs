@@ -5,7 +5,7 @@ pub mod step;
 use std::sync::Arc;
 
 use broker::clock::Clock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::Config;
@@ -17,6 +17,7 @@ use crate::model::outbox::Topic;
 use crate::model::timer::TimerKind;
 use crate::platform::Platform;
 use crate::store;
+use crate::store::outbox::OutboxWritten;
 use crate::timer::pause;
 use crate::timer::sweep;
 use gateway::Gateways;
@@ -26,7 +27,7 @@ pub struct Running {
     /// The handle to it.
     pub platform: Platform,
     writer: Option<JoinHandle<()>>,
-    outbox_written: Arc<Notify>,
+    outbox_written: Arc<OutboxWritten>,
     /// Consumers, sweeper, resumer: stopped first.
     workers: JoinSet<()>,
     stop_workers: watch::Sender<bool>,

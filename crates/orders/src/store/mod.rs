@@ -28,12 +28,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use broker::clock::Clock;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Durability};
 use crate::error::Result;
 use crate::store::checkpoint::Checkpoints;
+use crate::store::outbox::OutboxWritten;
 use crate::store::sql::{Connection, Readers, Synchronous, query};
 
 pub(crate) use tx::{Tx, clock_ms};
@@ -57,8 +57,8 @@ pub(crate) struct Opened {
     pub(crate) db: Db,
     /// Ends when the writer has stopped and its connection is closed.
     pub(crate) task: JoinHandle<()>,
-    /// Woken by every commit that put rows into the outbox.
-    pub(crate) outbox_written: Arc<Notify>,
+    /// Wakes the relay of each topic into whose outbox a commit has put rows.
+    pub(crate) outbox_written: Arc<OutboxWritten>,
 }
 
 /// Opens the database file, makes it if need be, and brings its schema up to date.
@@ -77,7 +77,7 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
     };
     resume_clock(&mut connection, clock.as_ref()).await?;
 
-    let outbox_written = Arc::new(Notify::new());
+    let outbox_written = Arc::new(OutboxWritten::default());
     let limits = writer::Limits {
         queue: config.writer_queue,
         group_max: config.commit_requests_max,

@@ -1,8 +1,10 @@
 //! Stores the outbox: messages written in the transaction of their cause and published after its commit.
 
+use tokio::sync::Notify;
+
 use crate::error::{Error, Result};
 use crate::limits::OUTBOX_SHARDS;
-use crate::model::outbox::{OutboxRow, Topic};
+use crate::model::outbox::{OutboxRow, Topic, TopicSet};
 use crate::model::timer::TimerKind;
 use crate::store::rows::{column, limit_of, list_json};
 use crate::store::sql::{Connection, Readers, Row, query, query_scalar};
@@ -15,17 +17,39 @@ const SENT: i64 = 0;
 /// `unsent` of a row that the broker refuses for good.
 const PARKED: i64 = 2;
 
+/// Wakes who publishes a topic when a commit has written messages for it.
+#[derive(Debug, Default)]
+pub(crate) struct OutboxWritten {
+    topics: [Notify; Topic::ALL.len()],
+}
+
+impl OutboxWritten {
+    /// Ends when messages for the topic have been written since the last call.
+    pub(crate) async fn written(&self, topic: Topic) {
+        if let Some(written) = self.topics.get(topic.place()) {
+            written.notified().await;
+        }
+    }
+
+    pub(super) fn wake(&self, topics: TopicSet) {
+        for written in topics
+            .topics()
+            .filter_map(|topic| self.topics.get(topic.place()))
+        {
+            written.notify_one();
+        }
+    }
+}
+
 /// A row that waits to be published.
 #[derive(Debug)]
 pub(crate) struct Unsent {
     pub(crate) seq: i64,
-    pub(crate) topic: Topic,
     pub(crate) message_id: String,
     pub(crate) subject: String,
     pub(crate) tag: String,
     pub(crate) deliver_at_ms: Option<i64>,
     pub(crate) body: String,
-    pub(crate) created_ms: i64,
 }
 
 /// Which process relays shards, and for how long at a time.
@@ -58,14 +82,17 @@ fn shard_of(subject: &str) -> u16 {
     u16::try_from(folded % u64::from(OUTBOX_SHARDS)).unwrap_or(0)
 }
 
-/// Writes the rows that the transaction has collected; answers whether there were any.
-pub(super) async fn flush(tx: &mut Tx) -> Result<bool> {
+/// Writes the rows that the transaction has collected; answers the topics that they are for.
+pub(super) async fn flush(tx: &mut Tx) -> Result<TopicSet> {
     let (connection, rows) = tx.waiting_outbox();
-    if rows.is_empty() {
-        return Ok(false);
+    let mut topics = TopicSet::default();
+    for row in rows {
+        topics.insert(row.topic);
     }
-    insert(connection, rows).await?;
-    Ok(true)
+    if !rows.is_empty() {
+        insert(connection, rows).await?;
+    }
+    Ok(topics)
 }
 
 async fn insert(connection: &mut Connection, rows: &[OutboxRow]) -> Result<()> {
@@ -99,13 +126,16 @@ async fn insert(connection: &mut Connection, rows: &[OutboxRow]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a row waits to be published.
-pub(crate) async fn is_waiting(readers: &Readers) -> Result<bool> {
-    let waiting = query("select 1 from outbox where unsent > 0 and unsent = ? limit 1")
-        .bind(WAITING)
-        .fetch_optional(readers)
-        .await?;
-    Ok(waiting.is_some())
+/// When the oldest row of the topic that waits to be published was written, in ms since the Unix epoch.
+pub(crate) async fn oldest_waiting(readers: &Readers, topic: Topic) -> Result<Option<i64>> {
+    let oldest = query_scalar(
+        "select created_ms from outbox where unsent > 0 and unsent = ? and topic = ? order by seq limit 1",
+    )
+    .bind(WAITING)
+    .bind(topic.stored())
+    .fetch_optional(readers)
+    .await?;
+    Ok(oldest)
 }
 
 /// When the oldest row of a topic that waits was written.
@@ -148,6 +178,47 @@ pub(crate) async fn waiting_since(
     ])
 }
 
+/// What is in the outbox, for the metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// When the oldest row that waits was written, in ms since the Unix epoch.
+    pub(crate) oldest_ms: Option<i64>,
+    /// Rows that wait, by topic. Topics without any are left out.
+    pub(crate) waiting: Vec<(Topic, i64)>,
+    /// Rows that the broker refuses for good.
+    pub(crate) parked: i64,
+}
+
+/// Measures the outbox.
+pub(crate) async fn measure(readers: &Readers) -> Result<Measured> {
+    let rows = query(
+        "select unsent, topic, count(*) as messages, min(created_ms) as oldest_ms from outbox
+         where unsent > 0 group by unsent, topic",
+    )
+    .fetch_all(readers)
+    .await?;
+    let mut measured = Measured::default();
+    for row in &rows {
+        let (unsent, messages): (i64, i64) = (column(row, "unsent")?, column(row, "messages")?);
+        if unsent == PARKED {
+            measured.parked += messages;
+            continue;
+        }
+        let oldest_ms: i64 = column(row, "oldest_ms")?;
+        measured.oldest_ms = measured.oldest_ms.into_iter().chain([oldest_ms]).min();
+        measured.waiting.push((topic_column(row)?, messages));
+    }
+    Ok(measured)
+}
+
+fn topic_column(row: &Row) -> Result<Topic> {
+    let topic: i64 = column(row, "topic")?;
+    Topic::from_stored(topic).ok_or_else(|| Error::Unreadable {
+        what: "topic",
+        detail: format!("{topic} is not the number of a topic"),
+    })
+}
+
 /// How many rows wait to be published.
 pub(crate) async fn count_waiting(readers: &Readers) -> Result<u64> {
     let waiting: i64 = query_scalar("select count(*) from outbox where unsent > 0 and unsent = ?")
@@ -157,46 +228,43 @@ pub(crate) async fn count_waiting(readers: &Readers) -> Result<u64> {
     Ok(u64::try_from(waiting).unwrap_or(0))
 }
 
-/// The next rows of these shards, oldest first.
-pub(crate) async fn next(readers: &Readers, shards: &[i64], limit: usize) -> Result<Vec<Unsent>> {
+/// Which rows of a topic to publish next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next<'a> {
+    pub(crate) topic: Topic,
+    pub(crate) shards: &'a [i64],
+    /// Only rows after this one.
+    pub(crate) after_seq: i64,
+    pub(crate) limit: usize,
+}
+
+/// The next rows, oldest first.
+pub(crate) async fn next(readers: &Readers, wanted: Next<'_>) -> Result<Vec<Unsent>> {
     let rows = query(
-        "select seq, topic, message_id, subject, tag, deliver_at_ms, body, created_ms from outbox
-         where unsent > 0 and unsent = ? and shard in (select value from json_each(?))
+        "select seq, message_id, subject, tag, deliver_at_ms, body from outbox
+         where unsent > 0 and unsent = ? and topic = ? and seq > ?
+           and shard in (select value from json_each(?))
          order by seq limit ?",
     )
     .bind(WAITING)
-    .bind(list_json(shards))
-    .bind(limit_of(limit))
+    .bind(wanted.topic.stored())
+    .bind(wanted.after_seq)
+    .bind(list_json(wanted.shards))
+    .bind(limit_of(wanted.limit))
     .fetch_all(readers)
     .await?;
     rows.iter().map(unsent).collect()
 }
 
 fn unsent(row: &Row) -> Result<Unsent> {
-    let topic: i64 = column(row, "topic")?;
     Ok(Unsent {
         seq: column(row, "seq")?,
-        topic: Topic::from_stored(topic).ok_or_else(|| Error::Unreadable {
-            what: "topic",
-            detail: format!("{topic} is not the number of a topic"),
-        })?,
         message_id: column(row, "message_id")?,
         subject: column(row, "subject")?,
         tag: column(row, "tag")?,
         deliver_at_ms: column(row, "deliver_at_ms")?,
         body: column(row, "body")?,
-        created_ms: column(row, "created_ms")?,
     })
-}
-
-/// The shards that the owner holds until after `until_ms` (ms since the Unix epoch).
-pub(crate) async fn held_shards(readers: &Readers, owner: &str, until_ms: i64) -> Result<Vec<i64>> {
-    let held = query_scalar("select shard from outbox_lease where owner = ? and until_ms > ?")
-        .bind(owner)
-        .bind(until_ms)
-        .fetch_all(readers)
-        .await?;
-    Ok(held)
 }
 
 /// Leases the shards that are free or the owner's already; answers those that the owner holds then.

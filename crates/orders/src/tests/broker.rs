@@ -1,6 +1,6 @@
 //! A message broker in memory, as unpleasant as a real one may be: it repeats deliveries and fails at publishing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +49,10 @@ struct State {
     random: StdRng,
     next_handle: u64,
     topics: HashMap<String, Topic>,
+    /// Topics that take nothing now.
+    full: HashSet<String>,
+    /// Keys of messages that are not taken now.
+    refused_keys: Vec<String>,
 }
 
 #[derive(Default)]
@@ -71,6 +75,8 @@ impl TestBroker {
             random: StdRng::seed_from_u64(seed),
             next_handle: 0,
             topics: HashMap::new(),
+            full: HashSet::new(),
+            refused_keys: Vec::new(),
         };
         Self {
             shared: Arc::new(Shared {
@@ -84,6 +90,21 @@ impl TestBroker {
 
     pub(crate) fn set_faults(&self, faults: BrokerFaults) {
         self.state().faults = faults;
+    }
+
+    /// Lets the topic take nothing, or take everything again.
+    pub(crate) fn set_full(&self, topic: &str, full: bool) {
+        let mut state = self.state();
+        if full {
+            state.full.insert(topic.to_owned());
+        } else {
+            state.full.remove(topic);
+        }
+    }
+
+    /// Lets messages with one of these keys not be taken.
+    pub(crate) fn set_refused_keys(&self, keys: Vec<String>) {
+        self.state().refused_keys = keys;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -217,7 +238,12 @@ impl Messaging for TestBroker {
                         "a fault of the test".to_owned(),
                     ))
                 };
-                if state.random.random_bool(faults.refuses) {
+                let sick = state.full.contains(&message.topic)
+                    || message
+                        .key
+                        .as_ref()
+                        .is_some_and(|key| state.refused_keys.contains(key));
+                if sick || state.random.random_bool(faults.refuses) {
                     results.push(away());
                     continue;
                 }

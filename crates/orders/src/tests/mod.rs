@@ -9,6 +9,7 @@ mod gate;
 mod gateway;
 mod layers;
 mod orders;
+mod outbox;
 mod pauses;
 mod races;
 mod refunds;

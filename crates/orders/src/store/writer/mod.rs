@@ -13,13 +13,14 @@ mod worker;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::random;
 use crate::store::checkpoint::Checkpoints;
 use crate::store::sql::DbError;
+use crate::store::outbox::OutboxWritten;
 use crate::store::tx::Tx;
 use crate::store::writer::queue::{Control, Queues, poll_once};
 use crate::store::writer::worker::Worker;
@@ -62,7 +63,7 @@ pub(super) struct Means {
     pub(super) tx: Tx,
     pub(super) checkpoints: Checkpoints,
     /// Woken by every commit that put rows into the outbox.
-    pub(super) outbox_written: Arc<Notify>,
+    pub(super) outbox_written: Arc<OutboxWritten>,
 }
 
 impl Writer {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use crate::error::{Error, Result};
+use crate::model::outbox::TopicSet;
 use crate::store::checkpoint::Checkpoints;
+use crate::store::outbox::OutboxWritten;
 use crate::store::sql::{Connection, DbError};
 use crate::store::tx::Tx;
 use crate::store::writer::queue::{Control, Queues, poll_once};
@@ -29,7 +29,7 @@ pub(super) struct Worker {
     control: Arc<Control>,
     checkpoints: Checkpoints,
     group_max: usize,
-    outbox_written: Arc<Notify>,
+    outbox_written: Arc<OutboxWritten>,
 }
 
 impl Worker {
@@ -104,9 +104,7 @@ impl Worker {
             self.tx.record_metrics();
         }
         self.tx.clear();
-        if committed? {
-            self.outbox_written.notify_one();
-        }
+        self.outbox_written.wake(committed?);
         metrics::histogram!("duetime_sql_commit_requests").record(f64_of(group.len()));
         Ok(())
     }
@@ -115,7 +113,7 @@ impl Worker {
         &mut self,
         group: &mut Vec<Box<dyn Request>>,
         group_max: usize,
-    ) -> Result<bool> {
+    ) -> Result<TopicSet> {
         let tx = &mut self.tx;
         tx.conn().run(BEGIN)?;
         tx.conn().run(SAVE)?;
@@ -155,8 +153,8 @@ impl Worker {
     }
 }
 
-/// Writes the rows that the requests have collected; answers whether some are in the outbox.
-fn flush(tx: &mut Tx) -> Result<bool> {
+/// Writes the rows that the requests have collected; answers the topics that have some in the outbox.
+fn flush(tx: &mut Tx) -> Result<TopicSet> {
     let flushed = poll_once(async {
         timers::flush(tx).await?;
         audit::flush(tx).await?;
