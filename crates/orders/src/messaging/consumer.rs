@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::error::Error;
-use crate::messaging::dispatch;
-use crate::messaging::{Handle, Incoming, MessagingError, Subscription};
+use crate::error::{Error, Result};
+use crate::messaging::{
+    Handle, Incoming, Messaging, MessagingError, Subscription, dispatch, topics,
+};
 use crate::model::outbox::Topic;
 use crate::model::timer::TimerKind;
 use crate::platform::Platform;
@@ -24,6 +25,9 @@ const BACKOFF: Duration = Duration::from_secs(1);
 pub(crate) struct Consumer {
     pub(crate) platform: Platform,
     pub(crate) topic: Topic,
+    pub(crate) messaging: Arc<dyn Messaging>,
+    /// The consumer group.
+    pub(crate) group: String,
     pub(crate) subscription: Arc<dyn Subscription>,
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -54,9 +58,29 @@ impl Consumer {
                         () = self.platform.clock().sleep(BACKOFF) => {}
                         _ = self.stop.changed() => return None,
                     }
+                    if matches!(error, MessagingError::Missing(_)) {
+                        self.join_again().await;
+                    }
                 }
             }
         }
+    }
+
+    /// Makes the topic and the consumer group again. A failure shows at the next receive.
+    ///
+    /// Only after the wait: who has deleted the topic to make it anew with other settings comes first.
+    async fn join_again(&mut self) {
+        match self.try_join().await {
+            Ok(subscription) => self.subscription = subscription,
+            Err(error) => tracing::warn!(%error, "join a consumer group again"),
+        }
+    }
+
+    async fn try_join(&self) -> Result<Arc<dyn Subscription>> {
+        topics::ensure(&self.platform, self.messaging.as_ref(), self.topic).await?;
+        let name = self.topic.name(&self.platform.config().prefix);
+        let subscription = self.messaging.subscribe(&name, &self.group).await?;
+        Ok(Arc::from(subscription))
     }
 
     /// Handles messages that need no gateway, a batch in one transaction.
@@ -119,7 +143,7 @@ async fn handle_call(
     }
 }
 
-fn warn_of_panic(joined: std::result::Result<(), JoinError>) {
+fn warn_of_panic(joined: Result<(), JoinError>) {
     if let Err(error) = joined {
         tracing::error!(%error, "handle a message");
     }

@@ -11,7 +11,7 @@ use broker::{
 };
 
 use crate::messaging::{
-    Handle, Incoming, Messaging, MessagingError, Outgoing, Subscription, TopicKind as Kind,
+    Handle, Incoming, Made, Messaging, MessagingError, Outgoing, Subscription, TopicKind as Kind,
 };
 
 /// How long a delivery stays with one worker before another may have it, in ms.
@@ -37,15 +37,21 @@ impl Messaging for Embedded {
         topic: &str,
         kind: Kind,
         queues: u16,
-    ) -> Result<(), MessagingError> {
+    ) -> Result<Made, MessagingError> {
+        match self.broker.topic_stats(topic).await {
+            // One that an operator has created with other settings will do.
+            Ok(_) => return Ok(Made::Existing),
+            Err(Error::Refused(Refusal::TopicNotFound { .. })) => {}
+            Err(error) => return Err(to_error(&error)),
+        }
         let kind = match kind {
             Kind::Delay => TopicKind::Delay,
             Kind::Fifo => TopicKind::Fifo,
         };
         let spec = TopicSpec::new(topic, kind).with_queues(queues);
         match self.broker.create_topic(spec).await {
-            // One that an operator has created with other settings will do.
-            Ok(()) | Err(Error::Refused(Refusal::Exists { .. })) => Ok(()),
+            Ok(()) => Ok(Made::New),
+            Err(Error::Refused(Refusal::Exists { .. })) => Ok(Made::Existing),
             Err(error) => Err(to_error(&error)),
         }
     }
@@ -196,6 +202,9 @@ pub fn to_error(error: &Error) -> MessagingError {
         | Error::TooManyPollers { .. }
         | Error::Failed
         | Error::Stopped => MessagingError::Unavailable(error.to_string()),
+        Error::Refused(Refusal::TopicNotFound { .. } | Refusal::GroupNotFound { .. }) => {
+            MessagingError::Missing(error.to_string())
+        }
         _ => MessagingError::Rejected(error.to_string()),
     }
 }
@@ -233,11 +242,9 @@ mod tests {
             messaging.subscribe("timers", "closer").await.is_err(),
             "no such topic yet"
         );
-        for _ in 0..2 {
-            messaging
-                .ensure_topic("timers", Kind::Delay, 2)
-                .await
-                .unwrap();
+        for made in [Made::New, Made::Existing] {
+            let ensured = messaging.ensure_topic("timers", Kind::Delay, 2).await;
+            assert_eq!(ensured.unwrap(), made);
         }
         let due_ms = clock.now_ms() + 30;
         let batch = vec![

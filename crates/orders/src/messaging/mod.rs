@@ -12,6 +12,7 @@ pub(crate) mod event;
 pub(crate) mod progress;
 pub(crate) mod publishing;
 pub(crate) mod relay;
+pub(crate) mod topics;
 
 use std::time::Duration;
 
@@ -64,6 +65,15 @@ pub enum TopicKind {
     Fifo,
 }
 
+/// Whether a topic had to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It did not exist before: whatever was published to one of that name is gone.
+    New,
+    /// It existed.
+    Existing,
+}
+
 /// What can go wrong at the broker.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,6 +81,9 @@ pub enum MessagingError {
     /// The broker is away, full or overloaded: the same call may work later.
     #[error("the broker is unavailable: {0}")]
     Unavailable(String),
+    /// The topic or the consumer group does not exist; once it is made again the same call may work.
+    #[error("it does not exist at the broker: {0}")]
+    Missing(String),
     /// The broker will never take this message or call.
     #[error("the broker refused: {0}")]
     Rejected(String),
@@ -79,13 +92,13 @@ pub enum MessagingError {
 /// A message broker, seen from the order platform.
 #[async_trait]
 pub trait Messaging: Send + Sync + 'static {
-    /// Creates the topic with `queues` message queues unless it exists.
+    /// Creates the topic with `queues` message queues unless it exists; answers whether it had to.
     async fn ensure_topic(
         &self,
         topic: &str,
         kind: TopicKind,
         queues: u16,
-    ) -> Result<(), MessagingError>;
+    ) -> Result<Made, MessagingError>;
 
     /// The longest delay that the broker keeps; a message asked for later than that must be cut to it.
     fn longest_delay(&self) -> Duration {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::error::Result;
 use crate::limits::OUTBOX_SHARDS;
 use crate::messaging::progress::Pass;
-use crate::messaging::{Messaging, MessagingError, Outgoing};
+use crate::messaging::{Messaging, MessagingError, Outgoing, topics};
 use crate::metrics::count_timers;
 use crate::model::outbox::Topic;
 use crate::platform::Platform;
@@ -155,6 +155,9 @@ impl Relay<'_> {
             failed: outcome.failed,
         };
         outcome.count(topic);
+        if outcome.missing {
+            self.make_again().await;
+        }
         if pumped.failed > 0 {
             platform.publishing().set_failing(topic, platform.now_ms());
         }
@@ -170,6 +173,13 @@ impl Relay<'_> {
             })
             .await?;
         Ok((pumped, then))
+    }
+
+    /// Makes the topic again. What it did not take is published to it next.
+    async fn make_again(&self) {
+        if let Err(error) = topics::ensure(self.platform, self.messaging, self.topic).await {
+            tracing::warn!(%error, topic = ?self.topic, "make a topic again");
+        }
     }
 
     /// What to do after a batch.
@@ -246,6 +256,8 @@ impl Relay<'_> {
 struct Outcome {
     published: Published,
     failed: usize,
+    /// Whether the topic does not exist.
+    missing: bool,
 }
 
 impl Outcome {
@@ -258,6 +270,7 @@ impl Outcome {
                 self.published.refused.push(row.seq);
             }
             (Err(error), _) => {
+                self.missing |= matches!(error, MessagingError::Missing(_));
                 tracing::debug!(subject = %row.subject, %error, "publish a message");
                 self.failed += 1;
             }

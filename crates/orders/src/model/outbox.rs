@@ -46,6 +46,14 @@ impl Topic {
         format!("{prefix}-{name}")
     }
 
+    /// Whether it holds the messages of one kind of timer, and of which.
+    pub(crate) fn timers(self) -> Option<TimerKind> {
+        match self {
+            Self::Timers(kind) => Some(kind),
+            Self::Events => None,
+        }
+    }
+
     /// Its number in the database.
     pub(crate) fn stored(self) -> i64 {
         match self {

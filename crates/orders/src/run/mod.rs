@@ -11,8 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::config::Config;
 use crate::error::Result;
 use crate::messaging::consumer::Consumer;
-use crate::messaging::relay;
-use crate::messaging::{Messaging, TopicKind};
+use crate::messaging::{Messaging, relay, topics};
 use crate::model::outbox::Topic;
 use crate::model::timer::TimerKind;
 use crate::platform::Platform;
@@ -76,12 +75,7 @@ impl Running {
     async fn start_tasks(&mut self, messaging: Arc<dyn Messaging>) -> Result<()> {
         let config = self.platform.config().clone();
         for topic in Topic::ALL {
-            let kind = match topic {
-                Topic::Timers(_) => TopicKind::Delay,
-                Topic::Events => TopicKind::Fifo,
-            };
-            let name = topic.name(&config.prefix);
-            messaging.ensure_topic(&name, kind, config.queues).await?;
+            topics::make(&self.platform, messaging.as_ref(), topic).await?;
         }
         self.platform.drained().reset();
         for kind in TimerKind::ALL {
@@ -132,6 +126,8 @@ impl Running {
         Ok(Consumer {
             platform: self.platform.clone(),
             topic,
+            messaging: Arc::clone(messaging),
+            group: group.to_owned(),
             subscription: Arc::from(messaging.subscribe(&name, group).await?),
             stop: self.stop_workers.subscribe(),
         })

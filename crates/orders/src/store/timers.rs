@@ -305,6 +305,7 @@ impl TimerPlace {
 /// Up to `limit` timers after the one of this id and kind, parked or not; from the first if there is none.
 pub(crate) async fn page(
     tx: &mut Tx,
+    of: Option<TimerKind>,
     after: Option<(Uuid, TimerKind)>,
     limit: i64,
 ) -> Result<Vec<TimerRow>> {
@@ -312,10 +313,11 @@ pub(crate) async fn page(
     let rows = query(concat!(
         "select ",
         columns!(),
-        " from timer where (id, kind) > (?, ?) order by id, kind limit ?"
+        " from timer where (id, kind) > (?1, ?2) and (?3 is null or kind = ?3) order by id, kind limit ?4"
     ))
     .bind(id)
     .bind(kind)
+    .bind(of.map(TimerKind::stored))
     .bind(limit)
     .fetch_all(tx.conn())
     .await?;

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 
 use crate::messaging::{
-    Handle, Incoming, Messaging, MessagingError, Outgoing, Subscription, TopicKind,
+    Handle, Incoming, Made, Messaging, MessagingError, Outgoing, Subscription, TopicKind,
 };
 use crate::tests::gate::Gates;
 
@@ -49,6 +49,8 @@ struct State {
     random: StdRng,
     next_handle: u64,
     topics: HashMap<String, Topic>,
+    /// Topics that were deleted and not made again.
+    deleted: HashSet<String>,
     /// Topics that take nothing now.
     full: HashSet<String>,
     /// Keys of messages that are not taken now.
@@ -75,6 +77,7 @@ impl TestBroker {
             random: StdRng::seed_from_u64(seed),
             next_handle: 0,
             topics: HashMap::new(),
+            deleted: HashSet::new(),
             full: HashSet::new(),
             refused_keys: Vec::new(),
         };
@@ -90,6 +93,15 @@ impl TestBroker {
 
     pub(crate) fn set_faults(&self, faults: BrokerFaults) {
         self.state().faults = faults;
+    }
+
+    /// Deletes the topic with its messages.
+    pub(crate) fn delete_topic(&self, topic: &str) {
+        let mut state = self.state();
+        state.topics.remove(topic);
+        state.deleted.insert(topic.to_owned());
+        drop(state);
+        self.shared.changed.notify_waiters();
     }
 
     /// Lets the topic take nothing, or take everything again.
@@ -222,8 +234,19 @@ fn entry(message: Outgoing) -> Entry {
 
 #[async_trait]
 impl Messaging for TestBroker {
-    async fn ensure_topic(&self, _: &str, _: TopicKind, _: u16) -> Result<(), MessagingError> {
-        Ok(())
+    async fn ensure_topic(
+        &self,
+        topic: &str,
+        _: TopicKind,
+        _: u16,
+    ) -> Result<Made, MessagingError> {
+        let was_deleted = self.state().deleted.remove(topic);
+        self.shared.changed.notify_waiters();
+        Ok(if was_deleted {
+            Made::New
+        } else {
+            Made::Existing
+        })
     }
 
     async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<(), MessagingError>> {
@@ -238,6 +261,10 @@ impl Messaging for TestBroker {
                         "a fault of the test".to_owned(),
                     ))
                 };
+                if state.deleted.contains(&message.topic) {
+                    results.push(Err(MessagingError::Missing(message.topic)));
+                    continue;
+                }
                 let sick = state.full.contains(&message.topic)
                     || message
                         .key
@@ -289,6 +316,9 @@ impl Subscription for Member {
         let until_ms = shared.clock.now_ms() + wait_ms;
         loop {
             let changed = shared.changed.notified();
+            if self.broker.state().deleted.contains(&self.topic) {
+                return Err(MessagingError::Missing(self.topic.clone()));
+            }
             let taken = self.broker.take(&self.topic, &self.group, max);
             if !taken.is_empty() || shared.clock.now_ms() >= until_ms {
                 return Ok(taken);

@@ -1,8 +1,10 @@
 //! The outbox: one sick topic stops no other, and nothing in it is lost.
 
+use broker::clock::Clock as _;
+
 use crate::messaging::relay;
 use crate::model::outbox::Topic;
-use crate::tests::shop::Shop;
+use crate::tests::shop::{START_MS, Shop};
 use crate::{OrderState, TimerKind};
 
 /// The topic of events at the broker.
@@ -67,4 +69,45 @@ async fn timers_that_are_not_taken_now_are_passed_by() {
     assert_eq!(shop.platform().unpublished().await.unwrap(), 0);
     let closed = shop.number("select count(*) from orders where state = 4");
     assert_eq!(closed.await, 11);
+}
+
+#[tokio::test]
+async fn a_deleted_topic_is_made_again_and_its_timers_come() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let before = shop.order("A-1", &tea, 1).await;
+    shop.pump().await;
+    let deadlines = Topic::Timers(TimerKind::OrderDeadline).name("duetime");
+    for topic in [&deadlines, &events()] {
+        shop.broker.delete_topic(topic);
+    }
+    // Its message cannot be published, which shows that the topic is missing.
+    let after = shop.order("A-2", &tea, 1).await;
+    shop.run_for(10_000).await;
+    for order in [before, after] {
+        assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    }
+    assert_eq!(shop.platform().unpublished().await.unwrap(), 0);
+    let parked = shop.number("select count(*) from outbox where unsent = 2");
+    assert_eq!(parked.await, 0, "what is missing is not refused for good");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_join_again_when_their_topic_was_deleted() {
+    let mut shop = Shop::open().await;
+    shop.start_tasks().await;
+    let tea = shop.product(10).await;
+    shop.order("A-1", &tea, 1).await;
+    while shop.platform().unpublished().await.unwrap() > 0 {
+        tokio::task::yield_now().await;
+    }
+    shop.broker
+        .delete_topic(&Topic::Timers(TimerKind::OrderDeadline).name("duetime"));
+    // No message is written for the topic: its consumers alone find it missing.
+    while shop.available(&tea).await < 10 {
+        shop.clock.advance(100);
+        tokio::task::yield_now().await;
+    }
+    assert!(shop.clock.now_ms() < START_MS + 60_000, "before the sweep");
+    shop.stop().await;
 }

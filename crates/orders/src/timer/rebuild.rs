@@ -23,13 +23,26 @@ impl Platform {
     ///
     /// For a broker that was lost or replaced. Earlier messages are ignored: each timer gets a new hop.
     pub async fn rebuild_timers(&self) -> Result<u64> {
-        self.insert_all_missing().await?;
+        for open in &open::ALL {
+            self.insert_all_missing(open).await?;
+        }
+        self.republish_all(None).await
+    }
+
+    /// Publishes every timer of the kind anew: its topic was lost.
+    pub(crate) async fn rebuild_kind(&self, kind: TimerKind) -> Result<u64> {
+        self.republish_all(Some(kind)).await
+    }
+
+    async fn republish_all(&self, kind: Option<TimerKind>) -> Result<u64> {
         let mut place = None;
         let mut rebuilt = 0;
         loop {
             let (count, last) = self
                 .writer()
-                .run(place, |tx, place| Box::pin(republish(tx, *place)))
+                .run((kind, place), |tx, (kind, place)| {
+                    Box::pin(republish(tx, *kind, *place))
+                })
                 .await?;
             rebuilt += count;
             if last.is_none() {
@@ -39,18 +52,16 @@ impl Platform {
         }
     }
 
-    async fn insert_all_missing(&self) -> Result<()> {
-        for open in &open::ALL {
-            let mut place = Some(OpenPlace::default());
-            while let Some(at) = place {
-                let found = open::find(self.readers(), open, i64::MAX, at, BATCH_LEN).await?;
-                place = found.next;
-                self.writer()
-                    .run((open, found.missing), |tx, (open, ids)| {
-                        Box::pin(insert_some(tx, open, ids))
-                    })
-                    .await?;
-            }
+    async fn insert_all_missing(&self, open: &'static Open) -> Result<()> {
+        let mut place = Some(OpenPlace::default());
+        while let Some(at) = place {
+            let found = open::find(self.readers(), open, i64::MAX, at, BATCH_LEN).await?;
+            place = found.next;
+            self.writer()
+                .run((open, found.missing), |tx, (open, ids)| {
+                    Box::pin(insert_some(tx, open, ids))
+                })
+                .await?;
         }
         Ok(())
     }
@@ -62,9 +73,9 @@ async fn insert_some(tx: &mut Tx, open: &Open, ids: &[Uuid]) -> Result<()> {
     open::insert_missing(tx, open, fire_ms, ids).await.map(drop)
 }
 
-/// Arms the next timers after the place again, whether parked or not; answers how many, and the last one's place.
-async fn republish(tx: &mut Tx, place: Place) -> Result<(u64, Place)> {
-    let timers = timers::page(tx, place, BATCH).await?;
+/// Arms the next timers after the place again, of one kind or of all, whether parked or not; answers how many, and the last one's place.
+async fn republish(tx: &mut Tx, kind: Option<TimerKind>, place: Place) -> Result<(u64, Place)> {
+    let timers = timers::page(tx, kind, place, BATCH).await?;
     let last = timers.last().map(|timer| (timer.id, timer.kind));
     let soonest_ms = tx.now_ms() + REARM_MIN_MS;
     let fire_ms = |timer: &TimerRow| std::cmp::max(timer.next_fire_ms, soonest_ms);

@@ -12,7 +12,7 @@ use broker::{
 };
 use orders::embedded;
 use orders::messaging::{
-    Handle, Incoming, Messaging, MessagingError, Outgoing, Subscription, TopicKind as Kind,
+    Handle, Incoming, Made, Messaging, MessagingError, Outgoing, Subscription, TopicKind as Kind,
 };
 use tokio::sync::oneshot;
 
@@ -159,13 +159,18 @@ impl Messaging for Link {
         topic: &str,
         kind: Kind,
         queues: u16,
-    ) -> Result<(), MessagingError> {
+    ) -> Result<Made, MessagingError> {
         let kind = match kind {
             Kind::Delay => TopicKind::Delay,
             Kind::Fifo => TopicKind::Fifo,
         };
         let spec = TopicSpec::new(topic, kind).with_queues(queues);
-        let asked = question(1, move |engine, _| made(engine.create_topic(spec)));
+        let asked =
+            question(1, move |engine, now_ms| {
+                let existed = engine.topic_stats(now_ms, &spec.name).is_ok();
+                made(engine.create_topic(spec))
+                    .map(|()| if existed { Made::Existing } else { Made::New })
+            });
         self.ask_one(asked).await
     }
 
