@@ -9,6 +9,7 @@ mod stop;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use broker::clock::Clock;
@@ -183,7 +184,9 @@ impl Embedded {
         };
         let (grpc, api) = serve_broker(&config, (ports.clients, ports.broker), &broker, common)?;
         let gateways = Gateways::default();
-        let messaging = Arc::new(EmbeddedMessaging::new(broker.clone()));
+        let longest_delay = Duration::from_millis(config.broker.engine.limits.delay_ms_max);
+        let messaging = EmbeddedMessaging::new(broker.clone()).with_longest_delay(longest_delay);
+        let messaging = Arc::new(messaging);
         let running = Running::open(config.orders.clone(), Arc::clone(&clock), gateways).await?;
         let platform = running.platform.clone();
         let first_key = platform.ensure_default_merchant().await?;

@@ -13,6 +13,7 @@ mod merchants;
 mod metrics;
 mod openapi;
 mod orders;
+mod outbox;
 mod pauses;
 mod payments;
 pub mod problem;

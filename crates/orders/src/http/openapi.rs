@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 use super::ApiState;
 use super::problem::ProblemBody;
 use super::{
-    coupons, health, merchants, metrics, orders, pauses, payments, products, refunds, simulator,
-    unmatched,
+    coupons, health, merchants, metrics, orders, outbox, pauses, payments, products, refunds,
+    simulator, unmatched,
 };
 
 #[derive(OpenApi)]
@@ -78,6 +78,9 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(pauses::pause))
         .routes(routes!(pauses::resume))
         .routes(routes!(pauses::list))
+        .routes(routes!(outbox::list))
+        .routes(routes!(outbox::unpark_all))
+        .routes(routes!(outbox::unpark))
         .routes(routes!(unmatched::list))
         .routes(routes!(unmatched::show))
         .routes(routes!(unmatched::settle))

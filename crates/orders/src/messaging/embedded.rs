@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{
-    Broker, Delivered, Delivery, Error, GroupSpec, NewMessage, ReceiptHandle, ReceiveRequest,
-    Refusal, TagFilter, TopicKind, TopicSpec,
+    Broker, Delivered, Delivery, Error, GroupSpec, Limits, NewMessage, ReceiptHandle,
+    ReceiveRequest, Refusal, TagFilter, TopicKind, TopicSpec,
 };
 
 use crate::messaging::{
@@ -21,17 +21,33 @@ const INVISIBLE_MS: u64 = 30_000;
 #[derive(Clone, Debug)]
 pub struct Embedded {
     broker: Broker,
+    longest_delay: Duration,
 }
 
 impl Embedded {
     /// Uses this broker.
     pub fn new(broker: Broker) -> Self {
-        Self { broker }
+        let longest_delay = Duration::from_millis(Limits::default().delay_ms_max);
+        Self {
+            broker,
+            longest_delay,
+        }
+    }
+
+    /// Sets the longest delay that the broker was opened with.
+    #[must_use]
+    pub fn with_longest_delay(mut self, longest_delay: Duration) -> Self {
+        self.longest_delay = longest_delay;
+        self
     }
 }
 
 #[async_trait]
 impl Messaging for Embedded {
+    fn longest_delay(&self) -> Duration {
+        self.longest_delay
+    }
+
     async fn ensure_topic(
         &self,
         topic: &str,

@@ -154,7 +154,7 @@ impl Relay<'_> {
             rows: rows.len(),
             failed: outcome.failed,
         };
-        outcome.count(topic);
+        outcome.count();
         if outcome.missing {
             self.make_again().await;
         }
@@ -219,9 +219,9 @@ impl Relay<'_> {
         let batch = rows.iter().map(|row| row.outgoing.clone()).collect();
         let results = self.messaging.publish(batch).await;
         publishing.set_asking_since(topic, None);
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome::new(topic);
         for (row, result) in rows.iter().zip(results) {
-            outcome.add(topic, row, result);
+            outcome.add(row, result);
         }
         outcome
     }
@@ -252,7 +252,7 @@ impl Relay<'_> {
 }
 
 /// The broker's answers for the rows of a batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Outcome {
     published: Published,
     failed: usize,
@@ -261,13 +261,26 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn add(&mut self, topic: Topic, row: &Row, result: Result<(), MessagingError>) {
-        match (result, topic) {
+    fn new(topic: Topic) -> Self {
+        Self {
+            published: Published {
+                topic,
+                timers: Vec::new(),
+                events: Vec::new(),
+                refused: Vec::new(),
+            },
+            failed: 0,
+            missing: false,
+        }
+    }
+
+    fn add(&mut self, row: &Row, result: Result<(), MessagingError>) {
+        match (result, self.published.topic) {
             (Ok(()), Topic::Events) => self.published.events.push(row.seq),
             (Ok(()), Topic::Timers(_)) => self.published.timers.push(row.seq),
             (Err(MessagingError::Rejected(reason)), _) => {
                 tracing::error!(subject = %row.subject, %reason, "park a message that the broker refuses");
-                self.published.refused.push(row.seq);
+                self.published.refused.push((row.seq, reason));
             }
             (Err(error), _) => {
                 self.missing |= matches!(error, MessagingError::Missing(_));
@@ -277,8 +290,8 @@ impl Outcome {
         }
     }
 
-    fn count(&self, topic: Topic) {
-        if let Topic::Timers(kind) = topic {
+    fn count(&self) {
+        if let Topic::Timers(kind) = self.published.topic {
             count_timers("armed", kind, self.published.timers.len());
         }
         if !self.published.refused.is_empty() {

@@ -88,6 +88,52 @@ impl TopicSet {
     }
 }
 
+/// Whether a message of the outbox waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboxState {
+    /// It is published as soon as the broker takes it.
+    Waiting,
+    /// The broker refuses it for good; it waits for the operator.
+    Parked,
+}
+
+impl OutboxState {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+/// A message in the outbox that has not been published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxMessage {
+    /// Its number.
+    pub seq: i64,
+    /// Whose it is.
+    pub merchant_id: MerchantId,
+    /// The topic it goes to.
+    pub topic: Topic,
+    /// Its id at the broker.
+    pub message_id: String,
+    /// The id of what it is about.
+    pub subject: String,
+    /// The kind of timer or the type of event.
+    pub tag: String,
+    /// Whether it waits.
+    pub state: OutboxState,
+    /// When it may be delivered, in ms since the Unix epoch; at once if none.
+    pub deliver_at_ms: Option<i64>,
+    /// When it was written, in ms since the Unix epoch.
+    pub created_ms: i64,
+    /// When it was parked, in ms since the Unix epoch.
+    pub parked_ms: Option<i64>,
+    /// Why the broker refuses it.
+    pub refusal: Option<String>,
+}
+
 /// A message to publish.
 #[derive(Clone, Debug)]
 pub(crate) struct OutboxRow {

@@ -11,11 +11,11 @@ use crate::store::sql::{Connection, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// `unsent` of a row that waits to be published.
-const WAITING: i64 = 1;
+pub(super) const WAITING: i64 = 1;
 /// `unsent` of a row that has been published.
-const SENT: i64 = 0;
+pub(super) const SENT: i64 = 0;
 /// `unsent` of a row that the broker refuses for good.
-const PARKED: i64 = 2;
+pub(super) const PARKED: i64 = 2;
 
 /// Wakes who publishes a topic when a commit has written messages for it.
 #[derive(Debug, Default)]
@@ -59,15 +59,16 @@ pub(crate) struct Lease {
     pub(crate) lease_ms: i64,
 }
 
-/// Rows by their outcome at the broker, named by `seq`.
-#[derive(Debug, Default)]
+/// Rows of a topic by their outcome at the broker, named by `seq`.
+#[derive(Debug)]
 pub(crate) struct Published {
+    pub(crate) topic: Topic,
     /// Timer messages that are published.
     pub(crate) timers: Vec<i64>,
     /// Events that are published.
     pub(crate) events: Vec<i64>,
-    /// Messages that the broker refuses for good.
-    pub(crate) refused: Vec<i64>,
+    /// Messages that the broker refuses for good, and why.
+    pub(crate) refused: Vec<(i64, String)>,
 }
 
 /// The shard of a subject: FNV-1a, written out because it must stay the same for ever.
@@ -84,8 +85,9 @@ fn shard_of(subject: &str) -> u16 {
 
 /// Writes the rows that the transaction has collected; answers the topics that they are for.
 pub(super) async fn flush(tx: &mut Tx) -> Result<TopicSet> {
+    let woken = tx.woken();
     let (connection, rows) = tx.waiting_outbox();
-    let mut topics = TopicSet::default();
+    let mut topics = woken;
     for row in rows {
         topics.insert(row.topic);
     }
@@ -211,7 +213,7 @@ pub(crate) async fn measure(readers: &Readers) -> Result<Measured> {
     Ok(measured)
 }
 
-fn topic_column(row: &Row) -> Result<Topic> {
+pub(super) fn topic_column(row: &Row) -> Result<Topic> {
     let topic: i64 = column(row, "topic")?;
     Topic::from_stored(topic).ok_or_else(|| Error::Unreadable {
         what: "topic",
@@ -297,37 +299,48 @@ pub(crate) async fn record_published(tx: &mut Tx, published: &Published) -> Resu
             .execute(tx.conn())
             .await?;
     }
-    for (seqs, unsent) in [(&published.events, SENT), (&published.refused, PARKED)] {
-        if !seqs.is_empty() {
-            query(
-                "update outbox set unsent = ?, sent_ms = ?
-                 where seq in (select value from json_each(?))",
-            )
-            .bind(unsent)
-            .bind(now_ms)
-            .bind(list_json(seqs))
-            .execute(tx.conn())
-            .await?;
-        }
+    if !published.events.is_empty() {
+        query(
+            "update outbox set unsent = ?, sent_ms = ?
+             where seq in (select value from json_each(?))",
+        )
+        .bind(SENT)
+        .bind(now_ms)
+        .bind(list_json(&published.events))
+        .execute(tx.conn())
+        .await?;
+    }
+    if !published.refused.is_empty() {
+        park(tx, published).await?;
     }
     Ok(())
 }
 
-/// Deletes up to `limit` of the oldest rows that were published before `before_ms`; answers how many.
-///
-/// Events of orders whose coupon is undecided are kept whatever their age.
-pub(crate) async fn delete_sent(tx: &mut Tx, before_ms: i64, limit: i64) -> Result<u64> {
-    let deleted = query(
-        "delete from outbox where seq in (select seq from outbox order by seq limit ?1)
-           and unsent = ?2 and sent_ms < ?3
-           and created_ms < coalesce((select min(since_ms) from coupon_due), ?3)",
+/// Parks the messages that are refused. Of a timer the latest message alone counts, so earlier ones go.
+async fn park(tx: &mut Tx, published: &Published) -> Result<()> {
+    let now_ms = tx.now_ms();
+    let refused = list_json(&published.refused);
+    if matches!(published.topic, Topic::Timers(_)) {
+        query(
+            "delete from outbox where unsent = 2 and topic = ?1 and subject in
+                 (select subject from outbox where seq in (select value ->> 0 from json_each(?2)))",
+        )
+        .bind(published.topic.stored())
+        .bind(&refused)
+        .execute(tx.conn())
+        .await?;
+    }
+    query(
+        "update outbox set unsent = ?, sent_ms = ?, refusal = refused.reason
+         from (select value ->> 0 as seq, value ->> 1 as reason from json_each(?)) as refused
+         where outbox.seq = refused.seq",
     )
-    .bind(limit)
-    .bind(SENT)
-    .bind(before_ms)
+    .bind(PARKED)
+    .bind(now_ms)
+    .bind(refused)
     .execute(tx.conn())
     .await?;
-    Ok(deleted.rows_affected())
+    Ok(())
 }
 
 #[cfg(test)]

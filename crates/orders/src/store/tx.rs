@@ -7,7 +7,7 @@ use broker::clock::Clock;
 
 use crate::metrics::Metric;
 use crate::model::audit::{AuditRow, NewAudit};
-use crate::model::outbox::OutboxRow;
+use crate::model::outbox::{OutboxRow, Topic, TopicSet};
 use crate::model::timer::TimerRow;
 use crate::store::sql::Connection;
 
@@ -59,6 +59,7 @@ pub(crate) struct Tx {
     ahead_ms: i64,
     audit: Buffer<AuditRow>,
     outbox: Buffer<OutboxRow>,
+    woken: TopicSet,
     timers: Buffer<TimerRow>,
     metrics: Vec<Metric>,
 }
@@ -81,6 +82,7 @@ impl Tx {
             ahead_ms: 0,
             audit: Buffer::default(),
             outbox: Buffer::default(),
+            woken: TopicSet::default(),
             timers: Buffer::default(),
             metrics: Vec::new(),
         }
@@ -125,6 +127,16 @@ impl Tx {
     /// Writes a message to the outbox with this request.
     pub(crate) fn publish(&mut self, row: OutboxRow) {
         self.outbox.rows.push(row);
+    }
+
+    /// Wakes the relay of a topic after the commit: rows that were there before are to be published.
+    pub(crate) fn wake(&mut self, topic: Topic) {
+        self.woken.insert(topic);
+    }
+
+    /// Topics whose relay is to be woken.
+    pub(super) fn woken(&self) -> TopicSet {
+        self.woken
     }
 
     /// Writes a new timer row with this request.
@@ -188,6 +200,7 @@ impl Tx {
     pub(super) fn clear(&mut self) {
         self.audit.return_to((0, 0));
         self.outbox.return_to((0, 0));
+        self.woken = TopicSet::default();
         self.timers.return_to((0, 0));
         self.metrics.clear();
     }

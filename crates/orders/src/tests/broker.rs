@@ -55,6 +55,8 @@ struct State {
     full: HashSet<String>,
     /// Keys of messages that are not taken now.
     refused_keys: Vec<String>,
+    /// The topic whose messages are refused for good.
+    rejects: Option<String>,
 }
 
 #[derive(Default)]
@@ -80,6 +82,7 @@ impl TestBroker {
             deleted: HashSet::new(),
             full: HashSet::new(),
             refused_keys: Vec::new(),
+            rejects: None,
         };
         Self {
             shared: Arc::new(Shared {
@@ -112,6 +115,11 @@ impl TestBroker {
         } else {
             state.full.remove(topic);
         }
+    }
+
+    /// Lets messages of the topic be refused for good, or be taken again.
+    pub(crate) fn set_rejects(&self, topic: Option<&str>) {
+        self.state().rejects = topic.map(str::to_owned);
     }
 
     /// Lets messages with one of these keys not be taken.
@@ -263,6 +271,11 @@ impl Messaging for TestBroker {
                 };
                 if state.deleted.contains(&message.topic) {
                     results.push(Err(MessagingError::Missing(message.topic)));
+                    continue;
+                }
+                if state.rejects.as_ref() == Some(&message.topic) {
+                    let reason = "it is too large".to_owned();
+                    results.push(Err(MessagingError::Rejected(reason)));
                     continue;
                 }
                 let sick = state.full.contains(&message.topic)

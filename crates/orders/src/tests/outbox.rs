@@ -5,7 +5,8 @@ use broker::clock::Clock as _;
 use crate::messaging::relay;
 use crate::model::outbox::Topic;
 use crate::tests::shop::{START_MS, Shop};
-use crate::{OrderState, TimerKind};
+use crate::timer::prune::Pruner;
+use crate::{Error, OrderState, OutboxPlace, OutboxState, TimerKind};
 
 /// The topic of events at the broker.
 fn events() -> String {
@@ -110,4 +111,99 @@ async fn consumers_join_again_when_their_topic_was_deleted() {
     }
     assert!(shop.clock.now_ms() < START_MS + 60_000, "before the sweep");
     shop.stop().await;
+}
+
+#[tokio::test]
+async fn a_parked_message_is_listed_unparked_and_published() {
+    let shop = Shop::open().await;
+    let tea = shop.product(1_000).await;
+    shop.broker.set_rejects(Some(&events()));
+    for n in 0..3 {
+        shop.order(&format!("A-{n}"), &tea, 1).await;
+    }
+    shop.pump().await;
+    let platform = shop.platform();
+    let parked = platform
+        .outbox(OutboxState::Parked, None, None, 50)
+        .await
+        .unwrap();
+    assert_eq!(parked.len(), 3);
+    assert!(parked.iter().all(|message| message.tag == "order.created"));
+    let reason = parked[0].refusal.as_deref();
+    assert_eq!(reason, Some("it is too large"));
+    let after = OutboxPlace::of(&parked[1]);
+    let page = platform.outbox(OutboxState::Parked, Some(Topic::Events), Some(after), 50);
+    assert_eq!(page.await.unwrap(), parked[2..]);
+    let deadlines = Topic::Timers(TimerKind::OrderDeadline);
+    let page = platform.outbox(OutboxState::Parked, Some(deadlines), None, 50);
+    assert_eq!(page.await.unwrap(), []);
+
+    // Refused again, it is parked again.
+    let first = parked[0].seq;
+    let unparked = platform.unpark(first).await.unwrap();
+    assert_eq!(
+        (unparked.state, unparked.refusal),
+        (OutboxState::Waiting, None)
+    );
+    assert_eq!(
+        platform.unpark(first).await.unwrap().state,
+        OutboxState::Waiting
+    );
+    shop.pump().await;
+    let again = platform
+        .outbox(OutboxState::Parked, None, None, 50)
+        .await
+        .unwrap();
+    assert_eq!(again.len(), 3);
+
+    shop.broker.set_rejects(None);
+    assert_eq!(platform.unpark_all(Some(deadlines)).await.unwrap(), 0);
+    assert_eq!(platform.unpark_all(None).await.unwrap(), 3);
+    shop.pump().await;
+    assert_eq!(shop.broker.take(&events(), "test", 512).len(), 3);
+    let gone = platform.unpark(first).await;
+    assert!(
+        matches!(gone, Err(Error::NotFound { .. })),
+        "it is published"
+    );
+    let trail = shop.number("select count(*) from audit where action = 'unpark'");
+    assert_eq!(trail.await, 4);
+}
+
+#[tokio::test]
+async fn a_timer_that_is_refused_again_leaves_one_parked_message() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let deadlines = Topic::Timers(TimerKind::OrderDeadline).name("duetime");
+    shop.broker.set_rejects(Some(&deadlines));
+    shop.order("A-1", &tea, 1).await;
+    shop.pump().await;
+    shop.platform().rebuild_timers().await.unwrap();
+    shop.pump().await;
+    let parked = shop.platform().outbox(OutboxState::Parked, None, None, 50);
+    let parked = parked.await.unwrap();
+    assert_eq!(parked.len(), 1);
+    assert!(parked[0].message_id.ends_with("-2"), "{parked:?}");
+}
+
+#[tokio::test]
+async fn five_hundred_parked_messages_stop_no_pruning() {
+    let shop = Shop::open().await;
+    let tea = shop.product(2_000).await;
+    shop.broker.set_rejects(Some(&events()));
+    for n in 0..600 {
+        shop.order(&format!("A-{n}"), &tea, 1).await;
+    }
+    shop.pump().await;
+    shop.broker.set_rejects(None);
+    shop.order("B-1", &tea, 1).await;
+    shop.settle().await;
+    let keep_ms = u64::try_from(shop.config.keep_events_ms).unwrap();
+    shop.clock.advance(keep_ms + 1);
+    let sent = "select count(*) from outbox where unsent = 0";
+    assert_eq!(shop.number(sent).await, 1);
+    let pruned = Pruner::default().prune(shop.platform()).await.unwrap();
+    assert_eq!((pruned, shop.number(sent).await), (1, 0));
+    let parked = shop.number("select count(*) from outbox where unsent = 2");
+    assert_eq!(parked.await, 600);
 }

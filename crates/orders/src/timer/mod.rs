@@ -5,6 +5,7 @@
 
 pub(crate) mod fire;
 pub(crate) mod pause;
+pub(crate) mod prune;
 mod rebuild;
 pub(crate) mod sweep;
 

@@ -18,7 +18,8 @@ use crate::model::timer::{TimerKind, TimerMessage, TimerRow};
 use crate::platform::Platform;
 use crate::store::open::{self, Open, OpenPlace};
 use crate::store::timers::{self, TimerPlace};
-use crate::store::{Tx, coupons, idempotency, outbox};
+use crate::store::{Tx, coupons, outbox};
+use crate::timer::prune::Pruner;
 use crate::timer::{fire, pause};
 
 /// Rows that one transaction of the sweeper works on.
@@ -47,6 +48,7 @@ pub struct Swept {
 pub(crate) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
     let every: Duration = platform.config().sweep_every;
     let mut sweeper = Sweeper::new(platform.clone());
+    let mut pruner = Pruner::default();
     loop {
         tokio::select! {
             () = platform.clock().sleep(every) => {}
@@ -70,7 +72,7 @@ pub(crate) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
             }
             Err(error) => tracing::error!(%error, "sweep"),
         }
-        if let Err(error) = prune(&platform).await {
+        if let Err(error) = pruner.prune(&platform).await {
             tracing::error!(%error, "delete old rows");
         }
     }
@@ -295,31 +297,4 @@ async fn sweep_parked(platform: &Platform) -> Result<usize> {
         Metric::Swept { kind, count }.record();
     }
     Ok(count)
-}
-
-/// Deletes published events and idempotency keys that have been kept long enough.
-async fn prune(platform: &Platform) -> Result<()> {
-    let config = platform.config();
-    let keep = Keep {
-        events_ms: config.keep_events_ms,
-        idempotency_ms: config.keep_idempotency_ms,
-    };
-    platform
-        .writer()
-        .run_until_none(keep, |tx, keep| Box::pin(prune_some(tx, *keep)))
-        .await?;
-    Ok(())
-}
-
-#[derive(Clone, Copy)]
-struct Keep {
-    events_ms: i64,
-    idempotency_ms: i64,
-}
-
-async fn prune_some(tx: &mut Tx, keep: Keep) -> Result<usize> {
-    let now_ms = tx.now_ms();
-    let events = outbox::delete_sent(tx, now_ms - keep.events_ms, BATCH).await?;
-    let keys = idempotency::delete_used(tx, now_ms - keep.idempotency_ms, BATCH).await?;
-    Ok(usize::try_from(events + keys).unwrap_or(usize::MAX))
 }

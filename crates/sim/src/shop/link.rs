@@ -165,12 +165,11 @@ impl Messaging for Link {
             Kind::Fifo => TopicKind::Fifo,
         };
         let spec = TopicSpec::new(topic, kind).with_queues(queues);
-        let asked =
-            question(1, move |engine, now_ms| {
-                let existed = engine.topic_stats(now_ms, &spec.name).is_ok();
-                made(engine.create_topic(spec))
-                    .map(|()| if existed { Made::Existing } else { Made::New })
-            });
+        let asked = question(1, move |engine, now_ms| {
+            let existed = engine.topic_stats(now_ms, &spec.name).is_ok();
+            made(engine.create_topic(spec))
+                .map(|()| if existed { Made::Existing } else { Made::New })
+        });
         self.ask_one(asked).await
     }
 

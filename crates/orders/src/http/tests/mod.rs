@@ -4,6 +4,7 @@ mod docs;
 mod envelope;
 mod hostile;
 mod money;
+mod outbox;
 mod port;
 mod resources;
 mod rig;

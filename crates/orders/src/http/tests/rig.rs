@@ -52,7 +52,7 @@ pub(super) struct Api {
     pub(super) clock: ManualClock,
     pub(super) simulator: Simulator,
     running: Running,
-    broker: Broker,
+    pub(super) broker: Broker,
     sending: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     _folder: TempDir,
 }
