@@ -12,7 +12,7 @@ use super::problem::{Problem, Problems};
 use crate::ids::MerchantId;
 use crate::model::outbox::{OutboxMessage, OutboxState, Topic};
 use crate::store::parked::OutboxPlace;
-use edge::instant::Instant;
+use edge::instant::{Clocks, Instant};
 
 /// A message that has not been published.
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,7 +55,8 @@ pub(super) struct MessageBody {
 }
 
 impl MessageBody {
-    fn new(message: OutboxMessage, prefix: &str) -> Self {
+    /// Creates the answer, with the instants of the wall clock.
+    fn new(message: OutboxMessage, prefix: &str, clocks: Clocks) -> Self {
         Self {
             seq: message.seq,
             merchant_id: message.merchant_id,
@@ -64,9 +65,9 @@ impl MessageBody {
             subject: message.subject,
             tag: message.tag,
             state: message.state.as_str(),
-            deliver_at: message.deliver_at_ms.map(Instant),
-            created_at: Instant(message.created_ms),
-            parked_at: message.parked_ms.map(Instant),
+            deliver_at: message.deliver_at_ms.map(|ms| clocks.shown(ms)),
+            created_at: clocks.shown(message.created_ms),
+            parked_at: message.parked_ms.map(|ms| clocks.shown(ms)),
             refusal: message.refusal,
         }
     }
@@ -141,12 +142,13 @@ pub(super) async fn list(
     let topic = topic(query.topic.as_deref(), prefix).map_err(unknown)?;
     let after = query.cursor.as_deref().map(place).transpose()?;
     let found = state.platform().outbox(wanted, topic, after, limit).await?;
+    let clocks = state.clocks();
     let next = found.last().filter(|_| found.len() == limit);
     Ok(Json(Page {
         next_cursor: next.map(|message| cursor(OutboxPlace::of(message))),
         items: found
             .into_iter()
-            .map(|message| MessageBody::new(message, prefix))
+            .map(|message| MessageBody::new(message, prefix, clocks))
             .collect(),
     }))
 }
@@ -168,7 +170,7 @@ pub(super) async fn unpark(
 ) -> Result<Json<MessageBody>, Problem> {
     let message = state.platform().unpark(seq).await?;
     let prefix = &state.platform().config().prefix;
-    Ok(Json(MessageBody::new(message, prefix)))
+    Ok(Json(MessageBody::new(message, prefix, state.clocks())))
 }
 
 /// Publishes all parked messages again, or those of one topic. For the operator.
