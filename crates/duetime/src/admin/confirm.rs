@@ -16,6 +16,16 @@ pub(super) struct Confirmation {
     /// Only print what would be done
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
+    /// Do it also if the order platform uses the topic or consumer group
+    #[arg(long)]
+    force_platform: bool,
+}
+
+impl Confirmation {
+    /// What the parameter `force` of the request says.
+    pub(super) fn force(self) -> Option<&'static str> {
+        self.force_platform.then_some("platform")
+    }
 }
 
 /// Whether to go on with an action that cannot be undone, `delete topic a` for instance.

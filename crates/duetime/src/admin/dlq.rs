@@ -169,7 +169,11 @@ async fn act(session: &Session, arguments: &ActArguments, act: Act) -> Result<()
         )));
     }
     body.insert("all".to_owned(), arguments.all.into());
-    let target = path(["v1", "groups", group, "dead-letters", verb]);
+    let force = match act {
+        Act::Purge => arguments.confirmation.force(),
+        Act::Replay => None,
+    };
+    let target = path(["v1", "groups", group, "dead-letters", verb]).with("force", force);
     let matched = count_matches(session, &target, &body).await?;
     let which = arguments.filter.description();
     let what = format!(

@@ -304,6 +304,7 @@ async fn delete(session: &Session, group: &str, confirmation: Confirmation) -> R
     if !confirm(confirmation, &what)? {
         return Ok(());
     }
+    let target = target.with("force", confirmation.force());
     session.client.call(Method::DELETE, &target, None).await?;
     session.done(&json!({ "deleted": group }), |_| {
         format!("deleted consumer group {group}")
@@ -352,7 +353,8 @@ async fn reset(
     if !confirm(confirmation, &what)? {
         return Ok(());
     }
-    let target = path(["v1", "topics", topic, "groups", group, "reset"]);
+    let target =
+        path(["v1", "topics", topic, "groups", group, "reset"]).with("force", confirmation.force());
     let moved = session
         .client
         .post(&target, &json!({ "to": instant }))

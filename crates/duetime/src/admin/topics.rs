@@ -262,6 +262,7 @@ async fn delete(session: &Session, topic: &str, confirmation: Confirmation) -> R
     if !confirm(confirmation, &what)? {
         return Ok(());
     }
+    let target = target.with("force", confirmation.force());
     session.client.call(Method::DELETE, &target, None).await?;
     session.done(&json!({ "deleted": topic }), |_| {
         format!("deleted topic {topic}")

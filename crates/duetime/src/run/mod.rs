@@ -17,7 +17,8 @@ use broker::{Broker, Health};
 use gateway::Gateways;
 use orders::embedded::Embedded as EmbeddedMessaging;
 use orders::http::{ApiSettings, ApiState, OperatorKey, install_metrics};
-use orders::{NewApiKey, Platform, Running};
+use orders::{NewApiKey, Platform, Running, Topic};
+use server::http::OwnedNames;
 use server::{LoopbackOnly, OpenAccess, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -135,10 +136,23 @@ fn serve_broker(
         connections: Arc::new(grpc.front.clone()),
         metrics,
         limits: config.http.limits.clone(),
+        owned: owned_names(&config.orders.prefix),
     };
     let stopping = ended(stopped);
     let api = http::serve(users, broker.clone(), settings, tls, stopping)?;
     Ok((grpc, api))
+}
+
+/// What the order platform depends on. The topic of events is not among it: an operator may make that one anew, with a
+/// quota for instance, and the platform goes on with what comes after.
+fn owned_names(prefix: &str) -> OwnedNames {
+    let timers = Topic::ALL
+        .into_iter()
+        .filter(|topic| *topic != Topic::Events);
+    OwnedNames {
+        topics: timers.map(|topic| topic.name(prefix)).collect(),
+        groups: Topic::ALL.map(|topic| topic.group(prefix)).to_vec(),
+    }
 }
 
 /// A platform, its broker and its HTTP API, running.

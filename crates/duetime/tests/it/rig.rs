@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use broker::{Broker, BrokerConfig};
 use serde_json::Value;
-use server::http::{ApiSettings, ApiState, HttpLimits, install_metrics};
+use server::http::{ApiSettings, ApiState, HttpLimits, OwnedNames, install_metrics};
 use server::{LoopbackOnly, NoConnections};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -42,6 +42,7 @@ impl Rig {
             connections: Arc::new(NoConnections),
             metrics: install_metrics().unwrap(),
             limits: HttpLimits::default(),
+            owned: OwnedNames::default(),
         };
         let state = ApiState::new(broker.clone(), settings);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

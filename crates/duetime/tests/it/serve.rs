@@ -122,6 +122,17 @@ fn the_commands_work_on_a_server_and_it_stops_cleanly() {
     );
     let said = run_at(&url, "topic delete duetime-refunds --dry-run", "");
     assert!(said.err.contains("THE ORDER PLATFORM"), "{said:?}");
+    let said = run_at(&url, "topic delete duetime-refunds --yes", "");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("force=platform"), "{said:?}");
+    let said = run_at(&url, "group delete duetime-refund --yes", "");
+    assert_eq!(said.code, 1, "{said:?}");
+    let said = run_at(
+        &url,
+        "topic delete duetime-refunds --yes --force-platform",
+        "",
+    );
+    assert_eq!(said.code, 0, "{said:?}");
     assert_eq!(server.stop(), 0);
 }
 

@@ -46,6 +46,14 @@ impl Topic {
         format!("{prefix}-{name}")
     }
 
+    /// The consumer group of the platform that reads it.
+    pub fn group(self, prefix: &str) -> String {
+        match self {
+            Self::Timers(kind) => format!("{prefix}-{}", kind.as_str()),
+            Self::Events => format!("{prefix}-coupons"),
+        }
+    }
+
     /// Whether it holds the messages of one kind of timer, and of which.
     pub(crate) fn timers(self) -> Option<TimerKind> {
         match self {

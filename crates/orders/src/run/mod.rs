@@ -80,7 +80,7 @@ impl Running {
         self.platform.drained().reset();
         for kind in TimerKind::ALL {
             let topic = Topic::Timers(kind);
-            let group = format!("{}-{}", config.prefix, kind.as_str());
+            let group = topic.group(&config.prefix);
             let consumers = match kind {
                 TimerKind::OrderDeadline => config.closers,
                 _ => 1,
@@ -97,7 +97,7 @@ impl Running {
                 }
             }
         }
-        let group = format!("{}-coupons", config.prefix);
+        let group = Topic::Events.group(&config.prefix);
         let consumer = self.consumer(&messaging, Topic::Events, &group).await?;
         self.workers.spawn(consumer.run_batches());
 

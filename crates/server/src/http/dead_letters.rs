@@ -14,6 +14,7 @@ use super::auth::Known;
 use super::content::MessageBody;
 use super::extract::{Names, Page, StrictJson, StrictQuery, page_limit, place_of_cursor};
 use super::limits::{LETTERS_PER_READ, LETTERS_PER_REQUEST};
+use super::owned::ForceQuery;
 use super::problem::{Problem, Problems};
 use super::refusal::of_broker;
 use edge::instant::Clocks;
@@ -277,7 +278,7 @@ pub(super) async fn replay(
     post,
     path = "/v1/groups/{group}/dead-letters/purge",
     tag = "dead letters",
-    params(("group" = String, Path, description = "The consumer group")),
+    params(("group" = String, Path, description = "The consumer group"), ForceQuery),
     request_body = FilterBody,
     responses((status = 200, description = "The outcome", body = DoneBody), Problems)
 )]
@@ -285,9 +286,13 @@ pub(super) async fn purge(
     State(state): State<ApiState>,
     known: Known,
     Names(group): Names<String>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
     StrictJson(body): StrictJson<FilterBody>,
 ) -> Result<Json<DoneBody>, Problem> {
     known.administer()?;
+    if !body.dry_run {
+        state.settings().owned.check_group(&group, query)?;
+    }
     act(&state, &group, body, Act::Purge).await
 }
 

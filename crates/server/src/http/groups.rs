@@ -12,6 +12,7 @@ use super::auth::Known;
 use super::extract::{
     Created, Names, Page, PageQuery, StrictJson, StrictQuery, page_limit, page_of_names, segment,
 };
+use super::owned::ForceQuery;
 use super::problem::{Problem, Problems};
 use super::refusal::of_broker;
 use edge::instant::{Clocks, Instant, Span};
@@ -268,15 +269,17 @@ pub(super) async fn change(
     delete,
     path = "/v1/groups/{group}",
     tag = "groups",
-    params(("group" = String, Path, description = "The consumer group")),
+    params(("group" = String, Path, description = "The consumer group"), ForceQuery),
     responses((status = 204, description = "It is deleted"), Problems)
 )]
 pub(super) async fn delete(
     State(state): State<ApiState>,
     known: Known,
     Names(group): Names<String>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<StatusCode, Problem> {
     known.administer()?;
+    state.settings().owned.check_group(&group, query)?;
     state
         .broker()
         .delete_group(&group)
@@ -344,7 +347,8 @@ pub(super) async fn unsubscribe(
     tag = "groups",
     params(
         ("topic" = String, Path, description = "The topic"),
-        ("group" = String, Path, description = "The consumer group")
+        ("group" = String, Path, description = "The consumer group"),
+        ForceQuery
     ),
     request_body = ResetBody,
     responses((status = 200, description = "The new progress of the group", body = PairBody), Problems)
@@ -353,9 +357,11 @@ pub(super) async fn reset(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, group)): Names<(String, String)>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
     StrictJson(body): StrictJson<ResetBody>,
 ) -> Result<Json<PairBody>, Problem> {
     known.administer()?;
+    state.settings().owned.check_group(&group, query)?;
     let clocks = state.clocks();
     let to_ms = clocks.engine(body.to);
     state

@@ -17,6 +17,7 @@ mod limits;
 mod messages;
 mod metrics;
 mod openapi;
+mod owned;
 pub mod problem;
 mod refusal;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::access::Authenticate;
 use crate::connections::Connections;
 
 pub use self::openapi::openapi_document;
+pub use self::owned::OwnedNames;
 pub use edge::metrics::{MetricsTaken, PrometheusHandle, install as install_metrics};
 pub use edge::serve::HttpLimits;
 
@@ -60,6 +62,8 @@ pub struct ApiSettings {
     pub metrics: PrometheusHandle,
     /// The limits.
     pub limits: HttpLimits,
+    /// What the order platform in this process uses.
+    pub owned: OwnedNames,
 }
 
 /// The state shared by the handlers; clones share everything.

@@ -38,6 +38,8 @@ problem_kinds! {
         "The message was delivered again or settled, or its group was reset. If the work is done, the message may be delivered once more.";
     Exists = "exists", CONFLICT, "The name exists with other settings",
         "A topic or group of this name exists with other settings than requested. Read it with GET, or choose another name.";
+    PlatformOwned = "platform_owned", CONFLICT, "The order platform uses it",
+        "The order platform of this process loses messages that way: its orders then close late. Add `?force=platform` if that is meant. Nothing was changed.";
     InUse = "in_use", CONFLICT, "The setting cannot be changed now",
         "`detail` says what keeps it: `in_flight` and `retrying` messages of a group, or `messages` of a topic. Nothing was changed.";
     MessageIdTaken = "message_id_taken", CONFLICT, "The message id was used for another message",

@@ -13,6 +13,7 @@ use super::extract::{
     Created, Names, Page, PageQuery, StrictJson, StrictQuery, page_limit, page_of_names, segment,
 };
 use super::groups::PairBody;
+use super::owned::ForceQuery;
 use super::problem::{Problem, Problems};
 use super::refusal::of_broker;
 use edge::instant::{Instant, Span};
@@ -324,15 +325,17 @@ pub(super) async fn change(
     delete,
     path = "/v1/topics/{topic}",
     tag = "topics",
-    params(("topic" = String, Path, description = "The topic")),
+    params(("topic" = String, Path, description = "The topic"), ForceQuery),
     responses((status = 204, description = "It is deleted"), Problems)
 )]
 pub(super) async fn delete(
     State(state): State<ApiState>,
     known: Known,
     Names(topic): Names<String>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<StatusCode, Problem> {
     known.administer()?;
+    state.settings().owned.check_topic(&topic, query)?;
     state
         .broker()
         .delete_topic(&topic)

@@ -650,3 +650,44 @@ async fn the_dashboard_shows_metrics_that_exist() {
         "the API has no {unknown:?}; it has {known:?}"
     );
 }
+
+#[tokio::test]
+async fn what_the_order_platform_uses_is_kept_unless_it_is_meant() {
+    let api = Api::start();
+    let topic = json!({ "name": "duetime-refunds", "kind": "delay" });
+    api.post("/v1/topics", topic).await.ok();
+    let group = json!({ "name": "duetime-refund" });
+    api.post("/v1/groups", group).await.ok();
+    let (topic, group) = ("/v1/topics/duetime-refunds", "/v1/groups/duetime-refund");
+    let reset = format!("{topic}/groups/duetime-refund/reset");
+    let purge = format!("{group}/dead-letters/purge");
+    for path in [topic, group] {
+        let refused = api.call(Call::new(Method::DELETE, path)).await;
+        refused.problem("platform_owned");
+    }
+    let to = json!({ "to": Api::instant(30) });
+    let refused = api.post(&reset, to.clone()).await;
+    let problem = refused.problem("platform_owned");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("force=platform")
+    );
+    let refused = api.post(&purge, json!({ "all": true })).await;
+    refused.problem("platform_owned");
+    let counted = json!({ "all": true, "dry_run": true });
+    api.post(&purge, counted).await.ok();
+    let wrong = format!("{topic}?force=tea");
+    let wrong = api.call(Call::new(Method::DELETE, &wrong)).await;
+    wrong.problem("invalid");
+
+    api.post(&format!("{reset}?force=platform"), to).await.ok();
+    let purge = format!("{purge}?force=platform");
+    api.post(&purge, json!({ "all": true })).await.ok();
+    for path in [topic, group] {
+        let path = format!("{path}?force=platform");
+        let deleted = api.call(Call::new(Method::DELETE, &path)).await;
+        assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    }
+}

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::http::{ApiSettings, ApiState, HttpLimits, app, install_metrics};
+use crate::http::{ApiSettings, ApiState, HttpLimits, OwnedNames, app, install_metrics};
 use crate::{Authenticate, Connections, LoopbackOnly, NoConnections};
 
 /// 2026-11-24T09:00:00Z.
@@ -74,6 +74,10 @@ impl Api {
             connections,
             metrics: install_metrics().unwrap(),
             limits,
+            owned: OwnedNames {
+                topics: vec!["duetime-refunds".to_owned()],
+                groups: vec!["duetime-refund".to_owned()],
+            },
         };
         let state = ApiState::new(broker.clone(), settings);
         Self {

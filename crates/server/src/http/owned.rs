@@ -1,0 +1,54 @@
+//! Keeps the topics and consumer groups of the order platform from being deleted, reset or purged by mistake.
+
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::problem::{Problem, ProblemKind};
+
+/// The topics and consumer groups that the order platform in this process depends on.
+#[derive(Clone, Debug, Default)]
+pub struct OwnedNames {
+    /// The topics.
+    pub topics: Vec<String>,
+    /// The consumer groups.
+    pub groups: Vec<String>,
+}
+
+/// Whether a topic or consumer group of the order platform is meant.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ForceQuery {
+    /// `platform`: also if the order platform uses it.
+    #[param(inline)]
+    force: Option<Force>,
+}
+
+/// What can be forced.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Force {
+    /// Also what the order platform uses.
+    Platform,
+}
+
+impl OwnedNames {
+    /// Refuses to go on with a topic of the platform unless that is meant.
+    pub(super) fn check_topic(&self, topic: &str, query: ForceQuery) -> Result<(), Problem> {
+        check(&self.topics, "topic", topic, query)
+    }
+
+    /// Refuses to go on with a consumer group of the platform unless that is meant.
+    pub(super) fn check_group(&self, group: &str, query: ForceQuery) -> Result<(), Problem> {
+        check(&self.groups, "consumer group", group, query)
+    }
+}
+
+fn check(owned: &[String], what: &str, name: &str, query: ForceQuery) -> Result<(), Problem> {
+    if matches!(query.force, Some(Force::Platform)) || owned.iter().all(|each| each != name) {
+        return Ok(());
+    }
+    let detail =
+        format!("the order platform uses {what} {name:?}; add ?force=platform if that is meant");
+    Err(Problem::new(ProblemKind::PlatformOwned, detail))
+}
