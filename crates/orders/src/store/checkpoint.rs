@@ -9,8 +9,8 @@ use crate::store::sql::{Connection, DbError};
 
 /// Pages written between two checkpoints: 32 MiB, so that a busy hour folds rarely.
 const PAGES: u32 = 8_000;
-/// Pages of a log that has to begin anew, which it cannot while each checkpoint ends behind the last commit.
-const PAGES_LONG: u32 = 4 * PAGES;
+/// So many checkpoints later a log has to begin anew, which it cannot while each of them ends short of the last commit.
+const LONG: u32 = 4;
 
 /// A checkpoint waits for no one: it folds what it can.
 const FOLD: &str = "pragma wal_checkpoint(passive)";
@@ -28,6 +28,11 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     /// Starts the thread, which folds through this connection.
     pub(super) fn start(connection: Connection) -> Result<Self, DbError> {
+        Self::start_with(connection, PAGES)
+    }
+
+    /// The same, with so many pages between two checkpoints.
+    fn start_with(connection: Connection, every: u32) -> Result<Self, DbError> {
         // One that waits is enough: it folds everything.
         let (wake, woken) = sync_channel(1);
         let idle = Arc::new(AtomicBool::new(true));
@@ -43,7 +48,7 @@ impl Checkpoints {
         let thread = thread.spawn(work);
         let thread = thread.map_err(|error| DbError::no_thread(&error))?;
         Ok(Self {
-            plan: Plan::default(),
+            plan: Plan::new(every),
             wake: Some(wake),
             idle,
             thread: Some(thread),
@@ -100,6 +105,8 @@ enum Step {
 /// Decides when to fold from the length of the log.
 #[derive(Debug)]
 struct Plan {
+    /// Pages written between two checkpoints.
+    every: u32,
     pages: u32,
     /// The length at which the next checkpoint begins.
     next: u32,
@@ -107,22 +114,21 @@ struct Plan {
     long_folded: bool,
 }
 
-impl Default for Plan {
-    fn default() -> Self {
+impl Plan {
+    fn new(every: u32) -> Self {
         Self {
+            every,
             pages: 0,
-            next: PAGES,
+            next: every,
             long_folded: false,
         }
     }
-}
 
-impl Plan {
     /// The step after a commit. Must not be called while the other thread works.
     fn after_commit(&mut self, pages: u32) -> Step {
         if pages < self.pages {
             // The log has begun anew.
-            self.next = PAGES;
+            self.next = self.every;
             self.long_folded = false;
         }
         self.pages = pages;
@@ -132,8 +138,8 @@ impl Plan {
         if pages < self.next {
             return Step::None;
         }
-        self.next = pages.saturating_add(PAGES);
-        self.long_folded = pages >= PAGES_LONG;
+        self.next = pages.saturating_add(self.every);
+        self.long_folded = pages >= LONG * self.every;
         Step::Fold
     }
 }
@@ -141,10 +147,11 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sql::{Synchronous, query};
 
     #[test]
     fn a_short_log_is_folded_by_the_other_thread() {
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(PAGES);
         assert_eq!(plan.after_commit(PAGES - 1), Step::None);
         assert_eq!(plan.after_commit(PAGES), Step::Fold);
         assert_eq!(plan.after_commit(PAGES + 20), Step::None);
@@ -155,15 +162,42 @@ mod tests {
 
     #[test]
     fn a_log_that_does_not_begin_anew_is_folded_to_its_end_between_commits() {
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(PAGES);
         for round in 1..4 {
             assert_eq!(plan.after_commit(round * PAGES), Step::Fold);
             assert_eq!(plan.after_commit(round * PAGES + 1), Step::None);
         }
-        assert_eq!(plan.after_commit(PAGES_LONG), Step::Fold);
-        assert_eq!(plan.after_commit(PAGES_LONG + 30), Step::FoldTheRest);
-        assert_eq!(plan.after_commit(PAGES_LONG + 31), Step::None);
+        assert_eq!(plan.after_commit(LONG * PAGES), Step::Fold);
+        assert_eq!(plan.after_commit(LONG * PAGES + 30), Step::FoldTheRest);
+        assert_eq!(plan.after_commit(LONG * PAGES + 31), Step::None);
         // A reader held it; it is tried again after as much as before.
-        assert_eq!(plan.after_commit(PAGES_LONG + PAGES), Step::Fold);
+        assert_eq!(plan.after_commit(LONG * PAGES + PAGES), Step::Fold);
+    }
+
+    #[test]
+    fn the_log_of_a_busy_writer_begins_anew() {
+        const EVERY: u32 = 20;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orders.db");
+        let mut connection = Connection::open(&path, Synchronous::Normal).unwrap();
+        connection.watch_log();
+        let other = Connection::open(&path, Synchronous::Normal).unwrap();
+        let mut checkpoints = Checkpoints::start_with(other, EVERY).unwrap();
+        connection
+            .run("create table tea (leaf text) strict")
+            .unwrap();
+        let mut begun_anew = 0;
+        let mut before = 0;
+        while begun_anew < 3 {
+            let insert = query("insert into tea values (?)").bind("leaf".repeat(5_000));
+            connection.change(&insert).unwrap();
+            let pages = Connection::log_pages();
+            assert!(pages > 0 && pages < 100_000, "{pages}");
+            begun_anew += u32::from(pages < before);
+            before = pages;
+            checkpoints.after_commit(&mut connection, pages);
+        }
+        checkpoints.stop();
+        assert!(std::fs::metadata(&path).unwrap().len() > u64::from(EVERY) * 4_096);
     }
 }
