@@ -11,9 +11,8 @@ use crate::hex::hex;
 use crate::ids::MerchantId;
 use crate::limits::REFERENCE_CHARS_MAX;
 use crate::store::rows::column;
-use crate::store::sql::query;
+use crate::store::sql::{BoxFuture, query};
 use crate::store::tx::Tx;
-use crate::store::writer::BoxFuture;
 
 /// An idempotency key with a fingerprint of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]

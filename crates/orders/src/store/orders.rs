@@ -398,21 +398,21 @@ pub(crate) async fn get(readers: &Readers, id: OrderId) -> Result<Order> {
 
 /// The id of the order under the merchant's own number.
 pub(crate) async fn id_of_number(
-    readers: &Readers,
+    executor: impl Executor,
     merchant_id: &MerchantId,
     merchant_order_no: &str,
 ) -> Result<Option<OrderId>> {
     let id = query_scalar("select id from orders where merchant_id = ? and merchant_order_no = ?")
         .bind(merchant_id.as_str())
         .bind(merchant_order_no)
-        .fetch_optional(readers)
+        .fetch_optional(executor)
         .await?;
     Ok(id)
 }
 
 /// Up to `limit` orders of one state, those after `after` by id; without their lines.
 pub(crate) async fn page(
-    readers: &Readers,
+    executor: impl Executor,
     merchant_id: &MerchantId,
     state: OrderState,
     after: Option<OrderId>,
@@ -427,7 +427,7 @@ pub(crate) async fn page(
     .bind(state.stored())
     .bind(after.map_or_else(Uuid::nil, OrderId::uuid))
     .bind(limit_of(limit))
-    .fetch_all(readers)
+    .fetch_all(executor)
     .await?;
     rows.iter().map(from_row).collect()
 }

@@ -8,15 +8,22 @@ use broker::clock::ManualClock;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
 use crate::error::{Error, Result};
-use crate::store::sql::{DbErrorKind, query};
+use crate::store::sql::{Connection, DbErrorKind, query, query_scalar};
 use crate::tests::batches::dangle;
 use crate::tests::shop::Shop;
 
 /// What ran, in its order.
 type Log = Arc<Mutex<Vec<&'static str>>>;
 
-/// An operation that holds the writer's thread: it says that it has begun and ends when the other end is dropped.
+/// Where an operation holds its thread until the other end is dropped.
 type Gate = Arc<Mutex<(Sender<()>, Receiver<()>)>>;
+
+/// Says that the operation has begun and waits; both other ends are gone if it runs again.
+fn pass(gate: &Gate) {
+    let gate = gate.lock().unwrap();
+    let _ = gate.0.send(());
+    let _ = gate.1.recv();
+}
 
 /// Runs the requests, all of which wait before the first of them has its turn.
 async fn run_together(shop: &Shop, requests: Vec<BoxFuture<'_, Result<()>>>) -> Vec<Result<()>> {
@@ -25,10 +32,7 @@ async fn run_together(shop: &Shop, requests: Vec<BoxFuture<'_, Result<()>>>) -> 
     let gate: Gate = Arc::new(Mutex::new((say, wait)));
     let holding = shop.platform().writer().run(gate, |_, gate| {
         Box::pin(async move {
-            let gate = gate.lock().unwrap();
-            // If it runs again, both other ends are gone.
-            let _ = gate.0.send(());
-            let _ = gate.1.recv();
+            pass(gate);
             Ok(())
         })
     });
@@ -113,6 +117,37 @@ async fn readers_that_are_closed_answer_that_they_are() {
     readers.close().await;
     let error = query("select 1").fetch_all(&readers).await.unwrap_err();
     assert_eq!(error.kind, DbErrorKind::Unavailable);
+}
+
+/// Counts the merchants, lets another one be made, and counts again.
+async fn count_twice(connection: &mut Connection, gate: &Gate) -> Result<[i64; 2]> {
+    let count = || query_scalar("select count(*) from merchant");
+    let first = count().fetch_one(&mut *connection).await?;
+    pass(gate);
+    Ok([first, count().fetch_one(connection).await?])
+}
+
+#[tokio::test]
+async fn a_snapshot_does_not_see_what_is_committed_meanwhile() {
+    let shop = Shop::open().await;
+    let (say, heard) = channel();
+    let (hold, wait) = channel();
+    let gate: Gate = Arc::new(Mutex::new((say, wait)));
+    let readers = shop.platform().readers();
+    let counts = readers.snapshot(gate, |connection, gate| {
+        Box::pin(count_twice(connection, gate))
+    });
+    let mut counts = std::pin::pin!(counts);
+    assert!(counts.as_mut().now_or_never().is_none());
+    heard.recv().unwrap();
+    let id = "another".parse().unwrap();
+    shop.platform()
+        .create_merchant(&id, "Another")
+        .await
+        .unwrap();
+    drop(hold);
+    assert_eq!(counts.await.unwrap(), [1, 1]);
+    assert_eq!(shop.number("select count(*) from merchant").await, 2);
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ mod value;
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 pub(crate) use connection::Connection;
 pub(super) use connection::Synchronous;
@@ -18,6 +20,9 @@ pub(crate) use readers::Readers;
 pub(crate) use value::{FromValue, IntoValue, Value};
 
 pub use error::{DbError, DbErrorKind};
+
+/// A boxed future of an operation.
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A statement with its bound values.
 #[derive(Debug)]
@@ -54,6 +59,22 @@ pub(crate) trait Executor: Send {
 
     /// Runs the statement; answers its rows.
     fn rows(self, query: Query) -> impl Future<Output = Result<Vec<Row>, DbError>> + Send;
+}
+
+/// The result of a future that waits for nothing but statements on a connection of its own.
+pub(super) fn at_once<T>(
+    future: impl Future<Output = crate::error::Result<T>>,
+) -> crate::error::Result<T> {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        Poll::Ready(done) => done,
+        // A defect of the operation.
+        Poll::Pending => {
+            tracing::error!("an operation on the database waited for something else");
+            Err(DbError::other("an operation waited for something else").into())
+        }
+    }
 }
 
 /// A statement; its values are bound in the order of its parameters.

@@ -5,10 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::store::sql::{Connection, DbError, Executor, Query, Row};
+use crate::error::Result;
+use crate::store::sql::{BoxFuture, Connection, DbError, Executor, Query, Row, at_once};
 
 /// Most reads that wait; who comes later waits outside.
 const QUEUE: usize = 1_024;
+
+/// Statements that see one state of the database.
+type Snapshot<I, T> = for<'t> fn(&'t mut Connection, &'t I) -> BoxFuture<'t, Result<T>>;
 
 /// A read that waits for a connection.
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
@@ -72,6 +76,21 @@ impl Readers {
         let jobs = jobs.ok_or_else(closed)?;
         jobs.send(job).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())
+    }
+
+    /// Runs several statements on one state of the database, whatever is written meanwhile.
+    pub(crate) async fn snapshot<I, T>(&self, input: I, read: Snapshot<I, T>) -> Result<T>
+    where
+        I: Send + 'static,
+        T: Send + 'static,
+    {
+        let read = move |connection: &mut Connection| {
+            connection.run("begin")?;
+            let found = at_once(read(connection, &input));
+            connection.run("commit")?;
+            found
+        };
+        self.run(read).await?
     }
 
     /// Closes the connections once the reads that wait are done; later ones fail.

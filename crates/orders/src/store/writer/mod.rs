@@ -10,7 +10,6 @@
 mod queue;
 mod worker;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -20,13 +19,10 @@ use crate::error::{Error, Result};
 use crate::random;
 use crate::store::checkpoint::Checkpoints;
 use crate::store::outbox::OutboxWritten;
-use crate::store::sql::DbError;
+use crate::store::sql::{BoxFuture, DbError, at_once};
 use crate::store::tx::Tx;
-use crate::store::writer::queue::{Control, Queues, poll_once};
+use crate::store::writer::queue::{Control, Queues};
 use crate::store::writer::worker::Worker;
-
-/// A boxed future of an operation.
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// An operation on the open transaction. It may run more than once, but only its last run is committed.
 pub(crate) type Operation<I, T> = for<'t> fn(&'t mut Tx, &'t I) -> BoxFuture<'t, Result<T>>;
@@ -221,8 +217,7 @@ struct Typed<I, T> {
 
 impl<I: Send + Sync, T: Send> Request for Typed<I, T> {
     fn run(&mut self, tx: &mut Tx) -> Verdict {
-        let outcome = poll_once((self.operation)(tx, &self.input));
-        let outcome = outcome.unwrap_or_else(|| Err(waited()));
+        let outcome = at_once((self.operation)(tx, &self.input));
         let verdict = match &outcome {
             Ok(_) => Verdict::Keep,
             Err(_) => Verdict::Undo,
@@ -241,10 +236,4 @@ impl<I: Send + Sync, T: Send> Request for Typed<I, T> {
     fn fail(self: Box<Self>, error: Error) {
         let _ = self.reply.send(Err(error));
     }
-}
-
-/// A defect: an operation may wait for the database alone, which answers on the same thread.
-fn waited() -> Error {
-    tracing::error!("an operation on the database waited for something else");
-    Error::Database(DbError::other("an operation waited for something else"))
 }

@@ -1,6 +1,5 @@
 //! Provides the requests that wait for the writer: two queues, the end of both, and how the writer's thread waits.
 
-use std::pin::pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -135,15 +134,5 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
-    }
-}
-
-/// The result of a future that waits for nothing; `None` if it does.
-pub(super) fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    match future.as_mut().poll(&mut context) {
-        Poll::Ready(done) => Some(done),
-        Poll::Pending => None,
     }
 }

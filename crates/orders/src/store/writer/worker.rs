@@ -6,10 +6,10 @@ use crate::error::{Error, Result};
 use crate::model::outbox::TopicSet;
 use crate::store::checkpoint::Checkpoints;
 use crate::store::outbox::OutboxWritten;
-use crate::store::sql::{Connection, DbError};
+use crate::store::sql::{Connection, DbError, at_once};
 use crate::store::tx::Tx;
-use crate::store::writer::queue::{Control, Queues, poll_once};
-use crate::store::writer::{Means, Request, Verdict, waited};
+use crate::store::writer::queue::{Control, Queues};
+use crate::store::writer::{Means, Request, Verdict};
 use crate::store::{audit, outbox, timers};
 
 const BEGIN: &str = "begin immediate";
@@ -155,12 +155,11 @@ impl Worker {
 
 /// Writes the rows that the requests have collected; answers the topics that have some in the outbox.
 fn flush(tx: &mut Tx) -> Result<TopicSet> {
-    let flushed = poll_once(async {
+    at_once(async {
         timers::flush(tx).await?;
         audit::flush(tx).await?;
         outbox::flush(tx).await
-    });
-    flushed.unwrap_or_else(|| Err(waited()))
+    })
 }
 
 /// An error of the whole transaction as one more value: it cannot be cloned.
