@@ -24,7 +24,7 @@ const SUFFIX: usize = 26;
 /// Less than a second, for the page shows whole seconds.
 const PACE: Pace = Pace {
     run_max_ms: 900,
-    looks_per_ms: 8,
+    looks_per_ms: 16,
 };
 
 /// Maps the ids of the page to the real ones.

@@ -42,7 +42,7 @@ pub(super) struct Pace {
 /// The usual pace: short of every deadline of the tests.
 const PACE: Pace = Pace {
     run_max_ms: 5_000,
-    looks_per_ms: 1,
+    looks_per_ms: 4,
 };
 
 /// A platform with its broker, its API and a simulated gateway.
