@@ -108,24 +108,47 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
         line(
             "API key",
             &format!(
-                "{}   (merchant default; shown only once, not needed on this machine)",
-                key.secret
+                "{}   (merchant default; shown only once{})",
+                key.secret,
+                if embedded.trusts_this_machine() {
+                    ", not needed on this machine"
+                } else {
+                    ""
+                }
             ),
         );
     }
-    text.push_str("\nTry it: paste these lines and see an order close by itself after 10 s\n");
+    try_it(&mut text, embedded);
+    text
+}
+
+/// Adds lines to paste.
+fn try_it(text: &mut String, embedded: &Embedded) {
+    let address = embedded.address();
+    let (key, set) = if embedded.trusts_this_machine() {
+        ("", "")
+    } else {
+        (
+            r#" -H "Authorization: Bearer $DUETIME_KEY""#,
+            " (with DUETIME_KEY set to the API key)",
+        )
+    };
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "\nTry it: paste these lines{set} and see an order close by itself after 10 s"
+    );
     let lines = [
         format!(
-            r#"  P=$(curl -s http://{address}/v1/products -H 'Idempotency-Key: p1' --json '{{"name":"Tea","price_minor":500,"currency":"EUR","stock":9}}' | grep -o 'prd_[0-9a-z]*')"#
+            r#"  P=$(curl -s http://{address}/v1/products -H 'Idempotency-Key: p1'{key} --json '{{"name":"Tea","price_minor":500,"currency":"EUR","stock":9}}' | grep -o 'prd_[0-9a-z]*')"#
         ),
         format!(
-            r#"  O=$(curl -s http://{address}/v1/orders -H 'Idempotency-Key: o1' --json '{{"merchant_order_no":"A-1","buyer_id":"me","deadline_after_ms":10000,"lines":[{{"product_id":"'$P'","quantity":1}}]}}' | grep -o 'ord_[0-9a-z]*' | head -n 1)"#
+            r#"  O=$(curl -s http://{address}/v1/orders -H 'Idempotency-Key: o1'{key} --json '{{"merchant_order_no":"A-1","buyer_id":"me","deadline_after_ms":10000,"lines":[{{"product_id":"'$P'","quantity":1}}]}}' | grep -o 'ord_[0-9a-z]*' | head -n 1)"#
         ),
-        format!("  sleep 10; curl -s http://{address}/v1/orders/$O"),
+        format!("  sleep 10; curl -s{key} http://{address}/v1/orders/$O"),
     ];
     for line in lines {
         text.push_str(&line);
         text.push('\n');
     }
-    text
 }

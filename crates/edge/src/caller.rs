@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::ConnectInfo;
 use http::header::{FORWARDED, HOST, ORIGIN, VIA};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri, Version};
 
 /// Headers that proxies and content delivery networks add.
 const PROXY_HEADERS: [HeaderName; 14] = [
@@ -81,7 +81,9 @@ impl Caller {
             return Self::Remote;
         }
         let transport = parts.extensions.get().copied().unwrap_or_default();
-        let direct = !is_proxied(&parts.headers)
+        // nginx forwards with HTTP/1.0 and no other sign unless it is set up otherwise; no program of today speaks it.
+        let direct = parts.version >= Version::HTTP_11
+            && !is_proxied(&parts.headers)
             && is_own_site(&parts.method, &parts.headers)
             && is_own_origin(&parts.headers, &parts.uri, transport);
         if direct { Self::Local } else { Self::Indirect }
@@ -230,6 +232,22 @@ mod tests {
             let found = caller(peer, Method::POST, &[("host", "localhost")]);
             assert_eq!(found, expected, "{peer}");
         }
+    }
+
+    #[test]
+    fn a_request_of_an_old_version_comes_from_a_proxy() {
+        let request = Request::builder().version(Version::HTTP_10);
+        let (mut parts, ()) = request
+            .header("host", "localhost")
+            .body(())
+            .unwrap()
+            .into_parts();
+        parts
+            .extensions
+            .insert(ConnectInfo::<SocketAddr>(HERE.parse().unwrap()));
+        assert_eq!(Caller::of(&parts), Caller::Indirect);
+        parts.version = Version::HTTP_11;
+        assert_eq!(Caller::of(&parts), Caller::Local);
     }
 
     #[test]

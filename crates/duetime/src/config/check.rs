@@ -56,6 +56,12 @@ fn check_access(config: &Config) -> Vec<String> {
         problems
             .push("tls.certificate and tls.key belong together: set both or neither".to_owned());
     }
+    if config.gateway_simulator && !config.server.listen.ip().is_loopback() {
+        problems.push(format!(
+            "server.listen is {}, which other machines reach, but the payment gateway simulator is on, where every caller can pay without money: set orders.gateway_simulator = false",
+            config.server.listen
+        ));
+    }
     for (key, listen) in [("grpc.listen", grpc.listen), ("http.listen", http.listen)] {
         if !listen.ip().is_loopback() && access.accounts.is_none() && !access.open {
             problems.push(format!(

@@ -9,7 +9,7 @@ use broker::TopicKind;
 use orders::UnknownPolicy;
 
 use super::kind::{Kind, Value};
-use super::resolve::{Config, LogFormat};
+use super::resolve::{Config, LogFormat, Trust};
 use super::units::{DAY_MS, GIB, HOUR_MS, MIB, MINUTE_MS, SECOND_MS};
 
 /// A setting.
@@ -218,9 +218,16 @@ pub(crate) const KEYS: &[Key] = &[
         "Where the HTTP API of the order platform listens. Port 0 takes a free port and prints it."),
         |config, address| config.server.listen = address)
         .flag("--listen"),
-    switch(("server.trust_loopback", "true",
-        "Whether callers on this machine may omit the API key; they are the operator and the merchant `default` then."),
-        |config, on| config.server.trust_loopback = on),
+    choice(&["auto", "true", "false"], ("server.trust_loopback", "auto",
+        "Whether callers on this machine may omit the API key; they are the operator and the merchant `default` then. With `auto` they may while \
+         the simulator is the only gateway and no port listens for other machines."),
+        |config, word| {
+            config.server.trust_loopback = match word {
+                "true" => Trust::On,
+                "false" => Trust::Off,
+                _ => Trust::Auto,
+            };
+        }),
     secret(("server.operator_key", "",
         "The API key of the operator, for calls from other machines. Empty: the operator calls from this machine only."),
         |config, key| config.server.operator_key = key.map(str::to_owned)),

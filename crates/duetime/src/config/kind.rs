@@ -77,6 +77,9 @@ impl Kind {
                 self.durations(parts.iter().map(String::as_str))
             }
             (Self::Switch, Written::Switch(on)) => Ok(Value::Switch(*on)),
+            (Self::Choice(words), Written::Switch(on)) if words.contains(&word(*on)) => {
+                Ok(Value::Choice(word(*on)))
+            }
             (Self::Count { min, max }, Written::Integer(digits)) => count(digits, min, max),
             (Self::Switch | Self::Count { .. }, Written::Text(text)) => Err(format!(
                 "\"{text}\" is text; write {} without quotes",
@@ -194,6 +197,11 @@ impl Kind {
             Self::Count { min, max } => range(min, max, |number| number.to_string()),
         }
     }
+}
+
+/// A switch as a word.
+fn word(on: bool) -> &'static str {
+    if on { "true" } else { "false" }
 }
 
 fn range(min: u64, max: u64, show: impl Fn(u64) -> String) -> String {

@@ -35,9 +35,18 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
-    pub(crate) trust_loopback: bool,
+    pub(crate) trust_loopback: Trust,
     pub(crate) operator_key: Option<String>,
     pub(crate) shutdown_time: Duration,
+}
+
+/// Whether callers on this machine need no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// While this is a trial: the simulator is the only gateway, and no port listens for other machines.
+    Auto,
+    On,
+    Off,
 }
 
 /// The JSON API of the broker.
@@ -87,7 +96,7 @@ impl Config {
             data: PathBuf::new(),
             server: Server {
                 listen: UNSET,
-                trust_loopback: false,
+                trust_loopback: Trust::Off,
                 operator_key: None,
                 shutdown_time: Duration::ZERO,
             },
@@ -111,6 +120,19 @@ impl Config {
         self.grpc.body_bytes_max = engine.limits.body_bytes_max;
         self.grpc.auto_topic = engine.auto_topic;
         self.grpc.auto_group = engine.auto_group;
+    }
+
+    /// Whether callers on this machine need no key; `real_gateway`: an account at another gateway than the simulator exists.
+    pub(crate) fn trusts_this_machine(&self, real_gateway: bool) -> bool {
+        let listens = [self.server.listen, self.http.listen, self.grpc.listen];
+        match self.server.trust_loopback {
+            Trust::On => true,
+            Trust::Off => false,
+            Trust::Auto => {
+                let local = listens.iter().all(|listen| listen.ip().is_loopback());
+                self.gateway_simulator && local && !real_gateway
+            }
+        }
     }
 
     /// How long requests in flight may take once the process stops; the rest of the time is for the store.

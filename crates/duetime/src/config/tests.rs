@@ -8,7 +8,7 @@ use server::Bounds;
 use server::grpc::GrpcConfig;
 use server::http::HttpLimits;
 
-use super::resolve::{Access, Encryption, Http, Server};
+use super::resolve::{Access, Encryption, Http, Server, Trust};
 use super::settings::Problems;
 use super::*;
 
@@ -143,7 +143,7 @@ fn everything() -> Config {
         data: "/d".into(),
         server: Server {
             listen: "0.0.0.0:9".parse().unwrap(),
-            trust_loopback: false,
+            trust_loopback: Trust::Off,
             operator_key: Some("secret".to_owned()),
             shutdown_time: Duration::from_secs(3),
         },
@@ -291,6 +291,27 @@ fn other_machines_are_let_in_on_purpose_only() {
         let problem = resolved(text).unwrap_err().to_string();
         assert!(problem.contains(words), "{problem}");
     }
+}
+
+#[test]
+fn callers_of_this_machine_need_a_key_once_it_is_no_trial() {
+    let trusts = |text: &str| resolved(text).unwrap().trusts_this_machine(false);
+    assert!(trusts(""));
+    assert!(!defaults().trusts_this_machine(true));
+    let off = "[orders]\ngateway_simulator = false\n";
+    assert!(!trusts(off));
+    assert!(!trusts(
+        "[http]\nlisten = \"0.0.0.0:1\"\n[access]\nopen = true\n"
+    ));
+    assert!(trusts(&format!("{off}[server]\ntrust_loopback = true\n")));
+    assert!(!trusts("[server]\ntrust_loopback = false\n"));
+    let public = "[server]\nlisten = \"0.0.0.0:80\"\n";
+    let problem = resolved(public).unwrap_err().to_string();
+    assert!(
+        problem.contains("orders.gateway_simulator = false"),
+        "{problem}"
+    );
+    assert!(!trusts(&format!("{public}{off}")));
 }
 
 #[test]

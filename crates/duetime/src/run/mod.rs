@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use broker::clock::Clock;
 use broker::{Broker, Health};
 use gateway::Gateways;
+use gateway::simulator::GATEWAY_NAME;
 use orders::embedded::Embedded as EmbeddedMessaging;
 use orders::http::{ApiSettings, ApiState, OperatorKey, install_metrics};
 use orders::{NewApiKey, Platform, Running, Topic};
@@ -155,6 +156,14 @@ fn owned_names(prefix: &str) -> OwnedNames {
     }
 }
 
+/// Whether an account at another gateway than the simulator exists.
+async fn has_real_gateway(platform: &Platform) -> Result<bool> {
+    let accounts = platform.gateway_accounts(None).await?;
+    Ok(accounts
+        .iter()
+        .any(|account| account.gateway != GATEWAY_NAME))
+}
+
 /// A platform, its broker and its HTTP API, running.
 pub(crate) struct Embedded {
     broker: Broker,
@@ -168,6 +177,8 @@ pub(crate) struct Embedded {
     first_key: Option<NewApiKey>,
     /// Whether the simulator is on.
     simulator: bool,
+    /// Whether callers on this machine need no key.
+    trust_loopback: bool,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
     callbacks: Option<JoinHandle<()>>,
@@ -209,6 +220,7 @@ impl Embedded {
         } else {
             None
         };
+        let trust_loopback = config.trusts_this_machine(has_real_gateway(&platform).await?);
         if let (Some(simulator), true) = (&simulator, first_account) {
             simulator::make_first_account(&platform, simulator).await?;
         }
@@ -218,7 +230,7 @@ impl Embedded {
         let callbacks = simulator.clone().map(call_back).transpose()?;
         let settings = ApiSettings {
             operator_key: config.server.operator_key.as_deref().map(OperatorKey::new),
-            trust_loopback: config.server.trust_loopback,
+            trust_loopback,
             simulator: simulator.clone(),
         };
         let state = ApiState::new(platform, clock, metrics, settings);
@@ -238,6 +250,7 @@ impl Embedded {
             grpc,
             first_key,
             simulator,
+            trust_loopback,
             stop,
             server,
             callbacks,
@@ -267,6 +280,11 @@ impl Embedded {
     /// Whether the payment gateway simulator is on.
     pub(crate) fn has_simulator(&self) -> bool {
         self.simulator
+    }
+
+    /// Whether callers on this machine need no key.
+    pub(crate) fn trusts_this_machine(&self) -> bool {
+        self.trust_loopback
     }
 
     /// The platform inside.
