@@ -427,8 +427,7 @@ impl World {
         for _ in 0..DRAIN_TURNS_MAX {
             let worked_ms = self.clocks.engine_ms();
             self.turn()?;
-            let busy = self.sync.is_some()
-                || self.clients.next_action_us().is_some()
+            let busy = self.clients.next_action_us().is_some()
                 || self
                     .clients
                     .questions()
@@ -436,7 +435,8 @@ impl World {
             quiet_turns = if busy || worked_ms <= end_ms {
                 0
             } else {
-                quiet_turns + 1
+                // Where hours pass between two polls, the store is written at the end of each: when its group was seen.
+                quiet_turns + usize::from(self.sync.is_none())
             };
             if quiet_turns > 2 * READERS {
                 return Ok(());
