@@ -174,7 +174,8 @@ impl Api {
                     return;
                 }
                 // A message that is due now is delivered once the clock has moved. A check takes longer on a slow machine,
-                // so there the clock runs slower too.
+                // so there the clock runs slower too, and it waits for what is at the writer.
+                let _ = self.state.platform().check_database().await;
                 let run_ms = look / pace.looks_per_ms;
                 if run_ms <= pace.run_max_ms && look.is_multiple_of(pace.looks_per_ms) {
                     self.clock.advance(1);
