@@ -19,7 +19,7 @@ use crate::command::{Answer, Command, Poll};
 use crate::core::Core;
 use crate::error::{Error, OpenError};
 use crate::inbox::{Event, Inbox};
-use crate::limits::COMMANDS_MAX;
+use crate::limits::OTHER_WEIGHT;
 use crate::writer::{Health, Writer, spawn_syncer};
 
 /// How a broker is set up.
@@ -71,7 +71,7 @@ impl Broker {
         let engine = Engine::open(store, config.engine)?;
         clock.resume_at(engine.last_stamp_ms());
         let core = Core::new(engine);
-        let inbox = Arc::new(Inbox::new(COMMANDS_MAX));
+        let inbox = Arc::new(Inbox::new());
         let (syncs, epochs) = mpsc::channel();
         let (sender, health) = watch::channel(Health::Running);
         let moved = Arc::downgrade(&inbox);
@@ -128,21 +128,6 @@ impl Broker {
         self.queue(command).await?;
         let health = self.shared.health.clone();
         Ok(async move { answer.await.unwrap_or_else(|_| Err(end_of(&health))) })
-    }
-
-    /// Stores messages of one topic; each has its own outcome, in the same order.
-    pub async fn send_batch(
-        &self,
-        topic: &str,
-        messages: Vec<NewMessage>,
-    ) -> Result<Vec<Result<Sent, Error>>, Error> {
-        let topic: Arc<str> = Arc::from(topic);
-        self.with(lane(&topic), move |engine, now_ms| {
-            let send =
-                |message: &NewMessage| engine.send(now_ms, &topic, message).map_err(Error::Refused);
-            Ok(messages.iter().map(send).collect())
-        })
-        .await
     }
 
     /// Receives messages that are due; waits up to `wait` for the first one.
@@ -439,6 +424,19 @@ impl Broker {
         lane: u64,
         work: impl FnOnce(&mut Engine<FjallStore>, u64) -> Result<T, engine::Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.start(lane, OTHER_WEIGHT, work).await?.await
+    }
+
+    /// Hands in something to do with the engine; the future it returns ends once its effect is durable.
+    pub(crate) async fn start<T: Send + 'static, W>(
+        &self,
+        lane: u64,
+        weight: usize,
+        work: W,
+    ) -> Result<impl Future<Output = Result<T, Error>> + Send + use<T, W>, Error>
+    where
+        W: FnOnce(&mut Engine<FjallStore>, u64) -> Result<T, engine::Error> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let work = move |engine: &mut Engine<FjallStore>, now_ms: u64| {
             let result = work(engine, now_ms).map_err(Error::Refused);
@@ -448,10 +446,12 @@ impl Broker {
         };
         self.queue(Command::Other {
             lane,
+            weight,
             work: Box::new(work),
         })
         .await?;
-        answer.await.unwrap_or_else(|_| Err(self.end()))
+        let health = self.shared.health.clone();
+        Ok(async move { answer.await.unwrap_or_else(|_| Err(end_of(&health))) })
     }
 
     pub(crate) async fn queue(&self, command: Command<FjallStore>) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use engine::{Delivered, Engine, NewMessage, ReceiptHandle, ReceiveRequest, Sent}
 use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::limits::OTHER_WEIGHT;
+use crate::limits::WEIGHT_BYTES;
 
 /// Where the answer to a command goes.
 pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -40,6 +40,8 @@ pub enum Command<S> {
     Other {
         /// A number by which commands take turns.
         lane: u64,
+        /// About how many messages' worth of work it is.
+        weight: usize,
         /// What to do.
         work: Work<S>,
     },
@@ -62,12 +64,17 @@ impl<S> Command<S> {
     /// About how many messages' worth of work it is.
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::Send { .. } => 1,
+            Self::Send { message, .. } => weight_of(message),
             Self::Receive(poll) => poll.request.messages_max,
             Self::Ack { handles, .. } => handles.len(),
-            Self::Other { .. } => OTHER_WEIGHT,
+            Self::Other { weight, .. } => *weight,
         }
     }
+}
+
+/// About how many small messages' worth of work a message is.
+pub(crate) fn weight_of(message: &NewMessage) -> usize {
+    1 + message.body.len() / WEIGHT_BYTES
 }
 
 impl<S> fmt::Debug for Command<S> {

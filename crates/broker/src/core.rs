@@ -73,6 +73,7 @@ impl<S: Store> Core<S> {
     ///
     /// Returns how many commands were executed. After an error the broker must no longer be used.
     pub fn step(&mut self, now_ms: u64) -> Result<usize, StoreError> {
+        drop(self.lanes.taken());
         self.engine.begin_step(TICK_UNITS);
         self.engine.tick(now_ms)?;
         self.engine.limit_step(STEP_UNITS - POLL_UNITS_MIN);
@@ -105,6 +106,11 @@ impl<S: Store> Core<S> {
         // What was handed out is written with the next changes, so that a restart does not hand it out again.
         self.engine.stage_notes();
         Ok(done)
+    }
+
+    /// The lanes of the commands that the last step executed, one for each.
+    pub fn executed_lanes(&mut self) -> impl Iterator<Item = u64> {
+        self.lanes.taken()
     }
 
     /// Whether commands wait that a further step could execute.

@@ -7,6 +7,7 @@ use engine::StoreError;
 use tokio::sync::Semaphore;
 
 use crate::command::Command;
+use crate::limits::{ROOM_COMMANDS_MAX, ROOMS};
 
 /// Everything that can wake the writer loop.
 #[derive(Debug)]
@@ -29,8 +30,9 @@ pub(crate) enum Event<S> {
 pub(crate) struct Inbox<S> {
     state: Mutex<State<S>>,
     filled: Condvar,
-    /// One permit for each command that may still be queued.
-    room: Semaphore,
+    /// By the lane of a command: one permit for each that may still be queued. A full lane keeps back those that share
+    /// its room, and no others.
+    rooms: Vec<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -40,22 +42,26 @@ struct State<S> {
 }
 
 impl<S> Inbox<S> {
-    pub(crate) fn new(commands_max: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(State {
                 events: Vec::new(),
                 closed: false,
             }),
             filled: Condvar::new(),
-            room: Semaphore::new(commands_max),
+            rooms: (0..ROOMS)
+                .map(|_| Semaphore::new(ROOM_COMMANDS_MAX))
+                .collect(),
         }
     }
 
     /// Queues a command once there is room for it; returns it if the loop has ended.
     pub(crate) async fn send(&self, command: Command<S>) -> Result<(), Command<S>> {
-        match self.room.acquire().await {
-            Ok(permit) => permit.forget(),
-            Err(_) => return Err(command),
+        if let Some(room) = self.room(command.lane()) {
+            match room.acquire().await {
+                Ok(permit) => permit.forget(),
+                Err(_) => return Err(command),
+            }
         }
         match self.push(Event::Command(command)) {
             Err(Event::Command(command)) => Err(command),
@@ -103,16 +109,67 @@ impl<S> Inbox<S> {
         std::mem::swap(&mut state.events, events);
     }
 
-    /// Gives room for commands that were worked off.
-    pub(crate) fn release(&self, commands: usize) {
-        self.room.add_permits(commands);
+    /// Gives room for commands that were worked off, one for each of their lanes.
+    pub(crate) fn release(&self, lanes: impl Iterator<Item = u64>) {
+        let mut freed = [0; ROOMS];
+        for lane in lanes {
+            if let Some(freed) = freed.get_mut(room_of(lane)) {
+                *freed += 1;
+            }
+        }
+        for (room, freed) in self.rooms.iter().zip(freed).filter(|(_, freed)| *freed > 0) {
+            room.add_permits(freed);
+        }
+    }
+
+    fn room(&self, lane: u64) -> Option<&Semaphore> {
+        self.rooms.get(room_of(lane))
     }
 
     /// Takes what is left and lets nothing more in.
     pub(crate) fn close(&self) -> Vec<Event<S>> {
-        self.room.close();
+        self.rooms.iter().for_each(Semaphore::close);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.closed = true;
         std::mem::take(&mut state.events)
+    }
+}
+
+/// The number of the room in which commands of a lane wait.
+fn room_of(lane: u64) -> usize {
+    usize::try_from(lane % ROOMS as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Answer;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn command(lane: u64) -> Command<engine::MemoryStore> {
+        Command::Other {
+            lane,
+            weight: 1,
+            work: Box::new(|_, _| Answer::Other(Box::new(drop))),
+        }
+    }
+
+    #[test]
+    fn a_full_lane_keeps_no_other_lane_back() {
+        let inbox = Inbox::new();
+        let has_room = |lane| {
+            let mut context = Context::from_waker(Waker::noop());
+            let sending = pin!(inbox.send(command(lane)));
+            matches!(sending.poll(&mut context), Poll::Ready(Ok(())))
+        };
+        for _ in 0..ROOM_COMMANDS_MAX {
+            assert!(has_room(1));
+        }
+        assert!(!has_room(1));
+        assert!(has_room(2));
+        inbox.release([1, 2].into_iter());
+        assert!(has_room(1));
+        assert!(!has_room(1));
     }
 }

@@ -42,6 +42,7 @@
 //! ```
 
 mod admin;
+mod batch;
 mod broker;
 mod command;
 mod core;

@@ -1,7 +1,15 @@
 //! Defines every limit of the broker's handle and writer loop; those of the engine are in its own `limits`.
 
-/// Commands that may wait for the writer loop; further ones wait for room.
-pub(crate) const COMMANDS_MAX: usize = 65_536;
+/// Rooms in which commands wait for the writer loop, by their lane.
+pub(crate) const ROOMS: usize = 64;
+/// Commands that may wait in one room; further ones wait for room.
+pub(crate) const ROOM_COMMANDS_MAX: usize = 1_024;
+/// Messages of a batch that are one command.
+pub(crate) const BATCH_MESSAGES_MAX: usize = 128;
+/// Bytes of bodies after which the rest of a batch is another command.
+pub(crate) const BATCH_BYTES_MAX: usize = 512 * 1024;
+/// Bytes that weigh as much as a message.
+pub(crate) const WEIGHT_BYTES: usize = 4_096;
 /// Bytes of changes at which a group of changes is closed.
 pub(crate) const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// Weight of the commands, in messages, after which a step ends: consumers of other topics are served between steps.

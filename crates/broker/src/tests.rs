@@ -516,7 +516,11 @@ async fn a_panic_of_the_writer_ends_the_broker_and_is_said() {
         async move { broker.receive(request(1), Duration::from_mins(1)).await }
     });
     let work: crate::command::Work<storage::FjallStore> = Box::new(|_, _| panic!("on purpose"));
-    let command = crate::command::Command::Other { lane: 0, work };
+    let command = crate::command::Command::Other {
+        lane: 0,
+        weight: 1,
+        work,
+    };
     broker.queue(command).await.unwrap();
     let health = broker.ended().await;
     assert_eq!(

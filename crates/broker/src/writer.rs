@@ -74,8 +74,8 @@ impl Writer {
         let mut stopping = false;
         loop {
             let now_ms = self.clock.now_ms();
-            let done = self.core.step(now_ms)?;
-            self.inbox.release(done);
+            self.core.step(now_ms)?;
+            self.inbox.release(self.core.executed_lanes());
             if !syncing && let Some(epoch) = self.core.apply(now_ms)? {
                 // The other side ends only after this one.
                 syncing = self.syncs.send(epoch).is_ok();

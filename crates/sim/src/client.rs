@@ -240,6 +240,7 @@ impl Clients {
             .push((Question::Recall(number), Pending::Recalled(receiver)));
         Command::Other {
             lane: u64::from(handle.topic),
+            weight: 16,
             work: Box::new(move |engine: &mut Engine<FaultStore>, now_ms| {
                 drop(reply.send(engine.recall(now_ms, &handle).map_err(Error::Refused)));
                 Answer::Other(Box::new(drop))
@@ -302,6 +303,7 @@ fn work<T: Send + 'static>(
 ) -> Command<FaultStore> {
     Command::Other {
         lane: u64::from(lane),
+        weight: 16,
         work: Box::new(move |engine: &mut Engine<FaultStore>, now_ms| {
             let result = action(engine, now_ms).map_err(Error::Refused);
             Answer::Other(Box::new(move |durable: Result<(), Error>| {

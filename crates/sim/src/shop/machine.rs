@@ -336,7 +336,8 @@ pub(crate) fn question<T: Send + 'static>(
             drop(reply.send(durable.and(result)));
         }))
     });
-    (Command::Other { lane, work }, receiver)
+    let weight = 16;
+    (Command::Other { lane, weight, work }, receiver)
 }
 
 /// A handle to the machine; it is the platform's clock too.
