@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Uri, Version};
 
 /// Headers that proxies and content delivery networks add.
-const PROXY_HEADERS: [HeaderName; 14] = [
+const PROXY_HEADERS: [HeaderName; 13] = [
     FORWARDED,
     VIA,
     HeaderName::from_static("x-forwarded"),
@@ -24,13 +24,12 @@ const PROXY_HEADERS: [HeaderName; 14] = [
     HeaderName::from_static("x-cluster-client-ip"),
     HeaderName::from_static("x-envoy-external-address"),
     HeaderName::from_static("true-client-ip"),
-    HeaderName::from_static("cf-connecting-ip"),
     HeaderName::from_static("fastly-client-ip"),
     HeaderName::from_static("fly-client-ip"),
     HeaderName::from_static("cdn-loop"),
 ];
 /// Prefixes of the names of further such headers.
-const PROXY_PREFIXES: [&str; 2] = ["x-forwarded-", "x-original-"];
+const PROXY_PREFIXES: [&str; 3] = ["x-forwarded-", "x-original-", "cf-"];
 /// Values of `Sec-Fetch-Site` with which a request may change something.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const OWN_SITES: [&str; 2] = ["same-origin", "none"];
