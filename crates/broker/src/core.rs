@@ -2,7 +2,6 @@
 //! answers. It runs on no thread of its own, so the simulator drives the same code as the writer loop.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 
 use engine::{Alarm, Engine, ReceiptHandle, Store, StoreError};
 
@@ -30,7 +29,7 @@ pub struct Core<S> {
     /// The number of the next poll that is parked.
     next_parked: u64,
     /// When parked polls end: instant, number -> whose poll it is.
-    ends: BTreeMap<(u64, u64), Arc<TopicAndGroup>>,
+    ends: BTreeMap<(u64, u64), TopicAndGroup>,
     /// Answers by the epoch that has to be durable first.
     answers: VecDeque<(u64, Vec<Answer>)>,
     next_free_space_ms: u64,
@@ -247,7 +246,7 @@ impl<S: Store> Core<S> {
         }
         let polls = self.parked.entry(pair.clone()).or_default();
         polls.insert(number, (end_ms, poll));
-        self.ends.insert((end_ms, number), Arc::new(pair));
+        self.ends.insert((end_ms, number), pair);
         Ok(())
     }
 
@@ -303,12 +302,12 @@ impl<S: Store> Core<S> {
             let ((_, number), pair) = end.remove_entry();
             // Who has waited until now is here.
             self.engine.note_waiting(now_ms, &pair.0, &pair.1);
-            let Some(polls) = self.parked.get_mut(pair.as_ref()) else {
+            let Some(polls) = self.parked.get_mut(&pair) else {
                 continue;
             };
             let ended = polls.remove(&number);
             if polls.is_empty() {
-                self.parked.remove(pair.as_ref());
+                self.parked.remove(&pair);
                 self.engine.unwatch(&pair.0, &pair.1);
             }
             if let Some((_, poll)) = ended {
@@ -562,8 +561,7 @@ mod tests {
             reply,
         }));
         core.step(1_000).unwrap();
-        core.ends
-            .insert((1_200, 99), Arc::new(("gone".into(), "g".into())));
+        core.ends.insert((1_200, 99), ("gone".into(), "g".into()));
         core.step(1_500).unwrap();
         assert!(answer.try_recv().unwrap().unwrap().is_empty());
         assert!(core.ends.is_empty() && core.parked_count == 0);
