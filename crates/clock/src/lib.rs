@@ -51,6 +51,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
         wall_ms
     }
 
+    /// How far this clock is ahead of the wall clock now, in ms; 0 if it is not.
+    fn ahead_ms(&self) -> u64 {
+        self.at_wall_ms(0)
+    }
+
     /// The wall clock now, in ms since the Unix epoch. It may be set at any time, and go back.
     fn wall_now_ms(&self) -> u64 {
         self.now_ms()

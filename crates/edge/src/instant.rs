@@ -149,9 +149,10 @@ pub struct Clocks {
 impl Clocks {
     /// Reads both clocks.
     pub fn read(clock: &dyn Clock) -> Self {
-        let now_ms = clock.now_ms();
-        let ahead_ms = clock.at_wall_ms(now_ms).saturating_sub(now_ms);
-        Self { now_ms, ahead_ms }
+        Self {
+            now_ms: clock.now_ms(),
+            ahead_ms: clock.ahead_ms(),
+        }
     }
 
     /// Converts an instant of the engine clock to the wall clock.

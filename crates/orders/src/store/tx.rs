@@ -172,9 +172,7 @@ impl Tx {
     /// Begins a request.
     pub(super) fn begin_request(&mut self) -> Mark {
         self.now_ms = self.clock_ms();
-        let now_ms = u64::try_from(self.now_ms).unwrap_or(0);
-        let ahead_ms = self.clock.at_wall_ms(now_ms).saturating_sub(now_ms);
-        self.ahead_ms = i64::try_from(ahead_ms).unwrap_or(0);
+        self.ahead_ms = i64::try_from(self.clock.ahead_ms()).unwrap_or(0);
         Mark {
             audit: self.audit.mark(),
             outbox: self.outbox.mark(),
