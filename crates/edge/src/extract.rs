@@ -194,6 +194,21 @@ impl<T> Page<T> {
             next_cursor: None,
         }
     }
+
+    /// Returns a page of rows that were found in order, at most `limit` of them. If there are as many, more may follow:
+    /// `cursor` names the last one.
+    pub fn of<U>(
+        found: Vec<U>,
+        limit: usize,
+        cursor: impl FnOnce(&U) -> String,
+        show: impl FnMut(U) -> T,
+    ) -> Self {
+        let last = found.last().filter(|_| found.len() == limit);
+        Self {
+            next_cursor: last.map(cursor),
+            items: found.into_iter().map(show).collect(),
+        }
+    }
 }
 
 /// The number of rows of a page: by default, and at most.

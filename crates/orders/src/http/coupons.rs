@@ -282,14 +282,12 @@ pub(super) async fn list(
         .coupons_of_buyer(&merchant.id, &query.buyer_id, query.cursor, limit)
         .await?;
     let clocks = state.clocks();
-    let next = coupons.last().filter(|_| coupons.len() == limit);
-    Ok(Json(Page {
-        next_cursor: next.map(|coupon| coupon.id.to_string()),
-        items: coupons
-            .into_iter()
-            .map(|item| CouponBody::new(item, clocks))
-            .collect(),
-    }))
+    Ok(Json(Page::of(
+        coupons,
+        limit,
+        |coupon| coupon.id.to_string(),
+        |item| CouponBody::new(item, clocks),
+    )))
 }
 
 /// Shows a coupon.

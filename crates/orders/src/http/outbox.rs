@@ -143,14 +143,12 @@ pub(super) async fn list(
     let after = query.cursor.as_deref().map(place).transpose()?;
     let found = state.platform().outbox(wanted, topic, after, limit).await?;
     let clocks = state.clocks();
-    let next = found.last().filter(|_| found.len() == limit);
-    Ok(Json(Page {
-        next_cursor: next.map(|message| cursor(OutboxPlace::of(message))),
-        items: found
-            .into_iter()
-            .map(|message| MessageBody::new(message, prefix, clocks))
-            .collect(),
-    }))
+    Ok(Json(Page::of(
+        found,
+        limit,
+        |message| cursor(OutboxPlace::of(message)),
+        |message| MessageBody::new(message, prefix, clocks),
+    )))
 }
 
 /// Publishes a parked message again. One that waits goes on waiting. For the operator.

@@ -145,14 +145,12 @@ pub(super) async fn list(
         .products(&merchant.id, query.cursor, limit)
         .await?;
     let clocks = state.clocks();
-    let next = products.last().filter(|_| products.len() == limit);
-    Ok(Json(Page {
-        next_cursor: next.map(|product| product.id.to_string()),
-        items: products
-            .into_iter()
-            .map(|item| Product::new(item, clocks))
-            .collect(),
-    }))
+    Ok(Json(Page::of(
+        products,
+        limit,
+        |product| product.id.to_string(),
+        |item| Product::new(item, clocks),
+    )))
 }
 
 /// Shows a product.

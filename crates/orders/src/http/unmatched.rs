@@ -153,14 +153,12 @@ pub(super) async fn list(
         .unmatched_payments(open, query.cursor, limit)
         .await?;
     let clocks = state.clocks();
-    let next = found.last().filter(|_| found.len() == limit);
-    Ok(Json(Page {
-        next_cursor: next.map(|unmatched| unmatched.id.to_string()),
-        items: found
-            .into_iter()
-            .map(|item| UnmatchedBody::new(item, clocks))
-            .collect(),
-    }))
+    Ok(Json(Page::of(
+        found,
+        limit,
+        |unmatched| unmatched.id.to_string(),
+        |item| UnmatchedBody::new(item, clocks),
+    )))
 }
 
 /// Shows money that no payment can hold. For the operator.
