@@ -189,9 +189,10 @@ impl Relay<'_> {
     fn after_batch(&self, pass: Pass, pumped: &Pumped, last_seq: i64) -> Then {
         let full = pumped.rows >= self.platform.config().relay_batch;
         let passes_by = matches!(self.topic, Topic::Timers(_)) && full && pass.failed;
-        let after_seq = if passes_by { last_seq } else { 0 };
-        let failed = passes_by && pass.failed;
-        let next = Pass { after_seq, failed };
+        let next = Pass {
+            after_seq: if passes_by { last_seq } else { 0 },
+            failed: passes_by,
+        };
         self.platform.progress().set_pass(self.topic, next);
         let whole = pumped.failed == pumped.rows;
         if whole || (pass.failed && !passes_by) {
