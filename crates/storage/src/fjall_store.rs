@@ -101,15 +101,13 @@ impl Syncer {
     ///
     /// After an error nothing more may be written: what the disk holds is unknown.
     pub fn sync(&self) -> Result<(), StoreError> {
-        let mode = match self.durability {
-            Durability::Fsync => PersistMode::SyncData,
-            Durability::Os => PersistMode::Buffer,
-        };
         let persist = |mode| {
             let result = self.database.persist(mode);
             result.map_err(failed("synced its journal"))
         };
-        persist(mode)?;
+        if self.durability == Durability::Fsync {
+            persist(PersistMode::SyncData)?;
+        }
         // fjall looks for a failed flush before it syncs. The system reports a write error to one caller only, so if the
         // flush worker syncs the same file and gets it, this sync succeeds: look once more.
         persist(PersistMode::Buffer)
