@@ -62,9 +62,9 @@ pub(crate) trait Executor: Send {
 }
 
 /// The result of a future that waits for nothing but statements on a connection of its own.
-pub(super) fn at_once<T>(
-    future: impl Future<Output = crate::error::Result<T>>,
-) -> crate::error::Result<T> {
+pub(super) fn at_once<T, E: From<DbError>>(
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     match future.as_mut().poll(&mut context) {
