@@ -327,6 +327,7 @@ async fn unsubscribe(
     if !confirm(confirmation, &what)? {
         return Ok(());
     }
+    let target = target.with("force", confirmation.force());
     session.client.call(Method::DELETE, &target, None).await?;
     session.done(&json!({ "unsubscribed": group, "topic": topic }), |_| {
         format!("consumer group {group} no longer reads topic {topic}")

@@ -321,7 +321,8 @@ pub(super) async fn show_pair(
     tag = "groups",
     params(
         ("topic" = String, Path, description = "The topic"),
-        ("group" = String, Path, description = "The consumer group")
+        ("group" = String, Path, description = "The consumer group"),
+        ForceQuery
     ),
     responses((status = 204, description = "It no longer reads the topic"), Problems)
 )]
@@ -329,8 +330,10 @@ pub(super) async fn unsubscribe(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, group)): Names<(String, String)>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<StatusCode, Problem> {
     known.administer()?;
+    state.settings().owned.check_group(&group, query)?;
     state
         .broker()
         .unsubscribe(&topic, &group)

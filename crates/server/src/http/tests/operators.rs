@@ -661,7 +661,8 @@ async fn what_the_order_platform_uses_is_kept_unless_it_is_meant() {
     let (topic, group) = ("/v1/topics/duetime-refunds", "/v1/groups/duetime-refund");
     let reset = format!("{topic}/groups/duetime-refund/reset");
     let purge = format!("{group}/dead-letters/purge");
-    for path in [topic, group] {
+    let subscription = format!("{topic}/groups/duetime-refund");
+    for path in [topic, group, &subscription] {
         let refused = api.call(Call::new(Method::DELETE, path)).await;
         refused.problem("platform_owned");
     }
