@@ -93,6 +93,7 @@ impl<S: Store> Core<S> {
             self.execute(now_ms, command)?;
             done += 1;
         }
+        self.serve_forgotten(now_ms)?;
         let left = STEP_UNITS.saturating_sub(self.engine.spent());
         let for_polls = std::cmp::max(left, POLL_UNITS_MIN);
         self.engine.limit_step(self.engine.spent() + for_polls);
@@ -119,7 +120,7 @@ impl<S: Store> Core<S> {
 
     /// Whether a further step has work before anything else happens: commands wait, or polls that may be served.
     pub fn has_work(&self) -> bool {
-        self.has_commands() || self.engine.has_woken()
+        self.has_commands() || self.engine.has_woken() || self.has_forgotten()
     }
 
     /// Gives the collected changes to the store; returns the epoch to sync, if any.
@@ -292,6 +293,30 @@ impl<S: Store> Core<S> {
             self.engine.unwatch(&pair.0, &pair.1);
         } else {
             self.engine.watch(&pair.0, &pair.1);
+        }
+        Ok(())
+    }
+
+    /// Whether polls wait that the engine no longer watches for.
+    fn has_forgotten(&self) -> bool {
+        self.engine.watched_count() < self.parked.len()
+    }
+
+    /// Receives anew for polls whose topic, group or subscription was deleted while they waited: nothing else would wake
+    /// them, and later polls of the pair wait for their turn after them.
+    fn serve_forgotten(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        if !self.has_forgotten() {
+            return Ok(());
+        }
+        let pairs = self.parked.keys();
+        let forgotten = pairs.filter(|pair| !self.engine.is_watched(&pair.0, &pair.1));
+        let mut forgotten: Vec<_> = forgotten.cloned().collect();
+        forgotten.sort_unstable();
+        for pair in forgotten {
+            if self.engine.is_spent() {
+                break;
+            }
+            self.serve(now_ms, &pair)?;
         }
         Ok(())
     }
@@ -538,6 +563,56 @@ mod tests {
         for answer in &mut answers {
             assert_eq!(answer.try_recv().unwrap().unwrap().len(), 1);
         }
+    }
+
+    /// A command that does something with the engine at 1,000 ms.
+    fn other(work: impl FnOnce(&mut Engine<MemoryStore>) + Send + 'static) -> Command<MemoryStore> {
+        Command::Other {
+            lane: 0,
+            weight: 1,
+            work: Box::new(move |engine, _| {
+                work(engine);
+                Answer::Other(Box::new(drop))
+            }),
+        }
+    }
+
+    #[test]
+    fn consumers_that_wait_begin_anew_after_their_subscription_was_deleted() {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        let topic = TopicSpec::new("t", TopicKind::Delay);
+        engine.create_topic(topic.clone()).unwrap();
+        let mut core = Core::new(engine);
+        let mut now_ms = 1_000;
+        let mut go_on = move |core: &mut Core<MemoryStore>| {
+            now_ms += 1;
+            while core.has_work() {
+                core.step(now_ms).unwrap();
+                settle(core, now_ms);
+            }
+            core.step(now_ms).unwrap();
+            settle(core, now_ms);
+        };
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let (asked, answer) = poll(1, 60_000);
+            core.push(Command::Receive(asked));
+            answers.push(answer);
+        }
+        go_on(&mut core);
+        core.push(other(|engine| engine.unsubscribe("t", "g").unwrap()));
+        go_on(&mut core);
+        core.push(other(|engine| {
+            engine.send(1_000, "t", &NewMessage::default()).unwrap();
+        }));
+        go_on(&mut core);
+        go_on(&mut core);
+        assert_eq!(answers[0].try_recv().unwrap().unwrap().len(), 1);
+        // The other one still waits, and learns that the topic is gone.
+        core.push(other(|engine| engine.delete_topic("t").unwrap()));
+        go_on(&mut core);
+        assert!(answers[1].try_recv().unwrap().is_err());
+        assert!(core.parked.is_empty() && core.ends.is_empty() && core.parked_count == 0);
     }
 
     #[test]

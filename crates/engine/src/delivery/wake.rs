@@ -59,6 +59,19 @@ impl<S: Store> Engine<S> {
         self.list_watcher((group, topic), false);
     }
 
+    /// How many pairs of a topic and a group are watched. One whose topic, group or subscription was deleted is not any
+    /// longer.
+    pub fn watched_count(&self) -> usize {
+        self.wakes.watched_count()
+    }
+
+    /// Whether the pair is watched.
+    pub fn is_watched(&self, topic: &str, group: &str) -> bool {
+        let group = self.catalog.find_group(group);
+        let key = group.zip(self.catalog.find_topic(topic));
+        key.is_some_and(|key| self.wakes.is_watched(key))
+    }
+
     /// Keeps a watched subscription until something may be deliverable.
     fn watch_next(&mut self, key: SubscriptionKey) {
         let next = self.next_deliverable(key);

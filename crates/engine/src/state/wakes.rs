@@ -46,6 +46,16 @@ impl Wakes {
         self.watched.insert(key, watched);
     }
 
+    /// How many subscriptions a consumer waits on.
+    pub(crate) fn watched_count(&self) -> usize {
+        self.watched.len()
+    }
+
+    /// Whether a consumer waits on the subscription.
+    pub(crate) fn is_watched(&self, key: SubscriptionKey) -> bool {
+        self.watched.contains_key(&key)
+    }
+
     /// No consumer waits any longer.
     pub(crate) fn unwatch(&mut self, key: SubscriptionKey) {
         let Some(watched) = self.watched.remove(&key) else {
