@@ -206,6 +206,15 @@ impl<S: Store> Engine<S> {
         keys.filter(|key| self.is_unordered(**key)).count()
     }
 
+    /// The generation of a subscription that begins now: no receipt of one before it fits.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it comes round after 49 days, longer than a message may be invisible"
+    )]
+    pub(crate) fn new_generation(&self) -> u32 {
+        self.stamp_ms as u32
+    }
+
     /// Lets a group begin to read a topic.
     pub(crate) fn subscribe(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
         let latest = self
@@ -228,7 +237,7 @@ impl<S: Store> Engine<S> {
         let Some(topic) = self.catalog.topics.get(&key.1) else {
             return Ok(());
         };
-        let mut subscription = Subscription::new(topic.spec.queues, start);
+        let mut subscription = Subscription::new(self.new_generation(), topic.spec.queues, start);
         let passed = topic.totals.dropped + due;
         if let Some(first) = subscription.queues.first_mut() {
             first.read = passed;

@@ -35,12 +35,12 @@ impl<S: Store> Engine<S> {
             .get(&key.1)
             .map_or(0, |topic| topic.totals.dropped);
         let start = to_ms.checked_sub(1).map_or(Place::START, Place::end_of);
-        let fresh = Subscription::new(queues, start);
+        let fresh = Subscription::new(self.new_generation(), queues, start);
         if !self.subscriptions.contains_key(&key) {
             self.add_subscription(key, fresh);
         } else if let Some(subscription) = self.subscriptions.get_mut(&key) {
             *subscription = Subscription {
-                generation: subscription.generation + 1,
+                generation: subscription.generation.wrapping_add(1),
                 lease_end_ms: subscription.lease_end_ms,
                 seen_ms: subscription.seen_ms,
                 stored_seen_ms: subscription.stored_seen_ms,

@@ -113,9 +113,9 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(queues: u16, start: Place) -> Self {
+    pub(crate) fn new(generation: u32, queues: u16, start: Place) -> Self {
         Self {
-            generation: 1,
+            generation,
             queues: (0..queues).map(|_| Progress::starting_at(start)).collect(),
             next_queue: 0,
             retries: Window::default(),

@@ -115,7 +115,7 @@ impl<S: Store> Engine<S> {
             let subscription = self
                 .subscriptions
                 .entry((group, topic))
-                .or_insert_with(|| Subscription::new(queues, Place::START));
+                .or_insert_with(|| Subscription::new(record.generation, queues, Place::START));
             subscription.generation = record.generation;
             subscription.retrying += record.retrying;
             subscription.restore_leases(leases);

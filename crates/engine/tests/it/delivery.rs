@@ -1,6 +1,9 @@
 //! Tests of what is delivered to whom, when, and in which order.
 
-use engine::{Config, Limits};
+use engine::{
+    Config, Engine, Limits, MemoryStore, NewMessage, ReceiveRequest, TagFilter, TopicKind,
+    TopicSpec,
+};
 
 use crate::script::{check, check_with};
 
@@ -433,4 +436,31 @@ fn a_full_group_goes_on_while_what_ran_out_waits_to_come_again() {
         ";
         check_with(config.clone(), &script.replace("KIND", kind));
     }
+}
+
+#[test]
+fn a_receipt_of_before_a_group_left_a_topic_fits_no_delivery_after_it() {
+    let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+    engine
+        .create_topic(TopicSpec::new("t", TopicKind::Delay))
+        .unwrap();
+    engine.send(1_000, "t", &NewMessage::default()).unwrap();
+    let receive = |engine: &mut Engine<MemoryStore>, now_ms| {
+        engine.apply(now_ms).unwrap();
+        engine.durable(engine.applied_epoch());
+        let request = ReceiveRequest {
+            topic: "t".into(),
+            group: "g".into(),
+            messages_max: 1,
+            invisible_ms: 30_000,
+            filter: TagFilter::All,
+        };
+        let delivered = engine.receive(now_ms, &request).unwrap();
+        delivered.first().unwrap().handle
+    };
+    let before = receive(&mut engine, 1_100);
+    engine.unsubscribe("t", "g").unwrap();
+    let after = receive(&mut engine, 1_200);
+    assert!(engine.ack(1_300, &before).is_err());
+    assert!(engine.ack(1_300, &after).is_ok());
 }
