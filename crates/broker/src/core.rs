@@ -9,7 +9,8 @@ use crate::command::{Answer, Command, Poll};
 use crate::error::Error;
 use crate::lanes::Lanes;
 use crate::limits::{
-    GROUP_BYTES_MAX, IMPATIENT_WAIT_MS_MAX, POLL_UNITS_MIN, STEP_UNITS, STEP_WEIGHT_MAX, TICK_UNITS,
+    GROUP_BYTES_MAX, IMPATIENT_WAIT_MS_MAX, NOTES_EVERY_MS, POLL_UNITS_MIN, STEP_UNITS,
+    STEP_WEIGHT_MAX, TICK_UNITS,
 };
 
 /// How often the disk's free space is looked at, in ms.
@@ -33,6 +34,8 @@ pub struct Core<S> {
     /// Answers by the epoch that has to be durable first.
     answers: VecDeque<(u64, Vec<Answer>)>,
     next_free_space_ms: u64,
+    /// From when on leases that the store does not know yet may be written although nothing else is.
+    notes_ms: u64,
 }
 
 impl<S: Store> Core<S> {
@@ -47,6 +50,7 @@ impl<S: Store> Core<S> {
             ends: BTreeMap::new(),
             answers: VecDeque::new(),
             next_free_space_ms: 0,
+            notes_ms: 0,
         }
     }
 
@@ -103,9 +107,17 @@ impl<S: Store> Core<S> {
             self.serve(now_ms, &pair)?;
         }
         self.end_polls(now_ms);
-        // What was handed out is written with the next changes, so that a restart does not hand it out again.
-        self.engine.stage_notes();
+        self.note_leases(now_ms);
         Ok(done)
+    }
+
+    /// Lets what was handed out be written, so that a restart does not hand it out again: with other changes if there are
+    /// some, else by itself, but not again and again.
+    fn note_leases(&mut self, now_ms: u64) {
+        if self.engine.has_notes() && !self.engine.has_staged() && now_ms >= self.notes_ms {
+            self.notes_ms = now_ms.saturating_add(NOTES_EVERY_MS);
+            self.engine.stage_notes();
+        }
     }
 
     /// The lanes of the commands that the last step executed, one for each.
@@ -133,7 +145,9 @@ impl<S: Store> Core<S> {
     /// When a step has work again without a command, in ms.
     pub fn next_event_ms(&self) -> Option<u64> {
         let end_ms = self.ends.first_key_value().map(|((end_ms, _), _)| *end_ms);
-        [self.engine.next_event_ms(), end_ms]
+        let by_themselves = self.engine.has_notes() && !self.engine.has_staged();
+        let notes_ms = by_themselves.then_some(self.notes_ms);
+        [self.engine.next_event_ms(), end_ms, notes_ms]
             .into_iter()
             .flatten()
             .min()
@@ -508,6 +522,37 @@ mod tests {
         core.step(1_110).unwrap();
         let delivered = answer.try_recv().unwrap().unwrap();
         assert_eq!(delivered[0].attempt, 1);
+    }
+
+    #[test]
+    fn deliveries_alone_write_their_leases_at_once_but_not_again_and_again() {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        engine
+            .create_topic(TopicSpec::new("t", TopicKind::Mixed))
+            .unwrap();
+        for _ in 0..3 {
+            engine.send(1_000, "t", &NewMessage::default()).unwrap();
+        }
+        let mut core = Core::new(engine);
+        settle(&mut core, 1_000);
+        let receive = |core: &mut Core<MemoryStore>, now_ms| {
+            let (asked, mut answer) = poll(1, 60_000);
+            core.push(Command::Receive(asked));
+            core.step(now_ms).unwrap();
+            assert_eq!(answer.try_recv().unwrap().unwrap().len(), 1);
+            let epoch = core.apply(now_ms).unwrap();
+            if let Some(epoch) = epoch {
+                core.durable(epoch);
+            }
+            epoch.is_some()
+        };
+        assert!(receive(&mut core, 1_100), "it also writes the subscription");
+        assert!(receive(&mut core, 1_101));
+        assert!(!receive(&mut core, 1_102));
+        assert_eq!(core.next_event_ms(), Some(1_101 + NOTES_EVERY_MS));
+        core.step(1_101 + NOTES_EVERY_MS).unwrap();
+        assert!(core.apply(1_101 + NOTES_EVERY_MS).unwrap().is_some());
+        assert!(!core.engine().has_notes());
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub(crate) const POLL_UNITS_MIN: u64 = STEP_UNITS / 4;
 pub(crate) const LANE_WEIGHT_MAX: usize = 256;
 /// Weight of a rare command, in messages.
 pub(crate) const OTHER_WEIGHT: usize = 16;
+/// Time between two writes of leases by themselves, in ms: made at once, each delivery would cost a write and a sync,
+/// and mostly the acknowledgement that follows writes them too.
+pub(crate) const NOTES_EVERY_MS: u64 = 100;
 /// How long a poll that does not wait otherwise waits for the disk, or for the end of a long look, in ms.
 pub(crate) const IMPATIENT_WAIT_MS_MAX: u64 = 100;
 

@@ -128,6 +128,28 @@ async fn a_poll_that_finds_nothing_ends_empty_after_its_wait() {
 }
 
 #[tokio::test]
+async fn a_stop_writes_the_leases_of_the_last_deliveries() {
+    let mut bench = bench().await;
+    for body in ["a", "b", "c"] {
+        bench.broker.send("t", message(body, 0)).await.unwrap();
+    }
+    bench.clock.advance(10);
+    // The first of them writes its lease at once, the others wait a while for other changes.
+    for _ in 0..3 {
+        let polled = bench
+            .broker
+            .receive(request(1), Duration::from_secs(5))
+            .await;
+        assert_eq!(polled.unwrap().len(), 1);
+    }
+    assert_eq!(bench.broker.shutdown().await, Health::Stopped);
+    bench.broker = open(bench.folder.path(), &bench.clock);
+    let poll = bench.broker.receive(request(10), Duration::from_secs(5));
+    let again = moving(&bench.broker, &bench.clock, poll).await.unwrap();
+    assert_eq!(bodies(&again), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn what_was_answered_is_there_after_a_restart() {
     let bench = bench().await;
     bench

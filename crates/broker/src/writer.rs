@@ -76,11 +76,15 @@ impl Writer {
             let now_ms = self.clock.now_ms();
             self.core.step(now_ms)?;
             self.inbox.release(self.core.executed_lanes());
+            if stopping {
+                self.core.engine_mut().stage_notes();
+            }
             if !syncing && let Some(epoch) = self.core.apply(now_ms)? {
                 // The other side ends only after this one.
                 syncing = self.syncs.send(epoch).is_ok();
             }
-            if stopping && !syncing && !self.core.has_commands() {
+            let is_done = !self.core.has_commands() && !self.core.engine().has_notes();
+            if stopping && !syncing && is_done {
                 return Ok(());
             }
             let wait = if self.core.has_work() {

@@ -240,9 +240,15 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Lets the leases of what was handed out be written with the next changes; no delivery waits for that.
+    /// Whether something was handed out of which the store does not know yet.
+    pub fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    /// Makes the leases of what was handed out a change of its own, for [`Engine::apply`] to write.
     ///
-    /// To be called by the driver when it is about to apply, also if nothing else has changed.
+    /// Every [`Engine::apply`] that has something to write takes them along. The driver calls this when nothing else
+    /// changes for a while; no delivery waits for it.
     pub fn stage_notes(&mut self) {
         for _ in 0..NOTES_MAX {
             let Some(queue) = self.notes.take() else {

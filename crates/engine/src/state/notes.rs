@@ -16,6 +16,11 @@ impl Notes {
         self.dirty.insert((key.0, key.1, queue));
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
     /// Takes the next queue.
     pub(crate) fn take(&mut self) -> Option<(GroupId, TopicId, u16)> {
         self.dirty.pop_first()
