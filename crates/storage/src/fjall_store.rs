@@ -261,28 +261,30 @@ impl Store for FjallStore {
         // third cheaper than going there at random.
         let mut changes: Vec<_> = batch.changes().collect();
         changes.sort_by_key(|change| (change.space(), change.key()));
-        let mut changes = changes.into_iter().peekable();
-        while let Some(change) = changes.next() {
-            let (space, key) = (change.space(), change.key());
-            if changes
-                .peek()
-                .is_some_and(|next| next.space() == space && next.key() == key)
-            {
-                // The store below gives all rows of a batch one number, so only the last may be written.
+        for changes in changes.chunk_by(|one, next| one.space() == next.space()) {
+            let Some(space) = changes.first().map(ChangeRef::space) else {
                 continue;
-            }
-            let value = match change {
-                ChangeRef::Put { value, .. } => Some(value),
-                ChangeRef::Remove { .. } => None,
             };
             let keyspace = self.keyspace(space)?;
-            match value {
-                Some(value) => write.insert(keyspace, key, value),
-                None => write.remove(keyspace, key),
+            let mut bytes = 0;
+            for (index, change) in changes.iter().enumerate() {
+                let key = change.key();
+                let next = changes.get(index + 1);
+                if next.is_some_and(|next| next.key() == key) {
+                    // The store below gives all rows of a batch one number, so only the last may be written.
+                    continue;
+                }
+                bytes += key.len() + ROW_OVERHEAD_BYTES;
+                match change {
+                    ChangeRef::Put { value, .. } => {
+                        bytes += value.len();
+                        write.insert(keyspace, key, *value);
+                    }
+                    ChangeRef::Remove { .. } => write.remove(keyspace, key),
+                }
             }
-            let bytes = (key.len() + value.map_or(0, <[u8]>::len) + ROW_OVERHEAD_BYTES) as u64;
-            *self.unflushed.entry(space).or_default() += bytes;
-            self.unflushed_bytes += bytes;
+            *self.unflushed.entry(space).or_default() += bytes as u64;
+            self.unflushed_bytes += bytes as u64;
         }
         write.commit().map_err(failed("wrote a batch"))?;
         self.keep_to_budget()
