@@ -11,6 +11,8 @@ pub(crate) struct Usage {
     pub(crate) written_bytes: f64,
     /// Resident memory now, in MiB.
     pub(crate) resident_mib: f64,
+    /// How often its threads that still run have waited for something, so that another one ran.
+    pub(crate) switches: f64,
 }
 
 impl Usage {
@@ -29,8 +31,23 @@ impl Usage {
             cpu_us: cpu_us(&read("stat")?)?,
             written_bytes: field(&read("io")?, "write_bytes")?,
             resident_mib: field(&read("status")?, "VmRSS")? / 1_024.0,
+            switches: switches(process)?,
         })
     }
+}
+
+/// Voluntary switches of all threads.
+fn switches(process: u32) -> anyhow::Result<f64> {
+    let folder = format!("/proc/{process}/task");
+    let threads = std::fs::read_dir(&folder).with_context(|| format!("read {folder}"))?;
+    let mut switches = 0.0;
+    for thread in threads {
+        // A thread may end between the two reads.
+        if let Ok(status) = std::fs::read_to_string(thread?.path().join("status")) {
+            switches += field(&status, "voluntary_ctxt_switches")?;
+        }
+    }
+    Ok(switches)
 }
 
 /// The number after a name in one of the kernel's `name: number` files.
@@ -68,6 +85,8 @@ mod tests {
         assert!(field("VmSize: 9 kB", "VmRSS").is_err());
         let stat = "1 (a) b) S 1 1 1 0 -1 0 0 0 0 0 150 50 0 0 20";
         assert!((cpu_us(stat).unwrap() - 2_000_000.0).abs() < 0.1);
-        assert!(Usage::now().unwrap().resident_mib > 1.0);
+        let usage = Usage::now().unwrap();
+        assert!(usage.resident_mib > 1.0);
+        assert!(usage.switches >= 0.0);
     }
 }

@@ -6,6 +6,8 @@ mod lateness;
 mod life;
 mod restart;
 mod send;
+mod switches;
+mod topics;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -134,18 +136,26 @@ pub(crate) async fn run_phase(
         "drain" => drain::run(folder, scale).await,
         "burst" => burst::run(folder, scale).await,
         "lateness" => lateness::run(folder, scale).await,
+        "loaded" => lateness::run_loaded(folder, scale).await,
         "life" => life::run(folder, scale).await,
+        "topics" => topics::fill(folder).await,
+        "restart-topics" => topics::restart(folder).await,
+        "switches" => switches::run(folder, scale).await,
         other => anyhow::bail!("there is no phase {other:?}"),
     }
 }
 
-/// The phases in their order; the first two share a folder.
-pub(crate) const PHASES: [(&str, &str); 7] = [
+/// The phases in their order; those in one folder build upon one another.
+pub(crate) const PHASES: [(&str, &str); 11] = [
     ("send", "fill"),
     ("restart", "fill"),
     ("keyed", "keyed"),
     ("drain", "drain"),
     ("burst", "burst"),
     ("lateness", "lateness"),
+    ("loaded", "loaded"),
     ("life", "life"),
+    ("topics", "topics"),
+    ("restart-topics", "topics"),
+    ("switches", "switches"),
 ];

@@ -31,6 +31,9 @@ struct Level {
     receive_ack_cpu_us: f64,
     /// CPU time of this process, of one message sent.
     client_send_cpu_us: f64,
+    /// How often threads of the server waited, for one message sent and for one received and acknowledged.
+    send_switches: f64,
+    receive_ack_switches: f64,
 }
 
 pub(super) async fn run(folder: &Path, scale: Scale) -> Result<Vec<Figure>> {
@@ -92,6 +95,8 @@ async fn run_level(
         send_cpu_us: (after.cpu_us - before.cpu_us) / messages,
         client_send_cpu_us: (own_after.cpu_us - own_before.cpu_us) / messages,
         receive_ack_cpu_us: (drained.cpu_us - filled.cpu_us) / received,
+        send_switches: (after.switches - before.switches) / messages,
+        receive_ack_switches: (drained.switches - filled.switches) / received,
     })
 }
 
@@ -132,6 +137,18 @@ impl Level {
                 self.client_send_cpu_us,
                 "us",
                 "of the client's process, load generator included",
+            ),
+            figure(
+                "switches_per_send",
+                self.send_switches,
+                "",
+                "times a thread of the server waited",
+            ),
+            figure(
+                "switches_per_delivery",
+                self.receive_ack_switches,
+                "",
+                "the same, of a message received and acknowledged",
             ),
         ]
     }
