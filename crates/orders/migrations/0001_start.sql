@@ -116,6 +116,7 @@ create table attempt (
 ) strict, without rowid;
 create index attempt_by_order on attempt (order_id, id);
 create index attempt_open on attempt (expires_ms) where state in (1, 5);
+create index attempt_unknown on attempt (merchant_id, id) where state = 5;
 create index attempt_needs_operator on attempt (merchant_id, id) where state = 6;
 
 -- One row per gateway transaction. kind: 1 accepted, 2 late, 3 duplicate, 4 wrong amount, 5 wrong currency.

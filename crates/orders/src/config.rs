@@ -68,6 +68,8 @@ pub struct Config {
     pub sweep_grace_ms: i64,
     /// How long timers may wait to be published before no order is taken, in ms.
     pub publish_grace_ms: i64,
+    /// How far ahead of the last recorded instant the clock may be, in ms, without a pause of all closing; 0 for any.
+    pub clock_jump_max_ms: i64,
     /// How many parked timers a second are released when a pause ends.
     pub resume_per_second: u32,
     /// How long published events are kept, in ms.
@@ -104,6 +106,7 @@ impl Config {
             sweep_every: Duration::from_mins(1),
             sweep_grace_ms: 2 * MINUTE_MS,
             publish_grace_ms: 30_000,
+            clock_jump_max_ms: 366 * DAY_MS,
             resume_per_second: 500,
             keep_events_ms: 7 * DAY_MS,
             keep_idempotency_ms: 2 * DAY_MS,

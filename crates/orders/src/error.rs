@@ -1,8 +1,9 @@
 //! Defines what can go wrong, with a stable code for each case.
 
-use crate::ids::{CouponId, OrderId, PaymentId, ProductId, RefundId};
+use crate::ids::{AttemptId, CouponId, OrderId, PaymentId, ProductId, RefundId};
 use crate::messaging::MessagingError;
 use crate::model::order::OrderState;
+use crate::model::payment::AttemptState;
 use crate::model::refund::RefundState;
 use crate::store::sql::DbError;
 use gateway::CallbackError;
@@ -63,6 +64,16 @@ pub enum Error {
         id: RefundId,
         /// Its present state.
         state: RefundState,
+        /// What was to be done to it.
+        wanted: &'static str,
+    },
+    /// The payment attempt's state forbids it.
+    #[error("payment attempt {id} is {}, so it cannot be {wanted}", state.as_str())]
+    AttemptState {
+        /// The attempt.
+        id: AttemptId,
+        /// Its present state.
+        state: AttemptState,
         /// What was to be done to it.
         wanted: &'static str,
     },
@@ -160,6 +171,7 @@ impl Error {
             Self::Invalid { .. } => "invalid",
             Self::OrderState { .. } => "order_state",
             Self::RefundState { .. } => "refund_state",
+            Self::AttemptState { .. } => "attempt_state",
             Self::Settled { .. } => "settled",
             Self::DeadlineReached { .. } => "deadline_reached",
             Self::Duplicate { .. } => "duplicate",

@@ -1,6 +1,7 @@
 //! Defines the business metrics, recorded after their transaction commits.
 
 use crate::model::order::CloseReason;
+use crate::model::pause::PauseCause;
 use crate::model::payment::PaymentKind;
 use crate::model::timer::TimerKind;
 use crate::model::unmatched::UnmatchedKind;
@@ -69,6 +70,15 @@ impl Metric {
 )]
 pub(crate) fn set_needs_operator(what: &'static str, count: i64) {
     metrics::gauge!(NEEDS_OPERATOR, "what" => what).set(count as f64);
+}
+
+/// Sets how many pauses of a cause are in force.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "far fewer than 2^52 pauses are in force"
+)]
+pub(crate) fn set_closing_paused(cause: PauseCause, count: i64) {
+    metrics::gauge!("duetime_closing_paused", "cause" => cause.as_str()).set(count as f64);
 }
 
 /// Sets how long the oldest message has waited to be published, in ms.

@@ -17,10 +17,11 @@ use crate::messaging::progress::Progress;
 use crate::messaging::publishing::Publishing;
 use crate::metrics;
 use crate::model::outbox::Topic;
+use crate::payment::missing::MissingGateways;
 use crate::store::idempotency::{self, Answered, Keyed};
 use crate::store::sql::{DbError, Readers};
 use crate::store::verify::{self, Finding, Tally};
-use crate::store::{self, Db, Writer, attention, outbox};
+use crate::store::{self, Db, Writer, attention, outbox, pauses};
 use gateway::Gateways;
 
 /// How long the writer may take for a request that writes nothing.
@@ -42,6 +43,7 @@ struct Shared {
     drained: Drained,
     publishing: Publishing,
     progress: Progress,
+    missing_gateways: MissingGateways,
 }
 
 impl Platform {
@@ -57,6 +59,7 @@ impl Platform {
             drained: Drained::default(),
             publishing: Publishing::default(),
             progress: Progress::default(),
+            missing_gateways: MissingGateways::default(),
         });
         Self { shared }
     }
@@ -110,6 +113,21 @@ impl Platform {
         }))
     }
 
+    /// Why closing is paused by no request, if it is.
+    pub(crate) async fn check_clock(&self) -> Result<Option<&'static str>> {
+        let doubted = pauses::clock_doubted_since_ms(self.readers()).await?;
+        Ok(doubted.map(|_| {
+            "closing is paused: the clock is too far ahead of the last recorded instant to be believed; check it, then resume everything"
+        }))
+    }
+
+    /// Records that the clock can be believed now, unless closing is paused because it may be wrong.
+    pub(crate) async fn mark_time(&self) -> Result<()> {
+        self.writer()
+            .run((), |tx, ()| Box::pin(store::mark_time(tx)))
+            .await
+    }
+
     /// Checks every invariant; answers what breaks each. Reads whole tables: meant for people and tests.
     pub async fn verify(&self) -> Result<Vec<Finding>> {
         verify::check(self.readers()).await
@@ -139,6 +157,18 @@ impl Platform {
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot count what needs an operator"),
+        }
+    }
+
+    /// Counts the pauses in force for the metrics.
+    pub(crate) async fn measure_pauses(&self) {
+        match pauses::count_in_force(self.readers()).await {
+            Ok(counts) => {
+                for (cause, count) in counts {
+                    metrics::set_closing_paused(cause, count);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot count the pauses"),
         }
     }
 
@@ -228,6 +258,11 @@ impl Platform {
     /// When the broker had nothing else to deliver, by kind of timer.
     pub(crate) fn drained(&self) -> &Drained {
         &self.shared.drained
+    }
+
+    /// Which accounts were found to have no gateway.
+    pub(crate) fn missing_gateways(&self) -> &MissingGateways {
+        &self.shared.missing_gateways
     }
 
     pub(crate) fn known_keys(&self) -> &KnownKeys {

@@ -3,6 +3,9 @@
 use super::resolve::Config;
 use super::units::{format_duration, format_size};
 
+/// Smallest bound of `orders.clock_jump_max`, in ms: longer than the longest time between two sweeps.
+const CLOCK_JUMP_MS_MIN: i64 = 2 * 86_400_000;
+
 /// Checks the settings that must fit each other.
 pub(super) fn check(config: &Config) -> Vec<String> {
     let mut problems = check_access(config);
@@ -21,6 +24,14 @@ pub(super) fn check(config: &Config) -> Vec<String> {
             show(orders.deadline_default_ms),
             show(orders.deadline_min_ms),
             show(orders.deadline_max_ms)
+        ));
+    }
+    // The clock is looked at with every commit, at the latest with each sweep.
+    if (1..CLOCK_JUMP_MS_MIN).contains(&orders.clock_jump_max_ms) {
+        problems.push(format!(
+            "orders.clock_jump_max is {}: write at least {}, or 0s for no bound",
+            show(orders.clock_jump_max_ms),
+            show(CLOCK_JUMP_MS_MIN)
         ));
     }
     let limits = &config.broker.engine.limits;

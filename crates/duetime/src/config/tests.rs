@@ -115,6 +115,7 @@ watch = \"26h\"
 sweep_every = \"3s\"
 sweep_grace = \"4s\"
 publish_grace = \"5s\"
+clock_jump_max = \"7d\"
 resume_per_second = 5
 keep_events = \"8d\"
 keep_idempotency = \"3d\"
@@ -235,6 +236,7 @@ fn orders_of_everything() -> orders::Config {
         sweep_every: Duration::from_secs(3),
         sweep_grace_ms: 4_000,
         publish_grace_ms: 5_000,
+        clock_jump_max_ms: 7 * 86_400_000,
         resume_per_second: 5,
         keep_events_ms: 8 * 86_400_000,
         keep_idempotency_ms: 3 * 86_400_000,
@@ -260,6 +262,10 @@ fn settings_that_contradict_each_other_are_refused() {
         (
             "[limits]\nbody = \"64 MiB\"\nqueue_heads = \"1 MiB\"\n",
             "limits.body is 64 MiB, above limits.queue_heads, which is 1 MiB",
+        ),
+        (
+            "[orders]\nclock_jump_max = \"1d\"\n",
+            "orders.clock_jump_max is 1d: write at least 2d, or 0s for no bound",
         ),
     ] {
         assert_eq!(resolved(text).unwrap_err().to_string(), expected);

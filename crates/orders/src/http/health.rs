@@ -31,7 +31,8 @@ pub(super) struct Readiness {
 )]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Readiness>, Problem> {
     state.platform().check_database().await?;
-    let reasons = Vec::from_iter(state.platform().check_publishing()?);
+    let mut reasons = Vec::from_iter(state.platform().check_publishing()?);
+    reasons.extend(state.platform().check_clock().await?);
     let status = if reasons.is_empty() { "ok" } else { "degraded" };
     Ok(Json(Readiness { status, reasons }))
 }

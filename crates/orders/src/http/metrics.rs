@@ -77,6 +77,10 @@ fn describe() {
         "What needs an operator now: refunds, payment attempts, orders, payments without an order, and refunds beyond what was paid"
     );
     metrics::describe_gauge!(
+        "duetime_closing_paused",
+        "Pauses of closing in force, by cause: `request`, or `clock` for a clock too far ahead to be believed"
+    );
+    metrics::describe_gauge!(
         "duetime_outbox_age_seconds",
         metrics::Unit::Seconds,
         "How long the oldest message has waited to be published"
@@ -107,6 +111,7 @@ fn describe() {
 )]
 pub(super) async fn show_metrics(State(state): State<ApiState>) -> Response {
     state.platform().measure_needs_operator().await;
+    state.platform().measure_pauses().await;
     state.platform().measure_outbox().await;
     page(state.metrics().render())
 }

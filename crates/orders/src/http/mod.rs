@@ -5,6 +5,7 @@
 //! from stored types, so that the two can change independently.
 
 mod admission;
+mod attempts;
 mod auth;
 mod coupons;
 mod extract;

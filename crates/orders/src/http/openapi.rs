@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 use super::ApiState;
 use super::problem::ProblemBody;
 use super::{
-    coupons, health, merchants, metrics, orders, outbox, pauses, payments, products, refunds,
-    simulator, unmatched,
+    attempts, coupons, health, merchants, metrics, orders, outbox, pauses, payments, products,
+    refunds, simulator, unmatched,
 };
 
 #[derive(OpenApi)]
@@ -63,6 +63,10 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(orders::extend))
         .routes(routes!(payments::start, payments::list))
         .routes(routes!(payments::callback))
+        .routes(routes!(attempts::list))
+        .routes(routes!(attempts::show))
+        .routes(routes!(attempts::retry))
+        .routes(routes!(attempts::settle))
         .routes(routes!(refunds::create, refunds::list))
         .routes(routes!(refunds::list_all))
         .routes(routes!(refunds::show))
@@ -84,6 +88,7 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(unmatched::list))
         .routes(routes!(unmatched::show))
         .routes(routes!(unmatched::settle))
+        .routes(routes!(unmatched::record))
         .routes(routes!(unmatched::close_order))
         .routes(routes!(merchants::create, merchants::list))
         .routes(routes!(merchants::show))

@@ -398,11 +398,11 @@ pub(super) async fn show(
     PathId(id): PathId<OrderId>,
 ) -> Result<Json<Order>, Problem> {
     let platform = state.platform();
-    let order = platform.order(&merchant.id, id).await?;
-    let entries = platform.order_audit(&merchant.id, id).await?;
+    let trail = platform.order_with_trail(&merchant.id, id).await?;
     let clocks = state.clocks();
-    let mut order = Order::new(order, clocks);
-    let entries = entries
+    let mut order = Order::new(trail.order, clocks);
+    let entries = trail
+        .audit
         .into_iter()
         .map(|entry| AuditBody::new(entry, clocks));
     order.audit = Some(entries.collect());

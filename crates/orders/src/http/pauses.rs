@@ -67,6 +67,9 @@ pub(super) struct PauseView {
     /// `paused`, `resuming` while what waited is released at a limited rate, or `ended`.
     #[schema(example = "paused")]
     state: &'static str,
+    /// `request`, or `clock` for one that began because the clock was too far ahead of the last recorded instant.
+    #[schema(example = "request")]
+    cause: &'static str,
     /// The reason.
     reason: String,
     /// When it began.
@@ -90,6 +93,7 @@ impl PauseView {
                 PauseState::Resuming => "resuming",
                 PauseState::Ended => "ended",
             },
+            cause: pause.cause.as_str(),
             reason: pause.reason,
             since: clocks.shown(pause.since_ms),
         }

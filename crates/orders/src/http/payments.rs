@@ -105,7 +105,7 @@ pub(super) struct OrderPayments {
 
 impl AttemptBody {
     /// Creates the answer, with the instants of the wall clock.
-    fn new(attempt: payment::Attempt, clocks: Clocks) -> Self {
+    pub(super) fn new(attempt: payment::Attempt, clocks: Clocks) -> Self {
         Self {
             id: attempt.id,
             order_id: attempt.order_id,
@@ -186,15 +186,13 @@ pub(super) async fn list(
     PathId(order_id): PathId<OrderId>,
 ) -> Result<Json<OrderPayments>, Problem> {
     let platform = state.platform();
-    platform.order(&merchant.id, order_id).await?;
-    let attempts = platform.attempts(&merchant.id, order_id).await?;
-    let payments = platform.payments(&merchant.id, order_id).await?;
+    let money = platform.order_money(&merchant.id, order_id).await?;
     let clocks = state.clocks();
-    let attempts = attempts.into_iter();
+    let attempts = money.attempts.into_iter();
     let attempts = attempts.map(|attempt| AttemptBody::new(attempt, clocks));
     Ok(Json(OrderPayments {
         attempts: attempts.collect(),
-        payments: payments.into_iter().map(PaymentBody::from).collect(),
+        payments: money.payments.into_iter().map(PaymentBody::from).collect(),
     }))
 }
 

@@ -40,6 +40,8 @@ problem_kinds! {
         "It is held by another order, used, expired, or not for this buyer or currency; `detail` says which.";
     RefundState = "refund_state", CONFLICT, "The refund's state does not allow this",
         "`state` is the refund's current state. Only a refund that needs an operator can be tried again, withdrawn or settled by hand; `detail` says what was in the way.";
+    AttemptState = "attempt_state", CONFLICT, "The payment attempt's state does not allow this",
+        "`state` is the attempt's current state. Only an attempt without a final answer can be asked about again, and one that succeeded cannot be settled by hand.";
     Settled = "settled", CONFLICT, "It was settled before",
         "It was settled with another reference, or the gateway reported the money again so that it could be recorded. Read it again.";
     AttemptNotPayable = "attempt_not_payable", CONFLICT, "The attempt cannot be paid",

@@ -23,6 +23,9 @@ impl From<Error> for Problem {
             Error::RefundState { id, state, .. } => Self::new(ProblemKind::RefundState, detail)
                 .with("refund_id", id.to_string())
                 .with("state", state.as_str()),
+            Error::AttemptState { id, state, .. } => Self::new(ProblemKind::AttemptState, detail)
+                .with("attempt_id", id.to_string())
+                .with("state", state.as_str()),
             Error::Settled { .. } => Self::new(ProblemKind::Settled, detail),
             Error::DeadlineReached { id, deadline_at_ms } => {
                 let deadline = Instant(deadline_at_ms).to_string();

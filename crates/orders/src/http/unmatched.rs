@@ -12,6 +12,8 @@ use super::orders::Order;
 use super::problem::{Problem, Problems};
 use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId, UnmatchedPaymentId};
 use crate::model::unmatched::UnmatchedPayment;
+use crate::money::Currency;
+use crate::payment::by_hand::MoneyRecord;
 use edge::instant::{Clocks, Instant};
 
 /// Money that a gateway reported and that no payment can hold.
@@ -30,7 +32,7 @@ pub(super) struct UnmatchedBody {
     /// `unreadable`, `unknown_attempt` or `unknown_refund`.
     #[schema(example = "unreadable")]
     kind: &'static str,
-    /// `open`, `settled`, or `superseded` by a report that could be recorded.
+    /// `open`, `settled`, or `superseded` by a payment, from a report that could be recorded or by hand.
     #[schema(example = "open")]
     state: &'static str,
     /// The gateway's number of the transaction, or a digest of the report where that cannot be used.
@@ -63,7 +65,7 @@ pub(super) struct UnmatchedBody {
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     settled_at: Option<Instant>,
-    /// By what it was settled.
+    /// By what it was settled, or the payment that was recorded by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<String>,
     /// More about that.
@@ -198,6 +200,52 @@ pub(super) async fn settle(
         .settle_unmatched_payment(id, &body.reference, body.note.as_deref())
         .await?;
     Ok(Json(UnmatchedBody::new(settled, state.clocks())))
+}
+
+/// What unmatched money was; what is left out is taken from its report.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RecordUnmatched)]
+pub(super) struct RecordBody {
+    /// The payment attempt that it came for; needed where the unmatched payment names none.
+    #[schema(value_type = Option<String>, example = "att_01h455vb4pex5vsknk084sn02q")]
+    attempt_id: Option<AttemptId>,
+    /// The gateway's number of the transaction.
+    #[schema(max_length = 128)]
+    transaction_id: Option<String>,
+    /// The amount, in minor units; needed where the report has none that can be understood.
+    #[schema(example = 1500, minimum = 1)]
+    amount_minor: Option<i64>,
+    /// ISO 4217 code; needed where the report has none that can be understood.
+    #[schema(value_type = Option<String>, example = "EUR")]
+    currency: Option<Currency>,
+}
+
+/// Records unmatched money as a payment of an attempt at the same gateway account. It pays the order if that is still
+/// open, and is refunded otherwise. `reference` is then the id of the payment. For the operator.
+#[utoipa::path(
+    post,
+    path = "/v1/unmatched-payments/{id}/record",
+    tag = "operation",
+    params(("id" = String, Path, description = "The unmatched payment")),
+    request_body = RecordBody,
+    responses((status = 200, description = "The unmatched payment", body = UnmatchedBody), Problems)
+)]
+pub(super) async fn record(
+    State(state): State<ApiState>,
+    _: Operator,
+    PathId(id): PathId<UnmatchedPaymentId>,
+    StrictJson(body): StrictJson<RecordBody>,
+) -> Result<Json<UnmatchedBody>, Problem> {
+    let money = MoneyRecord {
+        attempt_id: body.attempt_id,
+        transaction_id: body.transaction_id,
+        amount_minor: body.amount_minor,
+        currency: body.currency,
+    };
+    let platform = state.platform();
+    let recorded = platform.record_unmatched_payment(id, money).await?;
+    Ok(Json(UnmatchedBody::new(recorded, state.clocks())))
 }
 
 /// Closes an order of any merchant now, whatever its gateway says; money that still comes is refunded. For the operator.

@@ -59,6 +59,16 @@ stored_enum! {
     }
 }
 
+stored_enum! {
+    /// What began a pause.
+    pub enum PauseCause ("cause of a pause") {
+        /// A request.
+        Request = 1 "request",
+        /// A clock so far ahead of the last recorded instant that it may be wrong.
+        Clock = 2 "clock",
+    }
+}
+
 /// A pause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
@@ -66,6 +76,8 @@ pub struct Pause {
     pub scope: PauseScope,
     /// Its state.
     pub state: PauseState,
+    /// What began it.
+    pub cause: PauseCause,
     /// Why, for a person.
     pub reason: String,
     /// Since when, in ms since the Unix epoch.

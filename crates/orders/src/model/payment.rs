@@ -31,6 +31,15 @@ impl AttemptState {
     }
 }
 
+/// A state in which an attempt waits after its order has gone on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitingAttempt {
+    /// The gateway is still asked.
+    Unknown,
+    /// A person must look.
+    NeedsOperator,
+}
+
 /// A buyer's attempt to pay an order through a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {

@@ -18,6 +18,15 @@ pub struct OrderPage {
     pub next: Option<OrderId>,
 }
 
+/// An order and its audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderTrail {
+    /// The order with its lines.
+    pub order: Order,
+    /// What was done to it, oldest entry first.
+    pub audit: Vec<AuditEntry>,
+}
+
 impl Platform {
     /// The order with its lines.
     pub async fn order(&self, merchant_id: &MerchantId, id: OrderId) -> Result<Order> {
@@ -63,6 +72,26 @@ impl Platform {
         let read = self
             .readers()
             .snapshot(input, |connection, input| Box::pin(page(connection, input)));
+        read.await
+    }
+
+    /// The order with its lines and its audit trail, all of one instant.
+    pub async fn order_with_trail(
+        &self,
+        merchant_id: &MerchantId,
+        id: OrderId,
+    ) -> Result<OrderTrail> {
+        let input = (merchant_id.clone(), id);
+        let read = self
+            .readers()
+            .snapshot(input, |connection, (merchant_id, id)| {
+                Box::pin(async move {
+                    let order = with_lines(connection, merchant_id, *id).await?;
+                    let subject = id.to_string();
+                    let audit = audit::of_subject(connection, merchant_id, &subject).await?;
+                    Ok(OrderTrail { order, audit })
+                })
+            });
         read.await
     }
 

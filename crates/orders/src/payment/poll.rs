@@ -14,6 +14,7 @@ use crate::model::payment::{Attempt, AttemptState};
 use crate::model::timer::{TimerKind, TimerRow};
 use crate::order::{close, force};
 use crate::payment::attempt::{self, End};
+use crate::payment::missing::NO_GATEWAY_DELAY_MS;
 use crate::payment::record::Received;
 use crate::platform::Platform;
 use crate::store::{Tx, orders, payments};
@@ -24,8 +25,6 @@ use gateway::{CloseOutcome, Gateway, QueryOutcome};
 pub(crate) const ATTEMPT_DELAYS_MS: [i64; 6] = [10_000, 30_000, 60_000, 300_000, 600_000, 900_000];
 /// Waits between the looks at an order that is closing, in ms; the last one repeats.
 const CLOSING_DELAYS_MS: [i64; 7] = [2_000, 5_000, 15_000, 30_000, 60_000, 120_000, 300_000];
-/// Wait for the gateway of an account that has none, in ms.
-const NO_GATEWAY_DELAY_MS: i64 = 60_000;
 /// The same for an order about which the alarm was raised, in ms.
 const ALARMED_DELAY_MS: i64 = 300_000;
 /// How long after its expiry a gateway that has never heard of an attempt is believed, in ms: a request to open it
@@ -202,7 +201,8 @@ async fn ask(platform: &Platform, attempt: &Attempt, aim: Aim) -> Result<Answer>
 
 async fn ask_gateway(platform: &Platform, attempt: &Attempt, aim: Aim) -> Result<Answer> {
     let Some(gateway) = platform.gateways().get(&attempt.account_id.to_string()) else {
-        tracing::warn!(account = %attempt.account_id, "the account has no gateway");
+        let missing = platform.missing_gateways();
+        missing.warn(attempt.account_id, platform.now_ms());
         return Ok(Answer::NoGateway);
     };
     let id = attempt.id.to_string();

@@ -82,29 +82,37 @@ pub(crate) async fn record(tx: &mut Tx, received: &Received) -> Result<Option<Pa
     let payment = payment(tx.now_ms(), &attempt, &received.paid);
     // What a person has settled must not be paid back a second time.
     let payment = payment.filter(|_| noted != Some(UnmatchedState::Settled));
-    let Some(mut payment) = payment else {
+    let Some(payment) = payment else {
         keep_unreadable(tx, received, &attempt).await?;
         return Ok(None);
     };
+    take(tx, &attempt, payment, Actor::Gateway).await
+}
+
+/// Takes a payment for the attempt, whose word `actor` gives; answers what it was, or `None` if it had been recorded before.
+pub(crate) async fn take(
+    tx: &mut Tx,
+    attempt: &Attempt,
+    mut payment: Payment,
+    actor: Actor,
+) -> Result<Option<PaymentKind>> {
     if !payments::insert_payment(tx, &payment).await? {
         return Ok(None);
     }
-    if noted == Some(UnmatchedState::Open) {
-        store::unmatched::supersede(tx, received.account_id, &payment.gateway_txn).await?;
-    }
+    store::unmatched::supersede(tx, &payment).await?;
     if payment.kind == PaymentKind::Accepted {
-        payment.kind = accept(tx, &payment).await?;
+        payment.kind = accept(tx, &payment, actor).await?;
     }
     // After the order is paid: otherwise an order that is closing would close with its last live attempt.
     if attempt.state != AttemptState::Succeeded {
         let end = End {
             to: AttemptState::Succeeded,
-            actor: Actor::Gateway,
+            actor,
             detail: None,
         };
-        attempt::change(tx, &attempt, &end).await?;
+        attempt::change(tx, attempt, &end).await?;
     }
-    audit_payment(tx, &payment);
+    audit_payment(tx, &payment, actor);
     if payment.kind != PaymentKind::Accepted {
         tx.record(Metric::NotAccepted(payment.kind));
         refund_unaccepted(tx, &payment).await?;
@@ -124,12 +132,8 @@ async fn attempt_of(tx: &mut Tx, received: &Received) -> Result<Option<Attempt>>
 /// Keeps money that cannot be understood for a person, and makes its attempt wait for one instead of being asked about
 /// for ever.
 async fn keep_unreadable(tx: &mut Tx, received: &Received, attempt: &Attempt) -> Result<()> {
-    let Paid {
-        transaction_id,
-        money,
-        ..
-    } = &received.paid;
-    if payments::is_recorded(tx, received.account_id, transaction_id).await? {
+    let money = &received.paid.money;
+    if payments::is_recorded(tx, received.account_id, &received.key()).await? {
         return Ok(());
     }
     let new = received.unmatched(UnmatchedKind::Unreadable, Some(attempt));
@@ -151,7 +155,7 @@ async fn keep_unreadable(tx: &mut Tx, received: &Received, attempt: &Attempt) ->
 }
 
 /// The payment as it would be if its order were open; `None` if the report cannot be understood.
-fn payment(now_ms: i64, attempt: &Attempt, paid: &Paid) -> Option<Payment> {
+pub(crate) fn payment(now_ms: i64, attempt: &Attempt, paid: &Paid) -> Option<Payment> {
     let currency: Currency = paid.money.currency.parse().ok()?;
     if !(1..=AMOUNT_MINOR_MAX).contains(&paid.money.amount)
         || !unmatched::is_usable(&paid.transaction_id)
@@ -182,7 +186,7 @@ fn payment(now_ms: i64, attempt: &Attempt, paid: &Paid) -> Option<Payment> {
 }
 
 /// Pays the order if it is still open; answers what the payment is.
-async fn accept(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
+async fn accept(tx: &mut Tx, payment: &Payment, actor: Actor) -> Result<PaymentKind> {
     // In the order in which an order goes through them, so that an order that moves on meanwhile is not missed.
     for from in [OrderState::Pending, OrderState::Closing] {
         let Some(order) = orders::pay(tx, payment.order_id, payment.id, from).await? else {
@@ -196,7 +200,7 @@ async fn accept(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
             subject: order.id.to_string(),
             merchant_id: order.merchant_id.clone(),
             entity: order.id.to_string(),
-            actor: Actor::Gateway,
+            actor,
             action: "pay",
             from: Some(from.as_str()),
             to: Some(order.state.as_str()),
@@ -231,12 +235,12 @@ async fn lost(tx: &mut Tx, payment: &Payment) -> Result<PaymentKind> {
     Ok(kind)
 }
 
-fn audit_payment(tx: &mut Tx, payment: &Payment) {
+fn audit_payment(tx: &mut Tx, payment: &Payment, actor: Actor) {
     tx.audit(NewAudit {
         subject: payment.order_id.to_string(),
         merchant_id: payment.merchant_id.clone(),
         entity: payment.id.to_string(),
-        actor: Actor::Gateway,
+        actor,
         action: "payment",
         from: None,
         to: Some(payment.kind.as_str()),

@@ -10,6 +10,7 @@ use crate::ids::RefundId;
 use crate::model::audit::Actor;
 use crate::model::refund::{Refund, RefundJob, RefundState};
 use crate::model::timer::{TimerKind, TimerRow};
+use crate::payment::missing::NO_GATEWAY_DELAY_MS;
 use crate::platform::Platform;
 use crate::refund::transition::{self, Move};
 use crate::store::{Tx, refunds};
@@ -39,20 +40,24 @@ const JITTER_PART: i64 = 10;
 /// Handles a due timer of a refund; answers whether there was something to do.
 pub(crate) async fn fire(platform: &Platform, row: TimerRow) -> Result<bool> {
     let job = refunds::job(platform.readers(), RefundId::from_uuid(row.id)).await?;
-    let gateway = platform.gateways().get(&job.account_id.to_string());
-    let step = if let Some(gateway) = &gateway {
-        step(platform, gateway, &job).await?
-    } else {
-        tracing::warn!(account = %job.account_id, "the account has no gateway");
-        None
+    let Some(gateway) = platform.gateways().get(&job.account_id.to_string()) else {
+        let missing = platform.missing_gateways();
+        missing.warn(job.account_id, platform.now_ms());
+        let input = (row, platform.config().watch_ms);
+        platform
+            .writer()
+            .run(input, |tx, (row, watch_ms)| {
+                Box::pin(wait_for_gateway(tx, row, *watch_ms))
+            })
+            .await?;
+        return Ok(true);
     };
-    let after_ms = gateway.map_or(0, |gateway| {
-        i64::try_from(gateway.capabilities().refund_query_delay_ms).unwrap_or(i64::MAX / 2)
-    });
+    let step = step(platform, &gateway, &job).await?;
+    let after_ms = gateway.capabilities().refund_query_delay_ms;
     let input = AfterStep {
         row,
         step,
-        after_ms,
+        after_ms: i64::try_from(after_ms).unwrap_or(i64::MAX / 2),
         jitter: crate::random::part(),
     };
     platform
@@ -150,6 +155,27 @@ struct AfterStep {
     after_ms: i64,
     /// 0 to 1.
     jitter: f64,
+}
+
+/// Waits for the gateway of an account that has none, which costs no try; after `watch_ms` a person must look.
+async fn wait_for_gateway(tx: &mut Tx, row: &TimerRow, watch_ms: i64) -> Result<()> {
+    let id = RefundId::from_uuid(row.id);
+    let Some(refund) = refunds::find(tx, id).await? else {
+        return timer::disarm(tx, TimerKind::Refund, [row.id]).await;
+    };
+    if refund.state.is_final() {
+        return timer::disarm(tx, TimerKind::Refund, [row.id]).await;
+    }
+    if tx.now_ms() - refund.asked_ms < watch_ms {
+        return timer::wait_for(tx, row, NO_GATEWAY_DELAY_MS).await;
+    }
+    let step = Move {
+        to: RefundState::NeedsOperator,
+        actor: Actor::System,
+        detail: Some("its account has had no gateway for too long".to_owned()),
+    };
+    transition::apply(tx, id, &step).await?;
+    Ok(())
 }
 
 /// Applies the step and arms the next one, or gives the refund up.

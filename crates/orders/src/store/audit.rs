@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::ids::MerchantId;
 use crate::model::audit::{AuditEntry, AuditRow};
 use crate::store::rows::{column, list_json};
-use crate::store::sql::{Connection, Readers, query, query_scalar};
+use crate::store::sql::{Connection, Executor, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// Writes the rows that the transaction has collected.
@@ -49,7 +49,7 @@ async fn insert(connection: &mut Connection, rows: &[AuditRow]) -> Result<()> {
 
 /// The entries of a subject, oldest first.
 pub(crate) async fn of_subject(
-    readers: &Readers,
+    executor: impl Executor,
     merchant_id: &MerchantId,
     subject: &str,
 ) -> Result<Vec<AuditEntry>> {
@@ -59,7 +59,7 @@ pub(crate) async fn of_subject(
     )
     .bind(subject)
     .bind(merchant_id.as_str())
-    .fetch_all(readers)
+    .fetch_all(executor)
     .await?;
     rows.iter()
         .map(|row| {

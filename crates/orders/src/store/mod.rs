@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod audit;
+mod believed;
 mod checkpoint;
 pub(crate) mod coupons;
 pub(crate) mod history;
@@ -38,11 +39,10 @@ use crate::store::checkpoint::Checkpoints;
 use crate::store::outbox::OutboxWritten;
 use crate::store::sql::{Connection, Readers, Synchronous, query};
 
+pub(crate) use believed::mark as mark_time;
 pub(crate) use tx::{Tx, clock_ms};
 pub(crate) use writer::Writer;
 
-/// A clock that is earlier by more than this was set, in ms.
-const BEHIND_MS_MAX: i64 = 1_000;
 /// The open database.
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
@@ -77,7 +77,8 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
         Ok(opened) => opened?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
-    resume_clock(&mut connection, clock.as_ref()).await?;
+    let jump_max_ms = config.clock_jump_max_ms;
+    let believed = believed::resume(&mut connection, clock.as_ref(), jump_max_ms).await?;
 
     let outbox_written = Arc::new(OutboxWritten::default());
     let limits = writer::Limits {
@@ -86,6 +87,7 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
     };
     let means = writer::Means {
         tx: Tx::new(connection, clock),
+        believed,
         checkpoints,
         outbox_written: Arc::clone(&outbox_written),
     };
@@ -118,24 +120,5 @@ fn open_files(
 /// Fails if the database does not answer.
 pub(crate) async fn ping(readers: &Readers) -> Result<()> {
     query("select 1").execute(readers).await?;
-    Ok(())
-}
-
-/// Sets the clock to the time of the last entry of the audit trail, if it shows an earlier one.
-///
-/// The broker in this process does the same, but its folder may be lost, or end a moment earlier: then a wall clock
-/// that was set back would put deadlines ahead again that have been reached.
-async fn resume_clock(connection: &mut Connection, clock: &dyn Clock) -> Result<()> {
-    let Some(last_ms) = audit::last_ms(connection).await? else {
-        return Ok(());
-    };
-    let behind_ms = last_ms - clock_ms(clock);
-    if behind_ms > BEHIND_MS_MAX {
-        tracing::warn!(
-            behind_ms,
-            "the clock is earlier than the last entry of the audit trail and continues from that entry"
-        );
-    }
-    clock.resume_at(u64::try_from(last_ms).unwrap_or(0));
     Ok(())
 }

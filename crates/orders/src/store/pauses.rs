@@ -2,16 +2,16 @@
 
 use crate::error::{Error, Result};
 use crate::ids::MerchantId;
-use crate::model::pause::{Pause, PauseScope, PauseState};
+use crate::model::pause::{Pause, PauseCause, PauseScope, PauseState};
 use crate::model::stored::Stored as _;
 use crate::store::rows::{column, stored_column};
-use crate::store::sql::{Readers, Row, query};
+use crate::store::sql::{Connection, Executor, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
 /// The columns that [`from_row`] reads.
 macro_rules! columns {
     () => {
-        "scope, subject, state, reason, since_ms"
+        "scope, subject, state, cause, reason, since_ms"
     };
 }
 
@@ -27,8 +27,9 @@ pub(crate) async fn start(
     let row = query(concat!(
         "insert into pause (merchant_id, ",
         columns!(),
-        ") values (?, ?, ?, ?, ?, ?)
+        ") values (?, ?, ?, ?, ?, ?, ?)
          on conflict (scope, subject) do update set
+             cause = case when state = excluded.state then cause else excluded.cause end,
              since_ms = case when state = excluded.state then since_ms else excluded.since_ms end,
              state = excluded.state, reason = excluded.reason, walk = null
          returning ",
@@ -38,11 +39,60 @@ pub(crate) async fn start(
     .bind(stored)
     .bind(subject)
     .bind(PauseState::Paused.stored())
+    .bind(PauseCause::Request.stored())
     .bind(reason)
     .bind(now_ms)
     .fetch_one(tx.conn())
     .await?;
     from_row(&row)
+}
+
+/// Starts the pause of everything because the clock may be wrong since `since_ms`, or gives it that cause.
+pub(super) async fn start_for_clock(
+    connection: &mut Connection,
+    reason: &str,
+    since_ms: i64,
+) -> Result<()> {
+    let (scope, subject) = PauseScope::Everything.stored();
+    query(
+        "insert into pause (scope, subject, state, cause, reason, since_ms) values (?, ?, ?, ?, ?, ?)
+         on conflict (scope, subject) do update set
+             since_ms = case when state = excluded.state and cause = excluded.cause then since_ms
+                        else excluded.since_ms end,
+             state = excluded.state, cause = excluded.cause, reason = excluded.reason, walk = null",
+    )
+    .bind(scope)
+    .bind(subject)
+    .bind(PauseState::Paused.stored())
+    .bind(PauseCause::Clock.stored())
+    .bind(reason)
+    .bind(since_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Since when closing is paused because the clock may be wrong, in ms since the Unix epoch; `None` if it is not.
+pub(crate) async fn clock_doubted_since_ms(executor: impl Executor) -> Result<Option<i64>> {
+    let since_ms = query_scalar("select since_ms from pause where state = ? and cause = ?")
+        .bind(PauseState::Paused.stored())
+        .bind(PauseCause::Clock.stored())
+        .fetch_optional(executor)
+        .await?;
+    Ok(since_ms)
+}
+
+/// How many pauses of each cause are in force.
+pub(crate) async fn count_in_force(readers: &Readers) -> Result<Vec<(PauseCause, i64)>> {
+    let causes = query_scalar::<i64>("select cause from pause where state = ?")
+        .bind(PauseState::Paused.stored())
+        .fetch_all(readers)
+        .await?;
+    let count = |cause: PauseCause| {
+        let of_cause = causes.iter().filter(|stored| **stored == cause.stored());
+        (cause, i64::try_from(of_cause.count()).unwrap_or(i64::MAX))
+    };
+    Ok(vec![count(PauseCause::Request), count(PauseCause::Clock)])
 }
 
 /// Takes the pause of the scope from PAUSED to RESUMING; answers it if it was in force.
@@ -144,6 +194,7 @@ fn from_row(row: &Row) -> Result<Pause> {
             detail: format!("scope {scope} of `{subject}`"),
         })?,
         state: stored_column(row, "state")?,
+        cause: stored_column(row, "cause")?,
         reason: column(row, "reason")?,
         since_ms: column(row, "since_ms")?,
     })

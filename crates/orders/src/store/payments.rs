@@ -4,9 +4,11 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, GatewayAccountId, MerchantId, OrderId, PaymentId};
-use crate::model::payment::{Attempt, AttemptState, Payment, PaymentKind};
+use crate::model::payment::{Attempt, AttemptState, Payment, PaymentKind, WaitingAttempt};
 use crate::model::stored::Stored as _;
-use crate::store::rows::{column, currency_column, hex_json, merchant_column, stored_column};
+use crate::store::rows::{
+    column, currency_column, hex_json, limit_of, merchant_column, stored_column,
+};
 use crate::store::sql::{Executor, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
 
@@ -132,9 +134,61 @@ pub(crate) async fn attempt(
     attempt_from_row(&row.ok_or_else(|| Error::not_found("payment attempt", &id))?)
 }
 
+/// Up to `limit` attempts of the merchant in one of the states that wait, those after `after` by id.
+pub(crate) async fn waiting_attempts(
+    readers: &Readers,
+    merchant_id: &MerchantId,
+    state: WaitingAttempt,
+    after: Option<AttemptId>,
+    limit: usize,
+) -> Result<Vec<Attempt>> {
+    let statement = match state {
+        WaitingAttempt::Unknown => UNKNOWN_PAGE,
+        WaitingAttempt::NeedsOperator => NEEDS_OPERATOR_PAGE,
+    };
+    let rows = query(statement)
+        .bind(merchant_id.as_str())
+        .bind(after.map_or_else(Uuid::nil, AttemptId::uuid))
+        .bind(limit_of(limit))
+        .fetch_all(readers)
+        .await?;
+    rows.iter().map(attempt_from_row).collect()
+}
+
+/// A page of attempts in one state, which is written out since only so does SQLite use the index of that state.
+macro_rules! attempts_page {
+    ($state:literal) => {
+        concat!(
+            "select ",
+            attempt_columns!(),
+            " from attempt where merchant_id = ? and state = ",
+            $state,
+            " and id > ? order by id limit ?"
+        )
+    };
+}
+
+const UNKNOWN_PAGE: &str = attempts_page!("5");
+const NEEDS_OPERATOR_PAGE: &str = attempts_page!("6");
+
+/// The attempt of the payment that was recorded under this transaction, if one was.
+pub(crate) async fn attempt_of_transaction(
+    tx: &mut Tx,
+    account_id: GatewayAccountId,
+    gateway_txn: &str,
+) -> Result<Option<AttemptId>> {
+    let attempt =
+        query_scalar("select attempt_id from payment where account_id = ? and gateway_txn = ?")
+            .bind(account_id)
+            .bind(gateway_txn)
+            .fetch_optional(tx.conn())
+            .await?;
+    Ok(attempt)
+}
+
 /// The order's attempts, oldest first.
 pub(crate) async fn attempts_of_order(
-    readers: &Readers,
+    executor: impl Executor,
     merchant_id: &MerchantId,
     order_id: OrderId,
 ) -> Result<Vec<Attempt>> {
@@ -145,7 +199,7 @@ pub(crate) async fn attempts_of_order(
     ))
     .bind(order_id)
     .bind(merchant_id.as_str())
-    .fetch_all(readers)
+    .fetch_all(executor)
     .await?;
     rows.iter().map(attempt_from_row).collect()
 }
@@ -306,7 +360,7 @@ pub(crate) async fn accepted(
 
 /// All payments of the order, oldest first.
 pub(crate) async fn payments_of_order(
-    readers: &Readers,
+    executor: impl Executor,
     merchant_id: &MerchantId,
     order_id: OrderId,
 ) -> Result<Vec<Payment>> {
@@ -317,7 +371,7 @@ pub(crate) async fn payments_of_order(
     ))
     .bind(order_id)
     .bind(merchant_id.as_str())
-    .fetch_all(readers)
+    .fetch_all(executor)
     .await?;
     rows.iter().map(payment_from_row).collect()
 }
@@ -359,4 +413,24 @@ fn payment_from_row(row: &Row) -> Result<Payment> {
         paid_at_ms: column(row, "paid_at_ms")?,
         created_ms: column(row, "created_ms")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::shop::Shop;
+
+    #[tokio::test]
+    async fn attempts_that_wait_are_found_by_the_indexes_of_their_states() {
+        let shop = Shop::open().await;
+        assert_eq!(AttemptState::Unknown.stored(), 5);
+        assert_eq!(AttemptState::NeedsOperator.stored(), 6);
+        for (statement, index) in [
+            (UNKNOWN_PAGE, "attempt_unknown"),
+            (NEEDS_OPERATOR_PAGE, "attempt_needs_operator"),
+        ] {
+            let plan = shop.plan_of(statement).await;
+            assert!(plan[0].contains(index), "{plan:?}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::ids::{GatewayAccountId, UnmatchedPaymentId};
+use crate::model::payment::Payment;
 use crate::model::stored::Stored as _;
 use crate::model::unmatched::{NewUnmatched, UnmatchedPayment, UnmatchedState};
 use crate::store::rows::{column, limit_of, merchant_column, stored_column};
@@ -60,8 +61,8 @@ pub(crate) async fn state(
     row.map(|row| stored_column(&row, "state")).transpose()
 }
 
-/// Records that a payment holds the open money of the key now.
-pub(crate) async fn supersede(tx: &mut Tx, account_id: GatewayAccountId, key: &str) -> Result<()> {
+/// Records that the payment holds the money that was noted under its transaction, if that is open.
+pub(crate) async fn supersede(tx: &mut Tx, payment: &Payment) -> Result<()> {
     let now_ms = tx.now_ms();
     query(
         "update unmatched_payment set state = ?, settled_ms = ?, settled_by = 'gateway'
@@ -69,9 +70,30 @@ pub(crate) async fn supersede(tx: &mut Tx, account_id: GatewayAccountId, key: &s
     )
     .bind(UnmatchedState::Superseded.stored())
     .bind(now_ms)
-    .bind(account_id)
-    .bind(key)
+    .bind(payment.account_id)
+    .bind(&payment.gateway_txn)
     .bind(UnmatchedState::Open.stored())
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Records that the payment which a person has written down holds the money.
+pub(crate) async fn set_payment(
+    tx: &mut Tx,
+    id: UnmatchedPaymentId,
+    payment: &Payment,
+) -> Result<()> {
+    let now_ms = tx.now_ms();
+    query(
+        "update unmatched_payment set state = ?, settled_ms = ?, settled_by = 'operator', attempt_id = ?, reference = ?
+         where id = ?",
+    )
+    .bind(UnmatchedState::Superseded.stored())
+    .bind(now_ms)
+    .bind(payment.attempt_id)
+    .bind(payment.id.to_string())
+    .bind(id)
     .execute(tx.conn())
     .await?;
     Ok(())

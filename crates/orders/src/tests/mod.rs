@@ -1,7 +1,9 @@
 //! Tests of the platform as a whole, on a real database file and a clock moved by hand.
 
+mod attempts;
 mod batches;
 mod broker;
+mod clock;
 mod closing;
 mod coupons;
 mod flows;

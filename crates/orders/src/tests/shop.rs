@@ -120,6 +120,14 @@ impl Shop {
         self
     }
 
+    /// Stops, and starts so much later.
+    pub(crate) async fn reopen_after(mut self, delay_ms: u64) -> Self {
+        self.stop().await;
+        self.clock.advance(delay_ms);
+        self.start().await;
+        self
+    }
+
     pub(crate) async fn stop(&mut self) {
         self.running.take().unwrap().stop().await;
     }

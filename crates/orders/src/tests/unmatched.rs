@@ -3,8 +3,8 @@
 use crate::tests::gateway::TestGateway;
 use crate::tests::shop::Shop;
 use crate::{
-    AttemptState, Error, Order, OrderState, PaymentKind, UnmatchedKind, UnmatchedPayment,
-    UnmatchedState,
+    AttemptState, Error, MoneyRecord, Order, OrderState, PaymentKind, UnmatchedKind,
+    UnmatchedPayment, UnmatchedState,
 };
 use gateway::{Money, Paid};
 
@@ -145,6 +145,142 @@ async fn money_that_a_person_has_settled_is_not_paid_back_again() {
     assert_eq!((kept.reports, kept.state), (2, UnmatchedState::Settled));
     let open = platform.unmatched_payments(true, None, 10).await;
     assert!(open.unwrap().is_empty());
+}
+
+/// What a person says: which attempt, and the money in full.
+fn said(attempt: Option<&str>) -> MoneyRecord {
+    MoneyRecord {
+        attempt_id: attempt.map(|id| id.parse().unwrap()),
+        amount_minor: Some(1_000),
+        currency: Some("EUR".parse().unwrap()),
+        ..MoneyRecord::default()
+    }
+}
+
+#[tokio::test]
+async fn unreadable_money_that_a_person_records_pays_the_order() {
+    let shop = Shop::open().await;
+    let (order, attempt, paid) = misread(&shop).await;
+    shop.report(&attempt, &paid).await;
+    let [kept] = unmatched(&shop).await.try_into().unwrap();
+    let platform = shop.platform();
+    // Its currency is not known without the person.
+    let unsaid = platform.record_unmatched_payment(kept.id, MoneyRecord::default());
+    assert!(matches!(
+        unsaid.await,
+        Err(Error::Invalid {
+            field: "/currency",
+            ..
+        })
+    ));
+    for _ in 0..2 {
+        let recorded = platform
+            .record_unmatched_payment(kept.id, said(None))
+            .await
+            .unwrap();
+        assert_eq!(recorded.state, UnmatchedState::Superseded);
+        assert!(recorded.reference.unwrap().starts_with("pay_"));
+    }
+    assert_eq!(shop.read(order.id).await.state, OrderState::Paid);
+    // The gateway repeats itself, in both forms.
+    let mut readable = paid.clone();
+    readable.money.currency = "EUR".to_owned();
+    shop.report(&attempt, &readable).await;
+    shop.report(&attempt, &paid).await;
+    shop.run_for(60_000).await;
+    let payments = platform.payments(&shop.merchant, order.id).await.unwrap();
+    assert_eq!(
+        (payments.len(), payments[0].kind),
+        (1, PaymentKind::Accepted)
+    );
+    assert_eq!(shop.gateway.refunded(), 0);
+    let settled = platform.settle_unmatched_payment(kept.id, "transfer 7", None);
+    assert!(matches!(settled.await, Err(Error::Settled { .. })));
+}
+
+#[tokio::test]
+async fn money_that_names_no_attempt_is_recorded_for_the_one_that_a_person_names() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 2).await;
+    let attempt = shop.attempt(&order).await.id.to_string();
+    shop.call_back(b"att txn many EUR 1").await;
+    let [kept] = unmatched(&shop).await.try_into().unwrap();
+    let platform = shop.platform();
+    let nameless = platform.record_unmatched_payment(kept.id, said(None));
+    assert!(matches!(
+        nameless.await,
+        Err(Error::Invalid {
+            field: "/attempt_id",
+            ..
+        })
+    ));
+    let stranger = crate::AttemptId::new(shop.now_ms()).to_string();
+    let unknown = platform.record_unmatched_payment(kept.id, said(Some(&stranger)));
+    assert!(matches!(
+        unknown.await,
+        Err(Error::Invalid {
+            field: "/attempt_id",
+            ..
+        })
+    ));
+    let money = MoneyRecord {
+        transaction_id: Some("txn-1".to_owned()),
+        ..said(Some(&attempt))
+    };
+    platform
+        .record_unmatched_payment(kept.id, money)
+        .await
+        .unwrap();
+    assert_eq!(shop.read(order.id).await.state, OrderState::Paid);
+    // The gateway's own report of that transaction is the same money.
+    let paid = Paid {
+        transaction_id: "txn-1".to_owned(),
+        money: money_of_tea(),
+        paid_at_ms: 1,
+    };
+    shop.report(&attempt, &paid).await;
+    let payments = platform.payments(&shop.merchant, order.id).await.unwrap();
+    assert_eq!(payments.len(), 1);
+    assert!(
+        platform
+            .unmatched_payments(true, None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+fn money_of_tea() -> Money {
+    money(1_000, "EUR")
+}
+
+#[tokio::test]
+async fn money_that_is_recorded_too_late_for_its_order_is_refunded() {
+    let shop = Shop::open().await;
+    let (order, attempt, paid) = misread(&shop).await;
+    shop.report(&attempt, &paid).await;
+    shop.run_for(30_000).await;
+    assert_eq!(shop.read(order.id).await.state, OrderState::Closed);
+    let [kept] = unmatched(&shop).await.try_into().unwrap();
+    let platform = shop.platform();
+    platform
+        .record_unmatched_payment(kept.id, said(None))
+        .await
+        .unwrap();
+    shop.run_for(60_000).await;
+    assert_eq!(shop.gateway.refunded(), 1_000);
+}
+
+#[tokio::test]
+async fn money_that_went_back_can_only_be_settled() {
+    let shop = Shop::open().await;
+    shop.call_back(b"refund of-another-system succeeded").await;
+    let [kept] = unmatched(&shop).await.try_into().unwrap();
+    let recorded = shop
+        .platform()
+        .record_unmatched_payment(kept.id, said(None));
+    assert!(matches!(recorded.await, Err(Error::Invalid { .. })));
 }
 
 #[tokio::test]

@@ -182,8 +182,8 @@ async fn begin(tx: &mut Tx) -> Result<Option<Walk>> {
 
 /// No two walks have the same number, so none can end the pauses of another.
 async fn next_number(tx: &mut Tx) -> Result<i64> {
-    let number = marks::get(tx, marks::LAST_WALK).await?.unwrap_or(0) + 1;
-    marks::set(tx, marks::LAST_WALK, number).await?;
+    let number = marks::get(tx.conn(), marks::LAST_WALK).await?.unwrap_or(0) + 1;
+    marks::set(tx.conn(), marks::LAST_WALK, number).await?;
     Ok(number)
 }
 
@@ -273,7 +273,7 @@ async fn release(tx: &mut Tx, walk: Walk, limit: u32) -> Result<(usize, Option<W
 
 /// Arms the timers again, `per_second` of them each second after those that were released before; answers how many.
 async fn rearm_paced(tx: &mut Tx, timers: Vec<&TimerRow>, per_second: u32) -> Result<usize> {
-    let paced_ms = marks::get(tx, marks::PACED_UNTIL_MS).await?;
+    let paced_ms = marks::get(tx.conn(), marks::PACED_UNTIL_MS).await?;
     let soonest_ms = tx.now_ms() + REARM_MIN_MS;
     let first_ms = std::cmp::max(soonest_ms, paced_ms.unwrap_or(0));
     let at_ms = |place: i64| first_ms + place * 1_000 / i64::from(per_second);
@@ -295,7 +295,7 @@ async fn rearm_paced(tx: &mut Tx, timers: Vec<&TimerRow>, per_second: u32) -> Re
     }
     if count > 0 {
         let until_ms = at_ms(i64::try_from(timers.len()).unwrap_or(i64::MAX));
-        marks::set(tx, marks::PACED_UNTIL_MS, until_ms).await?;
+        marks::set(tx.conn(), marks::PACED_UNTIL_MS, until_ms).await?;
     }
     Ok(count)
 }

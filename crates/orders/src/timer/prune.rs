@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::platform::Platform;
 use crate::store::prune::{self, Kept};
-use crate::store::{Tx, idempotency};
+use crate::store::{Tx, idempotency, pauses};
 
 /// Rows that one transaction deletes.
 const BATCH: i64 = 500;
@@ -20,8 +20,14 @@ pub(crate) struct Pruner {
 }
 
 impl Pruner {
-    /// Deletes what has been kept long enough; answers how many events.
+    /// Deletes what has been kept long enough; answers how many events. Nothing while the clock may be wrong.
     pub(crate) async fn prune(&mut self, platform: &Platform) -> Result<usize> {
+        if pauses::clock_doubted_since_ms(platform.readers())
+            .await?
+            .is_some()
+        {
+            return Ok(0);
+        }
         let events = self.prune_events(platform).await?;
         let keep_ms = platform.config().keep_idempotency_ms;
         platform

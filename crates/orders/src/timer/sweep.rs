@@ -114,6 +114,7 @@ impl Sweeper {
     pub(crate) async fn sweep(&mut self) -> Result<Swept> {
         let platform = self.platform.clone();
         let before_ms = platform.now_ms() - platform.config().sweep_grace_ms;
+        platform.mark_time().await?;
         Ok(Swept {
             missing: self.sweep_missing(before_ms).await?,
             timers: sweep_timers(&platform, before_ms).await?,

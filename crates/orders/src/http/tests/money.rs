@@ -274,6 +274,62 @@ async fn money_that_no_payment_can_hold_is_listed_and_settled_by_the_operator() 
 }
 
 #[tokio::test]
+async fn money_that_no_payment_can_hold_is_recorded_by_the_operator() {
+    let api = Api::start().await;
+    let (order_id, attempt_id) = attempted(&api).await;
+    let pay = format!("/v1/simulator/attempts/{attempt_id}/pay");
+    api.post(&pay, json!({ "currency": "eur" })).await.ok();
+    let list = "/v1/unmatched-payments?state=open";
+    api.until(list, "open").await;
+    let kept = api.get(list).await.ok()["items"][0].clone();
+    let record = format!("/v1/unmatched-payments/{}/record", id(&kept));
+    let unsaid = api.post(&record, json!({})).await;
+    assert_eq!(unsaid.problem("invalid")["pointer"], "/currency");
+    let key = api
+        .post("/v1/merchants/default/keys", json!({ "label": "shop" }))
+        .await
+        .ok();
+    let call = Call::new(Method::POST, &record).json(&json!({ "currency": "EUR" }));
+    let call = call.bearer(key["secret"].as_str().unwrap());
+    api.call(call).await.problem("forbidden");
+    for _ in 0..2 {
+        let recorded = api.post(&record, json!({ "currency": "EUR" })).await.ok();
+        assert_eq!(recorded["state"], "superseded");
+    }
+    let order = api.get(&format!("/v1/orders/{order_id}")).await.ok();
+    assert_eq!(order["state"], "paid");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_attempt_is_settled_by_hand_and_then_final() {
+    let api = Api::start_without_callbacks().await;
+    let (order_id, attempt_id) = attempted(&api).await;
+    let path = format!("/v1/attempts/{attempt_id}");
+    assert_eq!(api.get(&path).await.ok()["state"], "submitted");
+    let retry = format!("{path}/retry");
+    assert_eq!(api.post(&retry, json!({})).await.ok()["state"], "submitted");
+    let settle = format!("{path}/settle");
+    let failed = json!({ "result": "failed", "reference": "call 7", "amount_minor": 5 });
+    let failed = api.post(&settle, failed).await;
+    assert_eq!(failed.problem("invalid")["pointer"], "/amount_minor");
+    let paid = json!({ "result": "paid", "reference": "txn-9" });
+    for _ in 0..2 {
+        let settled = api.post(&settle, paid.clone()).await.ok();
+        assert_eq!(settled["state"], "succeeded");
+    }
+    let order = api.get(&format!("/v1/orders/{order_id}")).await.ok();
+    assert_eq!(order["state"], "paid");
+    let again = api.post(&retry, json!({})).await;
+    assert_eq!(again.problem("attempt_state")["state"], "succeeded");
+    for state in ["needs_operator", "unknown"] {
+        let list = api.get(&format!("/v1/attempts?state={state}")).await.ok();
+        assert_eq!(list["items"], json!([]));
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn the_operator_closes_an_order_whatever_its_gateway_says() {
     let api = Api::start_without_callbacks().await;
     let (order_id, _) = attempted(&api).await;

@@ -69,3 +69,32 @@ async fn a_callback_that_is_signed_by_the_wall_clock_pays() {
     api.until(&path, "paid").await;
     api.stop().await;
 }
+
+#[tokio::test]
+async fn a_clock_that_cannot_be_believed_is_reported_until_it_is_confirmed() {
+    let api = Api::start().await;
+    let product_id = product(&api).await;
+    let path = format!("/v1/orders/{}", id(&order(&api, &product_id, "A-1").await));
+    api.clock.advance(400 * 86_400_000);
+    // The next commit sees it.
+    product(&api).await;
+    let ready = api.get("/readyz").await.ok();
+    assert_eq!(ready["status"], "degraded");
+    let reasons = ready["reasons"].to_string();
+    assert!(reasons.contains("closing is paused"), "{reasons}");
+    let pause = &api.get("/v1/pauses").await.ok()["items"][0];
+    assert_eq!(
+        (&pause["scope"], &pause["cause"]),
+        (&json!("all"), &json!("clock"))
+    );
+    let metrics = api.get("/metrics").await.text;
+    assert!(
+        metrics.contains("duetime_closing_paused{cause=\"clock\"} "),
+        "{metrics}"
+    );
+    assert_eq!(api.get(&path).await.ok()["state"], "pending");
+    api.post("/v1/resume", json!({ "scope": "all" })).await.ok();
+    api.until(&path, "closed").await;
+    assert_eq!(api.get("/readyz").await.ok()["status"], "ok");
+    api.stop().await;
+}

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::random;
+use crate::store::believed::Believed;
 use crate::store::checkpoint::Checkpoints;
 use crate::store::outbox::OutboxWritten;
 use crate::store::sql::{BoxFuture, DbError, at_once};
@@ -57,6 +58,7 @@ pub(crate) struct Writer {
 /// What the writer's thread works with.
 pub(super) struct Means {
     pub(super) tx: Tx,
+    pub(super) believed: Believed,
     pub(super) checkpoints: Checkpoints,
     /// Woken by every commit that put rows into the outbox.
     pub(super) outbox_written: Arc<OutboxWritten>,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::model::outbox::TopicSet;
+use crate::store::believed::Believed;
 use crate::store::checkpoint::Checkpoints;
 use crate::store::outbox::OutboxWritten;
 use crate::store::sql::{Connection, DbError, at_once};
@@ -25,6 +26,7 @@ const GROUP_MS_MAX: i64 = 4;
 /// What the thread works on.
 pub(super) struct Worker {
     tx: Tx,
+    believed: Believed,
     queues: Queues,
     control: Arc<Control>,
     checkpoints: Checkpoints,
@@ -41,6 +43,7 @@ impl Worker {
     ) -> Self {
         Self {
             tx: means.tx,
+            believed: means.believed,
             queues,
             control,
             checkpoints: means.checkpoints,
@@ -116,6 +119,8 @@ impl Worker {
     ) -> Result<TopicSet> {
         let tx = &mut self.tx;
         tx.conn().run(BEGIN)?;
+        // Outside of the requests, since one that fails would take the pause back.
+        let looked_ms = at_once(self.believed.look(tx))?;
         tx.conn().run(SAVE)?;
         let mut next = 0;
         let mut undone = false;
@@ -149,6 +154,7 @@ impl Worker {
             return Err(Error::Stopped);
         }
         tx.conn().run(COMMIT)?;
+        self.believed.committed(looked_ms);
         Ok(wrote)
     }
 }
