@@ -5,13 +5,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clock::Clock;
-use jiff::Timestamp;
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
 /// An instant of the wall clock, in ms since the Unix epoch; written as `2026-11-24T09:00:00.000Z`.
 ///
-/// Any offset from UTC is accepted; digits beyond the millisecond are rounded up, so that nothing is due early.
+/// It is read as RFC 3339 writes it, with any offset from UTC, in the years 0000 to 9999; digits beyond the millisecond
+/// are rounded up, so that nothing is due early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub i64);
 
@@ -24,11 +26,14 @@ impl Instant {
 
 impl fmt::Display for Instant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Timestamp::from_millisecond(self.0) {
-            Ok(timestamp) => write!(formatter, "{timestamp:.3}"),
-            // Outside the years -9999 to 9999: an unlimited bound.
-            Err(_) => write!(formatter, "{:.3}", Timestamp::MAX),
-        }
+        let shown = EPOCH.checked_add(SignedDuration::from_millis(self.0));
+        // Outside the years -9999 to 9999: an unlimited bound.
+        let unlimited = if self.0 < 0 {
+            DateTime::MIN
+        } else {
+            DateTime::MAX
+        };
+        write!(formatter, "{:.3}Z", shown.unwrap_or(unlimited))
     }
 }
 
@@ -36,15 +41,75 @@ impl FromStr for Instant {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let timestamp: Timestamp = text.parse().map_err(|_| {
+        read_rfc3339(text).ok_or_else(|| {
             let shown: String = text.chars().take(64).collect();
-            format!("`{shown}` is not an instant as in RFC 3339, such as 2026-11-24T09:00:00.000Z")
-        })?;
-        let cut_ms = timestamp.as_millisecond();
-        // Towards zero: before 1970 that is up already.
-        let is_cut = timestamp.as_nanosecond() > i128::from(cut_ms) * 1_000_000;
-        Ok(Self(cut_ms + i64::from(is_cut)))
+            format!(
+                "`{shown}` is not an instant as in RFC 3339, such as 2026-11-24T09:00:00.000Z, in the years 0000 to 9999"
+            )
+        })
     }
+}
+
+/// Where the wall clock of UTC begins to count.
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+/// Bytes of a date and a time of day without a fraction.
+const DATE_TIME_BYTES: usize = 19;
+/// Digits of a fraction that are read; further ones are below a nanosecond.
+const FRACTION_DIGITS_MAX: usize = 9;
+
+/// Reads `date-time` of RFC 3339. The library for dates reads other forms of ISO 8601 too, and ends on 30 December 9999.
+fn read_rfc3339(text: &str) -> Option<Instant> {
+    let (date_time, rest) = text.split_at_checked(DATE_TIME_BYTES)?;
+    let shape = b"dddd-dd-ddTdd:dd:dd";
+    let fits = |(byte, expected): (u8, &u8)| match expected {
+        b'd' => byte.is_ascii_digit(),
+        b'T' => matches!(byte, b'T' | b't' | b' '),
+        _ => byte == *expected,
+    };
+    if !date_time.bytes().zip(shape).all(fits) {
+        return None;
+    }
+    let date_time: DateTime = date_time.to_ascii_uppercase().parse().ok()?;
+    let (fraction_ms, rest) = match rest.strip_prefix('.') {
+        Some(rest) => read_fraction(rest)?,
+        None => (0, rest),
+    };
+    let whole_ms = date_time.duration_since(EPOCH).as_millis();
+    let ms = i64::try_from(whole_ms).ok()? + fraction_ms - read_offset(rest)?;
+    Some(Instant(ms))
+}
+
+/// Reads the digits of a fraction of a second, as ms, rounded up; returns what follows them too.
+fn read_fraction(text: &str) -> Option<(i64, &str)> {
+    let count = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, rest) = text.split_at_checked(count).filter(|_| count > 0)?;
+    let kept = digits.get(..FRACTION_DIGITS_MAX).unwrap_or(digits);
+    let ns: i64 = format!("{kept:0<FRACTION_DIGITS_MAX$}").parse().ok()?;
+    let is_cut = digits
+        .bytes()
+        .skip(FRACTION_DIGITS_MAX)
+        .any(|digit| digit != b'0');
+    let ms = ns / 1_000_000 + i64::from(ns % 1_000_000 > 0 || is_cut);
+    Some((ms, rest))
+}
+
+/// Reads an offset from UTC, in ms.
+fn read_offset(text: &str) -> Option<i64> {
+    let (sign, hours_minutes) = match text.as_bytes() {
+        [b'Z' | b'z'] => return Some(0),
+        [b'+', rest @ ..] => (1, rest),
+        [b'-', rest @ ..] => (-1, rest),
+        _ => return None,
+    };
+    let [h, hh, b':', m, mm] = hours_minutes else {
+        return None;
+    };
+    let digits = [h, hh, m, mm].map(|digit| char::from(*digit).to_digit(10).map(i64::from));
+    let [Some(h), Some(hh), Some(m), Some(mm)] = digits else {
+        return None;
+    };
+    let (hours, minutes) = (h * 10 + hh, m * 10 + mm);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60_000)
 }
 
 /// A span of time, read as a whole number with a unit: `500ms`, `30s`, `10m`, `2h`, `3d`.
@@ -191,6 +256,51 @@ mod tests {
             assert!(text.parse::<Instant>().is_err(), "{text}");
         }
         assert!(Instant(i64::MAX).to_string().starts_with("9999-12-"));
+    }
+
+    #[test]
+    fn instants_are_read_as_rfc_3339_writes_them_up_to_the_end_of_9999() {
+        for (text, shown) in [
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000Z"),
+            ("2026-11-24t09:00:00z", "2026-11-24T09:00:00.000Z"),
+            ("2026-11-24 09:00:00-00:30", "2026-11-24T09:30:00.000Z"),
+            (
+                "2024-02-29T23:59:59.0000000001Z",
+                "2024-02-29T23:59:59.001Z",
+            ),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.000Z"),
+        ] {
+            let read: Instant = text.parse().unwrap();
+            assert_eq!(read.to_string(), shown, "{text}");
+        }
+        // Past the end, and shown as the end.
+        let past: Instant = "9999-12-31T23:59:59-23:59".parse().unwrap();
+        assert_eq!(past.to_string(), "9999-12-31T23:59:59.999Z");
+        for text in [
+            "2026-11-24T09:00:00,5Z",
+            "2026-11-24T09:00:00.Z",
+            "2026-11-24T09:00Z",
+            "2026-11-24T09:00:00",
+            "20261124T090000Z",
+            "2026-11-24T09:00:00+01",
+            "2026-11-24T09:00:00+0100",
+            "2026-11-24T09:00:00+24:00",
+            "2026-11-24T09:00:00Z[Europe/Berlin]",
+            "2026-02-29T09:00:00Z",
+            "2026-11-24T25:00:00Z",
+            "+002026-11-24T09:00:00Z",
+            "-009999-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "2026-11-24T09:00:0\u{e9}Z",
+        ] {
+            let error = text.parse::<Instant>().unwrap_err();
+            assert!(
+                error.contains("in the years 0000 to 9999"),
+                "{text}: {error}"
+            );
+        }
     }
 
     #[test]

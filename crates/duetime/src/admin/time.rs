@@ -58,8 +58,12 @@ pub(super) fn parse_when(text: &str) -> Result<When, String> {
 
 /// Parses an instant as in RFC 3339.
 pub(super) fn parse_instant(text: &str) -> Result<Timestamp, String> {
-    text.parse()
-        .map_err(|_| "write an instant as 2026-11-24T10:00:00+01:00".to_owned())
+    text.parse().map_err(|_| {
+        format!(
+            "write an instant as 2026-11-24T10:00:00+01:00, not after {:.0}",
+            Timestamp::MAX
+        )
+    })
 }
 
 /// When something is due; now by default.
