@@ -12,6 +12,8 @@ pub trait Api: Clone + Send + Sync + 'static {
     type Kind: Kind;
     /// Largest body of a request, in bytes, unless an operation has its own limit.
     const BODY_BYTES_MAX: usize;
+    /// Paths whose callers may add any query parameters; elsewhere one that the operation does not have is refused.
+    const ANY_QUERY: &'static [&'static str] = &[];
 
     /// The limit on requests under way.
     fn requests(&self) -> &RequestLimit;

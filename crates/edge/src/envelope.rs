@@ -17,6 +17,7 @@ use crate::admission::Place;
 use crate::api::Api;
 use crate::openapi;
 use crate::problem::{self, Cause, Kind, Problem, Shared};
+use crate::strict::{self, Operations};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id of a request that is taken over from the caller, in bytes.
@@ -28,7 +29,12 @@ const PATH_CHARS_MAX: usize = 200;
 
 /// Builds the service of an API: its routes, the OpenAPI `document`, the explanations of its problems, and the envelope.
 pub fn app<S: Api>(routes: Router<S>, document: &OpenApi, state: S) -> Router {
+    let strict = (state.clone(), Operations::of(document));
     let routes = routes
+        .route_layer(middleware::from_fn_with_state(
+            strict,
+            strict::refuse_unread::<S>,
+        ))
         .route("/openapi.json", get(openapi::handler(document)))
         .route("/problems/{code}", get(problem::explain::<S::Kind>));
     enveloped(routes, state)

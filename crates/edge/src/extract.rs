@@ -99,21 +99,21 @@ pub fn parse_json<K: Kind, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Probl
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let read: Result<JsonObject<T>, _> = serde_path_to_error::deserialize(&mut reader);
-    let JsonObject(value) = read.map_err(|error| {
-        let pointer = json_pointer(error.path());
-        let inner = error.into_inner();
-        if inner.is_data() {
-            Problem::invalid(pointer, inner.to_string())
-        } else {
-            let detail = format!("the body is not JSON: {inner}");
-            Problem::shared(Shared::MalformedRequest, detail)
-        }
-    })?;
+    let JsonObject(value) = read.map_err(|error| refused(&error))?;
     reader.end().map_err(|error| {
         let detail = format!("the body is more than one JSON value: {error}");
         Problem::shared(Shared::MalformedRequest, detail)
     })?;
     Ok(value)
+}
+
+fn refused<K: Kind>(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem<K> {
+    let inner = error.inner();
+    if inner.is_data() {
+        return Problem::invalid(json_pointer(error.path()), inner.to_string());
+    }
+    let detail = format!("the body is not JSON: {inner}");
+    Problem::shared(Shared::MalformedRequest, detail)
 }
 
 /// Returns the JSON pointer (RFC 6901) of a path; the empty text is the whole document.
@@ -152,6 +152,13 @@ fn invalid_query<K: Kind>(message: &str) -> Problem<K> {
     let message = message.trim_start_matches("Failed to deserialize query string: ");
     match message.split_once(": ") {
         Some((name, why)) if !name.contains(' ') => {
+            let why = match why {
+                "invalid digit found in string" | "cannot parse integer from empty string" => {
+                    "it is not a whole number"
+                }
+                "number too large to fit in target type" => "it is too large",
+                why => why,
+            };
             Problem::parameter(name, format!("the parameter `{name}` is not valid: {why}"))
         }
         _ => {

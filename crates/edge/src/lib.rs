@@ -14,4 +14,5 @@ pub mod openapi;
 pub mod problem;
 pub mod reload;
 pub mod serve;
+mod strict;
 pub mod tls;

@@ -244,6 +244,16 @@ impl Client {
         }
     }
 
+    /// Reads a list that has one page.
+    pub(super) async fn whole_list(&self, target: &Target) -> Result<List, Failure> {
+        let mut page = self.get(target).await?;
+        let items = match page.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            _ => Vec::new(),
+        };
+        Ok(List { items, more: false })
+    }
+
     fn url(&self, target: &Target) -> Result<Url, Failure> {
         let mut url = self.base.clone();
         let base = &self.base;

@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::api::{Access, path};
-use super::confirm::{Confirmation, confirm};
+use super::confirm::{Confirmation, Force, confirm};
 use super::format::{Align, View, count, fields, platform_warning, table, text};
 use super::session::Session;
 use super::time::{Span, parse_instant, parse_span};
@@ -106,6 +106,8 @@ struct ChangeArguments {
     /// Waits before the second delivery, the third and so on: 10s,30s,5m
     #[arg(long, value_name = "DURATION", value_delimiter = ',', value_parser = parse_span)]
     backoff: Vec<Span>,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub(super) async fn run(arguments: GroupArguments) -> Result<(), Failure> {
@@ -134,10 +136,8 @@ pub(super) async fn run(arguments: GroupArguments) -> Result<(), Failure> {
             confirmation,
         } => reset(&session, [&group, &topic], to, confirmation).await,
         GroupCommand::Clients => {
-            let list = session
-                .client
-                .list(&path(["v1", "connections"]), usize::MAX)
-                .await?;
+            let target = path(["v1", "connections"]);
+            let list = session.client.whole_list(&target).await?;
             session.print_list(&list, |view| clients_table(&list.items, view))
         }
     }
@@ -285,7 +285,7 @@ async fn change(session: &Session, arguments: &ChangeArguments) -> Result<(), Fa
     if body.is_empty() {
         return Err(usage("name a setting: --attempts, --backoff or --fifo"));
     }
-    let target = path(["v1", "groups", group]);
+    let target = path(["v1", "groups", group]).with("force", arguments.force.parameter());
     let changed = session
         .client
         .call(Method::PATCH, &target, Some(&body.into()))

@@ -159,6 +159,8 @@ impl ApiState {
 impl Api for ApiState {
     type Kind = ProblemKind;
     const BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
+    // A gateway calls the address that its operator has entered there.
+    const ANY_QUERY: &'static [&'static str] = &["/v1/gateways/{account_id}/callbacks"];
 
     fn requests(&self) -> &RequestLimit {
         &self.admission().requests

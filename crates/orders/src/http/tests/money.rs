@@ -338,6 +338,11 @@ async fn the_operator_closes_an_order_whatever_its_gateway_says() {
     let key = api.post("/v1/merchants/default/keys", key).await.ok();
     let call = Call::new(Method::POST, &path).bearer(key["secret"].as_str().unwrap());
     api.call(call).await.problem("forbidden");
+    // A body or a parameter means something that a close does not do.
+    let reply = api.post(&path, json!({ "refund": false })).await;
+    assert_eq!(reply.problem("invalid")["pointer"], "/refund");
+    let reply = api.post(&format!("{path}?force=true"), json!({})).await;
+    assert_eq!(reply.problem("invalid")["parameter"], "force");
     for _ in 0..2 {
         assert_eq!(api.post(&path, json!({})).await.ok()["state"], "closed");
     }
