@@ -1,5 +1,7 @@
 //! Provides the messages that have not been published to the operator, and lets parked ones be published again.
 
+use std::str::FromStr;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -70,6 +72,20 @@ impl MessageBody {
             parked_at: message.parked_ms.map(|ms| clocks.shown(ms)),
             refusal: message.refusal,
         }
+    }
+}
+
+/// The number of a message in a path.
+pub(super) struct Seq(i64);
+
+impl FromStr for Seq {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| {
+            let shown: String = text.chars().take(64).collect();
+            format!("`{shown}` is not the number of a message; GET /v1/outbox lists them")
+        })
     }
 }
 
@@ -164,7 +180,7 @@ pub(super) async fn list(
 pub(super) async fn unpark(
     State(state): State<ApiState>,
     _: Operator,
-    PathId(seq): PathId<i64>,
+    PathId(Seq(seq)): PathId<Seq>,
 ) -> Result<Json<MessageBody>, Problem> {
     let message = state.platform().unpark(seq).await?;
     let prefix = &state.platform().config().prefix;

@@ -44,6 +44,15 @@ async fn a_message_that_the_broker_refuses_is_listed_and_unparked_by_the_operato
     api.post("/v1/outbox/999/unpark", json!({}))
         .await
         .problem("not_found");
+    for number in ["tea", "99999999999999999999"] {
+        let unpark = format!("/v1/outbox/{number}/unpark");
+        let problem = api.post(&unpark, json!({})).await.problem("not_found");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("is not the number of a message"),
+            "{detail}"
+        );
+    }
     let reply = api.get("/v1/outbox?topic=tea").await;
     assert_eq!(reply.problem("invalid")["parameter"], "topic");
     let reply = api.get("/v1/outbox?cursor=tea").await;
