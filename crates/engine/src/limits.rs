@@ -30,6 +30,8 @@ pub const QUEUES_MAX: u16 = 1024;
 pub const DELAY_LEVELS_MAX: usize = 64;
 /// Most back-off steps of a consumer group.
 pub const BACKOFF_STEPS_MAX: usize = 64;
+/// Longest back-off step of a consumer group, in ms: a message that waits longer would be taken for lost.
+pub const BACKOFF_MS_MAX: u64 = 366 * 86_400_000;
 /// Longest invisible duration: 12 hours (Apache RocketMQ's proxy has the same).
 pub const INVISIBLE_MS_MAX: u64 = 12 * 3_600_000;
 /// How far ahead of the clock each commit promises not to write below, in ms.

@@ -16,14 +16,28 @@ pub(super) struct Confirmation {
     /// Only print what would be done
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Do it also if the order platform uses the topic or consumer group
-    #[arg(long)]
-    force_platform: bool,
+    #[command(flatten)]
+    force: Force,
 }
 
 impl Confirmation {
     /// What the parameter `force` of the request says.
     pub(super) fn force(self) -> Option<&'static str> {
+        self.force.parameter()
+    }
+}
+
+/// Whether what the order platform uses is meant.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Force {
+    /// Do it also if the order platform uses the topic or consumer group
+    #[arg(long)]
+    force_platform: bool,
+}
+
+impl Force {
+    /// What the parameter `force` of the request says.
+    pub(super) fn parameter(self) -> Option<&'static str> {
         self.force_platform.then_some("platform")
     }
 }

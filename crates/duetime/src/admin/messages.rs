@@ -7,6 +7,7 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::api::{Access, Answer, List, path};
+use super::confirm::Force;
 use super::format::{Align, View, count, preview, table, text};
 use super::session::Session;
 use super::time::{Due, Span, parse_instant, parse_span};
@@ -56,6 +57,8 @@ enum MessageCommand {
         topic: String,
         /// Handle or id of the message
         message: String,
+        #[command(flatten)]
+        force: Force,
     },
     /// Move a waiting message to another instant
     Move {
@@ -65,6 +68,8 @@ enum MessageCommand {
         message: String,
         #[command(flatten)]
         due: Due,
+        #[command(flatten)]
+        force: Force,
     },
     /// Deliver a waiting message now
     Deliver {
@@ -72,6 +77,8 @@ enum MessageCommand {
         topic: String,
         /// Handle or id of the message
         message: String,
+        #[command(flatten)]
+        force: Force,
     },
     /// Receive messages as a member of a consumer group
     Receive(ReceiveArguments),
@@ -140,6 +147,8 @@ struct ReceiveArguments {
     /// Acknowledge them once they are printed
     #[arg(long)]
     ack: bool,
+    #[command(flatten)]
+    force: Force,
 }
 
 pub(super) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
@@ -162,8 +171,13 @@ pub(super) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
             }
             session.print_list(&list, |view| list_table(&list.items, view))
         }
-        MessageCommand::Recall { topic, message } => {
+        MessageCommand::Recall {
+            topic,
+            message,
+            force,
+        } => {
             let target = path(["v1", "topics", &topic, "messages", &message]);
+            let target = target.with("force", force.parameter());
             let answer = session
                 .client
                 .try_call(Method::DELETE, &target, None)
@@ -174,6 +188,7 @@ pub(super) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
             topic,
             message,
             due,
+            force,
         } => {
             let when = due
                 .when()
@@ -181,14 +196,20 @@ pub(super) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
             let mut body = Map::new();
             when.put(&mut body);
             let target = path(["v1", "topics", &topic, "messages", &message, "due"]);
+            let target = target.with("force", force.parameter());
             let moved = session
                 .client
                 .call(Method::PUT, &target, Some(&body.into()))
                 .await?;
             session.done(&moved, |view| due_note("moved", &moved, view))
         }
-        MessageCommand::Deliver { topic, message } => {
+        MessageCommand::Deliver {
+            topic,
+            message,
+            force,
+        } => {
             let target = path(["v1", "topics", &topic, "messages", &message, "deliver"]);
+            let target = target.with("force", force.parameter());
             let moved = session.client.call(Method::POST, &target, None).await?;
             session.done(&moved, |view| due_note("delivered", &moved, view))
         }
@@ -309,7 +330,8 @@ async fn receive(session: &Session, arguments: ReceiveArguments) -> Result<(), F
         "invisible_for": arguments.invisible.text(),
         "tags": arguments.tag,
     });
-    let target = path(["v1", "topics", topic, "groups", group, "receive"]);
+    let target = path(["v1", "topics", topic, "groups", group, "receive"])
+        .with("force", arguments.force.parameter());
     let mut received = session.client.post(&target, &body).await?;
     let items = match received.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) => items,

@@ -5,6 +5,7 @@ use hyper::Method;
 use serde_json::Map;
 
 use super::api::{Access, path};
+use super::confirm::Force;
 use super::format::{fields, preview, text};
 use super::messages::{put_payload, report_recall};
 use super::session::Session;
@@ -44,6 +45,8 @@ enum TimerCommand {
         /// The message group, for topics that require one
         #[arg(long)]
         group: Option<String>,
+        #[command(flatten)]
+        force: Force,
     },
     /// Show when a timer is due
     Show {
@@ -58,6 +61,8 @@ enum TimerCommand {
         topic: String,
         /// The key
         key: String,
+        #[command(flatten)]
+        force: Force,
     },
 }
 
@@ -71,6 +76,7 @@ pub(super) async fn run(arguments: TimerArguments) -> Result<(), Failure> {
             body: payload,
             tag,
             group,
+            force,
         } => {
             let mut body = Map::new();
             when.put(&mut body);
@@ -79,7 +85,7 @@ pub(super) async fn run(arguments: TimerArguments) -> Result<(), Failure> {
             }
             body.extend(tag.map(|tag| ("tag".to_owned(), tag.into())));
             body.extend(group.map(|group| ("message_group".to_owned(), group.into())));
-            let target = path(["v1", "timers", &topic, &key]);
+            let target = path(["v1", "timers", &topic, &key]).with("force", force.parameter());
             let set = session
                 .client
                 .call(Method::PUT, &target, Some(&body.into()))
@@ -107,8 +113,8 @@ pub(super) async fn run(arguments: TimerArguments) -> Result<(), Failure> {
                 ])
             })
         }
-        TimerCommand::Cancel { topic, key } => {
-            let target = path(["v1", "timers", &topic, &key]);
+        TimerCommand::Cancel { topic, key, force } => {
+            let target = path(["v1", "timers", &topic, &key]).with("force", force.parameter());
             let answer = session
                 .client
                 .try_call(Method::DELETE, &target, None)

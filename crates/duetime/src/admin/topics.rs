@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::{Map, Value, json};
 
 use super::api::{Access, path};
-use super::confirm::{Confirmation, confirm};
+use super::confirm::{Confirmation, Force, confirm};
 use super::format::{Align, View, count, count_of, fields, platform_warning, size, table, text};
 use super::groups::positions;
 use super::session::Session;
@@ -96,6 +96,8 @@ struct ChangeArguments {
     /// Bytes it may hold, retained messages included: 512MiB, 4GiB, or none
     #[arg(long, value_name = "SIZE", value_parser = parse_new_quota)]
     quota: Option<NewQuota>,
+    #[command(flatten)]
+    force: Force,
 }
 
 /// A quota to set; `None` for no limit.
@@ -239,7 +241,7 @@ async fn change(session: &Session, arguments: &ChangeArguments) -> Result<(), Fa
     if body.is_empty() {
         return Err(usage("name a setting: --queues, --index or --quota"));
     }
-    let target = path(["v1", "topics", topic]);
+    let target = path(["v1", "topics", topic]).with("force", arguments.force.parameter());
     let changed = session
         .client
         .call(Method::PATCH, &target, Some(&body.into()))

@@ -4,7 +4,9 @@ use crate::error::{Error, within};
 use crate::format::codec::{Reader, put_bytes, put_varint};
 use crate::format::record::seal;
 use crate::ids::TopicKind;
-use crate::limits::{BACKOFF_STEPS_MAX, GROUP_NAME_BYTES_MAX, QUEUES_MAX, TOPIC_NAME_BYTES_MAX};
+use crate::limits::{
+    BACKOFF_MS_MAX, BACKOFF_STEPS_MAX, GROUP_NAME_BYTES_MAX, QUEUES_MAX, TOPIC_NAME_BYTES_MAX,
+};
 
 /// Prefix of the topic that receives the dead letters of a group.
 pub const DEAD_LETTER_PREFIX: &str = "%DLQ%";
@@ -163,7 +165,16 @@ impl GroupSpec {
                 reason: "must be at least 1",
             });
         }
-        within("backoff_ms", self.backoff_ms.len(), BACKOFF_STEPS_MAX)
+        within("backoff_ms", self.backoff_ms.len(), BACKOFF_STEPS_MAX)?;
+        let longest_ms = self.backoff_ms.iter().copied().max().unwrap_or(0);
+        if longest_ms > BACKOFF_MS_MAX {
+            return Err(Error::OverLimit {
+                field: "backoff in ms",
+                found: longest_ms,
+                limit: BACKOFF_MS_MAX,
+            });
+        }
+        Ok(())
     }
 
     /// The settings that differ from `asked`, as text; empty if none does.

@@ -47,8 +47,17 @@ pub(super) struct NewMessageBody {
 }
 
 impl NewMessageBody {
+    /// The field that sets the due time.
+    pub(super) fn due_pointer(&self) -> Option<&'static str> {
+        let (at, after) = (self.at, self.after);
+        Due { at, after }.pointer()
+    }
+
     /// Converts it to a message of the broker.
     pub(super) fn read(self, clocks: Clocks) -> Result<NewMessage, Problem> {
+        check_given("/message_id", self.message_id.as_deref())?;
+        check_given("/tag", self.tag.as_deref())?;
+        check_given("/message_group", self.message_group.as_deref())?;
         let delivery = match (self.level, self.at, self.after) {
             (Some(level), None, None) => Delivery::Level(level),
             (Some(_), _, _) => {
@@ -77,6 +86,15 @@ pub(super) struct Due {
 }
 
 impl Due {
+    /// The field that is given.
+    pub(super) fn pointer(&self) -> Option<&'static str> {
+        match (self.at, self.after) {
+            (Some(_), _) => Some("/at"),
+            (None, Some(_)) => Some("/after"),
+            (None, None) => None,
+        }
+    }
+
     /// Converts it to a time of the broker; none if neither field is given.
     pub(super) fn read(self, clocks: Clocks) -> Result<Option<Delivery>, Problem> {
         match (self.at, self.after) {
@@ -100,6 +118,16 @@ impl Due {
             Problem::invalid("", detail)
         })
     }
+}
+
+/// Refuses a text that is given and empty.
+pub(super) fn check_given(pointer: &str, text: Option<&str>) -> Result<(), Problem> {
+    if text != Some("") {
+        return Ok(());
+    }
+    let name = pointer.trim_start_matches('/');
+    let detail = format!("{name} must not be empty; leave it out if there is none");
+    Err(Problem::invalid(pointer, detail))
 }
 
 /// Returns the payload of the field that is given.

@@ -11,10 +11,11 @@ use utoipa::ToSchema;
 use super::ApiState;
 use super::auth::Known;
 use super::content::MessageBody;
-use super::extract::{Names, OptionalJson, StrictJson};
+use super::extract::{Names, OptionalJson, StrictJson, StrictQuery};
 use super::limits::{RECEIPTS_MAX, RECEIVE_MAX, WAIT_MS_MAX};
+use super::owned::ForceQuery;
 use super::problem::{Problem, Problems};
-use super::refusal::of_broker;
+use super::refusal::{of_broker, of_delay};
 use crate::metrics::{self, FrontEnd};
 use edge::admission::Place;
 use edge::instant::{Clocks, Span};
@@ -147,19 +148,21 @@ pub(super) struct SettledBody {
     tag = "deliveries",
     params(
         ("topic" = String, Path, description = "The topic"),
-        ("group" = String, Path, description = "The consumer group")
+        ("group" = String, Path, description = "The consumer group"),
+        ForceQuery
     ),
     request_body = ReceiveBody,
     responses((status = 200, description = "What came", body = ReceivedBody), Problems)
 )]
 pub(super) async fn receive(
     State(state): State<ApiState>,
-    known: Known,
-    place: Option<Extension<Place>>,
+    (known, place): (Known, Option<Extension<Place>>),
     Names((topic, group)): Names<(String, String)>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
     OptionalJson(body): OptionalJson<ReceiveBody>,
 ) -> Result<Json<ReceivedBody>, Problem> {
     known.consume(&topic, &group)?;
+    state.settings().owned.check_group(&group, query)?;
     if !(1..=RECEIVE_MAX).contains(&body.max) {
         let detail = format!("max is {}; 1 to {RECEIVE_MAX} are allowed", body.max);
         return Err(Problem::invalid("/max", detail));
@@ -296,7 +299,7 @@ pub(super) async fn retry(
         .broker()
         .retry_later(handle, after)
         .await
-        .map_err(of_broker)?;
+        .map_err(|error| of_delay(error, Some("/after")))?;
     Ok(Json(SettledBody {
         outcome: "handed_back",
     }))

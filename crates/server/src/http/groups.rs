@@ -237,7 +237,7 @@ pub(super) async fn show(
     patch,
     path = "/v1/groups/{group}",
     tag = "groups",
-    params(("group" = String, Path, description = "The consumer group")),
+    params(("group" = String, Path, description = "The consumer group"), ForceQuery),
     request_body = GroupChangeBody,
     responses((status = 200, description = "The group as it is now", body = GroupBody), Problems)
 )]
@@ -245,9 +245,11 @@ pub(super) async fn change(
     State(state): State<ApiState>,
     known: Known,
     Names(group): Names<String>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
     StrictJson(body): StrictJson<GroupChangeBody>,
 ) -> Result<Json<GroupBody>, Problem> {
     known.administer()?;
+    state.settings().owned.check_group(&group, query)?;
     let backoff = body
         .backoff
         .map(|steps| steps.iter().map(|step| step.ms).collect());

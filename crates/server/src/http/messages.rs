@@ -15,8 +15,9 @@ use super::extract::{
     segment,
 };
 use super::limits::BATCH_MAX;
+use super::owned::ForceQuery;
 use super::problem::{Problem, ProblemKind, Problems};
-use super::refusal::{message_not_found, of_broker, too_late};
+use super::refusal::{message_not_found, of_broker, of_delay, too_late};
 use edge::instant::{Clocks, Instant, Span};
 use edge::object::JsonObject;
 
@@ -97,13 +98,11 @@ pub(super) async fn send(
 ) -> Result<Created<SentBody>, Problem> {
     known.publish(&topic)?;
     let clocks = state.clocks();
+    let due = body.due_pointer();
     let message = body.read(clocks)?;
     let message_id = message.message_id.clone();
-    let sent = state
-        .broker()
-        .send(&topic, message)
-        .await
-        .map_err(of_broker)?;
+    let sent = state.broker().send(&topic, message).await;
+    let sent = sent.map_err(|error| of_delay(error, due))?;
     let value = SentBody::new(sent, message_id, clocks);
     Ok(Created {
         location: location(&topic, &value.message_id),
@@ -112,6 +111,10 @@ pub(super) async fn send(
 }
 
 /// Sends several messages to one topic. Each has its own outcome; a refused message does not affect the others.
+///
+/// A batch with a message that cannot be read, because of an unknown field or of an instant that is none, is refused as
+/// a whole, as any other body: its producer has a defect, and half of what it means might be stored. `pointer` names
+/// the field of the message.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/batches",
@@ -135,9 +138,10 @@ pub(super) async fn send_batch(
     let clocks = state.clocks();
     let (mut messages, mut read) = (Vec::new(), Vec::new());
     for JsonObject(body) in body.messages {
+        let due = body.due_pointer();
         match body.read(clocks) {
             Ok(message) => {
-                read.push(Ok(message.message_id.clone()));
+                read.push(Ok((message.message_id.clone(), due)));
                 messages.push(message);
             }
             Err(problem) => read.push(Err(problem)),
@@ -150,9 +154,9 @@ pub(super) async fn send_batch(
         .map_err(of_broker)?
         .into_iter();
     let items = read.into_iter().enumerate().map(|(index, read)| {
-        let result = read.and_then(|message_id| match sent.next() {
+        let result = read.and_then(|(message_id, due)| match sent.next() {
             Some(Ok(sent)) => Ok(SentBody::new(sent, message_id, clocks)),
-            Some(Err(error)) => Err(of_broker(error)),
+            Some(Err(error)) => Err(of_delay(error, due)),
             None => Err(Problem::new(
                 ProblemKind::Internal,
                 "the batch was interrupted",
@@ -242,7 +246,8 @@ fn before(due_ms: u64) -> Place {
     tag = "messages",
     params(
         ("topic" = String, Path, description = "The topic"),
-        ("message" = String, Path, description = "Handle or id of the message")
+        ("message" = String, Path, description = "Handle or id of the message"),
+        ForceQuery
     ),
     responses(
         (status = 200, description = "It is cancelled, now or earlier", body = RecalledBody),
@@ -255,8 +260,10 @@ pub(super) async fn recall(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, message)): Names<(String, String)>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<Json<RecalledBody>, Problem> {
     known.publish(&topic)?;
+    state.settings().owned.check_topic(&topic, query)?;
     let handle = resolve(&state, &topic, &message).await?;
     match state.broker().recall(handle).await.map_err(of_broker)? {
         Recall::Cancelled => Ok(Json(RecalledBody {
@@ -274,7 +281,8 @@ pub(super) async fn recall(
     tag = "messages",
     params(
         ("topic" = String, Path, description = "The topic"),
-        ("message" = String, Path, description = "Handle or id of the message")
+        ("message" = String, Path, description = "Handle or id of the message"),
+        ForceQuery
     ),
     request_body = NewDueBody,
     responses((status = 200, description = "The moved message; older handles are still valid", body = SentBody), Problems)
@@ -283,12 +291,16 @@ pub(super) async fn reschedule(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, message)): Names<(String, String)>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
     StrictJson(body): StrictJson<NewDueBody>,
 ) -> Result<Json<SentBody>, Problem> {
     known.publish(&topic)?;
+    state.settings().owned.check_topic(&topic, query)?;
     let (at, after) = (body.at, body.after);
-    let delivery = Due { at, after }.read_needed(state.clocks())?;
-    move_to(&state, &topic, &message, delivery).await
+    let due = Due { at, after };
+    let pointer = due.pointer();
+    let delivery = due.read_needed(state.clocks())?;
+    move_to(&state, &topic, &message, (delivery, pointer)).await
 }
 
 /// Makes a waiting message due now, by its handle or its id.
@@ -298,7 +310,8 @@ pub(super) async fn reschedule(
     tag = "messages",
     params(
         ("topic" = String, Path, description = "The topic"),
-        ("message" = String, Path, description = "Handle or id of the message")
+        ("message" = String, Path, description = "Handle or id of the message"),
+        ForceQuery
     ),
     responses((status = 200, description = "It is due now", body = SentBody), Problems)
 )]
@@ -306,24 +319,22 @@ pub(super) async fn deliver(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, message)): Names<(String, String)>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<Json<SentBody>, Problem> {
     known.publish(&topic)?;
-    move_to(&state, &topic, &message, Delivery::Now).await
+    state.settings().owned.check_topic(&topic, query)?;
+    move_to(&state, &topic, &message, (Delivery::Now, None)).await
 }
 
 async fn move_to(
     state: &ApiState,
     topic: &str,
     message: &str,
-    delivery: Delivery,
+    (delivery, pointer): (Delivery, Option<&'static str>),
 ) -> Result<Json<SentBody>, Problem> {
     let handle = resolve(state, topic, message).await?;
-    match state
-        .broker()
-        .reschedule(handle, delivery)
-        .await
-        .map_err(of_broker)?
-    {
+    let moved = state.broker().reschedule(handle, delivery).await;
+    match moved.map_err(|error| of_delay(error, pointer))? {
         Reschedule::Moved(sent) => {
             // A moved message keeps its id; if a handle was given, the broker looks the id up.
             let message_id = message_id_of(state, topic, message, &sent.handle).await?;

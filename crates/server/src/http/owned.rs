@@ -1,5 +1,9 @@
-//! Keeps the topics and consumer groups of the order platform from being deleted, reset or purged by mistake.
+//! Keeps the topics and consumer groups of the order platform from being deleted, changed, reset or purged, and their
+//! messages from being cancelled, moved or received, by mistake.
+//!
+//! A replay of its dead letters is no mistake: each of them is delivered to its group once more, and none is lost.
 
+use broker::DEAD_LETTER_PREFIX;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -33,9 +37,12 @@ enum Force {
 }
 
 impl OwnedNames {
-    /// Refuses to go on with a topic of the platform unless that is meant.
+    /// Refuses to go on with a topic of the platform, or with the dead letters of its groups, unless that is meant.
     pub(super) fn check_topic(&self, topic: &str, query: ForceQuery) -> Result<(), Problem> {
-        check(&self.topics, "topic", topic, query)
+        match topic.strip_prefix(DEAD_LETTER_PREFIX) {
+            Some(group) => check(&self.groups, "dead letters of", group, query),
+            None => check(&self.topics, "topic", topic, query),
+        }
     }
 
     /// Refuses to go on with a consumer group of the platform unless that is meant.

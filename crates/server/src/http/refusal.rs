@@ -11,6 +11,22 @@ const RETRY_AFTER_S: u32 = 1;
 /// The `Retry-After` when the topic or the disk is full, in s.
 const ROOM_RETRY_AFTER_S: u32 = 30;
 
+/// Converts an error of the broker; a delay that is too long points to the field that gave it.
+pub(super) fn of_delay(error: Error, pointer: Option<&'static str>) -> Problem {
+    let is_of_delay = matches!(
+        error,
+        Error::Refused(Refusal::OverLimit {
+            field: "delay in ms",
+            ..
+        })
+    );
+    let problem = of_broker(error);
+    match pointer.filter(|_| is_of_delay) {
+        Some(pointer) => problem.with("pointer", pointer),
+        None => problem,
+    }
+}
+
 /// Fields that are measured in bytes.
 const IN_BYTES: [&str; 7] = [
     "topic name",
@@ -76,7 +92,7 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
             } else if IN_BYTES.contains(&field) {
                 format!("{field} has {found} bytes; at most {limit} are allowed")
             } else {
-                detail
+                format!("{} is {found}; the most allowed is {limit}", shown(field))
             };
             let problem = Problem::new(ProblemKind::OverLimit, detail)
                 .with("found", found)
@@ -86,10 +102,15 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
                 None => problem,
             }
         }
-        Refusal::Invalid { field, .. } => match pointer_of(field) {
-            Some(pointer) => Problem::invalid(pointer, detail),
-            None => Problem::new(ProblemKind::Invalid, detail),
-        },
+        Refusal::Invalid { field, reason } => {
+            let detail = format!("{} {reason}", shown(field));
+            match (field, pointer_of(field)) {
+                // In the path.
+                ("topic", _) => Problem::parameter(field, detail),
+                (_, Some(pointer)) => Problem::invalid(pointer, detail),
+                (_, None) => Problem::new(ProblemKind::Invalid, detail),
+            }
+        }
         Refusal::QuotaReached { .. } => {
             Problem::new(ProblemKind::QuotaReached, detail).retry_after(ROOM_RETRY_AFTER_S)
         }
@@ -114,13 +135,23 @@ fn about(ms: u64) -> String {
     }
 }
 
+/// Returns the name of a field of the broker as it is in a request.
+fn shown(field: &str) -> &str {
+    match field {
+        "backoff_ms" => "the number of steps of backoff",
+        "messages_max" => "max",
+        "tags of the filter" => "the number of tags",
+        field => field,
+    }
+}
+
 /// Returns the JSON pointer of a field of the broker, if it has one place in a request.
 fn pointer_of(field: &str) -> Option<&'static str> {
     Some(match field {
         "topic name" | "consumer group name" => "/name",
         "queues" => "/queues",
         "attempts_max" => "/attempts_max",
-        "backoff_ms" => "/backoff",
+        "backoff_ms" | "backoff in ms" => "/backoff",
         "body" => "/body",
         "message_id" => "/message_id",
         "tag" => "/tag",

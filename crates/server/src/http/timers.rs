@@ -12,10 +12,11 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::auth::Known;
-use super::content::{Due, MessageBody, RecalledBody, payload};
-use super::extract::{MessageJson, Names};
+use super::content::{Due, MessageBody, RecalledBody, check_given, payload};
+use super::extract::{MessageJson, Names, StrictQuery};
+use super::owned::ForceQuery;
 use super::problem::{Problem, ProblemKind, Problems};
-use super::refusal::{message_not_found, of_broker, too_late};
+use super::refusal::{message_not_found, of_broker, of_delay, too_late};
 use edge::instant::{Instant, Span};
 
 /// Longest key, in bytes, as the broker allows.
@@ -83,7 +84,8 @@ pub(super) struct TimerBody {
     tag = "timers",
     params(
         ("topic" = String, Path, description = "The topic its message comes from"),
-        ("key" = String, Path, description = "The key, 1 to 255 bytes")
+        ("key" = String, Path, description = "The key, 1 to 255 bytes"),
+        ForceQuery
     ),
     request_body = NewTimerBody,
     responses(
@@ -96,12 +98,18 @@ pub(super) async fn set(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, key)): Names<(String, String)>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
     MessageJson(body): MessageJson<NewTimerBody>,
 ) -> Result<Response, Problem> {
     known.publish(&topic)?;
     let clocks = state.clocks();
+    state.settings().owned.check_topic(&topic, query)?;
+    check_given("/tag", body.tag.as_deref())?;
+    check_given("/message_group", body.message_group.as_deref())?;
     let (at, after) = (body.at, body.after);
-    let delivery = Due { at, after }.read_needed(clocks)?;
+    let due = Due { at, after };
+    let pointer = due.pointer();
+    let delivery = due.read_needed(clocks)?;
     let payload = payload(body.body, body.body_base64)?;
     let described = body.tag.is_some() || !body.properties.is_empty();
     if described && payload.is_none() {
@@ -125,7 +133,7 @@ pub(super) async fn set(
         .broker()
         .set_timer(&topic, &key, delivery, content)
         .await
-        .map_err(of_broker)?;
+        .map_err(|error| of_delay(error, pointer))?;
     let (status, outcome) = if set.created {
         (StatusCode::CREATED, "created")
     } else {
@@ -181,7 +189,8 @@ pub(super) async fn show(
     tag = "timers",
     params(
         ("topic" = String, Path, description = "The topic its message comes from"),
-        ("key" = String, Path, description = "The key")
+        ("key" = String, Path, description = "The key"),
+        ForceQuery
     ),
     responses(
         (status = 200, description = "It is cancelled, and never delivered", body = RecalledBody),
@@ -194,8 +203,10 @@ pub(super) async fn cancel(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, key)): Names<(String, String)>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
 ) -> Result<Json<RecalledBody>, Problem> {
     known.publish(&topic)?;
+    state.settings().owned.check_topic(&topic, query)?;
     match state
         .broker()
         .cancel_timer(&topic, &key)

@@ -295,7 +295,7 @@ pub(super) async fn show(
     patch,
     path = "/v1/topics/{topic}",
     tag = "topics",
-    params(("topic" = String, Path, description = "The topic")),
+    params(("topic" = String, Path, description = "The topic"), ForceQuery),
     request_body = TopicChangeBody,
     responses((status = 200, description = "The topic as it is now", body = TopicBody), Problems)
 )]
@@ -303,9 +303,11 @@ pub(super) async fn change(
     State(state): State<ApiState>,
     known: Known,
     Names(topic): Names<String>,
+    StrictQuery(query): StrictQuery<ForceQuery>,
     StrictJson(body): StrictJson<TopicChangeBody>,
 ) -> Result<Json<TopicBody>, Problem> {
     known.administer()?;
+    state.settings().owned.check_topic(&topic, query)?;
     let change = TopicChange {
         queues: body.queues,
         indexed: body.indexed,

@@ -692,3 +692,60 @@ async fn what_the_order_platform_uses_is_kept_unless_it_is_meant() {
         assert_eq!(deleted.status, StatusCode::NO_CONTENT);
     }
 }
+
+#[tokio::test]
+async fn settings_and_messages_of_the_order_platform_are_kept_unless_they_are_meant() {
+    let api = Api::start();
+    for name in ["duetime-refunds", "%DLQ%duetime-refund"] {
+        api.post("/v1/topics", json!({ "name": name })).await.ok();
+    }
+    let group = json!({ "name": "duetime-refund" });
+    api.post("/v1/groups", group).await.ok();
+    let (topic, group) = ("/v1/topics/duetime-refunds", "/v1/groups/duetime-refund");
+    let timer = "/v1/timers/duetime-refunds/k";
+    let message = format!("{topic}/messages/m");
+    let waiting = json!({ "message_id": "m", "after": "1h" });
+    api.post(&format!("{topic}/messages"), waiting).await.ok();
+    let after = json!({ "after": "1h" });
+    let calls = [
+        ("PATCH", topic.to_owned(), json!({ "quota_bytes": 1 })),
+        ("PATCH", group.to_owned(), json!({ "attempts_max": 1 })),
+        ("PATCH", group.to_owned(), json!({ "backoff": ["300d"] })),
+        ("PUT", timer.to_owned(), after.clone()),
+        ("DELETE", timer.to_owned(), json!({})),
+        ("PUT", format!("{message}/due"), after),
+        ("POST", format!("{message}/deliver"), json!({})),
+        ("DELETE", message.clone(), json!({})),
+        (
+            "POST",
+            format!("{topic}/groups/duetime-refund/receive"),
+            json!({}),
+        ),
+        (
+            "DELETE",
+            "/v1/topics/%25DLQ%25duetime-refund".to_owned(),
+            json!({}),
+        ),
+    ];
+    for (method, path, body) in &calls {
+        let call = Call::new(method.parse().unwrap(), path).json(body);
+        api.call(call).await.problem("platform_owned");
+    }
+    // What would lose nothing needs no force: a look, a replay, one more message.
+    api.get(&message.replace("messages/", "messages?find="))
+        .await
+        .ok();
+    let replay = format!("{group}/dead-letters/replay");
+    api.post(&replay, json!({ "all": true })).await.ok();
+    for (method, path, body) in &calls {
+        let path = format!("{path}?force=platform");
+        let call = Call::new(method.parse().unwrap(), &path).json(body);
+        let done = api.call(call).await;
+        assert_ne!(
+            done.status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{path} {done:?}"
+        );
+        assert!(!done.text.contains("platform_owned"), "{path} {done:?}");
+    }
+}

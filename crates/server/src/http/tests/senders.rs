@@ -86,7 +86,7 @@ async fn a_due_time_is_given_in_one_of_four_ways() {
         ),
         (json!({ "body_base64": "???" }), "/body_base64"),
         (json!({ "properties": { "a": 1 } }), "/properties/a"),
-        (json!({ "message_id": "" }), ""),
+        (json!({ "message_id": "" }), "/message_id"),
     ] {
         let problem = api.post(MESSAGES, body.clone()).await.problem("invalid");
         let actual = problem["pointer"].as_str().unwrap_or_default();
@@ -434,4 +434,142 @@ async fn a_timer_that_is_not_allowed_is_refused() {
         api.get("/v1/timers/lines/k").await.ok()["message"]["body"],
         "a"
     );
+}
+
+#[tokio::test]
+async fn a_batch_points_to_the_field_of_the_message_that_is_refused() {
+    let api = Api::with_topic().await;
+    let batch = json!({ "messages": [
+        { "body": "a" },
+        { "message_id": "" },
+        { "body": "e", "after": "4000d" },
+        { "body": "f" },
+    ] });
+    let done = api.post("/v1/topics/orders/batches", batch).await.ok();
+    let items = done["items"].as_array().unwrap();
+    let outcomes: Vec<_> = items
+        .iter()
+        .map(|item| item["problem"]["pointer"].as_str().unwrap_or("sent"))
+        .collect();
+    let expected = [
+        "sent",
+        "/messages/1/message_id",
+        "/messages/2/after",
+        "sent",
+    ];
+    assert_eq!(outcomes, expected, "{done}");
+    // One that cannot be read refuses all of them.
+    for (message, pointer) in [
+        (json!({ "at": "2026-11-24T10:00:00,5Z" }), "/messages/1/at"),
+        (json!({ "tags": "x" }), "/messages/1/tags"),
+        (json!("d"), "/messages/1"),
+    ] {
+        let batch = json!({ "messages": [{ "body": "a" }, message] });
+        let reply = api.post("/v1/topics/orders/batches", batch).await;
+        assert_eq!(reply.problem("invalid")["pointer"], pointer);
+    }
+    assert_eq!(api.get("/v1/topics/orders").await.ok()["messages"], 2);
+}
+
+#[tokio::test]
+async fn a_text_that_is_given_and_empty_is_pointed_to() {
+    let api = Api::with_topic().await;
+    for field in ["message_id", "tag", "message_group"] {
+        let mut message = json!({ "after": "1m", "body": "a" });
+        message[field] = json!("");
+        let reply = api.post("/v1/topics/orders/messages", message.clone());
+        let problem = reply.await.problem("invalid");
+        assert_eq!(problem["pointer"], format!("/{field}"));
+        if field != "message_id" {
+            let reply = api.put("/v1/timers/orders/k", message).await;
+            assert_eq!(reply.problem("invalid")["pointer"], format!("/{field}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_instant_that_is_too_far_away_is_refused_with_the_longest_delay() {
+    let api = Api::with_topic().await;
+    let far = json!({ "at": "9999-12-31T23:59:59Z" });
+    let problem = api
+        .post("/v1/topics/orders/messages", far.clone())
+        .await
+        .problem("over_limit");
+    assert_eq!(problem["pointer"], "/at");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("at most 3660 days is allowed"), "{detail}");
+    let problem = api.put("/v1/timers/orders/k", far.clone()).await;
+    assert_eq!(problem.problem("over_limit")["pointer"], "/at");
+    let waiting = json!({ "message_id": "m", "after": "1h" });
+    api.post("/v1/topics/orders/messages", waiting).await.ok();
+    let due = "/v1/topics/orders/messages/m/due";
+    assert_eq!(
+        api.put(due, far).await.problem("over_limit")["pointer"],
+        "/at"
+    );
+    let far = json!({ "after": "4000d" });
+    assert_eq!(
+        api.put(due, far).await.problem("over_limit")["pointer"],
+        "/after"
+    );
+    let comma = json!({ "at": "2026-11-24T10:00:00,5Z" });
+    assert_eq!(
+        api.put(due, comma).await.problem("invalid")["pointer"],
+        "/at"
+    );
+}
+
+#[tokio::test]
+async fn a_query_or_a_body_that_would_be_ignored_is_refused() {
+    let api = Api::with_topic().await;
+    let reply = api.post(
+        "/v1/topics/orders/messages?after=30m",
+        json!({ "body": "a" }),
+    );
+    assert_eq!(reply.await.problem("invalid")["parameter"], "after");
+    let waiting = json!({ "message_id": "m", "after": "1h" });
+    api.post("/v1/topics/orders/messages", waiting).await.ok();
+    let deliver = "/v1/topics/orders/messages/m/deliver";
+    let reply = api.post(deliver, json!({ "after": "30m" })).await;
+    assert_eq!(reply.problem("invalid")["pointer"], "/after");
+    let call = Call::new(Method::POST, deliver).body("after=30m");
+    assert_eq!(api.call(call).await.problem("invalid")["pointer"], "");
+    assert_eq!(api.get("/v1/topics/orders").await.ok()["waiting"], 1);
+    api.post(deliver, json!({})).await.ok();
+    // Probes and readers of metrics may add what they like.
+    for path in ["/healthz?x=1", "/metrics?x=1", "/openapi.json?x=1"] {
+        assert!(api.get(path).await.status.is_success(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_setting_is_named_as_in_the_request() {
+    let api = Api::with_topic().await;
+    let steps = vec!["1s"; 65];
+    for (body, words) in [
+        (
+            json!({ "name": "g", "backoff": steps }),
+            "steps of backoff is 65",
+        ),
+        (
+            json!({ "name": "g", "backoff": ["4000d"] }),
+            "the backoff is 4000 days",
+        ),
+    ] {
+        let problem = api.post("/v1/groups", body).await.problem("over_limit");
+        assert_eq!(problem["pointer"], "/backoff");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(words), "{detail}");
+    }
+    let tags: Vec<_> = (0..257).map(|tag| tag.to_string()).collect();
+    let receive = "/v1/topics/orders/groups/g/receive";
+    let problem = api.post(receive, json!({ "tags": tags })).await;
+    let problem = problem.problem("over_limit");
+    assert_eq!(
+        problem["detail"],
+        "the number of tags is 257; the most allowed is 256"
+    );
+    let problem = api.get("/v1/topics?limit=many").await.problem("invalid");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.ends_with("it is not a whole number"), "{detail}");
 }
