@@ -105,7 +105,7 @@ impl Broker {
     /// The numbers of a topic and a consumer group, which handles of deliveries carry.
     pub async fn numbers(&self, topic: &str, group: &str) -> Result<(u32, u32), Error> {
         let (topic, group) = (topic.to_owned(), group.to_owned());
-        self.with(lane(&topic), move |engine, _| {
+        self.look(lane(&topic), move |engine, _| {
             Ok((engine.topic_number(&topic)?, engine.group_number(&group)?))
         })
         .await
@@ -114,7 +114,7 @@ impl Broker {
     /// The number of a topic, which handles of its messages carry.
     pub async fn topic_number(&self, topic: &str) -> Result<u32, Error> {
         let topic = topic.to_owned();
-        self.with(lane(&topic), move |engine, _| engine.topic_number(&topic))
+        self.look(lane(&topic), move |engine, _| engine.topic_number(&topic))
             .await
     }
 
@@ -142,20 +142,20 @@ impl Broker {
     /// How a consumer group was created, and when one of its consumers was last here, in ms.
     pub async fn group(&self, group: &str) -> Result<(GroupSpec, u64), Error> {
         let group = group.to_owned();
-        self.with(0, move |engine, _| engine.group(&group)).await
+        self.look(0, move |engine, _| engine.group(&group)).await
     }
 
     /// Names of the consumer groups that have read of a topic.
     pub async fn groups_of(&self, topic: &str) -> Result<Vec<String>, Error> {
         let topic = topic.to_owned();
-        self.with(0, move |engine, _| engine.groups_of(&topic))
+        self.look(0, move |engine, _| engine.groups_of(&topic))
             .await
     }
 
     /// Names of the topics a consumer group has read of.
     pub async fn topics_of(&self, group: &str) -> Result<Vec<String>, Error> {
         let group = group.to_owned();
-        self.with(0, move |engine, _| engine.topics_of(&group))
+        self.look(0, move |engine, _| engine.topics_of(&group))
             .await
     }
 
@@ -166,7 +166,7 @@ impl Broker {
 
     /// Room on the disk below the broker.
     pub async fn space(&self) -> Result<Space, Error> {
-        self.with(0, |engine, _| {
+        self.look(0, |engine, _| {
             let room = engine.room();
             Ok(Space {
                 free_bytes: room.free_bytes,

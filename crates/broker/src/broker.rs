@@ -347,14 +347,14 @@ impl Broker {
     /// How many messages of a topic wait, and how many are on disk.
     pub async fn topic_stats(&self, topic: &str) -> Result<TopicStats, Error> {
         let topic = topic.to_owned();
-        self.with(0, move |engine, now_ms| engine.topic_stats(now_ms, &topic))
+        self.look(0, move |engine, now_ms| engine.topic_stats(now_ms, &topic))
             .await
     }
 
     /// How far a group has come on a topic.
     pub async fn group_stats(&self, topic: &str, group: &str) -> Result<GroupStats, Error> {
         let (topic, group) = (topic.to_owned(), group.to_owned());
-        self.with(0, move |engine, now_ms| {
+        self.look(0, move |engine, now_ms| {
             engine.group_stats(now_ms, &topic, &group)
         })
         .await
@@ -369,7 +369,7 @@ impl Broker {
     ) -> Result<Vec<Bucket>, Error> {
         let topic = topic.to_owned();
         let step_ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
-        self.with(0, move |engine, now_ms| {
+        self.look(0, move |engine, now_ms| {
             engine.histogram(now_ms, &topic, step_ms, steps)
         })
         .await
@@ -395,7 +395,7 @@ impl Broker {
 
     /// Counters since the start.
     pub async fn tallies(&self) -> Result<Tallies, Error> {
-        self.with(0, |engine, _| Ok(engine.tallies())).await
+        self.look(0, |engine, _| Ok(engine.tallies())).await
     }
 
     /// The health of the broker now.
@@ -452,6 +452,34 @@ impl Broker {
         .await?;
         let health = self.shared.health.clone();
         Ok(async move { answer.await.unwrap_or_else(|_| Err(end_of(&health))) })
+    }
+
+    /// Reads something of the engine. What it reads may not be on the disk yet, so it is answered at once.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        lane: u64,
+        work: impl FnOnce(&mut Engine<FjallStore>, u64) -> Result<T, engine::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let work = move |engine: &mut Engine<FjallStore>, now_ms: u64| {
+            let result = work(engine, now_ms).map_err(Error::Refused);
+            Answer::Now(Box::new(move || drop(reply.send(result))))
+        };
+        self.queue(Command::Other {
+            lane,
+            weight: OTHER_WEIGHT,
+            work: Box::new(work),
+        })
+        .await?;
+        self.answer(answer).await
+    }
+
+    /// Waits for the answer to a command.
+    pub(crate) async fn answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, Error>>,
+    ) -> Result<T, Error> {
+        answer.await.unwrap_or_else(|_| Err(self.end()))
     }
 
     pub(crate) async fn queue(&self, command: Command<FjallStore>) -> Result<(), Error> {

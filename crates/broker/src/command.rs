@@ -109,6 +109,8 @@ pub enum Answer {
     Acked(Reply<Vec<Result<(), Error>>>, Vec<Result<(), Error>>),
     /// To anything else: called with success, or with the failure of the store.
     Other(Box<dyn FnOnce(Result<(), Error>) + Send>),
+    /// An answer that reports no change, or one that may be lost in a crash: it does not wait for the disk.
+    Now(Box<dyn FnOnce() + Send>),
 }
 
 impl fmt::Debug for Answer {
@@ -124,6 +126,7 @@ impl Answer {
             Self::Sent(reply, result) => drop(reply.send(result)),
             Self::Acked(reply, results) => drop(reply.send(Ok(results))),
             Self::Other(reply) => reply(Ok(())),
+            Self::Now(reply) => reply(),
         }
     }
 
@@ -133,6 +136,7 @@ impl Answer {
             Self::Sent(reply, _) => drop(reply.send(Err(Error::Failed))),
             Self::Acked(reply, _) => drop(reply.send(Err(Error::Failed))),
             Self::Other(reply) => reply(Err(Error::Failed)),
+            Self::Now(reply) => reply(),
         }
     }
 }

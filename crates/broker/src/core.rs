@@ -207,7 +207,7 @@ impl<S: Store> Core<S> {
 
     fn answer_later(&mut self, answer: Answer) {
         let epoch = self.engine.pending_epoch();
-        if epoch <= self.engine.durable_epoch() {
+        if epoch <= self.engine.durable_epoch() || matches!(answer, Answer::Now(_)) {
             answer.send();
             return;
         }

@@ -46,6 +46,7 @@ mod batch;
 mod broker;
 mod command;
 mod core;
+mod deliveries;
 mod error;
 mod inbox;
 mod lanes;

@@ -8,6 +8,8 @@ pub(crate) const ROOM_COMMANDS_MAX: usize = 1_024;
 pub(crate) const BATCH_MESSAGES_MAX: usize = 128;
 /// Bytes of bodies after which the rest of a batch is another command.
 pub(crate) const BATCH_BYTES_MAX: usize = 512 * 1024;
+/// Deliveries of one command that renews, hands back or lets lapse many.
+pub(crate) const HANDLES_MAX: usize = 512;
 /// Bytes that weigh as much as a message.
 pub(crate) const WEIGHT_BYTES: usize = 4_096;
 /// Bytes of changes at which a group of changes is closed.
