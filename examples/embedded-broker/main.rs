@@ -33,6 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         messages_max: 10,
         invisible_ms: 30_000,
         filter: TagFilter::All,
+        run: false,
     };
     // Waits until something is due: here two seconds.
     for delivered in broker.receive(request, Duration::from_secs(10)).await? {

@@ -450,6 +450,7 @@ mod tests {
             messages_max,
             invisible_ms,
             filter: TagFilter::All,
+            run: false,
         };
         let poll = Poll {
             lane: 1,
@@ -676,6 +677,7 @@ mod tests {
                 messages_max: 1,
                 invisible_ms: 1_000,
                 filter: TagFilter::All,
+                run: false,
             },
             wait_ms: 500,
             reply,
@@ -717,6 +719,7 @@ mod tests {
                 messages_max: 1,
                 invisible_ms: 1_000,
                 filter: TagFilter::parse("y"),
+                run: false,
             },
             wait_ms: 10_000,
             reply,

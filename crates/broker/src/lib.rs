@@ -29,6 +29,7 @@
 //!     messages_max: 10,
 //!     invisible_ms: 30_000,
 //!     filter: TagFilter::All,
+//!     run: false,
 //! };
 //! // Waits until something is due, here about 20 ms.
 //! let delivered = broker.receive(request, Duration::from_secs(5)).await?;

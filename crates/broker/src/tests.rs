@@ -51,6 +51,7 @@ fn request(messages_max: usize) -> ReceiveRequest {
         messages_max,
         invisible_ms: 30_000,
         filter: TagFilter::All,
+        run: false,
     }
 }
 

@@ -82,6 +82,7 @@ fn request(topic: &str) -> ReceiveRequest {
         messages_max: 3,
         invisible_ms: 1_000,
         filter: TagFilter::All,
+        run: false,
     }
 }
 

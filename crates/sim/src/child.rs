@@ -227,6 +227,7 @@ fn request(topic: &str, group: &str, messages_max: usize) -> ReceiveRequest {
         messages_max,
         invisible_ms: HIDE_MS,
         filter: TagFilter::All,
+        run: true,
     }
 }
 
@@ -247,6 +248,7 @@ async fn consume(shared: Arc<Shared>, topic: usize, group: usize) -> Result<(), 
         let delivered = poll.await?;
         let now_ms = shared.broker.clock().now_ms();
         let mut acks = Vec::new();
+        let answer = rng.random();
         for one in &delivered {
             let (number, handle) = (number_of(one), one.handle);
             // The lease began a little before, when the poll was answered.
@@ -257,6 +259,7 @@ async fn consume(shared: Arc<Shared>, topic: usize, group: usize) -> Result<(), 
                 handle,
                 now_ms,
                 until_ms,
+                answer,
             });
             match rng.random_range(0..100) {
                 0..6 if !shared.task.drains => {

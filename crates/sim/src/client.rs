@@ -187,6 +187,7 @@ impl Clients {
         reader: Reader,
         (topic, group): (&str, &str),
         (messages_max, hide_ms, wait_ms): (usize, u64, u64),
+        run: bool,
     ) -> Command<FaultStore> {
         let (reply, receiver) = oneshot::channel();
         let parks = wait_ms > 0;
@@ -206,6 +207,7 @@ impl Clients {
                 messages_max,
                 invisible_ms: hide_ms,
                 filter: TagFilter::All,
+                run,
             },
             wait_ms,
             reply,

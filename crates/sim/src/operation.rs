@@ -80,6 +80,8 @@ pub enum Operation {
         now_ms: u64,
         /// Before when it is not to come again, in ms of the engine clock.
         until_ms: u64,
+        /// The number of the answer it came with.
+        answer: u64,
     },
     /// A delivery ends, or may end from now on: a negative acknowledgement, a shorter lease.
     Ending {
@@ -176,10 +178,11 @@ impl fmt::Display for Operation {
                 handle,
                 now_ms,
                 until_ms,
+                answer,
             } => {
                 write!(
                     to,
-                    "delivered {number} {group} {handle} {now_ms} {until_ms}"
+                    "delivered {number} {group} {handle} {now_ms} {until_ms} {answer}"
                 )
             }
             Self::Ending { number, group } => write!(to, "ending {number} {group}"),
@@ -266,6 +269,7 @@ fn parse_of_group(
             handle: next(words)?,
             now_ms: next(words)?,
             until_ms: next(words)?,
+            answer: next(words)?,
         },
         "ending" => Operation::Ending { number, group },
         "ended" => Operation::Ended { number, group },
@@ -353,6 +357,7 @@ mod tests {
                 handle: receipt,
                 now_ms: 2,
                 until_ms: 3,
+                answer: 4,
             },
             Operation::Ending { number, group: 0 },
             Operation::Ended { number, group: 0 },

@@ -75,6 +75,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     pub(crate) sync: Option<Sync>,
     pub(crate) next_number: u64,
+    /// The number of the next answer to a poll.
+    pub(crate) next_answer: u64,
     full_until_us: i64,
     /// Steps since the broker last did something.
     pub(crate) idle_steps: u32,
@@ -149,6 +151,7 @@ impl World {
             clients: Clients::default(),
             sync: None,
             next_number: 1,
+            next_answer: 1,
             full_until_us: 0,
             idle_steps: 0,
             drains: false,

@@ -120,6 +120,7 @@ pub(crate) fn request(topic: &str, messages_max: usize) -> ReceiveRequest {
         messages_max,
         invisible_ms: 60_000,
         filter: TagFilter::All,
+        run: false,
     }
 }
 

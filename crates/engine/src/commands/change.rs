@@ -66,7 +66,7 @@ impl<S: Store> Engine<S> {
                 // It is reported again if it keeps no order from now on.
                 subscription.is_reported_unordered = false;
                 for progress in &mut subscription.queues {
-                    progress.looked_ms = None;
+                    progress.look_again();
                 }
             }
         }

@@ -26,6 +26,10 @@ pub struct ReceiveRequest {
     pub invisible_ms: u64,
     /// Which messages it wants; others count as consumed.
     pub filter: TagFilter,
+    /// Whether a FIFO group gets a run: of each message group as many consecutive messages as there is room for, to be
+    /// settled in order, and not only the first. Nothing else of the message group is delivered before all of them are
+    /// settled; when one fails, those after it that are not settled come again too.
+    pub run: bool,
 }
 
 impl<S: Store> Engine<S> {
@@ -63,6 +67,7 @@ impl<S: Store> Engine<S> {
             filter: &request.filter,
             until_ms,
             messages_max: request.messages_max,
+            run: request.run,
         };
         let step_limit = self.work.narrow(RECEIVE_UNITS);
         let gathered = self.gather(limits);

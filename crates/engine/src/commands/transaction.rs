@@ -390,6 +390,7 @@ mod tests {
             messages_max: 10,
             invisible_ms: 60_000,
             filter: TagFilter::All,
+            run: false,
         };
         // The second look comes after the floor was renewed, which the first one may ask for.
         for _ in 0..2 {

@@ -1,6 +1,6 @@
-//! Implements delivery to FIFO groups: one message of each message group at a time.
+//! Implements delivery to FIFO groups: one message of each message group at a time, or a run of them to one consumer.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::delivery::gather::{Gathered, ReceiveLimits, deliver};
@@ -20,6 +20,30 @@ const READ_AT_ONCE_MAX: usize = 32;
 
 /// An open message: its place, and itself if it is kept.
 type Open = (Place, Option<Arc<Message>>);
+
+/// The message groups of which something is not done, by their hash.
+#[derive(Default)]
+struct Lines {
+    /// Whether all of it that was read is delivered by this receive.
+    delivered: HashMap<u64, bool>,
+}
+
+impl Lines {
+    /// Whether the next message of a message group is free: none before it is open, or this receive delivers all of
+    /// them as a run.
+    fn is_free(&self, line: u64, run: bool) -> bool {
+        self.delivered
+            .get(&line)
+            .is_none_or(|delivered| run && *delivered)
+    }
+
+    /// Notes whether the next message of a message group is delivered by this receive.
+    fn pass(&mut self, line: u64, delivered: bool) {
+        if line != 0 {
+            self.delivered.insert(line, delivered);
+        }
+    }
+}
 
 impl<S: Store> Engine<S> {
     /// Delivers what was read before and is free, then reads on while more is wanted.
@@ -46,10 +70,12 @@ impl<S: Store> Engine<S> {
                 continue;
             }
             let line = line_of(&read.message);
-            let is_free = line == 0 || lines.insert(line);
             let message = Arc::clone(&read.message);
             let from_ms = self.add_open(limits.key, queue, read, line);
-            if is_free && from_ms <= self.frontier.reach_ms() {
+            let is_due = from_ms <= self.frontier.reach_ms();
+            let is_delivered = is_due && lines.is_free(line, limits.run);
+            lines.pass(line, is_delivered);
+            if is_delivered {
                 self.lease_open(limits, queue, message, delivered);
             }
         }
@@ -70,10 +96,10 @@ impl<S: Store> Engine<S> {
         limits: ReceiveLimits<'_>,
         queue: u16,
         delivered: &mut Gathered,
-    ) -> Result<HashSet<u64>, Error> {
+    ) -> Result<Lines, Error> {
         loop {
             let wanted = limits.messages_max - delivered.messages.len();
-            let (lines, ready) = self.ready_places(limits.key, queue, wanted);
+            let (lines, ready) = self.ready_places(limits, queue, wanted);
             let mut is_complete = true;
             for (place, kept) in ready {
                 if self.is_satisfied(limits, delivered) || self.is_spent() {
@@ -106,28 +132,29 @@ impl<S: Store> Engine<S> {
             .get_mut(&key)
             .and_then(|subscription| subscription.queue(queue));
         if let Some(progress) = progress {
-            progress.looked_ms = Some(reach_ms);
+            progress.note_looked(reach_ms);
         }
     }
 
     /// The open messages that may be delivered now, and the message groups that have something open.
     fn ready_places(
         &self,
-        key: SubscriptionKey,
+        limits: ReceiveLimits<'_>,
         queue: u16,
         wanted: usize,
-    ) -> (HashSet<u64>, Vec<Open>) {
-        let (mut lines, mut ready) = (HashSet::new(), Vec::new());
+    ) -> (Lines, Vec<Open>) {
+        let (mut lines, mut ready) = (Lines::default(), Vec::new());
         let reach_ms = self.frontier.reach_ms();
         let slots = self
             .subscriptions
-            .get(&key)
+            .get(&limits.key)
             .and_then(|subscription| subscription.queues.get(usize::from(queue)))
             .map(|progress| progress.slots.iter());
         for slot in slots.into_iter().flatten() {
-            let is_free = slot.line == 0 || lines.insert(slot.line);
             let is_due = matches!(slot.state, SlotState::Open { from_ms } if from_ms <= reach_ms);
-            if is_free && is_due && ready.len() < wanted {
+            let is_ready = is_due && lines.is_free(slot.line, limits.run) && ready.len() < wanted;
+            lines.pass(slot.line, is_ready);
+            if is_ready {
                 ready.push((slot.place, slot.message.clone()));
             }
         }
@@ -157,6 +184,7 @@ impl<S: Store> Engine<S> {
             Some(Early::Failed { attempts, from_ms }) => (attempts, from_ms),
             _ => (0, 0),
         };
+        let reach_ms = self.frontier.reach_ms();
         let progress = self
             .subscriptions
             .get_mut(&key)
@@ -172,6 +200,9 @@ impl<S: Store> Engine<S> {
                 message: Some(read.message),
             };
             progress.push(slot, BLOCKED_BYTES_MAX);
+            if from_ms > reach_ms {
+                progress.look_again_from(from_ms);
+            }
         }
         from_ms
     }

@@ -16,6 +16,8 @@ pub(crate) struct ReceiveLimits<'a> {
     pub(crate) filter: &'a TagFilter,
     pub(crate) until_ms: u64,
     pub(crate) messages_max: usize,
+    /// Whether a FIFO group may get several messages of a message group.
+    pub(crate) run: bool,
 }
 
 /// What a receive has gathered so far.

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::format::handle::ReceiptHandle;
 use crate::ids::SubscriptionKey;
 use crate::place::{InQueue, Place};
-use crate::state::progress::{Progress, SlotState};
+use crate::state::progress::{Progress, RELEASED, Slot, SlotState};
 use crate::state::subscription::{Parked, RetryRow};
 use crate::store::{Store, StoreError};
 
@@ -45,7 +45,8 @@ impl Again {
     ///
     /// One that is handed back for ever, because no consumer can take it, must still come to an end.
     pub(crate) fn unworked(returned: u16) -> Self {
-        let returned = returned.saturating_add(1);
+        let (released, returned) = (returned - returned % RELEASED, returned % RELEASED);
+        let returned = std::cmp::min(returned + 1, RELEASED - 1);
         let delay_ms = match returned.checked_sub(QUICK_RETURNS_MAX + 1) {
             None => 0,
             Some(doublings) => std::cmp::min(
@@ -56,7 +57,7 @@ impl Again {
         Self {
             delay_ms,
             counts: returned > RETURNS_MAX,
-            returned,
+            returned: released + returned,
         }
     }
 
@@ -129,7 +130,7 @@ impl<S: Store> Engine<S> {
                     break;
                 }
                 self.spend(LEASE_UNITS);
-                self.fail_fresh(now_ms, key, (queue, place), again)?;
+                self.lapse_fresh(now_ms, key, (queue, place), again)?;
                 self.wake_after_end(key);
             }
         }
@@ -326,7 +327,43 @@ impl<S: Store> Engine<S> {
         self.stage.progress.insert((key.0, key.1, queue));
     }
 
+    /// The lease of a delivery from the queue has run out.
+    ///
+    /// What follows it in its message group was not worked on, and comes again after it.
+    fn lapse_fresh(
+        &mut self,
+        now_ms: u64,
+        key: SubscriptionKey,
+        (queue, place): InQueue,
+        again: Again,
+    ) -> Result<(), StoreError> {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            return Ok(());
+        };
+        let Some(progress) = subscription.queue(queue) else {
+            return Ok(());
+        };
+        if !progress.find(place).is_some_and(Slot::is_leased) {
+            // It was released by an earlier one.
+            return Ok(());
+        }
+        let follows = progress.follows(place);
+        let released = if follows {
+            progress.release_from(place)
+        } else {
+            progress.release_after(place)
+        };
+        subscription.in_flight -= released;
+        self.stage.progress.insert((key.0, key.1, queue));
+        if follows {
+            return Ok(());
+        }
+        self.fail_fresh(now_ms, key, (queue, place), again)
+    }
+
     /// A delivery from the queue is over and not done: it comes again, or is a dead letter.
+    ///
+    /// If it comes again, so does what follows it in its message group, after it.
     pub(crate) fn fail_fresh(
         &mut self,
         now_ms: u64,
@@ -358,7 +395,8 @@ impl<S: Store> Engine<S> {
             slot.attempts = again.attempt_after(attempts).saturating_sub(1);
             slot.returned = again.returned;
             progress.look_again_from(again_ms);
-            subscription.in_flight -= usize::from(was_leased);
+            let released = progress.release_after(place);
+            subscription.in_flight -= usize::from(was_leased) + released;
             self.stage.progress.insert((key.0, key.1, queue));
         } else {
             let row = RetryRow {
@@ -393,5 +431,8 @@ mod tests {
         assert_eq!(waits_ms, [0, 0, 0, 1_000, 2_000, 4_000, 8_000, 16_000]);
         assert!(Again::unworked(returned).is_last(1, 1));
         assert_eq!(Again::unworked(u16::MAX).delay_ms, 60_000);
+        // That an earlier one of its message group failed is no hand-back of its own.
+        assert_eq!(Again::unworked(9 * RELEASED).delay_ms, 0);
+        assert_eq!(Again::unworked(9 * RELEASED).returned, 9 * RELEASED + 1);
     }
 }

@@ -17,6 +17,10 @@ pub(crate) enum SlotState {
     Open { from_ms: u64 },
 }
 
+/// What the count of hand-backs grows by when a message is taken away from its consumer because an earlier one of its
+/// message group failed: its own hand-backs are counted below it.
+pub(crate) const RELEASED: u16 = 256;
+
 /// A message that was read and is not done.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
@@ -26,7 +30,8 @@ pub(crate) struct Slot {
     pub(crate) state: SlotState,
     /// Deliveries so far.
     pub(crate) attempts: u16,
-    /// How often it was handed back unworked since the last delivery that failed.
+    /// How often it was handed back unworked since the last delivery that failed, and [`RELEASED`] times how often it
+    /// was taken away from its consumer because an earlier one of its message group failed.
     pub(crate) returned: u16,
     /// The hash of its message group in a FIFO group; 0 for none.
     pub(crate) line: u64,
@@ -66,8 +71,8 @@ pub(crate) struct Progress {
     lately: VecDeque<(Place, (u16, u16))>,
     /// No lease ends before this.
     pub(crate) lease_end_ms: u64,
-    /// In a FIFO group: of the open messages that may be delivered up to here, none is free. `None`: not known.
-    pub(crate) looked_ms: Option<u64>,
+    /// In a FIFO group: no open message that may be free may be delivered before this, in ms; `u64::MAX`: none.
+    open_ms: u64,
     /// Bytes of the messages that slots keep.
     kept_bytes: usize,
 }
@@ -82,7 +87,7 @@ impl Progress {
             early: BTreeMap::new(),
             lately: VecDeque::new(),
             lease_end_ms: u64::MAX,
-            looked_ms: None,
+            open_ms: u64::MAX,
             kept_bytes: 0,
         }
     }
@@ -156,21 +161,74 @@ impl Progress {
 
     /// In a FIFO group: when an open message that may be free may be delivered first, in ms.
     pub(crate) fn next_open_ms(&self) -> Option<u64> {
-        let from_ms = self.slots.iter().filter_map(|slot| match slot.state {
-            SlotState::Open { from_ms } => Some(from_ms),
-            SlotState::Leased { .. } => None,
-        });
-        from_ms
-            .filter(|from_ms| self.looked_ms.is_none_or(|looked_ms| *from_ms > looked_ms))
-            .min()
+        Some(self.open_ms).filter(|open_ms| *open_ms < u64::MAX)
     }
 
     /// An open message of a FIFO group may be delivered from `from_ms` on.
     pub(crate) fn look_again_from(&mut self, from_ms: u64) {
-        let before_ms = from_ms.saturating_sub(1);
-        self.looked_ms = self
-            .looked_ms
-            .map(|looked_ms| std::cmp::min(looked_ms, before_ms));
+        self.open_ms = std::cmp::min(self.open_ms, from_ms);
+    }
+
+    /// Any open message of a FIFO group may be free.
+    pub(crate) fn look_again(&mut self) {
+        self.open_ms = self.open_from_ms().min().unwrap_or(u64::MAX);
+    }
+
+    /// Of the open messages that may be delivered up to `looked_ms`, none is free.
+    pub(crate) fn note_looked(&mut self, looked_ms: u64) {
+        let later_ms = self.open_from_ms().filter(|from_ms| *from_ms > looked_ms);
+        self.open_ms = later_ms.min().unwrap_or(u64::MAX);
+    }
+
+    fn open_from_ms(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().filter_map(|slot| match slot.state {
+            SlotState::Open { from_ms } => Some(from_ms),
+            SlotState::Leased { .. } => None,
+        })
+    }
+
+    /// Whether an earlier message of the same message group is not done.
+    pub(crate) fn follows(&self, place: Place) -> bool {
+        let Some(slot) = self.find(place).filter(|slot| slot.line != 0) else {
+            return false;
+        };
+        let mut earlier = self.slots.iter().take_while(|other| other.place < place);
+        earlier.any(|other| other.line == slot.line)
+    }
+
+    /// Takes the messages of a message group that follow the one at `place` away from their consumer, for they come
+    /// again after it; no consumer has worked on them. Returns how many.
+    pub(crate) fn release_after(&mut self, place: Place) -> usize {
+        let Some(index) = self.index(place) else {
+            return 0;
+        };
+        self.release(index, index + 1)
+    }
+
+    /// As [`Progress::release_after`], with the one at `place`.
+    pub(crate) fn release_from(&mut self, place: Place) -> usize {
+        let Some(index) = self.index(place) else {
+            return 0;
+        };
+        self.release(index, index)
+    }
+
+    /// Opens what is leased from slot `first` on in the message group of a slot.
+    fn release(&mut self, of: usize, first: usize) -> usize {
+        let line = self.slots.get(of).map_or(0, |slot| slot.line);
+        if line == 0 {
+            return 0;
+        }
+        let later = self.slots.iter_mut().skip(first);
+        let mut released = 0;
+        for slot in later.filter(|slot| slot.line == line && slot.is_leased()) {
+            slot.state = SlotState::Open { from_ms: 0 };
+            slot.attempts = slot.attempts.saturating_sub(1);
+            // So that the handle of the delivery is void.
+            slot.returned = slot.returned.wrapping_add(RELEASED);
+            released += 1;
+        }
+        released
     }
 
     /// Takes away what is done; what it blocked may be free.
@@ -183,7 +241,9 @@ impl Progress {
         if self.slots.is_empty() {
             self.lately.clear();
         }
-        self.looked_ms = None;
+        if slot.line != 0 {
+            self.look_again();
+        }
         Some(slot)
     }
 
@@ -302,6 +362,7 @@ impl Progress {
             progress.push(slot, 0);
             last = place;
         }
+        progress.look_again();
         last = progress.cursor;
         for _ in 0..reader.length()? {
             let place = read_step(reader, last)?;

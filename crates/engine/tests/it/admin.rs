@@ -75,6 +75,7 @@ impl Operator {
             messages_max: 32,
             invisible_ms: 1_000,
             filter: TagFilter::All,
+            run: false,
         };
         let mut delivered = self.engine.receive(self.now_ms, &request).unwrap();
         // As a poll that waits a little: what was only held back by the disk comes now.
@@ -424,6 +425,7 @@ fn a_purged_letter_is_gone_whether_somebody_has_read_it_or_not() {
         messages_max: 2,
         invisible_ms: 600_000,
         filter: TagFilter::All,
+        run: false,
     };
     let held = operator.engine.receive(operator.now_ms, &request).unwrap();
     assert_eq!(bodies(&held), ["a", "b"]);
@@ -534,6 +536,7 @@ fn one_receive_brings_a_bounded_number_of_bytes() {
         messages_max: 32,
         invisible_ms: 1_000,
         filter: TagFilter::All,
+        run: false,
     };
     let mut counts = Vec::new();
     while counts.iter().sum::<usize>() < 9 {

@@ -144,6 +144,7 @@ fn a_store_with_many_damaged_rows_counts_as_failed() {
         messages_max: 10,
         invisible_ms: 1_000,
         filter: TagFilter::All,
+        run: false,
     };
     let error = engine.receive(now_ms, &request).unwrap_err();
     let engine::Error::Store(error) = error else {

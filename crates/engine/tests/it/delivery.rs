@@ -454,6 +454,7 @@ fn a_receipt_of_before_a_group_left_a_topic_fits_no_delivery_after_it() {
             messages_max: 1,
             invisible_ms: 30_000,
             filter: TagFilter::All,
+            run: false,
         };
         let delivered = engine.receive(now_ms, &request).unwrap();
         delivered.first().unwrap().handle

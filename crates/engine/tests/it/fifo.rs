@@ -414,3 +414,220 @@ fn a_group_made_by_reading_a_fifo_topic_is_fifo() {
         ",
     );
 }
+
+#[test]
+fn a_run_of_a_message_group_goes_to_one_consumer() {
+    check(
+        "
+        topic t fifo
+        group g fifo
+        send t a1 a2 a3 a4 group=a
+        = due +1
+        send t b1 b2 group=b
+        = due +1
+        at 10
+        recv t g run max=3
+        = a1#1 a2#1 a3#1
+        recv t g run
+        = b1#1 b2#1
+        recv t g run
+        = nothing
+        # Settled out of order: nothing else comes before all of the run is settled.
+        ack g a2 a3
+        recv t g run
+        = nothing
+        group-stats t g
+        = ready 0, in flight 3, retrying 0, dead 0, acked 0
+        ack g a1
+        recv t g run
+        = a4#1
+        ack g a4 b1 b2
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
+        ",
+    );
+}
+
+#[test]
+fn what_follows_a_failure_in_its_run_comes_again_after_it() {
+    check(
+        "
+        topic t fifo
+        group g fifo attempts=3
+        send t a1 a2 a3 a4 group=a
+        = due +1
+        at 10
+        recv t g run max=4
+        = a1#1 a2#1 a3#1 a4#1
+        ack g a3
+        nack g a2 after=100
+        group-stats t g
+        = ready 0, in flight 1, retrying 0, dead 0, acked 0
+        # What follows was not worked on: that counts as no delivery, and its receipt is void.
+        ack g a4
+        = a4: the receipt handle has expired: the message was redelivered or finished since
+        ack g a1
+        at 110
+        recv t g run
+        = a2#2 a4#1
+        nack g a2 after=0
+        recv t g
+        = a2#3
+        recv t g
+        = nothing
+        # The last delivery fails: a dead letter, and the next is free.
+        nack g a2
+        recv t g run
+        = a4#1
+        ack g a4
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        ",
+    );
+}
+
+#[test]
+fn a_dead_letter_and_an_end_of_the_group_take_nothing_away_from_a_run() {
+    check(
+        "
+        topic t fifo
+        group g fifo attempts=1
+        send t a1 a2 a3 a4 group=a
+        = due +1
+        at 10
+        recv t g run
+        = a1#1 a2#1 a3#1 a4#1
+        dead-letter g a1
+        nack g a2
+        ack g a3 a4
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 2, acked +1
+        ",
+    );
+}
+
+#[test]
+fn a_run_that_lapses_fails_with_its_first_message_only() {
+    check(
+        "
+        topic t fifo
+        group g fifo attempts=2
+        send t a1 a2 a3 group=a
+        = due +1
+        at 10
+        recv t g run hide=1000
+        = a1#1 a2#1 a3#1
+        at 1010
+        recv t g run hide=1000
+        = a1#2 a2#1 a3#1
+        # The first one is kept longer, the others are not.
+        hide g a1 after=5000
+        at 2010
+        recv t g run
+        = nothing
+        ack g a2
+        = a2: the receipt handle has expired: the message was redelivered or finished since
+        ack g a1
+        recv t g run hide=1000
+        = a2#1 a3#1
+        at 3010
+        recv t g run hide=1000
+        = a2#2 a3#1
+        at 4010
+        recv t g run
+        = a3#1
+        ack g a3
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 1, acked +1
+        ",
+    );
+}
+
+#[test]
+fn a_run_that_is_handed_back_unworked_comes_again_in_order() {
+    check(
+        "
+        topic t fifo
+        group g fifo attempts=1
+        send t a1 a2 a3 group=a
+        = due +1
+        at 10
+        recv t g run
+        = a1#1 a2#1 a3#1
+        give-back g a3 a2 a1
+        recv t g run
+        = a1#1 a2#1 a3#1
+        give-back g a1
+        give-back g a2
+        = a2: the receipt handle has expired: the message was redelivered or finished since
+        recv t g run max=2
+        = a1#1 a2#1
+        ack g a1 a2
+        recv t g run
+        = a3#1
+        ",
+    );
+}
+
+#[test]
+fn a_run_outlives_a_crash() {
+    check(
+        "
+        topic t fifo
+        group g fifo
+        send t a1 a2 a3 a4 group=a
+        = due +1
+        at 10
+        recv t g run max=3 hide=5000
+        = a1#1 a2#1 a3#1
+        ack g a2
+        note
+        crash
+        at 20
+        recv t g run
+        = nothing
+        at 5009
+        recv t g run
+        = nothing
+        at 5010
+        recv t g run
+        = a1#2 a3#1 a4#1
+        ack g a3
+        crash
+        recv t g run
+        = nothing
+        ack g a1 a4
+        group-stats t g
+        = ready 0, in flight 0, retrying 0, dead 0, acked +1
+        ",
+    );
+}
+
+#[test]
+fn a_run_is_no_longer_than_the_window_and_the_memory_allow() {
+    let limits = Limits {
+        fifo_window: 3,
+        ..Limits::default()
+    };
+    check_with(
+        Config {
+            limits,
+            ..Config::default()
+        },
+        "
+        topic t fifo
+        group g fifo
+        send t a count=6 group=a
+        = due +1
+        at 10
+        recv t g run
+        = a0#1 a1#1 a2#1
+        ack g a1
+        recv t g run
+        = nothing
+        ack g a0 a2
+        recv t g run
+        = a3#1 a4#1 a5#1
+        ",
+    );
+}

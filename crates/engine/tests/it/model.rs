@@ -1,15 +1,17 @@
 //! Provides the plain model of a broker that random runs are compared with: lists, and the obvious thing for each
 //! command. It keeps the whole state in a value that can be cloned, so a crash is an old value.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use engine::limits::FLOOR_AHEAD_MS;
-use engine::{Place, Recall};
+use engine::{Place, Recall, ReceiptHandle};
 
 /// A consumer group on a topic.
 pub(crate) type Sub = (usize, usize);
 
 pub(crate) const ATTEMPTS_MAX: u16 = 3;
+/// What a handle counts for each time a message was taken away because an earlier one of its message group failed.
+pub(crate) const RELEASED: u16 = 256;
 pub(crate) const BACKOFF_MS: [u64; 2] = [100, 1_000];
 
 /// Whether a group is FIFO, by its number.
@@ -20,10 +22,19 @@ pub(crate) fn is_fifo(group: usize) -> bool {
 /// The state of a message in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// May be delivered from an instant on, after so many failures that kept it in its place.
-    Open { failures: u16, from_ms: u64 },
+    /// May be delivered from an instant on, after so many failures that kept it in its place; `released` says how often
+    /// it was taken away from its consumer since, because an earlier one of its message group failed.
+    Open {
+        failures: u16,
+        from_ms: u64,
+        released: u16,
+    },
     /// With a consumer, as this attempt.
-    Leased { attempt: u16, until_ms: u64 },
+    Leased {
+        attempt: u16,
+        until_ms: u64,
+        released: u16,
+    },
     /// Comes again as this attempt; `number` says which of two at the same instant came first.
     Retry {
         attempt: u16,
@@ -59,6 +70,7 @@ impl Sent {
             .unwrap_or(Standing::Open {
                 failures: 0,
                 from_ms: 0,
+                released: 0,
             })
     }
 }
@@ -172,13 +184,13 @@ impl Model {
     }
 
     /// A receive of at most `max` reads retries first, then one queue after the other until it has enough.
-    pub(crate) fn read(&mut self, sub: Sub, max: usize) {
+    pub(crate) fn read(&mut self, sub: Sub, max: usize, run: bool) {
         self.show(Line::Retries(sub));
         let first = self.next_queue.entry(sub).or_default();
         let queues = [*first, 1 - *first];
         *first = 1 - *first;
         let mut taken = self.retries(sub, self.shown_ms(Line::Retries(sub))).len();
-        let fresh = self.fresh(sub, |queue| self.shown_ms(Line::Queue(sub.1, queue)));
+        let fresh = self.fresh(sub, run, |queue| self.shown_ms(Line::Queue(sub.1, queue)));
         for queue in queues {
             if taken >= max {
                 return;
@@ -326,28 +338,32 @@ impl Model {
     }
 
     /// First deliveries, and those of FIFO groups, that readers may have who are shown each queue so far: by queue,
-    /// in order.
+    /// in order. A run has further messages of a message group after the first.
     pub(crate) fn fresh(
         &self,
         (group, topic): Sub,
+        run: bool,
         shown_ms: impl Fn(u16) -> u64,
     ) -> BTreeMap<u16, Vec<(u64, u16)>> {
         let mut queues = BTreeMap::<u16, Vec<(u64, u16)>>::new();
-        let mut blocked = BTreeSet::new();
+        let mut lines = BTreeMap::new();
         for (number, message) in self.stored(topic) {
             let standing = message.standing(group);
             let open_ms = std::cmp::max(shown_ms(message.queue), self.reach_ms());
             if message.place.due_ms > shown_ms(message.queue) || standing == Standing::Done {
                 continue;
             }
-            let first = match message.group.filter(|_| is_fifo(group)) {
-                Some(name) => blocked.insert(name),
-                None => true,
+            let line = message.group.filter(|_| is_fifo(group));
+            let before = line.and_then(|line| lines.get(&line).copied());
+            let is_free = before.is_none_or(|comes: bool| run && comes);
+            let due = match standing {
+                Standing::Open {
+                    failures, from_ms, ..
+                } if from_ms <= open_ms => Some(failures),
+                _ => None,
             };
-            if let Standing::Open { failures, from_ms } = standing
-                && first
-                && from_ms <= open_ms
-            {
+            lines.extend(line.map(|line| (line, is_free && due.is_some())));
+            if let Some(failures) = due.filter(|_| is_free) {
                 queues
                     .entry(message.queue)
                     .or_default()
@@ -408,8 +424,10 @@ impl Model {
                 Standing::Open {
                     failures: attempt,
                     from_ms: now_ms + delay_ms,
+                    released: 0,
                 },
             );
+            self.release(sub, number, false);
         } else {
             let line = Line::Retries(sub);
             let visible_ms = self.place_ms(line, now_ms, now_ms + delay_ms);
@@ -421,6 +439,55 @@ impl Model {
                 number: self.state.numbers,
             };
             self.set(sub, number, standing);
+        }
+    }
+
+    /// The messages of a message group that are not done, in order.
+    fn line_of(&self, sub: Sub, number: u64) -> Vec<u64> {
+        let message = &self.state.messages[&number];
+        let Some(line) = message.group.filter(|_| is_fifo(sub.0)) else {
+            return vec![number];
+        };
+        let stored = self.stored(sub.1).into_iter();
+        let same = stored.filter(|(_, other)| {
+            (other.queue, other.group) == (message.queue, Some(line))
+                && other.standing(sub.0) != Standing::Done
+        });
+        same.map(|(number, _)| number).collect()
+    }
+
+    /// What follows a message in its message group, or also itself, is taken away from its consumer.
+    fn release(&mut self, sub: Sub, number: u64, itself: bool) {
+        let line = self.line_of(sub, number);
+        for other in line.into_iter().skip_while(|other| *other != number) {
+            let standing = self.standing(sub, other);
+            if let Standing::Leased {
+                attempt, released, ..
+            } = standing
+                && (itself || other != number)
+            {
+                let standing = Standing::Open {
+                    failures: attempt - 1,
+                    from_ms: 0,
+                    released: released + 1,
+                };
+                self.set(sub, other, standing);
+            }
+        }
+    }
+
+    /// A lease has run out; only the first of a message group has failed by that.
+    fn lapse(&mut self, now_ms: u64, sub: Sub, number: u64) {
+        let leased = matches!(
+            self.standing(sub, number),
+            Standing::Leased { .. } | Standing::RetryLeased { .. }
+        );
+        let follows = self.line_of(sub, number).first() != Some(&number);
+        if is_fifo(sub.0) {
+            self.release(sub, number, follows);
+        }
+        if leased && !follows {
+            self.fail(now_ms, sub, number, 0);
         }
     }
 
@@ -455,23 +522,28 @@ impl Model {
         }
         ended.sort_unstable();
         for (_, number) in ended {
-            self.fail(now_ms, sub, number, 0);
+            self.lapse(now_ms, sub, number);
         }
     }
 
-    /// Whether an acknowledgement of this attempt is taken; `None`: it is done already, either answer is right.
-    pub(crate) fn takes_ack(
-        &self,
-        sub: Sub,
-        number: u64,
-        attempt: u16,
-        retry: bool,
-    ) -> Option<bool> {
+    /// Whether an acknowledgement of a delivery is taken; `None`: it is done already, or was perhaps never read as far as
+    /// the broker knows, and either answer is right.
+    pub(crate) fn takes_ack(&self, sub: Sub, number: u64, handle: &ReceiptHandle) -> Option<bool> {
+        let (attempt, retry) = (handle.attempt, handle.retry.is_some());
         match self.standing(sub, number) {
-            Standing::Open { failures, .. } => Some(!retry && failures <= attempt),
+            Standing::Open {
+                failures: 0,
+                released: 0,
+                ..
+            } if !retry && handle.returned > 0 => None,
+            Standing::Open {
+                failures, released, ..
+            } => Some(!retry && failures <= attempt && handle.returned == RELEASED * released),
             Standing::Leased {
-                attempt: leased, ..
-            } => Some(!retry && leased == attempt),
+                attempt: leased,
+                released,
+                ..
+            } => Some(!retry && (leased, RELEASED * released) == (attempt, handle.returned)),
             Standing::Retry { attempt: next, .. } | Standing::RetryLeased { attempt: next, .. } => {
                 Some(retry && next == attempt)
             }
@@ -479,11 +551,14 @@ impl Model {
         }
     }
 
-    pub(crate) fn is_leased(&self, sub: Sub, number: u64, attempt: u16, retry: bool) -> bool {
+    pub(crate) fn is_leased(&self, sub: Sub, number: u64, handle: &ReceiptHandle) -> bool {
+        let (attempt, retry) = (handle.attempt, handle.retry.is_some());
         match self.standing(sub, number) {
             Standing::Leased {
-                attempt: leased, ..
-            } => !retry && leased == attempt,
+                attempt: leased,
+                released,
+                ..
+            } => !retry && (leased, RELEASED * released) == (attempt, handle.returned),
             Standing::RetryLeased {
                 attempt: leased, ..
             } => retry && leased == attempt,

@@ -10,7 +10,9 @@ use engine::{
 };
 use proptest::prelude::*;
 
-use crate::model::{ATTEMPTS_MAX, BACKOFF_MS, Line, Model, Sent, Standing, State, Sub, is_fifo};
+use crate::model::{
+    ATTEMPTS_MAX, BACKOFF_MS, Line, Model, RELEASED, Sent, Standing, State, Sub, is_fifo,
+};
 use crate::script::START_MS;
 
 const TOPICS: [&str; 2] = ["plain", "grouped"];
@@ -63,6 +65,7 @@ enum Step {
         sub: Sub,
         max: usize,
         hide_ms: u64,
+        run: bool,
     },
     Ack(usize),
     Nack {
@@ -105,7 +108,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (0..2_usize, 0..DELAYS_MS.len(), 0..4_u8, 0..3_u8)
             .prop_map(|(topic, delay, group, key)| Step::Send { topic, delay, group, key }),
-        8 => (sub(), 1..6_usize, hide()).prop_map(|(sub, max, hide_ms)| Step::Receive { sub, max, hide_ms }),
+        8 => (sub(), 1..6_usize, hide(), any::<bool>())
+            .prop_map(|(sub, max, hide_ms, run)| Step::Receive { sub, max, hide_ms, run }),
         6 => any::<usize>().prop_map(Step::Ack),
         3 => (any::<usize>(), proptest::option::of(0..300_u64))
             .prop_map(|(pick, delay_ms)| Step::Nack { pick, delay_ms }),
@@ -195,7 +199,7 @@ impl Run {
             run.engine().create_group(START_MS, spec).unwrap();
         }
         for sub in SUBS {
-            run.receive(sub, 1, 0);
+            run.receive(sub, 1, 0, false);
         }
         run.apply();
         run.sync(usize::MAX);
@@ -257,7 +261,12 @@ impl Run {
                 group,
                 key,
             } => self.send(topic, DELAYS_MS[delay], group, key),
-            Step::Receive { sub, max, hide_ms } => drop(self.receive(sub, max, hide_ms)),
+            Step::Receive {
+                sub,
+                max,
+                hide_ms,
+                run,
+            } => drop(self.receive(sub, max, hide_ms, run)),
             Step::Ack(pick) => self.ack(pick),
             Step::Nack { pick, delay_ms } => self.nack(pick, delay_ms),
             Step::Hide { pick, hide_ms } => self.hide(pick, hide_ms),
@@ -304,7 +313,7 @@ impl Run {
         self.model.append(number, sent);
     }
 
-    fn receive(&mut self, sub: Sub, max: usize, hide_ms: u64) -> usize {
+    fn receive(&mut self, sub: Sub, max: usize, hide_ms: u64, run: bool) -> usize {
         let now_ms = self.now_ms;
         let request = ReceiveRequest {
             topic: TOPICS[sub.1].into(),
@@ -312,6 +321,7 @@ impl Run {
             messages_max: max,
             invisible_ms: hide_ms,
             filter: TagFilter::All,
+            run,
         };
         let first = self.model.snapshots.len();
         let delivered = self.engine().receive(now_ms, &request).unwrap();
@@ -323,10 +333,10 @@ impl Run {
         let shown_ms = self.model.shown_ms(Line::Retries(sub));
         let mut retries = self.model.retries(sub, shown_ms);
         retries.truncate(max);
-        let fresh = self
-            .model
-            .fresh(sub, |queue| self.model.shown_ms(Line::Queue(sub.1, queue)));
-        self.model.read(sub, max);
+        let fresh = self.model.fresh(sub, run, |queue| {
+            self.model.shown_ms(Line::Queue(sub.1, queue))
+        });
+        self.model.read(sub, max, run);
         let available: usize = fresh.values().map(Vec::len).sum();
         let expected = std::cmp::min(max, retries.len() + available);
         let seen: Vec<_> = delivered
@@ -382,7 +392,15 @@ impl Run {
                 }
             } else {
                 assert_eq!(retry_ms, None);
-                Standing::Leased { attempt, until_ms }
+                let Standing::Open { released, .. } = before else {
+                    panic!("{number} came and was {before:?}");
+                };
+                assert_eq!(one.handle.returned, RELEASED * released);
+                Standing::Leased {
+                    attempt,
+                    until_ms,
+                    released,
+                }
             };
             self.model.set(sub, number, standing);
             self.held.push(Held {
@@ -409,23 +427,24 @@ impl Run {
         };
         let now_ms = self.now_ms;
         let result = self.engine().ack(now_ms, &handle);
-        let retry = handle.retry.is_some();
-        match self.model.takes_ack(sub, number, handle.attempt, retry) {
+        match self.model.takes_ack(sub, number, &handle) {
             Some(true) => {
                 result.unwrap();
                 self.model.set(sub, number, Standing::Done);
             }
             Some(false) => assert!(matches!(result, Err(Error::Expired)), "{result:?}"),
-            None => assert!(matches!(result, Ok(()) | Err(Error::Expired)), "{result:?}"),
+            None => {
+                assert!(matches!(result, Ok(()) | Err(Error::Expired)), "{result:?}");
+                if result.is_ok() {
+                    self.model.set(sub, number, Standing::Done);
+                }
+            }
         }
     }
 
     /// Compares a command that needs a lease with the model; returns whether it was one.
     fn leased(&self, held: Held, result: &Result<(), Error>) -> bool {
-        let retry = held.handle.retry.is_some();
-        let leased = self
-            .model
-            .is_leased(held.sub, held.number, held.handle.attempt, retry);
+        let leased = self.model.is_leased(held.sub, held.number, &held.handle);
         match result {
             Ok(()) => assert!(leased, "{held:?} was not leased"),
             Err(Error::Expired) => assert!(!leased, "{held:?} was leased"),
@@ -533,7 +552,7 @@ impl Run {
     fn poll(&mut self, sub: Sub) {
         self.settle();
         for _ in 0..60 {
-            if self.receive(sub, 3, 60_000) > 0 {
+            if self.receive(sub, 3, 60_000, false) > 0 {
                 return;
             }
             self.engine().watch(TOPICS[sub.1], GROUPS[sub.0]);
@@ -548,7 +567,7 @@ impl Run {
             let until_ms = next_ms.unwrap_or(u64::MAX / 2);
             let missed = until_ms.saturating_sub(1);
             if missed >= now_ms {
-                let fresh = self.model.fresh(sub, |_| missed);
+                let fresh = self.model.fresh(sub, false, |_| missed);
                 let retries = self.model.retries(sub, missed);
                 assert!(
                     fresh.is_empty() && retries.is_empty(),
@@ -698,7 +717,7 @@ fn drain(run: &mut Run) {
         while empty < 2 {
             run.settle();
             let before = run.held.len();
-            empty = if run.receive(sub, 5, 60_000) == 0 {
+            empty = if run.receive(sub, 5, 60_000, true) == 0 {
                 empty + 1
             } else {
                 0
@@ -707,7 +726,7 @@ fn drain(run: &mut Run) {
                 run.ack(pick);
             }
         }
-        let left = run.model.fresh(sub, |_| run.now_ms);
+        let left = run.model.fresh(sub, false, |_| run.now_ms);
         assert!(left.is_empty(), "{left:?} did not come");
     }
     run.compare_counts();

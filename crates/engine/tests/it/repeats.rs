@@ -140,6 +140,7 @@ impl Session {
             messages_max: 32,
             invisible_ms: 60_000,
             filter: TagFilter::All,
+            run: false,
         };
         let mut empty = 0;
         while empty < 3 {

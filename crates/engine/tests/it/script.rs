@@ -363,6 +363,7 @@ impl Session {
             filter: words
                 .text("tags")
                 .map_or(TagFilter::All, |tags| TagFilter::parse(&tags)),
+            run: words.has("run"),
         };
         if words.at(0) == "recv" {
             let mut result = self.engine().receive(now_ms, &request);

@@ -39,6 +39,7 @@ fn a_rare_filter_reads_a_bounded_stretch() {
         messages_max: 10,
         invisible_ms: 1_000,
         filter: TagFilter::parse("y"),
+        run: false,
     };
     let mut receives = 0;
     let delivered = loop {
@@ -73,6 +74,7 @@ fn a_read_of_the_store_writes_nothing_and_misses_nothing_that_is_collected() {
         messages_max: 10,
         invisible_ms: 1_000,
         filter: TagFilter::All,
+        run: false,
     };
     let receive = |engine: &mut Engine<MemoryStore>| {
         let delivered = engine.receive(NOW_MS + 10, &request).unwrap();
@@ -116,6 +118,7 @@ fn leases_of_a_lost_consumer_end_in_steps() {
         messages_max: 32,
         invisible_ms: 1_000,
         filter: TagFilter::All,
+        run: false,
     };
     while !engine.receive(NOW_MS + 10, &request).unwrap().is_empty() {}
     let (now_ms, mut steps) = (NOW_MS + 1_010, 0);

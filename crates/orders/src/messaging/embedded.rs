@@ -154,6 +154,7 @@ impl Subscription for Member {
             messages_max: max,
             invisible_ms: INVISIBLE_MS,
             filter: TagFilter::All,
+            run: false,
         };
         let delivered = self
             .broker

@@ -64,6 +64,8 @@ impl Shared {
                 .clamp(1, BATCH_MAX),
             invisible_ms: lease.invisible_ms,
             filter,
+            // Push consumers hand what comes to several threads; who settles each message itself knows its order.
+            run: !request.auto_renew,
         };
         let received = self.broker.receive(wanted, Duration::from_millis(wait_ms));
         let delivered = tokio::select! {

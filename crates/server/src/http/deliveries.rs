@@ -36,6 +36,9 @@ pub(super) struct ReceiveBody {
     invisible_for: Span,
     /// Only messages with one of these tags; others count as consumed by the group. All if empty.
     tags: Vec<String>,
+    /// In a FIFO group: as many consecutive messages of a message group as there are, and not only the first. They are
+    /// to be worked on in their order.
+    run: bool,
 }
 
 impl Default for ReceiveBody {
@@ -45,6 +48,7 @@ impl Default for ReceiveBody {
             wait_for: Span { ms: 0 },
             invisible_for: Span { ms: 30_000 },
             tags: Vec::new(),
+            run: false,
         }
     }
 }
@@ -182,6 +186,7 @@ pub(super) async fn receive(
         messages_max: body.max,
         invisible_ms: body.invisible_for.ms,
         filter,
+        run: body.run,
     };
     // Those that wait are limited by the broker.
     if let Some(Extension(place)) = place.filter(|_| body.wait_for.ms > 0) {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::{MessageHandle, Place, ReceiptHandle};
 
 use crate::operation::{Operation, place_text};
-use story::{InGroup, Lease, Possible, Reached, Story, fits};
+use story::{InGroup, Lease, Line, Possible, Reached, Story, fits};
 
 /// An invariant is broken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,10 +48,8 @@ pub struct Oracle {
     stories: BTreeMap<u64, Story>,
     /// By group, topic and queue: first deliveries since the last crash.
     queues: BTreeMap<(usize, usize, u16), Reached>,
-    /// By group, topic and message group: deliveries since the last crash.
-    lines: BTreeMap<(usize, usize, u8), Reached>,
-    /// By group, topic and message group: what was last delivered.
-    in_flight: BTreeMap<(usize, usize, u8), u64>,
+    /// By group, topic and message group.
+    lines: BTreeMap<(usize, usize, u8), Line>,
     /// Messages known to exist and not yet delivered, by group and topic, in order of their due times.
     awaited: BTreeMap<(usize, usize), BTreeSet<(Place, u64)>>,
     turn: u64,
@@ -67,7 +65,6 @@ impl Oracle {
             stories: BTreeMap::new(),
             queues: BTreeMap::new(),
             lines: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
             awaited: BTreeMap::new(),
             turn: 1,
             latest_ms: 0,
@@ -169,9 +166,15 @@ impl Oracle {
                 handle,
                 now_ms,
                 until_ms,
+                answer,
             } => {
                 let turn = self.turn;
-                self.delivered(number, group, (handle, now_ms, Lease { until_ms, turn }))
+                let lease = Lease {
+                    until_ms,
+                    turn,
+                    answer,
+                };
+                self.delivered(number, group, (handle, now_ms, lease))
             }
             Operation::Dead { number, group } => self.dead(number, group),
             Operation::Ending { number, group }
@@ -202,6 +205,9 @@ impl Oracle {
 
     /// What a consumer does with a delivery.
     fn ending(&mut self, operation: Operation, number: u64, group: usize) -> Result<(), Violation> {
+        if matches!(operation, Operation::Ending { .. }) {
+            self.run_ends(number, group);
+        }
         let seen = self.in_group(number, group)?;
         match operation {
             Operation::Acked { .. } => {
@@ -333,7 +339,7 @@ impl Oracle {
         self.narrow(number, place)?;
         self.in_order(number, (group, topic), handle)?;
         match name.filter(|_| self.rules.fifo.get(group) == Some(&true)) {
-            Some(name) => self.in_line(number, (group, topic, name), (place, now_ms)),
+            Some(name) => self.in_line(number, (group, topic, name), (place, now_ms, lease)),
             None => Ok(()),
         }
     }
@@ -350,7 +356,7 @@ impl Oracle {
             return Ok(());
         }
         let reached = self.queues.entry((group, topic, handle.queue)).or_default();
-        if reached.pass(self.turn, handle.place, false) {
+        if reached.pass(self.turn, handle.place) {
             return Ok(());
         }
         let (place, before) = (place_text(handle.place), place_text(reached.before));
@@ -360,36 +366,65 @@ impl Oracle {
         )
     }
 
-    /// A message group has one message in flight, and its messages come in order.
+    /// What a message group has in flight came with one answer, and its messages come in order. One that comes again
+    /// comes before all that follow it, but for those that came with it before.
     fn in_line(
         &mut self,
         number: u64,
         line: (usize, usize, u8),
-        (place, now_ms): (Place, u64),
+        (place, now_ms, lease): (Place, u64, Lease),
     ) -> Result<(), Violation> {
-        let before = self.in_flight.insert(line, number);
-        if let Some(before) = before.filter(|before| *before != number) {
+        let known = self.lines.entry(line).or_default();
+        let others: Vec<_> = known
+            .in_flight
+            .iter()
+            .map(|(at, other)| (*at, *other))
+            .collect();
+        let in_order = known.pass(place, lease);
+        known.in_flight.insert(place, number);
+        for (at, before) in others.into_iter().filter(|(at, _)| *at != place) {
             let held = self.in_group(before, line.0)?.lease;
-            if held.is_some_and(|held| now_ms < held.until_ms) {
+            let held = held.filter(|held| now_ms < held.until_ms);
+            if held.is_some_and(|held| held.answer != lease.answer) {
                 return broken(
                     5,
                     format!("messages {before} and {number} of {line:?} are in flight"),
                 );
             }
+            if held.is_none()
+                && let Some(known) = self.lines.get_mut(&line)
+            {
+                known.in_flight.remove(&at);
+            }
         }
-        if !self.rules.ordered
-            || self
-                .lines
-                .entry(line)
-                .or_default()
-                .pass(self.turn, place, true)
-        {
+        if !self.rules.ordered || in_order {
             return Ok(());
         }
         broken(
             5,
             format!("message {number} of {line:?} came after a later one"),
         )
+    }
+
+    /// A delivery of a message group ends, or may: what followed it in its answer may come again after it.
+    fn run_ends(&mut self, number: u64, group: usize) {
+        let story = self.stories.get(&number);
+        let Some((topic, Some(name))) = story.map(|story| (story.topic, story.message_group))
+        else {
+            return;
+        };
+        let Some(line) = self.lines.get(&(group, topic, name)) else {
+            return;
+        };
+        for other in line.after(number) {
+            let seen = self
+                .stories
+                .get_mut(&other)
+                .and_then(|story| story.groups.get_mut(group));
+            if let Some(seen) = seen {
+                seen.lease = None;
+            }
+        }
     }
 
     fn dead(&mut self, number: u64, group: usize) -> Result<(), Violation> {
@@ -425,7 +460,9 @@ impl Oracle {
     /// Leases that were given in turns up to `noted_turn` are on the disk, and hold on.
     fn crashed(&mut self, noted_turn: u64) {
         self.queues.clear();
-        self.lines.clear();
+        for line in self.lines.values_mut() {
+            line.delivered.clear();
+        }
         for story in self.stories.values_mut() {
             story.asked = None;
             for seen in &mut story.groups {

@@ -1,5 +1,7 @@
 //! Defines what the oracle keeps of a message: what may be true of it, and its state in each consumer group.
 
+use std::collections::BTreeMap;
+
 use engine::{MessageHandle, Place};
 
 /// What may be true of a message.
@@ -29,6 +31,8 @@ pub(super) struct Lease {
     pub(super) until_ms: u64,
     /// In which turn it was given.
     pub(super) turn: u64,
+    /// With which answer.
+    pub(super) answer: u64,
 }
 
 /// What is known of a message in a consumer group.
@@ -71,13 +75,44 @@ pub(super) struct Reached {
 
 impl Reached {
     /// Records a place; answers whether it is in order.
-    pub(super) fn pass(&mut self, turn: u64, place: Place, again: bool) -> bool {
+    pub(super) fn pass(&mut self, turn: u64, place: Place) -> bool {
         if turn > self.turn {
             self.before = std::cmp::max(self.before, self.newest);
             self.turn = turn;
         }
         self.newest = std::cmp::max(self.newest, place);
-        place > self.before || (again && place == self.before)
+        place > self.before
+    }
+}
+
+/// What is known of a message group in a consumer group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Line {
+    /// Deliveries since the last crash: where, and in which turn and with which answer it was the last time.
+    pub(super) delivered: BTreeMap<Place, (u64, u64)>,
+    /// Messages that may be with a consumer.
+    pub(super) in_flight: BTreeMap<Place, u64>,
+}
+
+impl Line {
+    /// Records a delivery; answers whether it is in order: nothing later was delivered since it came the last time,
+    /// but with the answer with which it came then.
+    pub(super) fn pass(&mut self, place: Place, lease: Lease) -> bool {
+        let this = (lease.turn, lease.answer);
+        let last = self.delivered.insert(place, this).unwrap_or((0, 0));
+        let beyond = (std::ops::Bound::Excluded(place), std::ops::Bound::Unbounded);
+        let mut later = self.delivered.range(beyond);
+        // Within a turn the order is not known.
+        later.all(|(_, (turn, answer))| {
+            *turn <= last.0 || *turn == lease.turn || [last.1, lease.answer].contains(answer)
+        })
+    }
+
+    /// What may be with a consumer and follows a message.
+    pub(super) fn after(&self, number: u64) -> impl Iterator<Item = u64> {
+        let mut in_flight = self.in_flight.values().copied();
+        in_flight.find(|other| *other == number);
+        in_flight
     }
 }
 

@@ -267,6 +267,7 @@ impl Subscription for Member {
                 messages_max: max,
                 invisible_ms: INVISIBLE_MS,
                 filter: TagFilter::All,
+                run: false,
             },
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             reply,
