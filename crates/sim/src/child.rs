@@ -261,6 +261,9 @@ async fn consume(shared: Arc<Shared>, topic: usize, group: usize) -> Result<(), 
                 until_ms,
                 answer,
             });
+        }
+        for one in &delivered {
+            let (number, handle) = (number_of(one), one.handle);
             match rng.random_range(0..100) {
                 0..6 if !shared.task.drains => {
                     report(Operation::Ending { number, group });

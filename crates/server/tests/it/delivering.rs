@@ -177,6 +177,26 @@ async fn a_group_of_a_fifo_topic_keeps_the_order() {
 }
 
 #[tokio::test]
+async fn a_simple_consumer_gets_a_run_of_a_message_group() {
+    let rig = Rig::start().await;
+    rig.topic("fifo", TopicKind::Fifo).await;
+    for (id, group) in [("a1", "a"), ("a2", "a"), ("a3", "a")] {
+        rig.send(grouped(id, group)).await;
+    }
+    let (_, run) = rig.poll(simple("fifo", "ordered")).await;
+    assert_eq!(ids(&run), ["a1", "a2", "a3"]);
+    rig.send(grouped("a4", "a")).await;
+    for message in &run {
+        let (_, other) = rig.poll(simple("fifo", "ordered")).await;
+        assert!(other.is_empty(), "the run is not settled");
+        assert_eq!(rig.ack("fifo", "ordered", message).await, 20000);
+    }
+    let (_, next) = rig.poll(simple("fifo", "ordered")).await;
+    assert_eq!(ids(&next), ["a4"]);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_repeated_attempt_gets_its_messages_again() {
     let rig = Rig::start().await;
     rig.topic("fifo", TopicKind::Fifo).await;

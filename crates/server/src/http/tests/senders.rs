@@ -573,3 +573,35 @@ async fn a_refused_setting_is_named_as_in_the_request() {
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.ends_with("it is not a whole number"), "{detail}");
 }
+
+#[tokio::test]
+async fn a_receive_of_a_fifo_group_may_ask_for_a_run() {
+    let api = Api::start();
+    api.post("/v1/topics", json!({ "name": "lines", "kind": "fifo" }))
+        .await
+        .ok();
+    for body in ["1", "2", "3"] {
+        let message = json!({ "body": body, "message_group": "g" });
+        let sent = api.post("/v1/topics/lines/messages", message).await;
+        assert_eq!(sent.status, StatusCode::CREATED);
+    }
+    let receive = async |run: Value| {
+        let mut asked = json!({ "max": 10, "wait_for": "1s" });
+        asked["run"] = run;
+        let path = "/v1/topics/lines/groups/g/receive";
+        let came = api.moving(api.post(path, asked)).await.ok();
+        let items = came["items"].as_array().unwrap().clone();
+        let one = |item: &Value| (item["message"]["body"].clone(), item["receipt"].clone());
+        items.iter().map(one).unzip::<_, _, Vec<_>, Vec<_>>()
+    };
+    let ack = async |receipts: Vec<Value>| {
+        let path = "/v1/topics/lines/groups/g/ack";
+        api.post(path, json!({ "receipts": receipts })).await.ok();
+    };
+    let (bodies, receipts) = receive(json!(false)).await;
+    assert_eq!(bodies, ["1"]);
+    ack(receipts).await;
+    let (bodies, receipts) = receive(json!(true)).await;
+    assert_eq!(bodies, ["2", "3"]);
+    ack(receipts).await;
+}
