@@ -133,6 +133,7 @@ mod tests {
             messages_max: 256,
             invisible_ms: LEASE_MS,
             filter: TagFilter::All,
+            run: false,
         };
         let mut all = Vec::new();
         let mut empty = 0;
