@@ -10,13 +10,17 @@ create table merchant (
     created_ms integer not null
 ) strict, without rowid;
 
--- A key is shown once when it is made; only its SHA-256 is kept.
+-- A key is shown once when it is made; only its SHA-256 is kept. scopes: the sum of 1 read, 2 write, 4 refund, 8 admin.
+-- expires_at_ms and used_at_ms are instants of the wall clock.
 create table api_key (
     key_hash blob primary key not null,
     id blob not null unique,
     merchant_id text not null references merchant (id),
     label text not null,
+    scopes integer not null check (scopes between 1 and 15),
     created_ms integer not null,
+    expires_at_ms integer,
+    used_at_ms integer,
     revoked_ms integer
 ) strict, without rowid;
 create index api_key_by_merchant on api_key (merchant_id, id);
@@ -303,7 +307,8 @@ create table outbox_lease (
     until_ms integer not null
 ) strict;
 
--- subject is the order, coupon or pause that the row is about; seq gives the order in which rows were committed.
+-- subject is the order, coupon, product, merchant or pause that the row is about; seq gives the order in which rows were
+-- committed. who is the API key or the operator that asked for it, if a request did.
 create table audit (
     seq integer primary key autoincrement,
     subject text not null,
@@ -311,6 +316,7 @@ create table audit (
     at_ms integer not null,
     entity text not null,
     actor text not null,
+    who text,
     action text not null,
     from_state text,
     to_state text,

@@ -92,9 +92,12 @@ pub use ids::{
     OrderId, PaymentId, ProductId, RefundId, UnmatchedPaymentId,
 };
 pub use messaging::embedded;
-pub use model::audit::{Actor, AuditEntry};
+pub use model::audit::{Actor, AuditEntry, PlacedEntry, Who};
 pub use model::coupon::{Coupon, CouponRule, CouponState, NewCouponRule, OnFullRefund};
-pub use model::merchant::{ApiKey, GatewayAccount, Merchant, NewApiKey, NewGatewayAccount};
+pub use model::merchant::{
+    ApiKey, GatewayAccount, KeyHolder, KeyTerms, Merchant, NewApiKey, NewGatewayAccount, Scope,
+    Scopes,
+};
 pub use model::order::{CloseReason, Order, OrderLine, OrderState};
 pub use model::outbox::{OutboxMessage, OutboxState, Topic};
 pub use model::pause::{Pause, PauseCause, PauseScope, PauseState};

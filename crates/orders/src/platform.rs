@@ -10,18 +10,19 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::ids::OrderId;
+use crate::ids::{MerchantId, OrderId};
 use crate::merchant::known_keys::KnownKeys;
 use crate::messaging::drained::Drained;
 use crate::messaging::progress::Progress;
 use crate::messaging::publishing::Publishing;
 use crate::metrics;
+use crate::model::audit::{PlacedEntry, Who};
 use crate::model::outbox::Topic;
 use crate::payment::missing::MissingGateways;
 use crate::store::idempotency::{self, Answered, Keyed};
 use crate::store::sql::{DbError, Readers};
 use crate::store::verify::{self, Finding, Tally};
-use crate::store::{self, Db, Writer, attention, outbox, pauses};
+use crate::store::{self, Db, Writer, attention, audit, merchants, outbox, pauses};
 use gateway::Gateways;
 
 /// How long the writer may take for a request that writes nothing.
@@ -31,12 +32,14 @@ const WRITER_ANSWERS: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Platform {
     shared: Arc<Shared>,
+    writer: Writer,
+    writer_ahead: Writer,
 }
 
 struct Shared {
     config: Config,
     clock: Arc<dyn Clock>,
-    db: Db,
+    readers: Readers,
     gateways: Gateways,
     known_keys: KnownKeys,
     resumed: Notify,
@@ -52,7 +55,7 @@ impl Platform {
         let shared = Arc::new(Shared {
             config,
             clock,
-            db,
+            readers: db.readers,
             gateways,
             known_keys,
             resumed: Notify::new(),
@@ -61,7 +64,32 @@ impl Platform {
             progress: Progress::default(),
             missing_gateways: MissingGateways::default(),
         });
-        Self { shared }
+        Self {
+            shared,
+            writer: db.writer,
+            writer_ahead: db.writer_ahead,
+        }
+    }
+
+    /// The same platform for requests on behalf of `who`, which its audit trail names.
+    #[must_use]
+    pub fn acting(&self, who: &Who) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            writer: self.writer.acting(who),
+            writer_ahead: self.writer_ahead.acting(who),
+        }
+    }
+
+    /// Up to `limit` entries of the audit trail of a subject, those after `after_seq`, oldest first.
+    pub async fn audit_trail(
+        &self,
+        merchant_id: &MerchantId,
+        subject: &str,
+        after_seq: i64,
+        limit: usize,
+    ) -> Result<Vec<PlacedEntry>> {
+        audit::page(self.readers(), merchant_id, (subject, after_seq), limit).await
     }
 
     /// The configuration it runs with.
@@ -121,10 +149,17 @@ impl Platform {
         }))
     }
 
-    /// Records that the clock can be believed now, unless closing is paused because it may be wrong.
+    /// Records that the clock can be believed now, unless closing is paused because it may be wrong, and when API keys
+    /// were last used.
     pub(crate) async fn mark_time(&self) -> Result<()> {
+        let used = self.known_keys().take_used();
         self.writer()
-            .run((), |tx, ()| Box::pin(store::mark_time(tx)))
+            .run(used, |tx, used| {
+                Box::pin(async move {
+                    merchants::set_used(tx, used).await?;
+                    store::mark_time(tx).await
+                })
+            })
             .await
     }
 
@@ -223,16 +258,16 @@ impl Platform {
     }
 
     pub(crate) fn readers(&self) -> &Readers {
-        &self.shared.db.readers
+        &self.shared.readers
     }
 
     pub(crate) fn writer(&self) -> &Writer {
-        &self.shared.db.writer
+        &self.writer
     }
 
     /// The writer for steps that close orders, which go ahead of other requests.
     pub(crate) fn writer_ahead(&self) -> &Writer {
-        &self.shared.db.writer_ahead
+        &self.writer_ahead
     }
 
     /// Wakes the task that releases parked timers: a pause has ended.

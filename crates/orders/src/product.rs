@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, check_range, check_text};
 use crate::ids::{MerchantId, ProductId};
 use crate::limits::{AMOUNT_MINOR_MAX, NAME_CHARS_MAX, PAGE_ROWS_MAX, QUANTITY_MAX};
+use crate::model::audit::{Actor, NewAudit};
 use crate::model::product::{NewProduct, Product, Taken};
 use crate::platform::Platform;
 use crate::store::idempotency::{Answered, Idempotency, Keyed};
@@ -78,7 +79,26 @@ async fn create(tx: &mut Tx, merchant_id: &MerchantId, new: &NewProduct) -> Resu
         created_ms: now_ms,
     };
     products::insert(tx, &product).await?;
+    audit(
+        tx,
+        &product,
+        ("create", format!("{} units", product.stocked)),
+    );
     Ok(product)
+}
+
+/// Records what was done to a product or its stock.
+fn audit(tx: &mut Tx, product: &Product, (action, detail): (&'static str, String)) {
+    tx.audit(NewAudit {
+        subject: product.id.to_string(),
+        merchant_id: product.merchant_id.clone(),
+        entity: product.id.to_string(),
+        actor: Actor::Merchant,
+        action,
+        from: None,
+        to: None,
+        detail: Some(detail),
+    });
 }
 
 async fn adjust(
@@ -88,6 +108,7 @@ async fn adjust(
     delta: i64,
 ) -> Result<Product> {
     if let Some(product) = products::adjust(tx, merchant_id, id, delta).await? {
+        audit(tx, &product, ("adjust_stock", format!("{delta:+} units")));
         return Ok(product);
     }
     let shortage = shortage(tx, merchant_id, &[(id, -delta)]).await?;

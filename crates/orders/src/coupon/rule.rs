@@ -3,10 +3,11 @@
 use crate::error::{Result, check_range, check_text};
 use crate::ids::{CouponRuleId, MerchantId};
 use crate::limits::{AMOUNT_MINOR_MAX, COUPON_DAYS_MAX, NAME_CHARS_MAX};
+use crate::model::audit::{Actor, NewAudit};
 use crate::model::coupon::{CouponRule, NewCouponRule};
 use crate::platform::Platform;
-use crate::store::coupons;
 use crate::store::idempotency::{Answered, Idempotency, Keyed};
+use crate::store::{Tx, coupons};
 
 impl Platform {
     /// Creates a rule, which issues coupons from now on.
@@ -32,7 +33,7 @@ impl Platform {
             merchant_id: merchant_id.clone(),
             idempotency,
             input: new,
-            operation: |tx, merchant_id, new| Box::pin(coupons::insert_rule(tx, merchant_id, new)),
+            operation: |tx, merchant_id, new| Box::pin(create(tx, merchant_id, new)),
         })
         .await
     }
@@ -52,8 +53,39 @@ impl Platform {
         let input = (merchant_id.clone(), id, active);
         self.writer()
             .run(input, |tx, (merchant_id, id, active)| {
-                Box::pin(coupons::set_rule_active(tx, merchant_id, *id, *active))
+                Box::pin(switch(tx, merchant_id, *id, *active))
             })
             .await
     }
+}
+
+async fn create(tx: &mut Tx, merchant_id: &MerchantId, new: &NewCouponRule) -> Result<CouponRule> {
+    let rule = coupons::insert_rule(tx, merchant_id, new).await?;
+    audit(tx, &rule, "create");
+    Ok(rule)
+}
+
+async fn switch(
+    tx: &mut Tx,
+    merchant_id: &MerchantId,
+    id: CouponRuleId,
+    active: bool,
+) -> Result<CouponRule> {
+    let rule = coupons::set_rule_active(tx, merchant_id, id, active).await?;
+    audit(tx, &rule, if active { "switch_on" } else { "switch_off" });
+    Ok(rule)
+}
+
+/// Records what was done to a rule.
+fn audit(tx: &mut Tx, rule: &CouponRule, action: &'static str) {
+    tx.audit(NewAudit {
+        subject: rule.id.to_string(),
+        merchant_id: rule.merchant_id.clone(),
+        entity: rule.id.to_string(),
+        actor: Actor::Merchant,
+        action,
+        from: None,
+        to: None,
+        detail: Some(rule.name.clone()),
+    });
 }

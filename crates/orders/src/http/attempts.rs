@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
-use super::auth::Merchant;
+use super::auth::{Admin, Merchant};
 use super::extract::{Page, PathId, StrictJson, StrictQuery, page_limit};
 use super::payments::AttemptBody;
 use super::problem::{Problem, Problems};
@@ -90,7 +90,7 @@ pub(super) async fn list(
         WaitingState::Unknown => WaitingAttempt::Unknown,
         WaitingState::NeedsOperator => WaitingAttempt::NeedsOperator,
     };
-    let platform = state.platform();
+    let platform = &merchant.platform;
     let found = platform.waiting_attempts(&merchant.id, waiting, query.cursor, limit);
     let clocks = state.clocks();
     Ok(Json(Page::of(
@@ -114,7 +114,7 @@ pub(super) async fn show(
     merchant: Merchant,
     PathId(id): PathId<AttemptId>,
 ) -> Result<Json<AttemptBody>, Problem> {
-    let attempt = state.platform().attempt(&merchant.id, id).await?;
+    let attempt = merchant.platform.attempt(&merchant.id, id).await?;
     Ok(Json(AttemptBody::new(attempt, state.clocks())))
 }
 
@@ -131,7 +131,7 @@ pub(super) async fn retry(
     merchant: Merchant,
     PathId(id): PathId<AttemptId>,
 ) -> Result<Json<AttemptBody>, Problem> {
-    let attempt = state.platform().retry_attempt(&merchant.id, id).await?;
+    let attempt = merchant.platform.retry_attempt(&merchant.id, id).await?;
     Ok(Json(AttemptBody::new(attempt, state.clocks())))
 }
 
@@ -147,7 +147,7 @@ pub(super) async fn retry(
 )]
 pub(super) async fn settle(
     State(state): State<ApiState>,
-    merchant: Merchant,
+    Admin(merchant): Admin,
     PathId(id): PathId<AttemptId>,
     StrictJson(body): StrictJson<SettleBody>,
 ) -> Result<Json<AttemptBody>, Problem> {
@@ -162,7 +162,7 @@ pub(super) async fn settle(
         }
         AttemptResult::Failed => AttemptSettlement::Failed,
     };
-    let platform = state.platform();
+    let platform = &merchant.platform;
     let settled = platform.settle_attempt(&merchant.id, id, &body.reference, settlement);
     Ok(Json(AttemptBody::new(settled.await?, state.clocks())))
 }

@@ -2,6 +2,7 @@
 
 use axum::extract::FromRequestParts;
 use edge::caller::Caller as Origin;
+use http::Method;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use sha2::{Digest, Sha256};
@@ -11,6 +12,16 @@ use super::ApiState;
 use super::admission::MerchantPlace;
 use super::problem::{Problem, ProblemKind};
 use crate::ids::MerchantId;
+use crate::model::audit::Who;
+use crate::model::merchant::{KeyHolder, Scope};
+use crate::platform::Platform;
+
+/// The header with which the operator names the merchant to act for.
+const MERCHANT_HEADER: &str = "duetime-merchant";
+/// The header with which an operator gives a name for the audit trail.
+const OPERATOR_HEADER: &str = "duetime-operator";
+/// The longest name of an operator, in bytes.
+const OPERATOR_NAME_MAX: usize = 64;
 
 /// The hash of the operator's key; the key itself is not kept.
 #[derive(Clone)]
@@ -31,16 +42,29 @@ impl OperatorKey {
 }
 
 /// The calling merchant, counted among its requests under way.
+///
+/// Its key must have the scope `read` for a GET, `write` otherwise.
 pub(super) struct Merchant {
     /// The caller.
     pub(super) id: MerchantId,
+    /// The platform, which records what is done as the caller's.
+    pub(super) platform: Platform,
     _place: MerchantPlace,
 }
 
-/// The operator: a caller on this machine without a key, or any caller with the operator's key.
-pub(super) struct Operator;
+/// A merchant whose key has the scope `refund`.
+pub(super) struct Refunder(pub(super) Merchant);
 
-/// A merchant, and whether the caller is the operator; the operator acts for the merchant `default`.
+/// A merchant whose key has the scope `admin`.
+pub(super) struct Admin(pub(super) Merchant);
+
+/// The operator: a caller on this machine without a key, or any caller with the operator's key.
+pub(super) struct Operator {
+    /// The platform, which records what is done as the operator's.
+    pub(super) platform: Platform,
+}
+
+/// A merchant, and whether the caller is the operator, who acts for the merchant that the request names, or for `default`.
 pub(super) struct Caller {
     /// The merchant of the call.
     pub(super) merchant: Merchant,
@@ -48,26 +72,127 @@ pub(super) struct Caller {
     pub(super) operator: bool,
 }
 
+/// A caller whose key, if it is a merchant, has the scope `admin`.
+pub(super) struct AdminCaller(pub(super) Caller);
+
 /// A bearer token, or that the caller is on this machine.
 enum Credentials {
     Token(String),
     ThisMachine,
 }
 
+impl Caller {
+    /// The caller of the request, if its key has the scope.
+    async fn of(parts: &Parts, state: &ApiState, scope: Scope) -> Result<Self, Problem> {
+        let named = named_merchant(parts)?;
+        let holder = match credentials(parts, state)? {
+            Credentials::ThisMachine => None,
+            Credentials::Token(token) if state.is_operator(&token) => None,
+            Credentials::Token(token) => Some(state.holder_of(&token).await?),
+        };
+        let (id, who, operator) = match holder {
+            Some(holder) => {
+                check_scope(&holder, scope)?;
+                if named.is_some_and(|named| named != holder.merchant_id) {
+                    let detail = "only the operator acts for other merchants";
+                    return Err(Problem::new(ProblemKind::Forbidden, detail));
+                }
+                let who = Who::new(&holder.key_id.to_string());
+                (holder.merchant_id, who, false)
+            }
+            None => (
+                state.merchant_acted_for(named).await?,
+                operator_of(parts)?,
+                true,
+            ),
+        };
+        let place = state.admission().merchant(&id)?;
+        let merchant = Merchant {
+            id,
+            platform: state.platform().acting(&who),
+            _place: place,
+        };
+        Ok(Self { merchant, operator })
+    }
+}
+
+/// The scope that a request needs if nothing else is said.
+fn usual_scope(method: &Method) -> Scope {
+    if *method == Method::GET || *method == Method::HEAD {
+        Scope::Read
+    } else {
+        Scope::Write
+    }
+}
+
+fn check_scope(holder: &KeyHolder, scope: Scope) -> Result<(), Problem> {
+    if holder.scopes.contains(scope) {
+        return Ok(());
+    }
+    let has: Vec<_> = holder.scopes.iter().map(Scope::as_str).collect();
+    let detail = format!(
+        "key {} has no scope `{}`, only {}",
+        holder.key_id,
+        scope.as_str(),
+        has.join(", ")
+    );
+    Err(Problem::new(ProblemKind::MissingScope, detail))
+}
+
+/// The value of a header, if the request has it.
+fn header<'a>(parts: &'a Parts, name: &'static str) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = parts.headers.get(name) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(malformed(name, "it has characters that are not ASCII")),
+    }
+}
+
+fn malformed(header: &str, detail: &str) -> Problem {
+    let detail = format!("the header {header} cannot be read: {detail}");
+    Problem::new(ProblemKind::MalformedRequest, detail)
+}
+
+/// The merchant for whom the operator acts, if the request names one.
+fn named_merchant(parts: &Parts) -> Result<Option<MerchantId>, Problem> {
+    let Some(text) = header(parts, MERCHANT_HEADER)? else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(id) => Ok(Some(id)),
+        Err(error) => Err(malformed(MERCHANT_HEADER, &error.to_string())),
+    }
+}
+
+/// The operator, with the name that the request gives.
+fn operator_of(parts: &Parts) -> Result<Who, Problem> {
+    let Some(name) = header(parts, OPERATOR_HEADER)? else {
+        return Ok(Who::new("operator"));
+    };
+    let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
+    if !visible || !(1..=OPERATOR_NAME_MAX).contains(&name.len()) {
+        let detail = format!("a name has 1 to {OPERATOR_NAME_MAX} visible ASCII characters");
+        return Err(malformed(OPERATOR_HEADER, &detail));
+    }
+    Ok(Who::new(&format!("operator {name}")))
+}
+
 impl FromRequestParts<ApiState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
-        let (id, operator) = match credentials(parts, state)? {
-            Credentials::ThisMachine => (MerchantId::fallback(), true),
-            Credentials::Token(token) if state.is_operator(&token) => {
-                (MerchantId::fallback(), true)
-            }
-            Credentials::Token(token) => (state.merchant_of(&token).await?, false),
-        };
-        let place = state.admission().merchant(&id)?;
-        let merchant = Merchant { id, _place: place };
-        Ok(Self { merchant, operator })
+        Self::of(parts, state, usual_scope(&parts.method)).await
+    }
+}
+
+impl FromRequestParts<ApiState> for AdminCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let caller = Caller::of(parts, state, Scope::Admin).await?;
+        Ok(Self(caller))
     }
 }
 
@@ -80,16 +205,34 @@ impl FromRequestParts<ApiState> for Merchant {
     }
 }
 
+impl FromRequestParts<ApiState> for Refunder {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let caller = Caller::of(parts, state, Scope::Refund).await?;
+        Ok(Self(caller.merchant))
+    }
+}
+
+impl FromRequestParts<ApiState> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
+        let caller = Caller::of(parts, state, Scope::Admin).await?;
+        Ok(Self(caller.merchant))
+    }
+}
+
 impl FromRequestParts<ApiState> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, state).await?;
+        let Merchant { id, platform, .. } = caller.merchant;
         if caller.operator {
-            return Ok(Self);
+            return Ok(Self { platform });
         }
-        let merchant = caller.merchant.id;
-        let detail = format!("the key is merchant {merchant}'s, not the operator's");
+        let detail = format!("the key is merchant {id}'s, not the operator's");
         Err(Problem::new(ProblemKind::Forbidden, detail))
     }
 }
@@ -102,10 +245,20 @@ impl ApiState {
             .is_some_and(|key| key.fits(token))
     }
 
-    async fn merchant_of(&self, token: &str) -> Result<MerchantId, Problem> {
-        match self.platform().authenticate(token).await? {
-            Some(merchant) => Ok(merchant),
-            None => Err(unauthenticated("the API key is unknown or revoked")),
+    async fn holder_of(&self, token: &str) -> Result<KeyHolder, Problem> {
+        match self.platform().identify(token).await? {
+            Some(holder) => Ok(holder),
+            None => Err(unauthenticated(
+                "the API key is unknown, revoked or expired",
+            )),
+        }
+    }
+
+    /// The merchant that the operator acts for.
+    async fn merchant_acted_for(&self, named: Option<MerchantId>) -> Result<MerchantId, Problem> {
+        match named {
+            None => Ok(MerchantId::fallback()),
+            Some(named) => Ok(self.platform().merchant(&named).await?.id),
         }
     }
 }

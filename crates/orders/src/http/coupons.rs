@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
-use super::auth::Merchant;
+use super::auth::{Admin, Merchant};
 use super::extract::{
     Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson, StrictQuery, page_limit,
 };
@@ -198,7 +198,7 @@ impl CouponBody {
 )]
 pub(super) async fn create_rule(
     State(state): State<ApiState>,
-    merchant: Merchant,
+    Admin(merchant): Admin,
     key: IdempotencyKey,
     KeyedJson { value, bytes }: KeyedJson<NewRuleBody>,
 ) -> Result<Created<RuleBody>, Problem> {
@@ -211,8 +211,8 @@ pub(super) async fn create_rule(
         valid_days: value.valid_days,
         on_full_refund: value.on_full_refund,
     };
-    let answered = state
-        .platform()
+    let answered = merchant
+        .platform
         .create_coupon_rule(&merchant.id, new, Some(keyed.idempotency.clone()))
         .await?;
     Ok(Created {
@@ -233,7 +233,7 @@ pub(super) async fn list_rules(
     State(state): State<ApiState>,
     merchant: Merchant,
 ) -> Result<Json<Page<RuleBody>>, Problem> {
-    let rules = state.platform().coupon_rules(&merchant.id).await?;
+    let rules = merchant.platform.coupon_rules(&merchant.id).await?;
     let clocks = state.clocks();
     let rules = rules.into_iter();
     Ok(Json(Page::whole(
@@ -252,12 +252,12 @@ pub(super) async fn list_rules(
 )]
 pub(super) async fn change_rule(
     State(state): State<ApiState>,
-    merchant: Merchant,
+    Admin(merchant): Admin,
     PathId(id): PathId<CouponRuleId>,
     StrictJson(change): StrictJson<RuleChange>,
 ) -> Result<Json<RuleBody>, Problem> {
-    let rule = state
-        .platform()
+    let rule = merchant
+        .platform
         .set_coupon_rule_active(&merchant.id, id, change.active)
         .await?;
     Ok(Json(RuleBody::new(rule, state.clocks())))
@@ -277,8 +277,8 @@ pub(super) async fn list(
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<CouponBody>>, Problem> {
     let limit = page_limit(query.limit)?;
-    let coupons = state
-        .platform()
+    let coupons = merchant
+        .platform
         .coupons_of_buyer(&merchant.id, &query.buyer_id, query.cursor, limit)
         .await?;
     let clocks = state.clocks();
@@ -303,7 +303,7 @@ pub(super) async fn show(
     merchant: Merchant,
     PathId(id): PathId<CouponId>,
 ) -> Result<Json<CouponBody>, Problem> {
-    let coupon = state.platform().coupon(&merchant.id, id).await?;
+    let coupon = merchant.platform.coupon(&merchant.id, id).await?;
     Ok(Json(CouponBody::new(coupon, state.clocks())))
 }
 
@@ -323,8 +323,8 @@ pub(super) async fn transfer(
     PathId(id): PathId<CouponId>,
     StrictJson(body): StrictJson<GiveBody>,
 ) -> Result<Json<CouponBody>, Problem> {
-    let coupon = state
-        .platform()
+    let coupon = merchant
+        .platform
         .transfer_coupon(&merchant.id, id, &body.buyer_id)
         .await?;
     Ok(Json(CouponBody::new(coupon, state.clocks())))

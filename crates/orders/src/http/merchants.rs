@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::auth::{Merchant, Operator};
+use super::auth::{Admin, Merchant, Operator};
 use super::extract::{Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson};
 use super::problem::{Problem, ProblemKind, Problems};
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
-use crate::model::merchant::{self, NewGatewayAccount};
+use crate::model::merchant::{self, KeyTerms, NewGatewayAccount, Scope, Scopes};
 use edge::instant::{Clocks, Instant};
 use gateway::simulator::GATEWAY_NAME;
 
@@ -51,6 +51,37 @@ pub(super) struct NewKeyBody {
     /// Its name.
     #[schema(example = "web shop", max_length = 200)]
     label: String,
+    /// What it may do; everything if it is left out: `read`, `write`, `refund`, `admin`.
+    #[schema(inline, min_items = 1)]
+    scopes: Option<Vec<ScopeName>>,
+    /// From when on it is not accepted; never if it is left out.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Instant>,
+}
+
+/// What an API key may do.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ScopeName {
+    /// Read everything of the merchant.
+    Read,
+    /// Create and change products, orders, payment attempts and coupons.
+    Write,
+    /// Give money back.
+    Refund,
+    /// Make coupon rules and gateway accounts, pause, and settle payment attempts by hand.
+    Admin,
+}
+
+impl From<ScopeName> for Scope {
+    fn from(name: ScopeName) -> Self {
+        match name {
+            ScopeName::Read => Self::Read,
+            ScopeName::Write => Self::Write,
+            ScopeName::Refund => Self::Refund,
+            ScopeName::Admin => Self::Admin,
+        }
+    }
 }
 
 /// An API key; the key itself is only in the answer to the request that created it.
@@ -62,9 +93,20 @@ pub(super) struct KeyBody {
     id: ApiKeyId,
     /// Its name.
     label: String,
+    /// What it may do.
+    #[schema(value_type = Vec<String>, example = json!(["read", "write"]))]
+    scopes: Vec<&'static str>,
     /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Instant,
+    /// From when on it is not accepted.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Instant>,
+    /// When it was last used.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<Instant>,
     /// When it was revoked.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +161,9 @@ impl KeyBody {
         Self {
             id: key.id,
             label: key.label,
+            scopes: key.scopes.iter().map(Scope::as_str).collect(),
+            expires_at: key.expires_at_ms.map(Instant),
+            last_used_at: key.used_at_ms.map(Instant),
             created_at: clocks.shown(key.created_ms),
             revoked_at: key.revoked_ms.map(|ms| clocks.shown(ms)),
             secret,
@@ -149,11 +194,11 @@ impl AccountBody {
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     StrictJson(body): StrictJson<NewMerchantBody>,
 ) -> Result<Created<MerchantBody>, Problem> {
-    let merchant = state
-        .platform()
+    let merchant = operator
+        .platform
         .create_merchant(&body.id, &body.name)
         .await?;
     Ok(Created {
@@ -172,9 +217,9 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
 ) -> Result<Json<Page<MerchantBody>>, Problem> {
-    let merchants = state.platform().merchants().await?;
+    let merchants = operator.platform.merchants().await?;
     let clocks = state.clocks();
     let merchants = merchants.into_iter();
     let shown = merchants.map(|item| MerchantBody::new(item, clocks));
@@ -191,10 +236,10 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     PathId(id): PathId<MerchantId>,
 ) -> Result<Json<MerchantBody>, Problem> {
-    let merchant = state.platform().merchant(&id).await?;
+    let merchant = operator.platform.merchant(&id).await?;
     Ok(Json(MerchantBody::new(merchant, state.clocks())))
 }
 
@@ -209,11 +254,20 @@ pub(super) async fn show(
 )]
 pub(super) async fn create_key(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     PathId(id): PathId<MerchantId>,
     StrictJson(body): StrictJson<NewKeyBody>,
 ) -> Result<Created<KeyBody>, Problem> {
-    let made = state.platform().create_api_key(&id, &body.label).await?;
+    let scopes = body.scopes.map_or(Scopes::ALL, |names| {
+        let scopes: Vec<Scope> = names.into_iter().map(Scope::from).collect();
+        Scopes::of(&scopes)
+    });
+    let terms = KeyTerms {
+        label: body.label,
+        scopes,
+        expires_at_ms: body.expires_at.map(|Instant(at_ms)| at_ms),
+    };
+    let made = operator.platform.create_limited_api_key(&id, terms).await?;
     Ok(Created {
         location: format!("/v1/merchants/{id}/keys"),
         value: KeyBody::new(made.key, Some(made.secret), state.clocks()),
@@ -231,11 +285,11 @@ pub(super) async fn create_key(
 )]
 pub(super) async fn list_keys(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     PathId(id): PathId<MerchantId>,
 ) -> Result<Json<Page<KeyBody>>, Problem> {
-    state.platform().merchant(&id).await?;
-    let keys = state.platform().api_keys(&id).await?;
+    operator.platform.merchant(&id).await?;
+    let keys = operator.platform.api_keys(&id).await?;
     let clocks = state.clocks();
     let items = keys.into_iter().map(|key| KeyBody::new(key, None, clocks));
     Ok(Json(Page {
@@ -256,15 +310,14 @@ pub(super) async fn list_keys(
     responses((status = 204, description = "The key is revoked"), Problems)
 )]
 pub(super) async fn revoke_key(
-    State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     Path((merchant_id, key_id)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Problem> {
     let none = |error: crate::ids::IdError| Problem::new(ProblemKind::NotFound, error.to_string());
     let merchant_id: MerchantId = merchant_id.parse().map_err(none)?;
     let key_id: ApiKeyId = key_id.parse().map_err(none)?;
-    state
-        .platform()
+    operator
+        .platform
         .revoke_api_key(&merchant_id, key_id)
         .await?;
     Ok(StatusCode::NO_CONTENT)
@@ -281,7 +334,7 @@ pub(super) async fn revoke_key(
 )]
 pub(super) async fn create_account(
     State(state): State<ApiState>,
-    merchant: Merchant,
+    Admin(merchant): Admin,
     key: IdempotencyKey,
     KeyedJson { value, bytes }: KeyedJson<NewAccountBody>,
 ) -> Result<Created<AccountBody>, Problem> {
@@ -296,12 +349,12 @@ pub(super) async fn create_account(
         name: value.name,
         settings: "{}".to_owned(),
     };
-    let answered = state
-        .platform()
+    let answered = merchant
+        .platform
         .create_gateway_account(&merchant.id, new, Some(keyed.idempotency.clone()))
         .await?;
-    state
-        .platform()
+    merchant
+        .platform
         .connect_simulated_account(simulator, answered.value.id);
     Ok(Created {
         location: "/v1/gateways".to_owned(),
@@ -321,8 +374,8 @@ pub(super) async fn list_accounts(
     State(state): State<ApiState>,
     merchant: Merchant,
 ) -> Result<Json<Page<AccountBody>>, Problem> {
-    let accounts = state
-        .platform()
+    let accounts = merchant
+        .platform
         .gateway_accounts(Some(&merchant.id))
         .await?;
     let clocks = state.clocks();

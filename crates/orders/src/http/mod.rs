@@ -6,6 +6,7 @@
 
 mod admission;
 mod attempts;
+mod audit;
 mod auth;
 mod coupons;
 mod extract;

@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 use super::ApiState;
 use super::problem::ProblemBody;
 use super::{
-    attempts, coupons, health, merchants, metrics, orders, outbox, pauses, payments, products,
-    refunds, simulator, unmatched,
+    attempts, audit, coupons, health, merchants, metrics, orders, outbox, pauses, payments,
+    products, refunds, simulator, unmatched,
 };
 
 #[derive(OpenApi)]
@@ -79,6 +79,7 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(coupons::show))
         .routes(routes!(coupons::transfer))
         .routes(routes!(merchants::create_account, merchants::list_accounts))
+        .routes(routes!(audit::show))
         .routes(routes!(pauses::pause))
         .routes(routes!(pauses::resume))
         .routes(routes!(pauses::list))

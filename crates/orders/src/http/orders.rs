@@ -73,10 +73,10 @@ struct OrderLine {
     unit_price_minor: i64,
 }
 
-/// One entry of an order's audit trail.
+/// One entry of an audit trail.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditEntry)]
-struct AuditBody {
+pub(super) struct AuditBody {
     /// When it happened.
     #[schema(value_type = String, format = DateTime)]
     at: Instant,
@@ -84,6 +84,10 @@ struct AuditBody {
     entity: String,
     /// Who changed it: `buyer`, `merchant`, `gateway`, `operator` or `system`.
     actor: String,
+    /// The API key or operator whose request it was, if it was one.
+    #[schema(example = "key_01h455vb4pex5vsknk084sn02q")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    who: Option<String>,
     /// The action.
     #[schema(example = "close")]
     action: String,
@@ -225,11 +229,12 @@ impl From<StateFilter> for OrderState {
 
 impl AuditBody {
     /// Creates the answer, with the instants of the wall clock.
-    fn new(entry: AuditEntry, clocks: Clocks) -> Self {
+    pub(super) fn new(entry: AuditEntry, clocks: Clocks) -> Self {
         Self {
             at: clocks.shown(entry.at_ms),
             entity: entry.entity,
             actor: entry.actor,
+            who: entry.who,
             action: entry.action,
             from_state: entry.from_state,
             to_state: entry.to_state,
@@ -319,8 +324,8 @@ pub(super) async fn create(
         coupon_id: value.coupon_id,
         deadline,
     };
-    let answered = state
-        .platform()
+    let answered = merchant
+        .platform
         .create_order(&merchant.id, new, Some(keyed.idempotency.clone()))
         .await?;
     Ok(Created {
@@ -348,8 +353,8 @@ pub(super) async fn list(
     if let Some(number) = &query.merchant_order_no {
         return Ok(Json(numbered(&state, &merchant, number, wanted).await?));
     }
-    let page = state
-        .platform()
+    let page = merchant
+        .platform
         .orders(&merchant.id, wanted, query.cursor, limit)
         .await?;
     let clocks = state.clocks();
@@ -367,7 +372,10 @@ async fn numbered(
     number: &str,
     wanted: Option<OrderState>,
 ) -> Result<Page<Order>, Problem> {
-    let found = state.platform().order_by_number(&merchant.id, number).await;
+    let found = merchant
+        .platform
+        .order_by_number(&merchant.id, number)
+        .await;
     let found = match found {
         Ok(order) => Some(order),
         Err(Error::NotFound { .. }) => None,
@@ -397,7 +405,7 @@ pub(super) async fn show(
     merchant: Merchant,
     PathId(id): PathId<OrderId>,
 ) -> Result<Json<Order>, Problem> {
-    let platform = state.platform();
+    let platform = &merchant.platform;
     let trail = platform.order_with_trail(&merchant.id, id).await?;
     let clocks = state.clocks();
     let mut order = Order::new(trail.order, clocks);
@@ -428,8 +436,8 @@ pub(super) async fn cancel(
         CancelReason::Buyer => CloseReason::Buyer,
         CancelReason::Merchant => CloseReason::Merchant,
     };
-    let order = state
-        .platform()
+    let order = merchant
+        .platform
         .cancel_order(&merchant.id, id, reason)
         .await?;
     Ok(Json(Order::new(order, state.clocks())))
@@ -451,8 +459,8 @@ pub(super) async fn extend(
     StrictJson(body): StrictJson<DeadlineBody>,
 ) -> Result<Json<Order>, Problem> {
     let Instant(deadline_at_ms) = body.deadline;
-    let order = state
-        .platform()
+    let order = merchant
+        .platform
         .extend_order(&merchant.id, id, deadline_at_ms)
         .await?;
     Ok(Json(Order::new(order, state.clocks())))

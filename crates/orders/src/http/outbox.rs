@@ -145,11 +145,11 @@ pub(super) struct UnparkedBody {
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<MessageBody>>, Problem> {
     let limit = page_limit(query.limit)?;
-    let prefix = &state.platform().config().prefix;
+    let prefix = &operator.platform.config().prefix;
     let wanted = match query.state {
         Some(StateFilter::Waiting) => OutboxState::Waiting,
         Some(StateFilter::Parked) | None => OutboxState::Parked,
@@ -157,7 +157,10 @@ pub(super) async fn list(
     let unknown = |name| Problem::parameter("topic", no_such_topic(name));
     let topic = topic(query.topic.as_deref(), prefix).map_err(unknown)?;
     let after = query.cursor.as_deref().map(place).transpose()?;
-    let found = state.platform().outbox(wanted, topic, after, limit).await?;
+    let found = operator
+        .platform
+        .outbox(wanted, topic, after, limit)
+        .await?;
     let clocks = state.clocks();
     Ok(Json(Page::of(
         found,
@@ -179,11 +182,11 @@ pub(super) async fn list(
 )]
 pub(super) async fn unpark(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     PathId(Seq(seq)): PathId<Seq>,
 ) -> Result<Json<MessageBody>, Problem> {
-    let message = state.platform().unpark(seq).await?;
-    let prefix = &state.platform().config().prefix;
+    let message = operator.platform.unpark(seq).await?;
+    let prefix = &operator.platform.config().prefix;
     Ok(Json(MessageBody::new(message, prefix, state.clocks())))
 }
 
@@ -196,14 +199,13 @@ pub(super) async fn unpark(
     responses((status = 200, description = "How many there were", body = UnparkedBody), Problems)
 )]
 pub(super) async fn unpark_all(
-    State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     StrictJson(body): StrictJson<UnparkBody>,
 ) -> Result<Json<UnparkedBody>, Problem> {
-    let prefix = &state.platform().config().prefix;
+    let prefix = &operator.platform.config().prefix;
     let unknown = |name| Problem::invalid("/topic", no_such_topic(name));
     let topic = topic(body.topic.as_deref(), prefix).map_err(unknown)?;
-    let unparked = state.platform().unpark_all(topic).await?;
+    let unparked = operator.platform.unpark_all(topic).await?;
     Ok(Json(UnparkedBody { unparked }))
 }
 

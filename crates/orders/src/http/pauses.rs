@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::auth::Caller;
+use super::auth::{AdminCaller, Caller};
 use super::extract::{Page, StrictJson};
 use super::problem::{Problem, ProblemKind, Problems};
 use crate::ids::GatewayAccountId;
@@ -143,11 +143,11 @@ async fn scope_of(
 )]
 pub(super) async fn pause(
     State(state): State<ApiState>,
-    caller: Caller,
+    AdminCaller(caller): AdminCaller,
     StrictJson(body): StrictJson<PauseBody>,
 ) -> Result<Json<PauseView>, Problem> {
     let scope = scope_of(&state, &caller, body.scope, body.account_id).await?;
-    let pause = state.platform().pause(scope, &body.reason).await?;
+    let pause = caller.merchant.platform.pause(scope, &body.reason).await?;
     Ok(Json(PauseView::new(pause, state.clocks())))
 }
 
@@ -161,11 +161,11 @@ pub(super) async fn pause(
 )]
 pub(super) async fn resume(
     State(state): State<ApiState>,
-    caller: Caller,
+    AdminCaller(caller): AdminCaller,
     StrictJson(body): StrictJson<ResumeBody>,
 ) -> Result<Json<PauseView>, Problem> {
     let scope = scope_of(&state, &caller, body.scope, body.account_id).await?;
-    let pause = state.platform().resume(scope).await?;
+    let pause = caller.merchant.platform.resume(scope).await?;
     Ok(Json(PauseView::new(pause, state.clocks())))
 }
 
@@ -180,10 +180,14 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
 ) -> Result<Json<Page<PauseView>>, Problem> {
-    let mut pauses = state.platform().pauses().await?;
+    let mut pauses = caller.merchant.platform.pauses().await?;
     if !caller.operator {
         let mine = &caller.merchant.id;
-        let accounts = state.platform().gateway_accounts(Some(mine)).await?;
+        let accounts = caller
+            .merchant
+            .platform
+            .gateway_accounts(Some(mine))
+            .await?;
         pauses.retain(|pause| match &pause.scope {
             PauseScope::Everything => true,
             PauseScope::Merchant(id) => id == mine,

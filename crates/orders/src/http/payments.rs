@@ -161,8 +161,8 @@ pub(super) async fn start(
     let new = NewAttempt {
         account_id: value.account_id,
     };
-    let answered = state
-        .platform()
+    let answered = merchant
+        .platform
         .start_payment(&merchant.id, order_id, new, Some(keyed.idempotency.clone()))
         .await?;
     Ok(Created {
@@ -185,7 +185,7 @@ pub(super) async fn list(
     merchant: Merchant,
     PathId(order_id): PathId<OrderId>,
 ) -> Result<Json<OrderPayments>, Problem> {
-    let platform = state.platform();
+    let platform = &merchant.platform;
     let money = platform.order_money(&merchant.id, order_id).await?;
     let clocks = state.clocks();
     let attempts = money.attempts.into_iter();

@@ -24,6 +24,8 @@ problem_kinds! {
         "The signature does not match the body and the account, or its time differs from now by more than 5 minutes. Nothing was done; the gateway repeats the callback.";
     Forbidden = "forbidden", FORBIDDEN, "Only the operator may do this",
         "Merchants, API keys and the global pause belong to the operator: call from this machine without a key, or with the operator's key.";
+    MissingScope = "missing_scope", FORBIDDEN, "The API key has not the scope for this",
+        "The key may do less than this: `read` is for every GET, `refund` for refunds, `admin` for coupon rules, gateway accounts, pauses and the settling of attempts by hand, `write` for the rest. Use another key of the merchant.";
     NotFound = "not_found", NOT_FOUND, "The resource does not exist",
         "No resource has this id, or it belongs to another merchant, or the API does not have the path.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not allow this method",

@@ -115,8 +115,8 @@ pub(super) async fn create(
         currency: value.currency,
         stock: value.stock,
     };
-    let answered = state
-        .platform()
+    let answered = merchant
+        .platform
         .create_product(&merchant.id, new, Some(keyed.idempotency.clone()))
         .await?;
     Ok(Created {
@@ -140,8 +140,8 @@ pub(super) async fn list(
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<Product>>, Problem> {
     let limit = page_limit(query.limit)?;
-    let products = state
-        .platform()
+    let products = merchant
+        .platform
         .products(&merchant.id, query.cursor, limit)
         .await?;
     let clocks = state.clocks();
@@ -166,7 +166,7 @@ pub(super) async fn show(
     merchant: Merchant,
     PathId(id): PathId<ProductId>,
 ) -> Result<Json<Product>, Problem> {
-    let product = state.platform().product(&merchant.id, id).await?;
+    let product = merchant.platform.product(&merchant.id, id).await?;
     Ok(Json(Product::new(product, state.clocks())))
 }
 
@@ -192,8 +192,8 @@ pub(super) async fn adjust_stock(
     let operation = format!("POST /v1/products/{id}/stock");
     let keyed = state.keyed(&merchant.id, &key, &operation, &bytes)?;
     let key = Some(keyed.idempotency.clone());
-    let answered = state
-        .platform()
+    let answered = merchant
+        .platform
         .adjust_stock(&merchant.id, id, value.delta, key)
         .await?;
     Ok(Changed {

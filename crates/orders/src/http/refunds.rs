@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
-use super::auth::Merchant;
+use super::auth::{Merchant, Refunder};
 use super::extract::{
     Created, IdempotencyKey, KeyedJson, Page, PathId, StrictJson, StrictQuery, page_limit,
 };
@@ -154,7 +154,7 @@ impl RefundBody {
 )]
 pub(super) async fn create(
     State(state): State<ApiState>,
-    merchant: Merchant,
+    Refunder(merchant): Refunder,
     PathId(order_id): PathId<OrderId>,
     key: IdempotencyKey,
     KeyedJson { value, bytes }: KeyedJson<NewRefundBody>,
@@ -175,8 +175,8 @@ pub(super) async fn create(
         restock: value.restock,
         restock_lines: restock_lines.collect(),
     };
-    let answered = state
-        .platform()
+    let answered = merchant
+        .platform
         .create_refund_and_ask(&merchant.id, new, Some(keyed.idempotency.clone()))
         .await?;
     Ok(Created {
@@ -199,7 +199,7 @@ pub(super) async fn list(
     merchant: Merchant,
     PathId(order_id): PathId<OrderId>,
 ) -> Result<Json<Page<RefundBody>>, Problem> {
-    let platform = state.platform();
+    let platform = &merchant.platform;
     platform.order(&merchant.id, order_id).await?;
     let refunds = platform.refunds(&merchant.id, order_id).await?;
     let clocks = state.clocks();
@@ -223,8 +223,8 @@ pub(super) async fn list_all(
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<RefundBody>>, Problem> {
     let limit = page_limit(query.limit)?;
-    let page = state
-        .platform()
+    let page = merchant
+        .platform
         .refund_page(&merchant.id, query.state, query.cursor, limit)
         .await?;
     let clocks = state.clocks();
@@ -248,7 +248,7 @@ pub(super) async fn show(
     merchant: Merchant,
     PathId(id): PathId<RefundId>,
 ) -> Result<Json<RefundBody>, Problem> {
-    let refund = state.platform().refund(&merchant.id, id).await?;
+    let refund = merchant.platform.refund(&merchant.id, id).await?;
     Ok(Json(RefundBody::new(refund, state.clocks())))
 }
 
@@ -262,10 +262,10 @@ pub(super) async fn show(
 )]
 pub(super) async fn retry(
     State(state): State<ApiState>,
-    merchant: Merchant,
+    Refunder(merchant): Refunder,
     PathId(id): PathId<RefundId>,
 ) -> Result<Json<RefundBody>, Problem> {
-    let refund = state.platform().retry_refund(&merchant.id, id).await?;
+    let refund = merchant.platform.retry_refund(&merchant.id, id).await?;
     Ok(Json(RefundBody::new(refund, state.clocks())))
 }
 
@@ -279,10 +279,10 @@ pub(super) async fn retry(
 )]
 pub(super) async fn abandon(
     State(state): State<ApiState>,
-    merchant: Merchant,
+    Refunder(merchant): Refunder,
     PathId(id): PathId<RefundId>,
 ) -> Result<Json<RefundBody>, Problem> {
-    let refund = state.platform().abandon_refund(&merchant.id, id).await?;
+    let refund = merchant.platform.abandon_refund(&merchant.id, id).await?;
     Ok(Json(RefundBody::new(refund, state.clocks())))
 }
 
@@ -297,11 +297,11 @@ pub(super) async fn abandon(
 )]
 pub(super) async fn settle(
     State(state): State<ApiState>,
-    merchant: Merchant,
+    Refunder(merchant): Refunder,
     PathId(id): PathId<RefundId>,
     StrictJson(body): StrictJson<SettleBody>,
 ) -> Result<Json<RefundBody>, Problem> {
-    let platform = state.platform();
+    let platform = &merchant.platform;
     let settled = platform.settle_refund(&merchant.id, id, &body.reference);
     Ok(Json(RefundBody::new(settled.await?, state.clocks())))
 }

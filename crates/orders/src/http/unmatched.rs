@@ -145,13 +145,13 @@ pub(super) struct SettleBody {
 )]
 pub(super) async fn list(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     StrictQuery(query): StrictQuery<ListQuery>,
 ) -> Result<Json<Page<UnmatchedBody>>, Problem> {
     let limit = page_limit(query.limit)?;
     let open = query.state == Some(StateFilter::Open);
-    let found = state
-        .platform()
+    let found = operator
+        .platform
         .unmatched_payments(open, query.cursor, limit)
         .await?;
     let clocks = state.clocks();
@@ -173,10 +173,10 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     PathId(id): PathId<UnmatchedPaymentId>,
 ) -> Result<Json<UnmatchedBody>, Problem> {
-    let found = state.platform().unmatched_payment(id).await?;
+    let found = operator.platform.unmatched_payment(id).await?;
     Ok(Json(UnmatchedBody::new(found, state.clocks())))
 }
 
@@ -191,12 +191,12 @@ pub(super) async fn show(
 )]
 pub(super) async fn settle(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     PathId(id): PathId<UnmatchedPaymentId>,
     StrictJson(body): StrictJson<SettleBody>,
 ) -> Result<Json<UnmatchedBody>, Problem> {
-    let settled = state
-        .platform()
+    let settled = operator
+        .platform
         .settle_unmatched_payment(id, &body.reference, body.note.as_deref())
         .await?;
     Ok(Json(UnmatchedBody::new(settled, state.clocks())))
@@ -233,7 +233,7 @@ pub(super) struct RecordBody {
 )]
 pub(super) async fn record(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     PathId(id): PathId<UnmatchedPaymentId>,
     StrictJson(body): StrictJson<RecordBody>,
 ) -> Result<Json<UnmatchedBody>, Problem> {
@@ -243,7 +243,7 @@ pub(super) async fn record(
         amount_minor: body.amount_minor,
         currency: body.currency,
     };
-    let platform = state.platform();
+    let platform = &operator.platform;
     let recorded = platform.record_unmatched_payment(id, money).await?;
     Ok(Json(UnmatchedBody::new(recorded, state.clocks())))
 }
@@ -258,9 +258,9 @@ pub(super) async fn record(
 )]
 pub(super) async fn close_order(
     State(state): State<ApiState>,
-    _: Operator,
+    operator: Operator,
     PathId(id): PathId<OrderId>,
 ) -> Result<Json<Order>, Problem> {
-    let order = state.platform().force_close_order(id).await?;
+    let order = operator.platform.force_close_order(id).await?;
     Ok(Json(Order::new(order, state.clocks())))
 }

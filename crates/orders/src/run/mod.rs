@@ -176,6 +176,9 @@ impl Running {
         if let Some(relay) = self.relay.take() {
             warn_of("stop the relay", relay.await);
         }
+        if let Err(error) = self.platform.mark_time().await {
+            tracing::warn!(%error, "record when API keys were last used");
+        }
         self.platform.writer().stop();
         if let Some(writer) = self.writer.take() {
             warn_of("stop the writer", writer.await);

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
-use crate::model::merchant::{ApiKey, GatewayAccount, Merchant};
+use crate::model::merchant::{ApiKey, GatewayAccount, KeyHolder, Merchant, Scopes};
 use crate::store::rows::{column, duplicate, merchant_column};
 use crate::store::sql::{Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
@@ -17,7 +17,7 @@ macro_rules! columns {
 /// The columns that [`key_from_row`] reads.
 macro_rules! key_columns {
     () => {
-        "id, merchant_id, label, created_ms, revoked_ms"
+        "id, merchant_id, label, scopes, created_ms, expires_at_ms, used_at_ms, revoked_ms"
     };
 }
 
@@ -88,13 +88,16 @@ pub(crate) async fn insert_key(tx: &mut Tx, key: &ApiKey, hash: &[u8; 32]) -> Re
     query(concat!(
         "insert into api_key (key_hash, ",
         key_columns!(),
-        ") values (?, ?, ?, ?, ?, ?)"
+        ") values (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ))
     .bind(hash.as_slice())
     .bind(key.id)
     .bind(key.merchant_id.as_str())
     .bind(&key.label)
+    .bind(key.scopes.stored())
     .bind(key.created_ms)
+    .bind(key.expires_at_ms)
+    .bind(key.used_at_ms)
     .bind(key.revoked_ms)
     .execute(tx.conn())
     .await?;
@@ -128,18 +131,37 @@ pub(crate) async fn revoke_key(
     Ok(revoked.rows_affected() == 1)
 }
 
-/// The merchant of the API key with this hash, if the key is valid.
-pub(crate) async fn merchant_of_key(
-    readers: &Readers,
-    hash: &[u8; 32],
-) -> Result<Option<MerchantId>> {
+/// Whom the API key with this hash authenticates, unless it was revoked.
+pub(crate) async fn holder_of_key(readers: &Readers, hash: &[u8; 32]) -> Result<Option<KeyHolder>> {
     // The look-up by hash leaks no more than the hash's own bytes by its timing.
-    let merchant_id: Option<String> =
-        query_scalar("select merchant_id from api_key where key_hash = ? and revoked_ms is null")
-            .bind(hash.as_slice())
-            .fetch_optional(readers)
+    let row = query(
+        "select id, merchant_id, scopes, expires_at_ms from api_key
+         where key_hash = ? and revoked_ms is null",
+    )
+    .bind(hash.as_slice())
+    .fetch_optional(readers)
+    .await?;
+    let holder = |row: Row| {
+        Ok(KeyHolder {
+            key_id: column(&row, "id")?,
+            merchant_id: merchant_column(&row)?,
+            scopes: Scopes::from_stored(column(&row, "scopes")?),
+            expires_at_ms: column(&row, "expires_at_ms")?,
+        })
+    };
+    row.map(holder).transpose()
+}
+
+/// Records when API keys were last used.
+pub(crate) async fn set_used(tx: &mut Tx, used: &[(ApiKeyId, i64)]) -> Result<()> {
+    for (id, used_at_ms) in used {
+        query("update api_key set used_at_ms = max(coalesce(used_at_ms, 0), ?) where id = ?")
+            .bind(*used_at_ms)
+            .bind(*id)
+            .execute(tx.conn())
             .await?;
-    Ok(merchant_id.map(MerchantId::from_stored))
+    }
+    Ok(())
 }
 
 /// Writes a new gateway account.
@@ -234,6 +256,9 @@ fn key_from_row(row: &Row) -> Result<ApiKey> {
         id: column(row, "id")?,
         merchant_id: merchant_column(row)?,
         label: column(row, "label")?,
+        scopes: Scopes::from_stored(column(row, "scopes")?),
+        expires_at_ms: column(row, "expires_at_ms")?,
+        used_at_ms: column(row, "used_at_ms")?,
         created_ms: column(row, "created_ms")?,
         revoked_ms: column(row, "revoked_ms")?,
     })

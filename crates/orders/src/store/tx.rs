@@ -6,7 +6,7 @@ use std::sync::Arc;
 use broker::clock::Clock;
 
 use crate::metrics::Metric;
-use crate::model::audit::{AuditRow, NewAudit};
+use crate::model::audit::{Actor, AuditRow, NewAudit, Who};
 use crate::model::outbox::{OutboxRow, Topic, TopicSet};
 use crate::model::timer::TimerRow;
 use crate::store::sql::Connection;
@@ -57,6 +57,7 @@ pub(crate) struct Tx {
     clock: Arc<dyn Clock>,
     now_ms: i64,
     ahead_ms: i64,
+    who: Option<Who>,
     audit: Buffer<AuditRow>,
     outbox: Buffer<OutboxRow>,
     woken: TopicSet,
@@ -80,6 +81,7 @@ impl Tx {
             clock,
             now_ms: 0,
             ahead_ms: 0,
+            who: None,
             audit: Buffer::default(),
             outbox: Buffer::default(),
             woken: TopicSet::default(),
@@ -116,10 +118,31 @@ impl Tx {
         self.now_ms - self.ahead_ms
     }
 
+    /// Sets who asked for this request.
+    pub(super) fn set_who(&mut self, who: Option<Who>) {
+        self.who = who;
+    }
+
+    /// Who asked for this request, if it is known.
+    pub(crate) fn who(&self) -> Option<&str> {
+        self.who.as_ref().map(Who::as_str)
+    }
+
+    /// Who does what only `asking` can ask for: the platform itself does it without a request.
+    pub(crate) fn actor(&self, asking: Actor) -> Actor {
+        if self.who.is_some() {
+            asking
+        } else {
+            Actor::System
+        }
+    }
+
     /// Writes an audit row with this request.
     pub(crate) fn audit(&mut self, new: NewAudit) {
+        let who = self.who.clone().filter(|_| new.actor.asks());
         self.audit.rows.push(AuditRow {
             at_ms: self.now_ms,
+            who,
             new,
         });
     }

@@ -84,13 +84,15 @@ pub(crate) async fn set_payment(
     id: UnmatchedPaymentId,
     payment: &Payment,
 ) -> Result<()> {
+    let settled_by = tx.who().unwrap_or("operator").to_owned();
     let now_ms = tx.now_ms();
     query(
-        "update unmatched_payment set state = ?, settled_ms = ?, settled_by = 'operator', attempt_id = ?, reference = ?
+        "update unmatched_payment set state = ?, settled_ms = ?, settled_by = ?, attempt_id = ?, reference = ?
          where id = ?",
     )
     .bind(UnmatchedState::Superseded.stored())
     .bind(now_ms)
+    .bind(settled_by)
     .bind(payment.attempt_id)
     .bind(payment.id.to_string())
     .bind(id)
@@ -112,15 +114,17 @@ pub(crate) async fn settle(
     tx: &mut Tx,
     settlement: &Settlement,
 ) -> Result<Option<UnmatchedPayment>> {
+    let settled_by = tx.who().unwrap_or("operator").to_owned();
     let now_ms = tx.now_ms();
     let row = query(concat!(
-        "update unmatched_payment set state = ?, settled_ms = ?, settled_by = 'operator', reference = ?,
+        "update unmatched_payment set state = ?, settled_ms = ?, settled_by = ?, reference = ?,
              note = ?
          where id = ? and state = ? returning ",
         columns!()
     ))
     .bind(UnmatchedState::Settled.stored())
     .bind(now_ms)
+    .bind(settled_by)
     .bind(&settlement.reference)
     .bind(&settlement.note)
     .bind(settlement.id)

@@ -3,6 +3,7 @@
 mod docs;
 mod envelope;
 mod hostile;
+mod keys;
 mod money;
 mod outbox;
 mod port;

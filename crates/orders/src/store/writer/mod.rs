@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::model::audit::Who;
 use crate::random;
 use crate::store::believed::Believed;
 use crate::store::checkpoint::Checkpoints;
@@ -52,6 +53,8 @@ pub(crate) struct Writer {
     requests: mpsc::Sender<Box<dyn Request>>,
     /// Where those wait that go ahead.
     ahead: mpsc::Sender<Box<dyn Request>>,
+    /// On whose behalf its requests are made.
+    who: Option<Who>,
     control: Arc<Control>,
 }
 
@@ -94,6 +97,7 @@ impl Writer {
         let writer = Self {
             requests,
             ahead,
+            who: None,
             control,
         };
         Ok((writer, task))
@@ -103,6 +107,14 @@ impl Writer {
     pub(super) fn ahead(&self) -> Self {
         Self {
             requests: self.ahead.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// The same writer for requests on behalf of `who`.
+    pub(crate) fn acting(&self, who: &Who) -> Self {
+        Self {
+            who: Some(who.clone()),
             ..self.clone()
         }
     }
@@ -119,6 +131,7 @@ impl Writer {
         let request = Box::new(Typed {
             input,
             operation,
+            who: self.who.clone(),
             outcome: None,
             reply,
         });
@@ -213,12 +226,14 @@ trait Request: Send {
 struct Typed<I, T> {
     input: I,
     operation: Operation<I, T>,
+    who: Option<Who>,
     outcome: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
 impl<I: Send + Sync, T: Send> Request for Typed<I, T> {
     fn run(&mut self, tx: &mut Tx) -> Verdict {
+        tx.set_who(self.who.clone());
         let outcome = at_once((self.operation)(tx, &self.input));
         let verdict = match &outcome {
             Ok(_) => Verdict::Keep,
