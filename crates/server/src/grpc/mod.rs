@@ -6,6 +6,7 @@
 mod attempts;
 mod body;
 mod convert;
+mod deliveries;
 mod filters;
 #[cfg(test)]
 mod hostile;
@@ -17,7 +18,7 @@ mod namespace;
 mod peer;
 mod recall;
 mod receive;
-mod renew;
+
 mod route;
 mod send;
 mod service;
@@ -44,11 +45,11 @@ pub use self::route::HostPort;
 
 use self::attempts::Attempts;
 use self::body::Budget;
+use self::deliveries::Renewals;
 use self::filters::Filters;
 use self::listen::Front;
 use self::metrics::CallMetrics;
 use self::names::Names;
-use self::renew::Renewals;
 use self::session::Sessions;
 use self::transaction::Halves;
 use crate::connections::{Connection, Connections};
