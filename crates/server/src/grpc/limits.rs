@@ -47,9 +47,9 @@ pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Bytes of one call that may wait to be written.
 pub(crate) const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// How often a silent connection is pinged.
-pub(crate) const PING_EVERY: Duration = Duration::from_mins(1);
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long the answer to a ping may take.
-pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Calls that a client may reset before the server has accepted them.
 pub(crate) const RESETS_PENDING_MAX: usize = 64;
 
@@ -92,10 +92,11 @@ pub(crate) const LEASE_UNKNOWN_MS: u64 = 15 * 60_000;
 pub(crate) const LEASE_LEFT_MS: u64 = 1_000;
 /// Shortest invisible duration of a simple consumer, in ms.
 pub(crate) const INVISIBLE_MS_MIN: u64 = 1_000;
-/// Receive attempts that are remembered, to recognise their repetition.
-pub(crate) const ATTEMPTS_MAX: usize = 16_384;
-/// How long they are remembered, in ms.
-pub(crate) const ATTEMPT_MS: u64 = 60_000;
+/// Deliveries that are kept until they are settled, to renew them or to take them back: 80 bytes each and as much again
+/// for finding them.
+pub(crate) const OUTSTANDING_MAX: usize = 262_144;
+/// As how many deliveries an answer counts beyond those it brings.
+pub(crate) const BATCH_COST: usize = 2;
 /// Longest id of an attempt, in bytes.
 pub(crate) const ATTEMPT_ID_BYTES_MAX: usize = 64;
 
@@ -121,4 +122,7 @@ pub(crate) const GROUP_BYTES_MAX: usize = 255;
 /// Most addresses of an endpoint list that are echoed.
 pub(crate) const ADDRESSES_MAX: usize = 64;
 
-const _: () = assert!(RENEW_AHEAD_MS < LEASE_MS);
+// A connection that was cut when an answer was sent on it is closed before the deliveries of the answer are renewed.
+const _: () = assert!(
+    PING_EVERY.as_millis() + PING_TIMEOUT.as_millis() + 1_000 < (LEASE_MS - RENEW_AHEAD_MS) as u128
+);

@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Shared;
 use super::body::RequestBody;
+use super::connection::Connection;
 use super::limits::{
     CONNECTION_WINDOW_BYTES, GrpcLimits, PING_EVERY, PING_TIMEOUT, RESETS_PENDING_MAX,
     SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
 };
-use super::peer::Remote;
 use super::service::Service;
 use edge::accept::{Activity, AnswerBody, Failure, Peer, Protocol};
 use edge::tls::Spoken;
@@ -45,9 +45,9 @@ impl Protocol for Front {
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = Connection {
+        let service = Calls {
             shared: Arc::clone(&self.0),
-            remote: Remote(peer.address),
+            connection: Arc::new(Connection::new(peer.address)),
             activity,
         };
         builder(&self.0.config.limits).serve_connection(io, service)
@@ -71,9 +71,9 @@ fn builder(limits: &GrpcLimits) -> http2::Builder<TokioExecutor> {
 
 /// The service of one connection: applies the limits to each call.
 #[derive(Clone, Debug)]
-struct Connection {
+struct Calls {
     shared: Arc<Shared>,
-    remote: Remote,
+    connection: Arc<Connection>,
     activity: Arc<Activity>,
 }
 
@@ -84,7 +84,7 @@ type Answering = Pin<
     >,
 >;
 
-impl hyper::service::Service<Request<Incoming>> for Connection {
+impl hyper::service::Service<Request<Incoming>> for Calls {
     type Response = http::Response<AnswerBody<tonic::body::Body>>;
     type Error = Infallible;
     type Future = Answering;
@@ -92,12 +92,12 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     fn call(&self, request: Request<Incoming>) -> Answering {
         let under_way = self.activity.begin();
         let shared = Arc::clone(&self.shared);
-        let remote = self.remote;
+        let connection = Arc::clone(&self.connection);
         Box::pin(async move {
             let held = Arc::new(shared.requests.hold());
             let lasts = request.uri().path().ends_with(TELEMETRY);
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&held)));
-            request.extensions_mut().insert(remote);
+            request.extensions_mut().insert(connection);
             request.extensions_mut().insert(Arc::clone(&held));
             let limit = shared.config.limits.call;
             let bytes_max = shared.config.limits.request_bytes_max;

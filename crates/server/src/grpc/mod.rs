@@ -3,8 +3,8 @@
 //! The outcome of a call is the `Status` inside its answer. A gRPC error means that the transport failed, or
 //! that the call is one that no released client makes.
 
-mod attempts;
 mod body;
+mod connection;
 mod convert;
 mod deliveries;
 mod filters;
@@ -18,7 +18,6 @@ mod namespace;
 mod peer;
 mod recall;
 mod receive;
-
 mod route;
 mod send;
 mod service;
@@ -43,9 +42,8 @@ pub use self::limits::GrpcLimits;
 pub use self::peer::Access;
 pub use self::route::HostPort;
 
-use self::attempts::Attempts;
 use self::body::Budget;
-use self::deliveries::Renewals;
+use self::deliveries::Outstanding;
 use self::filters::Filters;
 use self::listen::Front;
 use self::metrics::CallMetrics;
@@ -100,8 +98,7 @@ pub(crate) struct Shared {
     pub(crate) config: GrpcConfig,
     pub(crate) access: Access,
     pub(crate) sessions: Arc<Sessions>,
-    pub(crate) renewals: Renewals,
-    pub(crate) attempts: Attempts,
+    pub(crate) outstanding: Outstanding,
     pub(crate) names: Names,
     pub(crate) filters: Filters,
     pub(crate) halves: Halves,
@@ -150,8 +147,7 @@ impl Grpc {
         Self {
             shared: Arc::new(Shared {
                 sessions: Arc::new(Sessions::new(clock, config.limits.sessions_max)),
-                renewals: Renewals::default(),
-                attempts: Attempts::default(),
+                outstanding: Outstanding::default(),
                 names: Names::default(),
                 filters: Filters::default(),
                 halves: Halves::default(),

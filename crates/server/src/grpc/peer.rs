@@ -1,12 +1,13 @@
 //! Reads the headers of a call: authenticates the caller, detects its dialect, reads its deadline.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use grpc_api::v2::{Code, Status};
 use tonic::metadata::MetadataMap;
 
+use super::connection::Connection;
 use super::limits::CLIENT_ID_BYTES_MAX;
 use super::status::Problem;
 use crate::access::{Account, Action, Authenticate, Caller, Credentials, Refused};
@@ -29,10 +30,6 @@ pub enum Access {
     /// Callers with an account, within its permissions.
     Accounts(Arc<dyn Authenticate>),
 }
-
-/// The address of the peer; the connection puts it into every request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Remote(pub(crate) SocketAddr);
 
 /// A client: the account it comes with, and the id it gives itself, which another account may use too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +64,8 @@ pub(crate) struct Peer {
     pub(crate) client: ClientKey,
     /// Its address, if that is known.
     pub(crate) remote: Option<SocketAddr>,
+    /// The connection of the call, which puts itself into every request.
+    pub(crate) connection: Weak<Connection>,
     /// Where the names of its resources are that have no namespace of their own; empty if it says none.
     pub(super) namespace: Box<str>,
     account: Option<Arc<dyn Account>>,
@@ -76,7 +75,8 @@ impl Peer {
     /// Authenticates the caller.
     pub(crate) fn of<T>(request: &tonic::Request<T>, access: &Access) -> Result<Self, Problem> {
         let metadata = request.metadata();
-        let remote = request.extensions().get::<Remote>().map(|remote| remote.0);
+        let connection = request.extensions().get::<Arc<Connection>>();
+        let remote = connection.map(|connection| connection.remote);
         let client_id = text(metadata, CLIENT_ID).unwrap_or_default().trim();
         if client_id.len() > CLIENT_ID_BYTES_MAX {
             let message = format!(
@@ -93,6 +93,7 @@ impl Peer {
         Ok(Self {
             client: ClientKey::new(name, client_id),
             remote,
+            connection: connection.map(Arc::downgrade).unwrap_or_default(),
             namespace: text(metadata, NAMESPACE).unwrap_or_default().trim().into(),
             account,
         })

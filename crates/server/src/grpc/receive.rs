@@ -13,6 +13,7 @@ use grpc_api::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource
 use super::Shared;
 use super::body::Held;
 use super::convert::{Outgoing, ms_of_duration, outgoing, timestamp_of_ms};
+use super::deliveries::Given;
 use super::limits::{
     BATCH_MAX, INVISIBLE_MS_MIN, LEASE_MS, LEASE_UNKNOWN_MS, POLL_MARGIN_MS, POLL_MS_MAX,
 };
@@ -39,11 +40,10 @@ impl Shared {
         let group = peer.group_name(request.group.as_ref())?;
         peer.may_consume(&topic, &group)?;
         let filter = self.filters.compile(request.filter_expression.as_ref())?;
-        let lease = lease(
-            request.auto_renew,
-            request.invisible_duration.as_ref(),
-            peer,
-        )?;
+        // Whether a client without an id is still connected is not known, and the number of those that are kept is limited.
+        let renews = !peer.client.is_nameless() && self.outstanding.has_room();
+        let renews = request.auto_renew.then_some(renews);
+        let lease = lease(renews, request.invisible_duration.as_ref())?;
         if !self.answers.has_room() {
             return Err(Problem::new(
                 Code::TooManyRequests,
@@ -53,7 +53,8 @@ impl Shared {
         let attempt_id = request.attempt_id.unwrap_or_default();
         if !peer.client.is_nameless() {
             self.sessions.touch(&peer.client);
-            self.take_back(peer, &attempt_id).await;
+            self.take_back(&peer.client, &attempt_id).await;
+            self.outstanding.asked_again(&peer.client, &peer.connection);
         }
         let wait_ms = wait_ms(request.long_polling_timeout.as_ref(), deadline);
         let wanted = ReceiveRequest {
@@ -96,28 +97,21 @@ impl Shared {
         })
     }
 
-    /// Returns the deliveries of an attempt that is repeated, since their answer was lost; they are delivered again.
-    async fn take_back(&self, peer: &Peer, attempt_id: &str) {
-        if attempt_id.is_empty() {
+    /// Keeps deliveries until they are settled: to renew them, or to take them back if the attempt is repeated.
+    fn note(&self, peer: &Peer, attempt_id: &str, lease: Lease, delivered: &[Delivered]) {
+        let may_repeat = !peer.client.is_nameless() && !attempt_id.is_empty();
+        let is_kept = lease.renewed || (may_repeat && self.outstanding.has_room());
+        if !is_kept {
             return;
         }
-        for handle in self.attempts.take(&peer.client, attempt_id) {
-            self.renewals.forget(&handle);
-            // A delivery that cannot be returned was already settled.
-            drop(self.broker.retry_later(handle, Some(Duration::ZERO)).await);
-        }
-    }
-
-    fn note(&self, peer: &Peer, attempt_id: &str, lease: Lease, delivered: &[Delivered]) {
-        let now_ms = self.clock().now_ms();
-        let handles = || delivered.iter().map(|delivery| delivery.handle);
-        if lease.renewed {
-            self.renewals.add(now_ms, &peer.client, handles());
-        }
-        if !peer.client.is_nameless() && !attempt_id.is_empty() {
-            self.attempts
-                .remember(now_ms, &peer.client, attempt_id, handles().collect());
-        }
+        let given = Given {
+            client: &peer.client,
+            connection: &peer.connection,
+            attempt_id,
+            invisible_ms: (!lease.renewed).then_some(lease.invisible_ms),
+        };
+        let handles = delivered.iter().map(|delivery| delivery.handle);
+        self.outstanding.add(self.clock().now_ms(), &given, handles);
     }
 }
 
@@ -139,18 +133,13 @@ struct Lease {
     renewed: bool,
 }
 
-fn lease(
-    auto_renew: bool,
-    invisible: Option<&grpc_api::Duration>,
-    peer: &Peer,
-) -> Result<Lease, Problem> {
-    if auto_renew {
-        // Whether a client without an id is still connected is not known.
-        let renewed = !peer.client.is_nameless();
-        let invisible_ms = if renewed { LEASE_MS } else { LEASE_UNKNOWN_MS };
+/// Returns the lease of what is received; `renews`: of deliveries that the server is asked to renew, whether it does.
+fn lease(renews: Option<bool>, invisible: Option<&grpc_api::Duration>) -> Result<Lease, Problem> {
+    if let Some(renews) = renews {
+        let invisible_ms = if renews { LEASE_MS } else { LEASE_UNKNOWN_MS };
         return Ok(Lease {
             invisible_ms,
-            renewed,
+            renewed: renews,
         });
     }
     match invisible.and_then(ms_of_duration) {

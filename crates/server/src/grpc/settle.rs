@@ -38,9 +38,7 @@ impl Shared {
             let handle = self.receipt(&topic, &group, &entry.receipt_handle).await;
             read.push(handle.map(|handle| handles.push(handle)));
         }
-        for handle in &handles {
-            self.renewals.forget(handle);
-        }
+        self.outstanding.settle(&handles);
         let mut settled = if handles.is_empty() {
             Vec::new()
         } else {
@@ -91,9 +89,9 @@ impl Shared {
             .receipt(&topic, &group, &request.receipt_handle)
             .await?;
         let wait = Duration::from_millis(wait_ms);
+        self.outstanding.settle(&[handle]);
         match self.sessions.kind(&peer.client) {
             Some((ClientType::PushConsumer, language)) => {
-                self.renewals.forget(&handle);
                 // The Node.js client reads seconds as milliseconds, so its wait is ignored: the group's back-off applies.
                 let wait = (language != Language::NodeJs).then_some(wait);
                 self.broker.retry_later(handle, wait).await?;
@@ -121,7 +119,7 @@ impl Shared {
         let handle = self
             .receipt(&topic, &group, &request.receipt_handle)
             .await?;
-        self.renewals.forget(&handle);
+        self.outstanding.settle(&[handle]);
         match self.broker.dead_letter(handle).await {
             Ok(()) | Err(broker::Error::Refused(broker::Refusal::Expired)) => {}
             Err(error) => return Err(error.into()),

@@ -2,14 +2,15 @@
 
 use broker::TopicKind;
 use grpc_api::v2::{
-    ClientType, DigestType, Encoding, FilterType, Message, MessageType,
+    ClientType, DigestType, Encoding, FilterType, HeartbeatRequest, Message, MessageType,
     NotifyClientTerminationRequest,
 };
 
 use server::Connections as _;
+use server::grpc::GrpcConfig;
 
 use crate::rig::{
-    Rig, START_MS, code, consumer_settings, delayed, filter, from, handle, ids, message,
+    Plan, Rig, START_MS, code, consumer_settings, delayed, filter, from, handle, ids, message,
     message_with, push, read, simple, span, system,
 };
 
@@ -230,15 +231,7 @@ async fn leases_of_push_consumers_are_renewed_while_they_live() {
     // Five minutes: far longer than one lease.
     for _ in 0..30 {
         rig.advance(10_000).await;
-        // The renewal is done once the task sleeps until the next one.
-        let soon_ms = broker::clock::Clock::now_ms(&rig.clock);
-        while rig
-            .clock
-            .next_sleeper_ms()
-            .is_none_or(|next_ms| next_ms <= soon_ms)
-        {
-            tokio::task::yield_now().await;
-        }
+        renewed(&rig).await;
         assert!(
             rig.receive("t", "g").await.is_empty(),
             "it is being worked on"
@@ -276,7 +269,86 @@ async fn a_consumer_that_terminates_releases_its_messages() {
     request.long_polling_timeout = Some(span(20_000));
     let (status, again) = rig.poll(request).await;
     assert_eq!((status.code, ids(&again)), (20000, vec!["1"]));
-    assert_eq!(system(&again[0]).delivery_attempt, Some(2));
+    assert_eq!(system(&again[0]).delivery_attempt, Some(1));
+    rig.stop().await;
+}
+
+/// Waits until the renewals that are due have been done: their task then sleeps until the next one.
+async fn renewed(rig: &Rig) {
+    let now_ms = broker::clock::Clock::now_ms(&rig.clock);
+    while rig
+        .clock
+        .next_sleeper_ms()
+        .is_none_or(|next_ms| next_ms <= now_ms)
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_lost_with_its_connection_is_left_to_others() {
+    let mut config = GrpcConfig::default();
+    config.limits.bounds.connections_max = 2;
+    let rig = Rig::with(Plan {
+        config,
+        ..Plan::default()
+    })
+    .await;
+    rig.topic("t", TopicKind::Normal).await;
+    let settings = consumer_settings(ClientType::PushConsumer, "t", "g");
+    let mut stream = rig.introduce("pusher", settings).await;
+    stream.settings().await;
+    for id in ["1", "2"] {
+        rig.send(message("t", id)).await;
+    }
+    let mut taken = Vec::new();
+    for (mut client, mut request) in [
+        (rig.connect(), push("t", "g")),
+        (rig.client.clone(), push("t", "g")),
+    ] {
+        request.batch_size = 1;
+        let answer = client.receive_message(from("pusher", request)).await;
+        taken.extend(read(answer.unwrap().into_inner()).await.1);
+    }
+    assert_eq!(taken.len(), 2);
+    // A third connection is served once the first of the two has been closed.
+    let heartbeat = from("other", HeartbeatRequest::default());
+    rig.connect().heartbeat(heartbeat).await.unwrap();
+    for _ in 0..6 {
+        rig.advance(10_000).await;
+        renewed(&rig).await;
+    }
+    let lost = rig.receive("t", "g").await;
+    assert_eq!(ids(&lost), ids(&taken[..1]), "the other one is renewed");
+    assert_eq!(system(&lost[0]).delivery_attempt, Some(1));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn deliveries_that_were_not_worked_on_use_up_no_attempt() {
+    let rig = Rig::start().await;
+    rig.topic("t", TopicKind::Normal).await;
+    let mut spec = broker::GroupSpec::new("g");
+    spec.attempts_max = 1;
+    rig.broker.create_group(spec).await.unwrap();
+    rig.send(message("t", "1")).await;
+    let mut request = push("t", "g");
+    request.attempt_id = Some("attempt-1".into());
+    request.long_polling_timeout = Some(span(20_000));
+    let mut attempts = Vec::new();
+    for _ in 0..3 {
+        let poll = rig.poll(request.clone());
+        let mut poll = std::pin::pin!(poll);
+        let taken = loop {
+            tokio::select! {
+                biased;
+                taken = &mut poll => break taken.1,
+                () = rig.advance(1) => {}
+            }
+        };
+        attempts.extend(taken.iter().map(|one| system(one).delivery_attempt));
+    }
+    assert_eq!(attempts, [Some(1); 3]);
     rig.stop().await;
 }
 
