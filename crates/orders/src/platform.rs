@@ -1,6 +1,7 @@
 //! Provides the platform's handle: everything an operation needs, cheap to clone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker::clock::Clock;
@@ -47,6 +48,8 @@ struct Shared {
     publishing: Publishing,
     progress: Progress,
     missing_gateways: MissingGateways,
+    /// Whether an account at another gateway than the simulator was made since the start.
+    real_gateway: AtomicBool,
 }
 
 impl Platform {
@@ -63,6 +66,7 @@ impl Platform {
             publishing: Publishing::default(),
             progress: Progress::default(),
             missing_gateways: MissingGateways::default(),
+            real_gateway: AtomicBool::new(false),
         });
         Self {
             shared,
@@ -293,6 +297,16 @@ impl Platform {
     /// When the broker had nothing else to deliver, by kind of timer.
     pub(crate) fn drained(&self) -> &Drained {
         &self.shared.drained
+    }
+
+    /// Whether an account at another gateway than the simulator was made since the start.
+    pub fn has_new_real_gateway(&self) -> bool {
+        self.shared.real_gateway.load(Ordering::Acquire)
+    }
+
+    /// Notes that an account at another gateway than the simulator is being made.
+    pub(crate) fn note_real_gateway(&self) {
+        self.shared.real_gateway.store(true, Ordering::Release);
     }
 
     /// Which accounts were found to have no gateway.

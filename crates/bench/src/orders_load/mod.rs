@@ -153,6 +153,7 @@ impl Subject {
         let address = listener.local_addr()?;
         let settings = ApiSettings {
             trust_loopback: true,
+            trust_ends_with_real_gateway: false,
             ..ApiSettings::default()
         };
         let state = ApiState::new(

@@ -135,6 +135,11 @@ impl Config {
         }
     }
 
+    /// Whether that ends when an account at another gateway is made.
+    pub(crate) fn trust_ends_with_real_gateway(&self) -> bool {
+        self.server.trust_loopback == Trust::Auto
+    }
+
     /// How long requests in flight may take once the process stops; the rest of the time is for the store.
     pub(crate) fn drain(&self) -> Duration {
         self.server.shutdown_time / 2

@@ -231,6 +231,7 @@ impl Embedded {
         let settings = ApiSettings {
             operator_key: config.server.operator_key.as_deref().map(OperatorKey::new),
             trust_loopback,
+            trust_ends_with_real_gateway: config.trust_ends_with_real_gateway(),
             simulator: simulator.clone(),
         };
         let state = ApiState::new(platform, clock, metrics, settings);

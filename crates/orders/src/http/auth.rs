@@ -282,8 +282,8 @@ fn credentials(parts: &Parts, state: &ApiState) -> Result<Credentials, Problem> 
         };
     }
     match Origin::of(parts) {
-        Origin::Local if state.settings().trust_loopback => Ok(Credentials::ThisMachine),
-        Origin::Indirect if state.settings().trust_loopback => Err(unauthenticated(
+        Origin::Local if state.trusts_this_machine() => Ok(Credentials::ThisMachine),
+        Origin::Indirect if state.trusts_this_machine() => Err(unauthenticated(
             "the request was forwarded, or comes from a web page: it needs an Authorization header",
         )),
         _ => Err(unauthenticated("the request has no Authorization header")),

@@ -66,6 +66,8 @@ pub struct ApiSettings {
     pub operator_key: Option<OperatorKey>,
     /// Whether callers on this machine need no key; they are the operator and merchant `default`.
     pub trust_loopback: bool,
+    /// Whether that ends when an account at another gateway than the simulator is made.
+    pub trust_ends_with_real_gateway: bool,
     /// The simulated gateway, if it is on.
     pub simulator: Option<Simulator>,
 }
@@ -121,6 +123,13 @@ impl ApiState {
 
     fn metrics(&self) -> &PrometheusHandle {
         &self.shared.metrics
+    }
+
+    /// Whether callers on this machine need no key now.
+    fn trusts_this_machine(&self) -> bool {
+        let settings = self.settings();
+        let ended = settings.trust_ends_with_real_gateway && self.platform().has_new_real_gateway();
+        settings.trust_loopback && !ended
     }
 
     fn settings(&self) -> &ApiSettings {

@@ -7,6 +7,8 @@ use std::fmt::Display;
 
 use sha2::{Digest, Sha256};
 
+use gateway::simulator::GATEWAY_NAME;
+
 use crate::error::{Error, Result, check_text};
 use crate::hex::hex;
 use crate::ids::{ApiKeyId, GatewayAccountId, MerchantId};
@@ -172,6 +174,10 @@ impl Platform {
                     new.settings.len()
                 ),
             ));
+        }
+        if new.gateway != GATEWAY_NAME {
+            // Before it exists: from then on there is money to lose.
+            self.note_real_gateway();
         }
         self.run_keyed(Keyed {
             merchant_id: merchant_id.clone(),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::rig::{OPERATOR_KEY, Reply};
 use super::shop::{account, id, order, product};
 use super::{Api, Call};
+use crate::{MerchantId, NewGatewayAccount};
 
 /// A key of the merchant `default` that may do this much.
 async fn key(api: &Api, scopes: &[&str]) -> (String, String) {
@@ -239,5 +240,25 @@ async fn a_trail_is_paged_and_a_merchants_own() {
         .await
         .ok();
     assert_eq!(other["items"], json!([]));
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn callers_on_this_machine_need_a_key_once_there_is_a_real_gateway() {
+    let api = Api::start().await;
+    account(&api).await;
+    api.get("/v1/orders").await.ok();
+    let bank = NewGatewayAccount {
+        gateway: "bank".to_owned(),
+        name: "bank".to_owned(),
+        settings: "{}".to_owned(),
+    };
+    let merchant = MerchantId::fallback();
+    let platform = api.state.platform();
+    let made = platform.create_gateway_account(&merchant, bank, None);
+    made.await.unwrap();
+    api.get("/v1/orders").await.problem("unauthenticated");
+    let call = Call::new(Method::GET, "/v1/orders").bearer(OPERATOR_KEY);
+    api.call(call).await.ok();
     api.stop().await;
 }

@@ -124,6 +124,7 @@ impl Api {
         let settings = ApiSettings {
             operator_key: Some(OperatorKey::new(OPERATOR_KEY)),
             trust_loopback: true,
+            trust_ends_with_real_gateway: true,
             simulator: Some(simulator.clone()),
         };
         let queue = folder.path().join("broker");
