@@ -11,7 +11,7 @@ use storage::FjallStore;
 use crate::broker::{Broker, lane};
 use crate::error::Error;
 
-/// Room on the disk below the broker.
+/// Room on the disk below the broker, and what it takes of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
     /// Bytes free, looked at every second.
@@ -20,6 +20,8 @@ pub struct Space {
     pub reserve_bytes: u64,
     /// Bytes the broker's store takes.
     pub store_bytes: u64,
+    /// Bytes of messages held in memory for readers.
+    pub held_bytes: u64,
 }
 
 impl Broker {
@@ -164,7 +166,7 @@ impl Broker {
         self.with(0, |engine, _| Ok(engine.traffic())).await
     }
 
-    /// Room on the disk below the broker.
+    /// Room on the disk below the broker, and what it takes of the memory.
     pub async fn space(&self) -> Result<Space, Error> {
         self.look(0, |engine, _| {
             let room = engine.room();
@@ -172,6 +174,7 @@ impl Broker {
                 free_bytes: room.free_bytes,
                 reserve_bytes: room.reserve_bytes,
                 store_bytes: engine.store().disk_bytes()?,
+                held_bytes: engine.held_bytes(),
             })
         })
         .await

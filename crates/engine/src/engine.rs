@@ -83,6 +83,7 @@ impl<S: Store> Engine<S> {
         let mut engine = Self {
             partitions: Partitions::found(store.partitions()),
             store,
+            memory: Memory::new(config.limits.held_bytes_max),
             dedup: DedupWindow::after(head.floor_ms.saturating_sub(FLOOR_AHEAD_MS)),
             config,
             head,
@@ -92,7 +93,6 @@ impl<S: Store> Engine<S> {
             frontier: Frontier::new(head.floor_ms),
             wakes: Wakes::default(),
             transactions: Transactions::default(),
-            memory: Memory::default(),
             notes: Notes::default(),
             disk: Disk::default(),
             damaged: Damaged::default(),
@@ -111,6 +111,7 @@ impl<S: Store> Engine<S> {
     /// Takes the instant of a command: `now_ms`, or the last stamp if that is later.
     pub(crate) fn stamp(&mut self, now_ms: u64) -> u64 {
         self.stamp_ms = std::cmp::max(self.stamp_ms, now_ms);
+        self.memory.advance(self.stamp_ms);
         self.stamp_ms
     }
 

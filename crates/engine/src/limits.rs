@@ -99,8 +99,9 @@ pub struct Limits {
     pub delay_ms_max: u64,
     /// Messages kept in memory at the head of each queue.
     pub head_messages_max: usize,
-    /// Bytes all queue heads may hold together.
-    pub head_bytes_max: usize,
+    /// Bytes of messages that may be held in memory for readers, over all topics: heads of queues, what was read ahead,
+    /// blocked messages of FIFO groups, rows of retries.
+    pub held_bytes_max: usize,
     /// Blocked messages a reader of a FIFO queue passes to find one that may be delivered.
     pub fifo_window: usize,
     /// How long a repeated send is recognised, in ms.
@@ -122,7 +123,7 @@ impl Default for Limits {
             groups_max: 4_096,
             delay_ms_max: 10 * 366 * 86_400_000,
             head_messages_max: 1_024,
-            head_bytes_max: 64 * 1024 * 1024,
+            held_bytes_max: 64 * 1024 * 1024,
             fifo_window: 1_024,
             repeat_window_ms: 120_000,
             repeat_window_sends: 100_000,

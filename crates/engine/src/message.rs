@@ -12,6 +12,11 @@ use crate::place::Place;
 /// the producer sent.
 pub const CARRIED_PREFIX: &str = "__dt_";
 
+/// Bytes of a message in memory besides its texts and its body: itself, its entry in a head, what the allocator adds.
+const MESSAGE_BYTES: usize = 320;
+/// Longer bodies fill a block of the store of their own.
+const DETACHED_BYTES_MAX: usize = 32 * 1024;
+
 /// When a message may be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
@@ -89,7 +94,21 @@ impl Message {
             .map(|(name, value)| name.len() + value.len() + 48)
             .sum();
         let keys: usize = self.keys.iter().map(|key| key.len() + 24).sum();
-        self.body.len() + self.message_id.len() + properties + keys + 192
+        let texts = [&self.tag, &self.message_group].into_iter().flatten();
+        let texts: usize = texts.map(String::len).sum();
+        self.body.len() + self.message_id.len() + properties + keys + texts + MESSAGE_BYTES
+    }
+
+    /// The message with a body of its own, if the body may be a small part of a block of the store that it would keep
+    /// in memory.
+    pub(crate) fn detached(self) -> Self {
+        if self.body.len() > DETACHED_BYTES_MAX {
+            return self;
+        }
+        Self {
+            body: Bytes::copy_from_slice(&self.body),
+            ..self
+        }
     }
 }
 

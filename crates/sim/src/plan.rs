@@ -85,6 +85,7 @@ impl Plan {
                 1_024
             },
             in_flight_max: if rng.random_bool(0.2) { 12 } else { 65_536 },
+            held_bytes_max: held_bytes_max(seed),
             ..Limits::default()
         };
         let rate = |rng: &mut StdRng| {
@@ -154,6 +155,17 @@ impl Plan {
             .into_iter()
             .map(|group| TopicSpec::new(group.dead_letter_topic(), TopicKind::Normal));
         plain.chain(dead).collect()
+    }
+}
+
+/// The budget of readers' memory: a third of the seeds have room for a few messages only. It is not drawn, so that the
+/// other seeds mean what they always meant.
+pub(crate) fn held_bytes_max(seed: u64) -> usize {
+    match seed % 9 {
+        1 => 1,
+        4 => 1_500,
+        7 => 10_000,
+        _ => Limits::default().held_bytes_max,
     }
 }
 

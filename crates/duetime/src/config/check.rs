@@ -43,11 +43,11 @@ pub(super) fn check(config: &Config) -> Vec<String> {
             format_duration(limits.delay_ms_max)
         ));
     }
-    if limits.body_bytes_max > limits.head_bytes_max {
+    if limits.body_bytes_max > limits.held_bytes_max {
         problems.push(format!(
             "limits.body is {}, above limits.queue_heads, which is {}",
             format_size(limits.body_bytes_max as u64),
-            format_size(limits.head_bytes_max as u64)
+            format_size(limits.held_bytes_max as u64)
         ));
     }
     problems

@@ -202,7 +202,7 @@ fn broker_of_everything() -> BrokerConfig {
                 waiting_pollers_max: 3,
                 topics_max: 9,
                 groups_max: 10,
-                head_bytes_max: 2 << 20,
+                held_bytes_max: 2 << 20,
                 repeat_window_ms: 5_000,
                 repeat_window_sends: 6,
                 free_bytes_reserve: 64 << 20,

@@ -48,6 +48,7 @@ impl<S: Store> Engine<S> {
                 queue,
                 after,
                 messages_max,
+                bytes_max: READ_BYTES_MAX,
             };
             let stretch = read_timeline(&self.store, &partitions, range)?;
             for (place, error) in stretch.damaged {

@@ -7,9 +7,9 @@ use crate::format::keys::{group_key, progress_key, seen_key, topic_key, totals_k
 use crate::format::record::seal;
 use crate::ids::{GroupId, SubscriptionKey, TopicId};
 use crate::place::HOUR_MS;
+use crate::state::memory::Holder;
 use crate::state::spec::{GroupSpec, TopicSpec};
 use crate::state::subscription::Subscription;
-use crate::state::window::Window;
 use crate::store::{Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
@@ -80,8 +80,9 @@ impl<S: Store> Engine<S> {
         let id = self.catalog.topic_id(name)?;
         self.dedup.forget_topic(id);
         if let Some(topic) = self.catalog.remove_topic(id) {
-            let head_bytes = topic.queues.iter().map(Window::bytes).sum();
-            self.memory.head_changed(head_bytes, 0);
+            for (queue, _) in (0..).zip(&topic.queues) {
+                self.memory.resize(Holder::Head(id, queue), 0);
+            }
         }
         self.stage.batch.remove(Space::Meta, &topic_key(id));
         self.stage.batch.remove(Space::Meta, &totals_key(id));
@@ -123,6 +124,7 @@ impl<S: Store> Engine<S> {
             topic.readers.retain(|group| *group != key.0);
             topic.watchers.retain(|group| *group != key.0);
         }
+        self.forget_held(key, subscription.queues.len());
         for (queue, _) in (0_u16..).zip(&subscription.queues) {
             self.stage.progress.remove(&(key.0, key.1, queue));
             self.stage

@@ -9,7 +9,7 @@ use crate::format::handle::MessageHandle;
 use crate::ids::SubscriptionKey;
 use crate::message::Message;
 use crate::place::Place;
-use crate::state::subscription::RetryRow;
+use crate::state::subscription::{Inline, RetryRow};
 use crate::store::{Store, StoreError};
 
 impl<S: Store> Engine<S> {
@@ -39,7 +39,7 @@ impl<S: Store> Engine<S> {
             place: handle.place,
             attempt: 1,
             returned: 0,
-            inline: Some(Arc::new(again)),
+            inline: Some(Inline::Held(Arc::new(again))),
         };
         let retry = self.add_retry(now_ms, key, now_ms, row);
         self.lower_wake(key, retry.due_ms);
@@ -98,12 +98,13 @@ impl<S: Store> Engine<S> {
         if place <= progress.cursor {
             progress.read = progress.read.saturating_sub(1);
         }
-        progress.ahead.retain(|message| message.place != place);
+        progress.ahead.remove(place);
         progress.early.remove(&place);
         let slot = progress.remove(place);
         let leased = slot.is_some_and(|slot| slot.is_leased());
         subscription.in_flight -= usize::from(leased);
         self.stage.progress.insert((key.0, key.1, queue));
+        self.note_reader(key, queue);
         self.wake_after_end(key);
     }
 }

@@ -15,6 +15,7 @@ use crate::ids::TopicId;
 use crate::message::{Delivery, Message, Sent};
 use crate::place::{HOUR_MS, Place};
 use crate::state::frontier::Line;
+use crate::state::memory::Holder;
 use crate::store::{Space, Store, StoreError};
 
 /// The answer to a recall.
@@ -300,9 +301,9 @@ impl<S: Store> Engine<S> {
         state.totals.bytes = state.totals.bytes.saturating_sub(bytes);
         self.stage.totals.insert(topic);
         if let Some(window) = state.queues.get_mut(usize::from(queue)) {
-            let before = window.bytes();
             window.remove(place);
-            self.memory.head_changed(before, window.bytes());
+            self.memory
+                .resize(Holder::Head(topic, queue), window.bytes());
         }
         Ok(())
     }

@@ -237,7 +237,7 @@ impl<S: Store> Engine<S> {
         (until_ms, counts): (u64, bool),
     ) -> Result<(), Error> {
         if let Some(parked) = self.take_parked(key, handle) {
-            self.park_until(now_ms, key, parked, (until_ms, counts));
+            self.park_until(now_ms, key, parked, (until_ms, counts))?;
             return Ok(());
         }
         self.check_leased(key, handle)?;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::engine::Engine;
 use crate::format::hash::text_hash;
 use crate::format::keys::{index_key, timeline_key};
@@ -11,6 +13,7 @@ use crate::ids::TopicId;
 use crate::message::{Message, NewMessage};
 use crate::place::{PartitionId, Place};
 use crate::state::frontier::Line;
+use crate::state::memory::Holder;
 use crate::state::work::row_units;
 use crate::store::{Space, Store};
 
@@ -54,7 +57,7 @@ impl<S: Store> Engine<S> {
             message_group: message.message_group.clone(),
             born_ms: message.born_ms,
             stored_ms: now_ms,
-            body: message.body.clone(),
+            body: Bytes::copy_from_slice(&message.body),
         };
         self.show_appended(target, place, make);
         place
@@ -66,6 +69,7 @@ impl<S: Store> Engine<S> {
         self.append_row(target, place, &MessageFields::of_stored(message, place));
         self.show_appended(target, place, || Message {
             place,
+            body: Bytes::copy_from_slice(&message.body),
             ..message.clone()
         });
         place
@@ -125,7 +129,8 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Puts a new message into the head of its queue if it belongs there, and wakes who waits for it.
+    /// Puts a new message into the head of its queue if it belongs there, and wakes who waits for it. Its body has to be
+    /// a copy: a part of a request would keep all of the request in memory.
     fn show_appended(&mut self, target: Target, place: Place, make: impl FnOnce() -> Message) {
         let Some(topic) = self.catalog.topics.get_mut(&target.topic) else {
             return;
@@ -139,14 +144,13 @@ impl<S: Store> Engine<S> {
             let weight = message.weight();
             (message, weight)
         });
-        self.memory.head_changed(before, window.bytes());
-        let limits = &self.config.limits;
-        while window.len() > limits.head_messages_max
-            || (self.memory.head_bytes() > limits.head_bytes_max && window.len() > 0)
-        {
-            let before = window.bytes();
-            window.shrink(self.frontier.reach_ms());
-            self.memory.head_changed(before, window.bytes());
+        while window.len() > self.config.limits.head_messages_max {
+            window.shrink(self.frontier.shown_ms(target.line()));
+        }
+        if window.bytes() != before {
+            let head = Holder::Head(target.topic, target.queue);
+            self.memory.resize(head, window.bytes());
+            self.make_room_for_head(target.topic, target.queue);
         }
         self.wake_topic(target.topic, place.due_ms);
     }

@@ -1,7 +1,5 @@
 //! Implements the copy of a message to the dead-letter topic of its group, once its deliveries are used up.
 
-use std::sync::Arc;
-
 use crate::delivery::append::Target;
 use crate::engine::Engine;
 use crate::ids::{SubscriptionKey, TopicKind};
@@ -28,9 +26,10 @@ impl<S: Store> Engine<S> {
         row: &RetryRow,
     ) -> Result<(), StoreError> {
         match &row.inline {
-            Some(message) => {
-                self.append_dead_letter(now_ms, key, &Arc::clone(message), row.attempt);
-            }
+            Some(_) => match self.message_of_row(key, retry, row)? {
+                Some(message) => self.append_dead_letter(now_ms, key, &message, row.attempt),
+                None => self.note_missing((key.1, row.queue, row.place)),
+            },
             None => self.copy_to_dead_letters(now_ms, key, (row.queue, row.place), row.attempt)?,
         }
         self.remove_retry(key, retry, row);

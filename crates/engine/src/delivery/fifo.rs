@@ -53,6 +53,17 @@ impl<S: Store> Engine<S> {
         queue: u16,
         delivered: &mut Gathered,
     ) -> Result<(), Error> {
+        let taken = self.take_free(limits, queue, delivered);
+        self.note_reader(limits.key, queue);
+        taken
+    }
+
+    fn take_free(
+        &mut self,
+        limits: ReceiveLimits<'_>,
+        queue: u16,
+        delivered: &mut Gathered,
+    ) -> Result<(), Error> {
         let mut lines = self.take_open(limits, queue, delivered)?;
         while !self.is_satisfied(limits, delivered)
             && !self.is_spent()

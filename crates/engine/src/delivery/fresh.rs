@@ -13,11 +13,13 @@ impl<S: Store> Engine<S> {
         queue: u16,
         delivered: &mut Gathered,
     ) -> Result<(), Error> {
+        let mut has_read = false;
         while !self.is_satisfied(limits, delivered) && !self.is_spent() {
             let wanted = limits.messages_max - delivered.messages.len();
             let Some(read) = self.next_due(limits.key, queue, wanted)? else {
                 break;
             };
+            has_read = true;
             let message = read.message;
             if read.known == Some(Early::Acked) || !limits.filter.passes(&message) {
                 self.stage
@@ -52,6 +54,9 @@ impl<S: Store> Engine<S> {
             if crowded {
                 self.park_front(limits.key, queue);
             }
+        }
+        if has_read {
+            self.note_reader(limits.key, queue);
         }
         Ok(())
     }

@@ -228,12 +228,15 @@ impl<S: Store> Engine<S> {
         key: SubscriptionKey,
         parked: Parked,
         (until_ms, counts): (u64, bool),
-    ) {
+    ) -> Result<(), StoreError> {
         let Parked {
             retry,
             row,
             delivery,
         } = parked;
+        let Some(row) = self.whole_row(key, retry, row)? else {
+            return Ok(());
+        };
         self.remove_retry(key, retry, &row);
         let again = Again::lapsed(counts, delivery.1);
         let row = RetryRow {
@@ -245,7 +248,7 @@ impl<S: Store> Engine<S> {
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
             let parked = Parked {
                 retry,
-                row,
+                row: row.without_message(),
                 delivery,
             };
             subscription
@@ -253,6 +256,7 @@ impl<S: Store> Engine<S> {
                 .insert(parked.row.place.sequence, parked);
         }
         self.lower_wake(key, retry.due_ms);
+        Ok(())
     }
 
     /// A delivery whose lease was parked is over: its row moves, or becomes a dead letter.
@@ -270,6 +274,9 @@ impl<S: Store> Engine<S> {
             return self.bury_parked(now_ms, key, parked);
         }
         let Parked { retry, row, .. } = parked;
+        let Some(row) = self.whole_row(key, retry, row)? else {
+            return Ok(());
+        };
         self.remove_retry(key, retry, &row);
         let again_ms = now_ms.saturating_add(again.delay_ms);
         let row = again.row_after(RetryRow { attempt, ..row });
@@ -321,8 +328,12 @@ impl<S: Store> Engine<S> {
         let slot = subscription
             .queue(queue)
             .and_then(|progress| progress.remove(place));
-        if slot.is_some_and(|slot| slot.is_leased()) {
-            subscription.in_flight -= 1;
+        let (leased, kept) = slot.map_or((false, false), |slot| {
+            (slot.is_leased(), slot.message.is_some())
+        });
+        subscription.in_flight -= usize::from(leased);
+        if kept {
+            self.note_reader(key, queue);
         }
         self.stage.progress.insert((key.0, key.1, queue));
     }

@@ -6,6 +6,7 @@ pub(crate) mod dead_letter;
 pub(crate) mod fifo;
 pub(crate) mod fresh;
 pub(crate) mod gather;
+pub(crate) mod held;
 pub(crate) mod lease;
 pub(crate) mod read;
 pub(crate) mod retry;

@@ -14,9 +14,13 @@ use crate::limits::READ_MESSAGES_MAX;
 use crate::message::Message;
 use crate::place::Place;
 use crate::state::frontier::Line;
+use crate::state::memory::Holder;
 use crate::state::progress::Early;
 use crate::state::work::row_units;
 use crate::store::{ChangeRef, Space, Store, StoreError};
+
+/// Messages that one read of the store brings at the most while memory is scarce and few are asked for.
+const READ_TIGHT_MIN: usize = 64;
 
 /// A message the cursor has just passed.
 pub(crate) struct Read {
@@ -53,17 +57,17 @@ impl<S: Store> Engine<S> {
         if !progress.ahead.is_empty() {
             return Ok(());
         }
+        self.memory.touch(Holder::Head(key.1, queue));
         if window.covers_after(progress.cursor) {
             let due = window
                 .after(progress.cursor)
                 .take_while(|(place, _)| *place <= shown)
                 .take(wanted);
-            progress
-                .ahead
-                .extend(due.map(|(_, message)| Arc::clone(message)));
+            for (_, message) in due {
+                progress.ahead.push(Arc::clone(message));
+            }
             // With one group the entries are no longer needed here; with more, the last one lets go of them.
-            if let Some(last) = progress.ahead.back() {
-                let place = last.place;
+            if let Some(place) = progress.ahead.last() {
                 self.pass_window(key.1, queue, place);
                 return Ok(());
             }
@@ -73,7 +77,24 @@ impl<S: Store> Engine<S> {
             }
         }
         let after = progress.cursor;
-        self.read_store(key, queue, after)
+        self.read_store(key, queue, (after, wanted))?;
+        self.note_reader(key, queue);
+        let (head, reader) = (Holder::Head(key.1, queue), Holder::Reader(key, queue));
+        self.memory.touch(head);
+        self.make_room(&[head, reader]);
+        self.shrink_head(key.1, queue);
+        Ok(())
+    }
+
+    /// How many messages one read of the store brings at the most: while memory is scarce little more than is asked for.
+    fn read_messages_max(&self, wanted: usize) -> usize {
+        if self.memory.is_tight() {
+            wanted
+                .saturating_mul(2)
+                .clamp(READ_TIGHT_MIN, READ_MESSAGES_MAX)
+        } else {
+            READ_MESSAGES_MAX
+        }
     }
 
     /// Lets the head of a queue go up to `place` if every group that reads there has come so far.
@@ -91,32 +112,31 @@ impl<S: Store> Engine<S> {
             else {
                 continue;
             };
-            let read = progress
-                .ahead
-                .back()
-                .map_or(progress.cursor, |message| message.place);
+            let read = progress.ahead.last().unwrap_or(progress.cursor);
             if window.covers_after(read) || read >= place {
                 reached = std::cmp::min(reached, read);
             }
         }
-        let before = window.bytes();
         window.pass(reached);
-        self.memory.head_changed(before, window.bytes());
+        self.memory
+            .resize(Holder::Head(topic, queue), window.bytes());
     }
 
-    /// Reads the store after `after`: what is due goes to `ahead`, the rest becomes the head of the queue.
+    /// Reads the store after `after`, when `wanted` messages are asked for: what is due goes to `ahead`, the rest becomes
+    /// the head of the queue. What one read brings is a small part of the budget.
     pub(crate) fn read_store(
         &mut self,
         key: SubscriptionKey,
         queue: u16,
-        after: Place,
+        (after, wanted): (Place, usize),
     ) -> Result<(), Error> {
         let partitions = self.partitions.holding(key.1);
         let range = ReadRange {
             topic: key.1,
             queue,
             after,
-            messages_max: READ_MESSAGES_MAX,
+            messages_max: self.read_messages_max(wanted),
+            bytes_max: self.memory.read_bytes_max(),
         };
         let stretch = read_timeline(&self.store, &partitions, range)?;
         self.spend(stretch.units);
@@ -130,7 +150,7 @@ impl<S: Store> Engine<S> {
             .messages
             .into_iter()
             .filter(|message| !removed.contains(&message.place.sequence))
-            .map(Arc::new)
+            .map(|message| Arc::new(message.detached()))
             .collect();
         let future = messages.split_off(messages.partition_point(|message| message.place <= shown));
         let reaches_future = stretch.complete || last_read.is_some_and(|last| last > shown);
@@ -147,7 +167,9 @@ impl<S: Store> Engine<S> {
             .get_mut(&key)
             .and_then(|subscription| subscription.queue(queue))
         {
-            progress.ahead.extend(messages);
+            for message in messages {
+                progress.ahead.push(message);
+            }
         }
         let Some(window) = self
             .catalog
@@ -158,13 +180,13 @@ impl<S: Store> Engine<S> {
             return Ok(());
         };
         if reaches_future {
-            let before = window.bytes();
             let entries = future.into_iter().chain(staged).map(|message| {
                 let weight = message.weight();
                 (message.place, message, weight)
             });
             window.load(low, high, entries.collect());
-            self.memory.head_changed(before, window.bytes());
+            self.memory
+                .resize(Holder::Head(key.1, queue), window.bytes());
         }
         Ok(())
     }
@@ -220,7 +242,7 @@ impl<S: Store> Engine<S> {
         let Some(progress) = progress else {
             return Ok(None);
         };
-        let Some(message) = progress.ahead.pop_front() else {
+        let Some(message) = progress.ahead.pop() else {
             return Ok(None);
         };
         let (before, known) = progress.pass(message.place);

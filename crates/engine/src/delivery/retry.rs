@@ -10,9 +10,12 @@ use crate::format::keys::{place_of_key, retry_key, retry_span};
 use crate::format::record::open;
 use crate::ids::SubscriptionKey;
 use crate::limits::READ_MESSAGES_MAX;
+use crate::message::Message;
 use crate::place::Place;
 use crate::state::frontier::Line;
-use crate::state::subscription::{RetryLease, RetryRow, Subscription};
+use crate::state::memory::Holder;
+use crate::state::subscription::{Inline, RetryLease, RetryRow, Subscription};
+use crate::state::work::row_units;
 use crate::store::{Space, Store, StoreError};
 
 impl<S: Store> Engine<S> {
@@ -32,12 +35,7 @@ impl<S: Store> Engine<S> {
                 self.end_parked(limits.key, place, row)?;
                 continue;
             }
-            let message = match &row.inline {
-                Some(message) => Some(Arc::clone(message)),
-                None => self
-                    .find_message(limits.key.1, row.queue, row.place)?
-                    .map(Arc::new),
-            };
+            let message = self.message_of_row(limits.key, place, &row)?;
             let Some(subscription) = self.subscriptions.get_mut(&limits.key) else {
                 break;
             };
@@ -71,6 +69,58 @@ impl<S: Store> Engine<S> {
             );
         }
         Ok(())
+    }
+
+    /// The message that a row of the retry timeline is about; `None` if it is not there.
+    pub(crate) fn message_of_row(
+        &mut self,
+        key: SubscriptionKey,
+        retry: Place,
+        row: &RetryRow,
+    ) -> Result<Option<Arc<Message>>, StoreError> {
+        match &row.inline {
+            None => {
+                let message = self.find_message(key.1, row.queue, row.place)?;
+                Ok(message.map(Arc::new))
+            }
+            Some(Inline::Held(message)) => Ok(Some(Arc::clone(message))),
+            Some(Inline::Stored) => {
+                if self.stage.retried.contains(&key) {
+                    // The message may have been put into the row just now.
+                    let now_ms = self.stamp_ms;
+                    self.apply(now_ms)?;
+                }
+                let row_key = retry_key(key.0, key.1, retry);
+                let Some(value) = self.store.get(Space::Meta, &row_key)? else {
+                    return Ok(None);
+                };
+                self.spend(row_units(value.len()));
+                let stored = open(Space::Meta, &row_key, &value, RetryRow::read)?;
+                Ok(match stored.inline {
+                    Some(Inline::Held(message)) => Some(message),
+                    _ => None,
+                })
+            }
+        }
+    }
+
+    /// A row with its message, to be written to another place. If it is not there, the row is removed.
+    pub(crate) fn whole_row(
+        &mut self,
+        key: SubscriptionKey,
+        retry: Place,
+        row: RetryRow,
+    ) -> Result<Option<RetryRow>, StoreError> {
+        if row.inline.is_none() {
+            return Ok(Some(row));
+        }
+        if let Some(message) = self.message_of_row(key, retry, &row)? {
+            let inline = Some(Inline::Held(message));
+            return Ok(Some(RetryRow { inline, ..row }));
+        }
+        self.note_missing((key.1, row.queue, row.place));
+        self.remove_retry(key, retry, &row);
+        Ok(None)
     }
 
     /// Moves a row that became visible after the last delivery to the dead letters.
@@ -118,6 +168,8 @@ impl<S: Store> Engine<S> {
             return Ok(None);
         };
         subscription.retries.pass(place);
+        self.note_retries(key);
+        self.memory.touch(Holder::Retries(key));
         Ok(Some((place, row)))
     }
 
@@ -135,7 +187,9 @@ impl<S: Store> Engine<S> {
         let mut entries = Vec::new();
         let mut last = after;
         let mut complete = false;
-        while entries.len() < READ_MESSAGES_MAX {
+        let (mut bytes, mut units) = (0, 0);
+        let bytes_max = self.memory.read_bytes_max();
+        while entries.len() < READ_MESSAGES_MAX && (entries.is_empty() || bytes < bytes_max) {
             let Some(row) = rows.next() else {
                 complete = true;
                 break;
@@ -145,18 +199,23 @@ impl<S: Store> Engine<S> {
                 continue;
             };
             last = place;
+            bytes += value.len();
+            units += row_units(value.len());
             // One that is leased since before a restart is beyond the cursor again.
             let is_leased = subscription.retry_leases.contains_key(&place);
             if !is_leased && !self.stage.removed.contains(&place.sequence) {
                 let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
-                let weight = row.weight();
-                entries.push((place, row, weight));
+                entries.push((place, row.without_message(), RetryRow::BYTES));
             }
         }
         drop(rows);
+        self.work.spend(units);
         subscription
             .retries
             .load(after, if complete { None } else { Some(last) }, entries);
+        self.note_retries(key);
+        self.memory.touch(Holder::Retries(key));
+        self.make_room(&[Holder::Retries(key)]);
         Ok(())
     }
 
@@ -179,6 +238,9 @@ impl<S: Store> Engine<S> {
         if again.is_last(row.attempt, attempts_max) {
             return self.dead_letter_retry(now_ms, key, retry, &row);
         }
+        let Some(row) = self.whole_row(key, retry, row)? else {
+            return Ok(());
+        };
         self.remove_retry(key, retry, &row);
         let again_ms = now_ms.saturating_add(again.delay_ms);
         self.add_retry(now_ms, key, again_ms, again.row_after(row));
@@ -221,12 +283,16 @@ impl<S: Store> Engine<S> {
         }
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
             subscription.retrying += 1;
-            let weight = row.weight();
-            subscription.retries.insert(retry, || (row, weight));
+            let row = row.without_message();
+            subscription
+                .retries
+                .insert(retry, || (row, RetryRow::BYTES));
             while subscription.retries.len() > 2 * self.config.limits.head_messages_max {
                 subscription.retries.shrink(0);
             }
         }
+        self.note_retries(key);
+        self.make_room(&[]);
         self.stage.progress.insert((key.0, key.1, 0));
         retry
     }
@@ -240,6 +306,7 @@ impl<S: Store> Engine<S> {
             subscription.retrying = subscription.retrying.saturating_sub(1);
             subscription.retries.remove(retry);
         }
+        self.note_retries(key);
         self.stage.progress.insert((key.0, key.1, 0));
         if row.inline.is_none() {
             let partition = row.place.partition();

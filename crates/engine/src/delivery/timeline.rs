@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::format::keys::{place_of_key, timeline_span};
 use crate::format::record::open_message;
 use crate::ids::TopicId;
-use crate::limits::{DAMAGED_MAX, READ_BYTES_MAX};
+use crate::limits::DAMAGED_MAX;
 use crate::message::Message;
 use crate::place::{PartitionId, Place};
 use crate::state::work::row_units;
@@ -57,6 +57,7 @@ pub(crate) struct ReadRange {
     pub(crate) queue: u16,
     pub(crate) after: Place,
     pub(crate) messages_max: usize,
+    pub(crate) bytes_max: usize,
 }
 
 /// Reads messages after `range.after` in the order of the timeline.
@@ -108,7 +109,7 @@ pub(crate) fn read_timeline<S: Store>(
                 complete: true,
             });
         };
-        if messages.len() >= range.messages_max || bytes >= READ_BYTES_MAX {
+        if messages.len() >= range.messages_max || bytes >= range.bytes_max {
             return Ok(Stretch {
                 messages,
                 damaged,

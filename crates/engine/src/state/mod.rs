@@ -1,5 +1,6 @@
 //! Provides what the engine keeps in memory; nothing here reads or writes the store.
 
+pub(crate) mod ahead;
 pub(crate) mod alarms;
 pub(crate) mod catalog;
 pub(crate) mod counters;

@@ -7,6 +7,7 @@ use crate::format::codec::{Reader, put_near, put_place, put_varint, read_near, r
 use crate::limits::{ACKED_LATELY_MAX, OPEN_PLACES_MAX};
 use crate::message::Message;
 use crate::place::{LEVEL_MAX, Place};
+use crate::state::ahead::Ahead;
 
 /// The state of a message that was read and is not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub(crate) struct Progress {
     /// What was read and is not done, in order of place.
     pub(crate) slots: VecDeque<Slot>,
     /// Read from the store and not yet looked at; all of it is due.
-    pub(crate) ahead: VecDeque<Arc<Message>>,
+    pub(crate) ahead: Ahead,
     /// What is known of messages beyond the cursor.
     pub(crate) early: BTreeMap<Place, Early>,
     /// Deliveries acknowledged of late, while others are open: place, attempt and how often it was handed back.
@@ -83,7 +84,7 @@ impl Progress {
             cursor: position,
             read: 0,
             slots: VecDeque::new(),
-            ahead: VecDeque::new(),
+            ahead: Ahead::default(),
             early: BTreeMap::new(),
             lately: VecDeque::new(),
             lease_end_ms: u64::MAX,
@@ -259,6 +260,22 @@ impl Progress {
     /// Whether this delivery was acknowledged of late.
     pub(crate) fn was_acked(&self, place: Place, delivery: (u16, u16)) -> bool {
         self.lately.contains(&(place, delivery))
+    }
+
+    /// The bytes of the messages that are held in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.ahead.bytes() + self.kept_bytes
+    }
+
+    /// Gives up the messages that are held in memory: they are read again when they are needed.
+    pub(crate) fn shed(&mut self) {
+        self.ahead.clear();
+        if self.kept_bytes > 0 {
+            for slot in &mut self.slots {
+                slot.message = None;
+            }
+            self.kept_bytes = 0;
+        }
     }
 
     /// Whether so many messages are open that the lease in front should make way.

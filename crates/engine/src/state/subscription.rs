@@ -20,13 +20,29 @@ pub(crate) struct RetryRow {
     pub(crate) attempt: u16,
     /// How often it was handed back unworked since the last delivery that failed.
     pub(crate) returned: u16,
-    /// The message itself, once its partition had to go.
-    pub(crate) inline: Option<Arc<Message>>,
+    /// Where the message is once its partition had to go; `None`: in its queue.
+    pub(crate) inline: Option<Inline>,
+}
+
+/// The message of a row that has it itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Inline {
+    /// To be written.
+    Held(Arc<Message>),
+    /// It is in the row in the store, and is read when it is needed.
+    Stored,
 }
 
 impl RetryRow {
-    pub(crate) fn weight(&self) -> usize {
-        96 + self.inline.as_ref().map_or(0, |message| message.weight())
+    /// Bytes of a row in memory, about.
+    pub(crate) const BYTES: usize = 160;
+
+    /// The row as it is kept in memory: without the message.
+    pub(crate) fn without_message(self) -> Self {
+        Self {
+            inline: self.inline.map(|_| Inline::Stored),
+            ..self
+        }
     }
 
     pub(crate) fn encode(&self, buffer: &mut Vec<u8>) {
@@ -35,7 +51,7 @@ impl RetryRow {
             put_place(buffer, self.place);
             put_varint(buffer, u64::from(self.attempt));
             put_varint(buffer, u64::from(self.returned));
-            if let Some(message) = &self.inline {
+            if let Some(Inline::Held(message)) = &self.inline {
                 MessageFields::of_stored(message, self.place).encode_bare(buffer);
             }
         });
@@ -53,7 +69,8 @@ impl RetryRow {
         let inline = if reader.is_empty() {
             None
         } else {
-            Some(Arc::new(read_message(reader, queue, place)?))
+            let message = read_message(reader, queue, place)?;
+            Some(Inline::Held(Arc::new(message)))
         };
         Ok(Self {
             queue,

@@ -123,6 +123,21 @@ impl<T: Clone> Window<T> {
         }
     }
 
+    /// Gives up all entries. What is known of the stretch is kept, so that who waits for the first of them still knows
+    /// when it is due, and asks for it no earlier.
+    pub(crate) fn shed(&mut self) {
+        let Some((&first, _)) = self.entries.first_key_value() else {
+            return;
+        };
+        let before = Place {
+            sequence: first.sequence.saturating_sub(1),
+            ..first
+        };
+        self.high = Some(std::cmp::max(self.low, before));
+        self.entries.clear();
+        self.bytes = 0;
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -153,6 +168,7 @@ mod tests {
         Load(u64, usize),
         Pass(u64),
         Shrink(u64),
+        Shed,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -162,6 +178,7 @@ mod tests {
             1 => (0..50_u64, 0..6_usize).prop_map(|(low, count)| Step::Load(low, count)),
             1 => (0..50_u64).prop_map(Step::Pass),
             1 => (0..50_u64).prop_map(Step::Shrink),
+            1 => Just(Step::Shed),
         ];
         proptest::collection::vec(step, 0..60)
     }
@@ -193,6 +210,11 @@ mod tests {
                     }
                     Step::Pass(due) => window.pass(place(due, u64::MAX)),
                     Step::Shrink(due) => window.shrink(due),
+                    Step::Shed => {
+                        let due_ms = window.next_due_ms(window.low);
+                        window.shed();
+                        prop_assert_eq!(window.next_due_ms(window.low), due_ms, "who waits is woken as before");
+                    }
                 }
                 let (low, high) = (window.low, window.high);
                 let expected: Vec<_> =

@@ -172,7 +172,7 @@ impl<S: Store> Engine<S> {
             leases.push((
                 lease.retry,
                 RetryLease {
-                    row,
+                    row: row.without_message(),
                     until_ms,
                     counts,
                 },

@@ -12,7 +12,7 @@ use crate::ids::SubscriptionKey;
 use crate::limits::{IDENTITIES_PER_ROUND_MAX, READ_MESSAGES_MAX};
 use crate::place::{PartitionId, Place};
 use crate::state::progress::Progress;
-use crate::state::subscription::{RetryRow, Subscription};
+use crate::state::subscription::{Inline, RetryRow, Subscription};
 use crate::store::{Space, Store, StoreError};
 
 /// Shortest wait between two rounds, in ms.
@@ -249,7 +249,7 @@ impl<S: Store> Engine<S> {
                 continue;
             };
             let copy = RetryRow {
-                inline: Some(Arc::new(message)),
+                inline: Some(Inline::Held(Arc::new(message))),
                 ..row
             };
             // A read of the store finds the row without the copy until this is applied.
@@ -259,16 +259,16 @@ impl<S: Store> Engine<S> {
                 .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
                     copy.encode(buffer);
                 });
+            let copy = copy.without_message();
             self.partitions.unpin(partition);
             self.stage.pins.insert(partition);
             let Some(subscription) = self.subscriptions.get_mut(&key) else {
                 continue;
             };
             if subscription.retries.remove(retry).is_some() {
-                let weight = copy.weight();
                 subscription
                     .retries
-                    .insert(retry, || (copy.clone(), weight));
+                    .insert(retry, || (copy.clone(), RetryRow::BYTES));
             }
             let sequence = copy.place.sequence;
             let parked = subscription.parked.get_mut(&sequence);

@@ -274,7 +274,7 @@ fn a_small_head_loses_nothing() {
 #[test]
 fn a_head_without_room_for_bytes_loses_nothing() {
     let limits = Limits {
-        head_bytes_max: 1,
+        held_bytes_max: 1,
         ..Limits::default()
     };
     check_with(

@@ -12,6 +12,7 @@ mod delivery;
 mod fifo;
 mod frontier;
 mod limits;
+mod memory;
 mod model;
 mod random;
 mod recall;

@@ -128,10 +128,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..80)
 }
 
-fn config(head_messages_max: usize) -> Config {
+fn config(head_messages_max: usize, held_bytes_max: usize) -> Config {
     Config {
         limits: Limits {
             head_messages_max,
+            held_bytes_max,
             ..Limits::default()
         },
         // Partitions are let go of in other tests; here the model keeps everything.
@@ -732,8 +733,8 @@ fn drain(run: &mut Run) {
     run.compare_counts();
 }
 
-fn go(head_messages_max: usize, steps: &[Step]) {
-    let mut run = Run::new(config(head_messages_max));
+fn go(head_messages_max: usize, held_bytes_max: usize, steps: &[Step]) {
+    let mut run = Run::new(config(head_messages_max, held_bytes_max));
     for step in steps {
         run.run(step);
     }
@@ -743,11 +744,16 @@ fn go(head_messages_max: usize, steps: &[Step]) {
 proptest! {
     #[test]
     fn a_broker_is_what_the_model_says(steps in steps()) {
-        go(1_024, &steps);
+        go(1_024, 64 << 20, &steps);
     }
 
     #[test]
     fn a_broker_with_small_heads_is_what_the_model_says(steps in steps(), head in 1..5_usize) {
-        go(head, &steps);
+        go(head, 64 << 20, &steps);
+    }
+
+    #[test]
+    fn a_broker_with_little_memory_is_what_the_model_says(steps in steps(), bytes in 1..4_000_usize) {
+        go(1_024, bytes, &steps);
     }
 }

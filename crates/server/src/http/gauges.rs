@@ -102,7 +102,7 @@ const COUNTERS: [Figure<Whole>; 15] = [
 ];
 
 /// The gauges.
-const GAUGES: [Figure<Whole>; 6] = [
+const GAUGES: [Figure<Whole>; 7] = [
     (
         "duetime_broker_free_bytes",
         "Bytes free on the broker's disk",
@@ -117,6 +117,11 @@ const GAUGES: [Figure<Whole>; 6] = [
         "duetime_broker_store_bytes",
         "Size of the broker's store in bytes",
         |whole| whole.space.store_bytes,
+    ),
+    (
+        "duetime_broker_held_bytes",
+        "Bytes of messages held in memory for readers, bounded by limits.queue_heads",
+        |whole| whole.space.held_bytes,
     ),
     (
         "duetime_broker_connections",

@@ -4,7 +4,7 @@ use engine::{Config, Limits};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::plan::Faults;
+use crate::plan::{Faults, held_bytes_max};
 
 /// A deliberate fault of the test itself: each must be found, or the judge is blind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,7 @@ impl ShopPlan {
             } else {
                 1_024
             },
+            held_bytes_max: held_bytes_max(seed),
             ..Limits::default()
         };
         let rate = |rng: &mut StdRng, most| {
