@@ -2,7 +2,7 @@
 
 use crate::client::Question;
 use crate::oracle::Violation;
-use crate::plan::{GROUPS, TOPICS};
+use crate::plan::{Canary, GROUPS, TOPICS};
 use crate::world::World;
 
 /// Steps that the broker may take in a row that do nothing and leave work.
@@ -33,8 +33,10 @@ impl World {
     /// No consumer may wait for something that is due: when nothing is left to do, and while the disk works as well
     /// if what it works on is in other topics.
     pub(crate) fn look_for_delays(&mut self, now_ms: u64) -> Result<(), Violation> {
+        // With answers that come early, no topic is known to be at rest while the disk works.
+        let hasty = self.plan.canary == Some(Canary::AnswersEarly);
         let changing: Vec<_> = (0..TOPICS.len())
-            .map(|topic| self.is_changing(topic))
+            .map(|topic| hasty || self.is_changing(topic))
             .collect();
         let Some(core) = &mut self.core else {
             return Ok(());
