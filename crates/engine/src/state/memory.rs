@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::ids::{SubscriptionKey, TopicId};
 use crate::limits::READ_BYTES_MAX;
 
-/// How fine recent uses are told apart, in ms.
+/// Uses within a step of this length count as made at the same time, in ms.
 const USE_STEP_MS: u64 = 128;
 /// The part of the budget that one read of the store may fill.
 const READ_PART: usize = 16;

@@ -59,6 +59,7 @@ fn request(topic: &str, group: &str, messages_max: usize) -> ReceiveRequest {
         messages_max,
         invisible_ms: 60_000,
         filter: TagFilter::All,
+        run: false,
     }
 }
 
