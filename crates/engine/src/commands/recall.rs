@@ -114,14 +114,14 @@ impl<S: Store> Engine<S> {
             Whereabouts::TooLate => return Ok(Reschedule::TooLate),
             Whereabouts::Cancelled | Whereabouts::Unknown => return Ok(Reschedule::Unknown),
         };
-        self.take_out(handle, old, &message, row_bytes)?;
+        let indexed = self.take_out(handle, old, &message, row_bytes)?;
         change(&mut message);
         let target = Target {
             topic: handle.topic,
             queue: handle.queue,
             due_ms,
         };
-        let place = self.append_moved(now_ms, target, &message);
+        let place = self.append_moved(now_ms, target, &message, indexed);
         self.note_moved(handle, old, place)?;
         self.dedup.moved(handle.topic, &message, place);
         Ok(Reschedule::Moved(Sent {
@@ -251,27 +251,28 @@ impl<S: Store> Engine<S> {
         Ok(Some(Moved { place, end_hour }))
     }
 
-    /// Takes a message that waits out of its timeline; readers do not come past it before that is durable.
+    /// Takes a message that waits out of its timeline; readers do not come past it before that is durable. Returns
+    /// whether it was indexed.
     fn take_out(
         &mut self,
         handle: &MessageHandle,
         place: Place,
         message: &Message,
         row_bytes: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let line = Line::Queue(handle.topic, handle.queue);
         self.frontier.touch(line, place.due_ms);
         self.remove_rows(handle, place, message, row_bytes)
     }
 
-    /// Removes the rows of a message, and what is counted and kept in memory of it.
+    /// Removes the rows of a message, and what is counted and kept in memory of it. Returns whether it was indexed.
     pub(crate) fn remove_rows(
         &mut self,
         handle: &MessageHandle,
         place: Place,
         message: &Message,
         row_bytes: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (topic, queue) = (handle.topic, handle.queue);
         let partition = place.partition();
         let space = Space::Partition(partition);
@@ -287,6 +288,7 @@ impl<S: Store> Engine<S> {
                 rows.push(key);
             }
         }
+        let indexed = rows.len() > 1;
         for key in &rows {
             self.stage.batch.remove(space, key);
         }
@@ -295,7 +297,7 @@ impl<S: Store> Engine<S> {
             self.stage.counts.insert((partition, topic));
         }
         let Some(state) = self.catalog.topics.get_mut(&topic) else {
-            return Ok(());
+            return Ok(indexed);
         };
         state.totals.removed += 1;
         state.totals.bytes = state.totals.bytes.saturating_sub(bytes);
@@ -305,6 +307,6 @@ impl<S: Store> Engine<S> {
             self.memory
                 .resize(Holder::Head(topic, queue), window.bytes());
         }
-        Ok(())
+        Ok(indexed)
     }
 }

@@ -55,13 +55,15 @@ impl<S: Store> Engine<S> {
     pub fn timer(&mut self, now_ms: u64, topic: &str, key: &str) -> Result<Timer, Error> {
         let now_ms = self.stamp(now_ms);
         let id = self.catalog.topic_id(topic)?;
-        self.check_indexed(id)?;
         if let Some(found) = self.waiting_timer(now_ms, id, key)? {
             return Ok(Timer::Waiting(found));
         }
-        Ok(self
-            .due_timer(now_ms, id, key)?
-            .map_or(Timer::Unknown, Timer::Due))
+        // One that was set while the topic was indexed is still found.
+        if let Some(found) = self.due_timer(now_ms, id, key)? {
+            return Ok(Timer::Due(found));
+        }
+        self.check_indexed(id)?;
+        Ok(Timer::Unknown)
     }
 
     /// Sets the timer under a key, in one commit: makes it, or moves the one that waits.
@@ -83,7 +85,6 @@ impl<S: Store> Engine<S> {
         }
         within("key", key.len(), TIMER_KEY_BYTES_MAX)?;
         let id = self.topic_for_send(topic)?;
-        self.check_indexed(id)?;
         let keeps_content = content.body.is_none();
         let message = new_message(key, delivery, content);
         if let Some(found) = self.waiting_timer(now_ms, id, key)? {
@@ -107,6 +108,7 @@ impl<S: Store> Engine<S> {
             }
             return Err(Error::MessageNotFound);
         }
+        self.check_indexed(id)?;
         let sent = self.send(now_ms, topic, &message)?;
         Ok(TimerSet {
             sent,

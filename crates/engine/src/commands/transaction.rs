@@ -189,6 +189,7 @@ impl<S: Store> Engine<S> {
                     identity,
                     ..half.message
                 },
+                false,
             );
             self.counters.traffic.sent += 1;
             Outcome::Committed(MessageHandle {

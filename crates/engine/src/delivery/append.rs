@@ -39,11 +39,8 @@ impl<S: Store> Engine<S> {
         message: &NewMessage,
     ) -> Place {
         let place = self.new_place(now_ms, target.due_ms, target.line());
-        self.append_row(
-            target,
-            place,
-            &MessageFields::of_new(message, place, now_ms),
-        );
+        let fields = MessageFields::of_new(message, place, now_ms);
+        self.append_row(target, place, &fields, self.is_indexed(target.topic));
         let make = || Message {
             place,
             identity: place.sequence,
@@ -63,10 +60,18 @@ impl<S: Store> Engine<S> {
         place
     }
 
-    /// Writes a stored message to another place, under a new sequence.
-    pub(crate) fn append_moved(&mut self, now_ms: u64, target: Target, message: &Message) -> Place {
+    /// Writes a stored message to another place, under a new sequence; it is indexed if `indexed` or if the topic is.
+    pub(crate) fn append_moved(
+        &mut self,
+        now_ms: u64,
+        target: Target,
+        message: &Message,
+        indexed: bool,
+    ) -> Place {
         let place = self.new_place(now_ms, target.due_ms, target.line());
-        self.append_row(target, place, &MessageFields::of_stored(message, place));
+        let fields = MessageFields::of_stored(message, place);
+        let indexed = indexed || self.is_indexed(target.topic);
+        self.append_row(target, place, &fields, indexed);
         self.show_appended(target, place, || Message {
             place,
             body: Bytes::copy_from_slice(&message.body),
@@ -89,7 +94,18 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn append_row(&mut self, target: Target, place: Place, fields: &MessageFields<'_>) {
+    fn is_indexed(&self, topic: TopicId) -> bool {
+        let topic = self.catalog.topics.get(&topic);
+        topic.is_some_and(|topic| topic.spec.indexed)
+    }
+
+    fn append_row(
+        &mut self,
+        target: Target,
+        place: Place,
+        fields: &MessageFields<'_>,
+        indexed: bool,
+    ) {
         let partition = place.partition();
         let space = Space::Partition(partition);
         let key = timeline_key(target.topic, target.queue, place);
@@ -97,12 +113,7 @@ impl<S: Store> Engine<S> {
         self.stage
             .batch
             .put(space, &key, |buffer| fields.encode(buffer));
-        if self
-            .catalog
-            .topics
-            .get(&target.topic)
-            .is_some_and(|topic| topic.spec.indexed)
-        {
+        if indexed {
             for text in fields
                 .message_id
                 .into_iter()

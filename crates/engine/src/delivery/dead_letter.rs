@@ -98,6 +98,7 @@ impl<S: Store> Engine<S> {
                 due_ms: now_ms,
             },
             &copy,
+            false,
         );
         self.counters.tallies.dead_letters += 1;
     }

@@ -105,7 +105,8 @@ pub(super) struct TopicChangeBody {
     /// Number of message queues. It can only grow, and on FIFO and MIXED topics only while they hold no messages.
     #[schema(minimum = 1, maximum = 1024)]
     queues: Option<u16>,
-    /// Whether messages sent from now on can be found by key and by an id that their producer chose.
+    /// Whether messages sent from now on can be found by key and by an id that their producer chose. Those that were
+    /// indexed when they were sent stay so, also when they are moved.
     indexed: Option<bool>,
     /// Bytes the topic may hold, including retained messages; `null` for no limit.
     #[serde(default, deserialize_with = "present")]

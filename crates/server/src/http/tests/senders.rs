@@ -605,3 +605,48 @@ async fn a_receive_of_a_fifo_group_may_ask_for_a_run() {
     assert_eq!(bodies, ["2", "3"]);
     ack(receipts).await;
 }
+
+#[tokio::test]
+async fn timers_and_messages_are_found_after_their_topic_is_no_longer_indexed() {
+    let api = Api::with_topic().await;
+    for key in ["moved", "shown"] {
+        let timer = format!("/v1/timers/orders/{key}");
+        api.put(&timer, json!({ "after": "1h" })).await.ok();
+    }
+    api.post(
+        MESSAGES,
+        json!({ "message_id": "m", "keys": ["k"], "after": "1h" }),
+    )
+    .await
+    .ok();
+    let change = json!({ "indexed": false });
+    api.patch("/v1/topics/orders", change).await.ok();
+    let moved = api.put("/v1/timers/orders/moved", json!({ "after": "2h" }));
+    assert_eq!(moved.await.ok()["outcome"], "moved");
+    let due = format!("{MESSAGES}/m/due");
+    api.put(&due, json!({ "after": "2h" })).await.ok();
+    let found = api.get(&format!("{MESSAGES}?find=k")).await.ok();
+    assert_eq!(found["items"][0]["due_at"], Api::instant(7_200));
+    for key in ["moved", "shown"] {
+        let shown = api.get(&format!("/v1/timers/orders/{key}")).await.ok();
+        assert_eq!(shown["state"], "waiting");
+    }
+    let cancelled = api.delete("/v1/timers/orders/moved").await.ok();
+    assert_eq!(cancelled["outcome"], "cancelled");
+    api.clock.advance(3_600_000);
+    let shown = api.get("/v1/timers/orders/shown").await.ok();
+    assert_eq!(shown["state"], "due");
+    api.delete("/v1/timers/orders/shown")
+        .await
+        .problem("too_late");
+    // A key that was never set, and a new timer.
+    for reply in [
+        api.get("/v1/timers/orders/none").await,
+        api.put("/v1/timers/orders/none", json!({ "after": "1h" }))
+            .await,
+    ] {
+        let problem = reply.problem("invalid");
+        assert_eq!(problem["parameter"], "topic");
+        assert_eq!(problem["detail"], "topic must be indexed for keyed timers");
+    }
+}
