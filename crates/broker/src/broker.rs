@@ -482,6 +482,11 @@ impl Broker {
         answer.await.unwrap_or_else(|_| Err(self.end()))
     }
 
+    /// Where it is published when the first check of a transaction may be due.
+    pub(crate) fn next_check(&self) -> watch::Sender<u64> {
+        self.shared.next_check.clone()
+    }
+
     pub(crate) async fn queue(&self, command: Command<FjallStore>) -> Result<(), Error> {
         self.shared
             .inbox
@@ -496,7 +501,7 @@ impl Broker {
 }
 
 /// Publishes when the first check may be due, and wakes its readers if that has changed.
-fn publish(next_check: &watch::Sender<u64>, check_ms: u64) {
+pub(crate) fn publish(next_check: &watch::Sender<u64>, check_ms: u64) {
     next_check.send_if_modified(|known_ms| std::mem::replace(known_ms, check_ms) != check_ms);
 }
 

@@ -52,6 +52,7 @@ mod error;
 mod inbox;
 mod lanes;
 mod limits;
+mod transactions;
 mod writer;
 
 #[cfg(test)]
@@ -65,11 +66,11 @@ pub use core::Core;
 pub use engine::{
     Browsed, Bucket, CARRIED_PREFIX, Check, Config, DEAD_LETTER_ATTEMPTS_PROPERTY,
     DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_PREFIX, DEAD_LETTER_TOPIC_PROPERTY, DelayLevels,
-    Delivered, Delivery, Error as Refusal, Found, GroupChange, GroupSpec, GroupStats, HandleError,
-    Limits, Message, MessageFilter, MessageHandle, NewMessage, Outcome, Place, Prepared, Recall,
-    ReceiptHandle, ReceiveRequest, Reschedule, Sent, StartFrom, TIMER_PROPERTY, TagFilter, Tallies,
-    Timer, TimerContent, TimerSet, TopicChange, TopicKind, TopicSpec, TopicStats, Traffic,
-    TransactionConfig, TransactionHandle,
+    Delivered, Delivery, Error as Refusal, Found, GivenUp, GroupChange, GroupSpec, GroupStats,
+    HandleError, Limits, Message, MessageFilter, MessageHandle, NewMessage, OpenTransaction,
+    Outcome, Place, Prepared, Recall, ReceiptHandle, ReceiveRequest, Reschedule, Sent, StartFrom,
+    StoreError, TIMER_PROPERTY, TagFilter, Tallies, Timer, TimerContent, TimerSet, TopicChange,
+    TopicKind, TopicSpec, TopicStats, Traffic, TransactionConfig, TransactionHandle,
 };
 pub use error::{Error, OpenError};
 pub use storage::{Durability, StoreConfig};

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Timer(admin::TimerArguments),
     /// List, replay and purge dead letters
     Dlq(admin::DlqArguments),
+    /// List, check, commit and roll back transactions given up
+    Transaction(admin::TransactionArguments),
     /// Print the completion script for a shell
     Completions(CompletionArguments),
 }
@@ -78,7 +80,7 @@ mod tests {
     fn long_help_shows_examples_that_can_be_typed() {
         let mut command = Cli::command();
         command.build();
-        for name in ["topic", "group", "message", "timer", "dlq"] {
+        for name in ["topic", "group", "message", "timer", "dlq", "transaction"] {
             let subcommand = command.find_subcommand_mut(name).unwrap();
             let help = subcommand.render_long_help().to_string();
             let examples: Vec<_> = help

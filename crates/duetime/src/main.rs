@@ -52,6 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Message(arguments) => admin::run(AdminCommand::Message(arguments)),
         Command::Timer(arguments) => admin::run(AdminCommand::Timer(arguments)),
         Command::Dlq(arguments) => admin::run(AdminCommand::Dlq(arguments)),
+        Command::Transaction(arguments) => admin::run(AdminCommand::Transaction(arguments)),
         Command::Completions(arguments) => {
             print(&completions::script(arguments, &mut Cli::command()))
         }

@@ -104,6 +104,7 @@ impl<S: Store> Engine<S> {
         engine.load_catalog()?;
         engine.load_counts()?;
         engine.load_progress()?;
+        engine.load_given_up()?;
         engine.disk.set_free_bytes(engine.store.free_bytes()?);
         Ok(engine)
     }

@@ -28,6 +28,7 @@ mod upkeep;
 pub use commands::browse::Browsed;
 pub use commands::change::{GroupChange, TopicChange};
 pub use commands::checks::Check;
+pub use commands::given_up::{GivenUp, OpenTransaction};
 pub use commands::histogram::Bucket;
 pub use commands::recall::{Recall, Reschedule};
 pub use commands::receive::ReceiveRequest;

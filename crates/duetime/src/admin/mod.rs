@@ -1,4 +1,4 @@
-//! Provides `duetime topic`, `group`, `message`, `timer` and `dlq`.
+//! Provides `duetime topic`, `group`, `message`, `timer`, `dlq` and `transaction`.
 //!
 //! They are clients of the broker's JSON API. Data goes to standard output, as text by default and as JSON with
 //! `--json`; everything else goes to standard error.
@@ -13,6 +13,7 @@ mod session;
 mod time;
 mod timers;
 mod topics;
+mod transactions;
 
 use crate::failure::Failure;
 
@@ -21,6 +22,7 @@ pub(crate) use self::groups::GroupArguments;
 pub(crate) use self::messages::MessageArguments;
 pub(crate) use self::timers::TimerArguments;
 pub(crate) use self::topics::TopicArguments;
+pub(crate) use self::transactions::TransactionArguments;
 
 /// One of the commands.
 #[derive(Clone, Debug)]
@@ -30,6 +32,7 @@ pub(crate) enum AdminCommand {
     Message(MessageArguments),
     Timer(TimerArguments),
     Dlq(DlqArguments),
+    Transaction(TransactionArguments),
 }
 
 /// Runs a command to its end.
@@ -45,6 +48,7 @@ pub(crate) fn run(command: AdminCommand) -> Result<(), Failure> {
             AdminCommand::Message(arguments) => messages::run(arguments).await,
             AdminCommand::Timer(arguments) => timers::run(arguments).await,
             AdminCommand::Dlq(arguments) => dlq::run(arguments).await,
+            AdminCommand::Transaction(arguments) => transactions::run(arguments).await,
         }
     })
 }

@@ -1,9 +1,11 @@
-//! Tests of `duetime topic`, `group`, `message`, `timer`, `dlq` and `completions`.
+//! Tests of `duetime topic`, `group`, `message`, `timer`, `dlq`, `transaction` and `completions`.
 
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use broker::clock::{Clock as _, SystemClock};
+use broker::{BrokerConfig, NewMessage};
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, run_at};
@@ -516,4 +518,99 @@ fn shells_get_their_completions() {
             "{shell}"
         );
     }
+}
+
+/// A broker with transactions of topic `tx` that were given up, each with the message id and the body of its name.
+fn with_given_up(names: &[&str]) -> Rig {
+    let mut config = BrokerConfig::default();
+    config.engine.transactions.check_after_ms = 0;
+    config.engine.transactions.check_every_ms = 0;
+    config.engine.transactions.checks_max = 0;
+    let rig = Rig::start_with(config);
+    rig.done("topic create dev%tx --kind transaction");
+    rig.with_broker(async |broker| {
+        for name in names {
+            let message = NewMessage {
+                message_id: Some((*name).to_owned()),
+                body: (*name).to_owned().into(),
+                ..NewMessage::default()
+            };
+            broker.prepare("dev%tx", message, None).await.unwrap();
+        }
+        let due = broker.take_checks(10, Duration::ZERO).await.unwrap();
+        assert!(due.is_empty(), "{due:?}");
+    });
+    rig
+}
+
+/// The names of the transactions that were given up, in the order of their messages.
+fn given_up(rig: &Rig) -> Vec<String> {
+    let listed = rig.json("transaction list --topic dev%tx");
+    let names = listed.iter().map(|item| item["transaction"].as_str());
+    names.map(|name| name.unwrap().to_owned()).collect()
+}
+
+#[test]
+fn transactions_given_up_are_listed_shown_and_ended() {
+    let rig = with_given_up(&["a", "b", "c"]);
+    let list = rig.done("transaction list").out;
+    let rows = rows(&list);
+    assert_eq!(
+        rows[0],
+        [
+            "GIVEN",
+            "UP",
+            "TOPIC",
+            "CHECKS",
+            "MESSAGE",
+            "BODY",
+            "TRANSACTION"
+        ]
+    );
+    assert_eq!(rows.len(), 4, "{list}");
+    let names = given_up(&rig);
+    let shown = rig.done(&format!("transaction show {}", names[0])).out;
+    assert!(shown.contains("topic        dev%tx\n"), "{shown}");
+    assert!(shown.contains("state        given_up\n"), "{shown}");
+    rig.fails(
+        &format!("transaction commit {}", names[0]),
+        2,
+        "this would commit 1 transaction: their messages are delivered: say --yes",
+    );
+    let said = rig.done(&format!("transaction commit {} --yes", names[0]));
+    assert_eq!(said.err, "committed 1 transaction\n");
+    rig.fails(
+        &format!("transaction rollback {} --yes", names[0]),
+        1,
+        "the transaction was committed before",
+    );
+    let both = format!("transaction rollback {} {}", names[1], names[2]);
+    let said = rig.done(&format!("{both} --dry-run"));
+    assert!(
+        said.err.starts_with("would roll back 2 transactions"),
+        "{said:?}"
+    );
+    let said = rig.done(&format!("{both} --yes"));
+    assert_eq!(said.err, "rolled back 2 transactions\n");
+    assert_eq!(rig.done("transaction list").err, "nothing found\n");
+    rig.fails("transaction show tea", 1, "there is no transaction \"tea\"");
+    let received = rig.json("message receive dev%tx g --wait 1m --max 9");
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0]["message"]["body"], "a");
+}
+
+#[test]
+fn transactions_given_up_are_checked_again() {
+    let rig = with_given_up(&["a", "b"]);
+    let names = given_up(&rig);
+    let said = rig.done(&format!("transaction check {}", names[0]));
+    assert_eq!(said.err, "asked the producers again about 1 transaction\n");
+    assert_eq!(given_up(&rig), [names[1].clone()]);
+    let shown = rig.json(&format!("transaction show {}", names[0]));
+    assert_eq!(shown[0]["state"], "open");
+    rig.done("transaction check --topic dev%tx");
+    assert_eq!(given_up(&rig), [""; 0]);
+    let said = rig.done("transaction check --all");
+    assert_eq!(said.err, "asked the producers again about 0 transactions\n");
+    rig.fails("transaction check", 2, "required");
 }

@@ -34,9 +34,13 @@ pub(crate) struct Said {
 
 impl Rig {
     pub(crate) fn start() -> Self {
+        Self::start_with(BrokerConfig::default())
+    }
+
+    pub(crate) fn start_with(config: BrokerConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::new().unwrap();
-        let broker = Broker::open(folder.path(), BrokerConfig::default()).unwrap();
+        let broker = Broker::open(folder.path(), config).unwrap();
         let settings = ApiSettings {
             authenticate: Arc::new(LoopbackOnly),
             connections: Arc::new(NoConnections),
@@ -67,6 +71,11 @@ impl Rig {
         let rig = Self::start();
         rig.done("topic create orders");
         rig
+    }
+
+    /// Does something with the broker itself.
+    pub(crate) fn with_broker<T>(&self, work: impl AsyncFnOnce(&Broker) -> T) -> T {
+        self.runtime.block_on(work(&self.broker))
     }
 
     /// Runs the program; words are separated by blanks.

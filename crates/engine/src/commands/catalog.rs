@@ -79,6 +79,7 @@ impl<S: Store> Engine<S> {
     pub fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
         let id = self.catalog.topic_id(name)?;
         self.dedup.forget_topic(id);
+        self.transactions.forget_topic(id);
         if let Some(topic) = self.catalog.remove_topic(id) {
             for (queue, _) in (0..).zip(&topic.queues) {
                 self.memory.resize(Holder::Head(id, queue), 0);

@@ -7,7 +7,8 @@ use crate::engine::Engine;
 use crate::error::{Error, within};
 use crate::format::handle::TransactionHandle;
 use crate::format::keys::{
-    check_key, checks_due_by, checks_span, half_key, half_state_key, parts_of_timed_key,
+    check_key, checks_due_by, checks_span, given_up_key, half_key, half_state_key,
+    parts_of_timed_key,
 };
 use crate::format::record::open;
 use crate::limits::READ_MESSAGES_MAX;
@@ -65,6 +66,7 @@ impl<S: Store> Engine<S> {
                 batch.remove(Space::Meta, &key);
                 batch.remove(Space::Meta, &half_key(topic, sequence));
                 batch.remove(Space::Meta, &half_state_key(topic, sequence));
+                batch.remove(Space::Meta, &given_up_key(topic, sequence));
                 continue;
             };
             if check_ms < half.state.check_ms {
@@ -86,10 +88,8 @@ impl<S: Store> Engine<S> {
         half: Half,
     ) -> Option<Check> {
         let config = self.config.transactions;
-        let old_ms = half
-            .message
-            .stored_ms
-            .saturating_add(self.config.retention_ms);
+        let from_ms = std::cmp::max(half.message.stored_ms, half.state.asked_from_ms);
+        let old_ms = from_ms.saturating_add(self.config.retention_ms);
         let given_up = half.state.given_up_ms.is_some();
         if !given_up && half.state.checks < config.checks_max && (!half.taken || now_ms < old_ms) {
             let state = HalfState {
@@ -104,7 +104,10 @@ impl<S: Store> Engine<S> {
                 checks: half.state.checks + 1,
             });
         }
-        self.counters.tallies.transactions_given_up += u64::from(!given_up);
+        if !given_up {
+            self.counters.tallies.transactions_given_up += 1;
+            self.now_given_up(&transaction);
+        }
         // It is looked at again from time to time: the topic may be deleted, and the operator is reminded.
         let state = HalfState {
             check_ms: now_ms.saturating_add(self.config.retention_ms),
@@ -196,10 +199,17 @@ impl<S: Store> Engine<S> {
     }
 
     /// Moves the check of a half message from `check_ms` to that of `state`. The message itself is not written again.
-    fn move_check(&mut self, handle: TransactionHandle, check_ms: u64, state: HalfState) {
+    pub(crate) fn move_check(
+        &mut self,
+        handle: TransactionHandle,
+        check_ms: u64,
+        state: HalfState,
+    ) {
         let (topic, sequence) = (handle.topic, handle.sequence);
         let batch = &mut self.stage.batch;
-        batch.remove(Space::Meta, &check_key(check_ms, topic, sequence));
+        if check_ms != state.check_ms {
+            batch.remove(Space::Meta, &check_key(check_ms, topic, sequence));
+        }
         let next_key = check_key(state.check_ms, topic, sequence);
         batch.put(Space::Meta, &next_key, |_| ());
         self.transactions.check_added(state.check_ms);

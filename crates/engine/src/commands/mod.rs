@@ -7,6 +7,7 @@ pub(crate) mod checks;
 pub(crate) mod dead_letters;
 pub(crate) mod dedup;
 pub(crate) mod give_back;
+pub(crate) mod given_up;
 pub(crate) mod histogram;
 pub(crate) mod recall;
 pub(crate) mod receive;

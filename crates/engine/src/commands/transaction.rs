@@ -206,6 +206,7 @@ impl<S: Store> Engine<S> {
             Outcome::RolledBack => None,
         };
         self.dedup.ended(*handle, &message_id, identity);
+        self.no_longer_given_up(handle, half.state);
         self.finish_half(now_ms, handle, half.state.check_ms, outcome);
         Ok(outcome)
     }
@@ -225,6 +226,7 @@ impl<S: Store> Engine<S> {
                 checks: u32::try_from(reader.varint()?)
                     .map_err(|_| "a check count is too large")?,
                 given_up_ms: None,
+                asked_from_ms: 0,
             };
             let queue = u16::try_from(reader.varint()?).map_err(|_| "a queue is impossible")?;
             let place = read_place(reader)?;
@@ -290,7 +292,11 @@ impl<S: Store> Engine<S> {
         self.transactions.forget_by(end_ms);
     }
 
-    fn earlier_outcome(&self, handle: &TransactionHandle, commit: bool) -> Result<Outcome, Error> {
+    pub(crate) fn earlier_outcome(
+        &self,
+        handle: &TransactionHandle,
+        commit: bool,
+    ) -> Result<Outcome, Error> {
         let key = outcome_key(handle.topic, handle.sequence);
         let value = self
             .store

@@ -1,5 +1,6 @@
 //! Defines the keys of all rows, so that the order of bytes is the order of due times.
 
+use crate::format::handle::TransactionHandle;
 use crate::ids::{GroupId, TopicId};
 use crate::place::{HOUR_MS, PartitionId, Place};
 
@@ -19,6 +20,7 @@ mod meta {
     pub(super) const OUTCOME: u8 = 12;
     pub(super) const OUTCOME_END: u8 = 13;
     pub(super) const HALF_STATE: u8 = 14;
+    pub(super) const GIVEN_UP: u8 = 15;
     pub(super) const SEEN: u8 = 16;
 }
 
@@ -83,6 +85,32 @@ pub(crate) fn half_key(topic: TopicId, sequence: u64) -> Vec<u8> {
 
 pub(crate) fn half_state_key(topic: TopicId, sequence: u64) -> Vec<u8> {
     key!(meta::HALF_STATE, topic, sequence)
+}
+
+pub(crate) fn given_up_key(topic: TopicId, sequence: u64) -> Vec<u8> {
+    key!(meta::GIVEN_UP, topic, sequence)
+}
+
+/// Transactions that were given up, of one topic or of all, after `after`.
+pub(crate) fn given_up_span(
+    topic: Option<TopicId>,
+    after: Option<TransactionHandle>,
+) -> (Vec<u8>, Vec<u8>) {
+    let (from, to) = match topic {
+        Some(topic) => span(&key!(meta::GIVEN_UP, topic)),
+        None => span(&[meta::GIVEN_UP]),
+    };
+    let after = after.map(|after| given_up_key(after.topic, after.sequence.saturating_add(1)));
+    let from = std::cmp::max(after.unwrap_or_default(), from);
+    // A cursor of a later topic leaves nothing.
+    (std::cmp::min(from, to.clone()), to)
+}
+
+pub(crate) fn transaction_of_given_up_key(key: &[u8]) -> Option<TransactionHandle> {
+    Some(TransactionHandle {
+        topic: u32::from_be_bytes(key.get(1..5)?.try_into().ok()?),
+        sequence: u64::from_be_bytes(key.get(5..13)?.try_into().ok()?),
+    })
 }
 
 pub(crate) fn check_key(check_ms: u64, topic: TopicId, sequence: u64) -> Vec<u8> {

@@ -1,7 +1,10 @@
 //! Provides the state of half messages, and the instants at which transactions have to be looked at again.
 
+use std::collections::BTreeMap;
+
 use crate::format::codec::{Reader, put_varint};
 use crate::format::record::seal;
+use crate::ids::TopicId;
 
 /// How far the checks of a half message are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub(crate) struct HalfState {
     pub(crate) checks: u32,
     /// When it was given up, in ms; `None`: its producer is asked.
     pub(crate) given_up_ms: Option<u64>,
+    /// Since when its producer is asked, in ms; 0: since it was stored.
+    pub(crate) asked_from_ms: u64,
 }
 
 impl HalfState {
@@ -23,6 +28,7 @@ impl HalfState {
                 buffer,
                 self.given_up_ms.map_or(0, |at_ms| at_ms.saturating_add(1)),
             );
+            put_varint(buffer, self.asked_from_ms);
         });
     }
 
@@ -31,6 +37,11 @@ impl HalfState {
             check_ms: reader.varint()?,
             checks: u32::try_from(reader.varint()?).map_err(|_| "a check count is too large")?,
             given_up_ms: reader.varint()?.checked_sub(1),
+            asked_from_ms: if reader.is_empty() {
+                0
+            } else {
+                reader.varint()?
+            },
         })
     }
 }
@@ -41,6 +52,8 @@ pub(crate) struct Transactions {
     /// No check is due before this; `None`: the store has to be read.
     next_check_ms: Option<u64>,
     next_forget_ms: u64,
+    /// How many were given up and have not ended.
+    given_up: BTreeMap<TopicId, u64>,
 }
 
 impl Transactions {
@@ -58,6 +71,28 @@ impl Transactions {
     pub(crate) fn check_added(&mut self, check_ms: u64) {
         let first = |next_ms| std::cmp::min(next_ms, check_ms);
         self.next_check_ms = self.next_check_ms.map(first);
+    }
+
+    /// How many were given up and have not ended.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up.values().sum()
+    }
+
+    /// One more was given up.
+    pub(crate) fn add_given_up(&mut self, topic: TopicId) {
+        *self.given_up.entry(topic).or_default() += 1;
+    }
+
+    /// One that was given up has ended, or is checked again.
+    pub(crate) fn remove_given_up(&mut self, topic: TopicId) {
+        if let Some(count) = self.given_up.get_mut(&topic) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// A topic was deleted.
+    pub(crate) fn forget_topic(&mut self, topic: TopicId) {
+        self.given_up.remove(&topic);
     }
 
     /// When outcomes may be forgotten, in ms; `u64::MAX`: there are none.

@@ -17,6 +17,7 @@ struct Whole {
     connections: usize,
     topics: usize,
     groups: usize,
+    given_up: u64,
 }
 
 /// A metric: its name, its help text, and its value in a `T`.
@@ -136,6 +137,11 @@ const GAUGES: [Figure<Whole>; 7] = [
     ("duetime_broker_groups", "Consumer groups", |whole| {
         whole.groups as u64
     }),
+    (
+        "duetime_broker_given_up_transactions",
+        "Transactions that were given up and wait for an operator",
+        |whole| whole.given_up,
+    ),
 ];
 
 /// The metrics of each topic.
@@ -213,6 +219,11 @@ pub(super) async fn render(state: &ApiState) -> Result<String, Problem> {
         connections: state.settings().connections.connections().len(),
         topics: topics.len(),
         groups: state.broker().groups().await.map_err(of_broker)?.len(),
+        given_up: state
+            .broker()
+            .given_up_transactions()
+            .await
+            .map_err(of_broker)?,
     };
     for (kind, singles) in [("counter", &COUNTERS[..]), ("gauge", &GAUGES[..])] {
         for (name, help, read) in singles {

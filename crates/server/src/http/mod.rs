@@ -24,6 +24,7 @@ mod refusal;
 mod tests;
 mod timers;
 mod topics;
+mod transactions;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -8,7 +8,9 @@ use utoipa_axum::routes;
 
 use super::ApiState;
 use super::problem::ProblemBody;
-use super::{dead_letters, deliveries, groups, health, messages, metrics, timers, topics};
+use super::{
+    dead_letters, deliveries, groups, health, messages, metrics, timers, topics, transactions,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,6 +26,7 @@ use super::{dead_letters, deliveries, groups, health, messages, metrics, timers,
         (name = "topics", description = "Destinations of messages"),
         (name = "groups", description = "Consumer groups"),
         (name = "dead letters", description = "Messages that failed all their deliveries"),
+        (name = "transactions", description = "Transactions that were given up: their producers have not ended them"),
         (name = "operation", description = "For the operator")
     ),
     components(schemas(ProblemBody)),
@@ -83,6 +86,11 @@ pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::replay))
         .routes(routes!(dead_letters::purge))
+        .routes(routes!(transactions::list))
+        .routes(routes!(transactions::show))
+        .routes(routes!(transactions::commit))
+        .routes(routes!(transactions::rollback))
+        .routes(routes!(transactions::check))
         .routes(routes!(health::show_broker))
         .routes(routes!(health::connections))
         .routes(routes!(edge::health::healthz))

@@ -28,6 +28,8 @@ problem_kinds! {
         "Create it with `POST /v1/groups`; the first receive creates it too.";
     MessageNotFound = "message_not_found", NOT_FOUND, "The message does not exist",
         "It was never sent, was cancelled, or was due so long ago that it is no longer kept. `outcome` is `unknown`.";
+    TransactionNotFound = "transaction_not_found", NOT_FOUND, "The transaction does not exist",
+        "It was never begun, or ended so long ago that its outcome is no longer known.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path does not allow this method",
         "The `Allow` header lists the methods that the path allows.";
     TooLate = "too_late", CONFLICT, "The message is already due",
@@ -38,6 +40,8 @@ problem_kinds! {
         "The message was delivered again or settled, or its group was reset. If the work is done, the message may be delivered once more.";
     Exists = "exists", CONFLICT, "The name exists with other settings",
         "A topic or group of this name exists with other settings than requested. Read it with GET, or choose another name.";
+    TransactionEnded = "transaction_ended", CONFLICT, "The transaction has ended",
+        "It was committed or rolled back before; `detail` says which. Nothing was changed.";
     PlatformOwned = "platform_owned", CONFLICT, "The order platform uses it",
         "The order platform of this process loses messages that way: its orders then close late. Add `?force=platform` if that is meant. Nothing was changed.";
     InUse = "in_use", CONFLICT, "The setting cannot be changed now",

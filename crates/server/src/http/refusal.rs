@@ -85,23 +85,7 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
             field,
             found,
             limit,
-        } => {
-            let detail = if let Some(what) = field.strip_suffix(" in ms") {
-                let (found, limit) = (about(found), about(limit));
-                format!("the {what} is {found}; at most {limit} is allowed")
-            } else if IN_BYTES.contains(&field) {
-                format!("{field} has {found} bytes; at most {limit} are allowed")
-            } else {
-                format!("{} is {found}; the most allowed is {limit}", shown(field))
-            };
-            let problem = Problem::new(ProblemKind::OverLimit, detail)
-                .with("found", found)
-                .with("limit", limit);
-            match pointer_of(field) {
-                Some(pointer) => problem.with("pointer", pointer),
-                None => problem,
-            }
-        }
+        } => over_limit(field, found, limit),
         Refusal::Invalid { field, reason } => {
             let detail = format!("{} {reason}", shown(field));
             match (field, pointer_of(field)) {
@@ -119,8 +103,28 @@ fn of_refusal(refusal: Refusal, detail: String) -> Problem {
         }
         Refusal::Handle(_) => Problem::new(ProblemKind::MessageNotFound, detail),
         Refusal::MessageNotFound => message_not_found(detail),
+        Refusal::TransactionNotFound => Problem::new(ProblemKind::TransactionNotFound, detail),
+        Refusal::TransactionEnded { .. } => Problem::new(ProblemKind::TransactionEnded, detail),
         Refusal::Expired => Problem::new(ProblemKind::ReceiptExpired, detail),
         _ => Problem::internal(detail),
+    }
+}
+
+fn over_limit(field: &str, found: u64, limit: u64) -> Problem {
+    let detail = if let Some(what) = field.strip_suffix(" in ms") {
+        let (found, limit) = (about(found), about(limit));
+        format!("the {what} is {found}; at most {limit} is allowed")
+    } else if IN_BYTES.contains(&field) {
+        format!("{field} has {found} bytes; at most {limit} are allowed")
+    } else {
+        format!("{} is {found}; the most allowed is {limit}", shown(field))
+    };
+    let problem = Problem::new(ProblemKind::OverLimit, detail)
+        .with("found", found)
+        .with("limit", limit);
+    match pointer_of(field) {
+        Some(pointer) => problem.with("pointer", pointer),
+        None => problem,
     }
 }
 
@@ -209,7 +213,11 @@ mod tests {
     fn an_unavailable_broker_has_a_retry_after_and_a_defect_has_no_cause() {
         let problem = of_broker(Error::Stopped);
         assert_eq!(problem.kind(), ProblemKind::Unavailable);
-        let problem = of_broker(Error::Refused(Refusal::TransactionNotFound));
+        let failed = broker::StoreError::Failed {
+            action: "writes a transaction",
+            source: "it is gone".into(),
+        };
+        let problem = of_broker(Error::Refused(Refusal::Store(failed)));
         assert_eq!(problem.kind(), ProblemKind::Internal);
         assert!(!problem.to_json().to_string().contains("transaction"));
     }

@@ -7,5 +7,6 @@ mod operators;
 mod port;
 mod rig;
 mod senders;
+mod transactions;
 
 use self::rig::{Api, Call, START_MS};
