@@ -24,7 +24,7 @@ struct Whole {
 type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
 
 /// The counters since the start.
-const COUNTERS: [Figure<Whole>; 15] = [
+const COUNTERS: &[Figure<Whole>] = &[
     (
         "duetime_broker_sent_messages_total",
         "Messages stored",
@@ -103,7 +103,7 @@ const COUNTERS: [Figure<Whole>; 15] = [
 ];
 
 /// The gauges.
-const GAUGES: [Figure<Whole>; 7] = [
+const GAUGES: &[Figure<Whole>] = &[
     (
         "duetime_broker_free_bytes",
         "Bytes free on the broker's disk",
@@ -225,7 +225,7 @@ pub(super) async fn render(state: &ApiState) -> Result<String, Problem> {
             .await
             .map_err(of_broker)?,
     };
-    for (kind, singles) in [("counter", &COUNTERS[..]), ("gauge", &GAUGES[..])] {
+    for (kind, singles) in [("counter", COUNTERS), ("gauge", GAUGES)] {
         for (name, help, read) in singles {
             page.begin(name, kind, help);
             page.value(name, "", read(&whole));
