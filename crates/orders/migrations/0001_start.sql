@@ -299,6 +299,14 @@ create table outbox (
 ) strict;
 create index outbox_unsent on outbox (unsent, topic, seq) where unsent > 0;
 create index outbox_parked on outbox (subject) where unsent = 2;
+-- A merchant reads its own events in the order of seq, which the index has at its end.
+create index outbox_events on outbox (merchant_id) where topic = 10;
+
+-- Up to which row of the outbox events of a merchant were deleted: an older cursor would miss some.
+create table event_lost (
+    merchant_id text primary key not null,
+    seq integer not null
+) strict, without rowid;
 
 -- Who relays a shard of the outbox, until when.
 create table outbox_lease (

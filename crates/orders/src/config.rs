@@ -108,7 +108,7 @@ impl Config {
             publish_grace_ms: 30_000,
             clock_jump_max_ms: 366 * DAY_MS,
             resume_per_second: 500,
-            keep_events_ms: 7 * DAY_MS,
+            keep_events_ms: 30 * DAY_MS,
             keep_idempotency_ms: 2 * DAY_MS,
             relay_batch: 512,
             relay_owner: "embedded".to_owned(),

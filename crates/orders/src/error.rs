@@ -125,6 +125,14 @@ pub enum Error {
         /// How long the oldest timer message has waited, in ms.
         waits_ms: i64,
     },
+    /// Events after the place are no longer kept, or the place is of another database.
+    #[error(
+        "events after the cursor are no longer kept; read the orders anew, then begin without a cursor"
+    )]
+    EventsGone,
+    /// Too many callers wait for events.
+    #[error("too many requests wait for events")]
+    TooManyFollowers,
     /// The gateway refused.
     #[error("the gateway refused: {reason}")]
     GatewayRefused {
@@ -180,6 +188,8 @@ impl Error {
             Self::RefundTooLarge { .. } => "refund_too_large",
             Self::IdempotencyKeyReused { .. } => "idempotency_key_reused",
             Self::NotPublishing { .. } => "not_publishing",
+            Self::EventsGone => "cursor_expired",
+            Self::TooManyFollowers => "too_many_requests",
             Self::GatewayRefused { .. } => "gateway_refused",
             Self::Callback(_) => "callback_rejected",
             Self::Stopped => "stopping",

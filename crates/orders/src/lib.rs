@@ -94,6 +94,7 @@ pub use ids::{
 pub use messaging::embedded;
 pub use model::audit::{Actor, AuditEntry, PlacedEntry, Who};
 pub use model::coupon::{Coupon, CouponRule, CouponState, NewCouponRule, OnFullRefund};
+pub use model::event::{EventPage, EventType, StoredEvent};
 pub use model::merchant::{
     ApiKey, GatewayAccount, KeyHolder, KeyTerms, Merchant, NewApiKey, NewGatewayAccount, Scope,
     Scopes,

@@ -38,10 +38,19 @@ pub const REQUESTS_MAX: usize = 8_192;
 pub const MERCHANT_REQUESTS_MAX: usize = 4_096;
 /// Most open connections of the HTTP API.
 pub const CONNECTIONS_MAX: usize = 8_192;
-/// How long a request may take before it is answered with an error.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request may take before it is answered with an error: longer than one that waits for events.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a connection may take to send the headers of a request, or be idle before it.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest wait of a request for events, in ms.
+pub const EVENTS_WAIT_MS_MAX: u64 = 30_000;
+/// Most requests that wait for events at a time.
+pub const FOLLOWERS_MAX: usize = 1_024;
+/// Most requests of one merchant that wait for events at a time.
+pub const MERCHANT_FOLLOWERS_MAX: usize = 32;
+/// Most bytes of events of one page; a single larger event is a page of its own.
+pub const EVENT_PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 // One merchant must leave room for the others.
 const _: () = assert!(MERCHANT_REQUESTS_MAX <= REQUESTS_MAX / 2);

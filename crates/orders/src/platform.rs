@@ -20,6 +20,7 @@ use crate::metrics;
 use crate::model::audit::{PlacedEntry, Who};
 use crate::model::outbox::Topic;
 use crate::payment::missing::MissingGateways;
+use crate::store::followers::Followers;
 use crate::store::idempotency::{self, Answered, Keyed};
 use crate::store::sql::{DbError, Readers};
 use crate::store::verify::{self, Finding, Tally};
@@ -41,6 +42,7 @@ struct Shared {
     config: Config,
     clock: Arc<dyn Clock>,
     readers: Readers,
+    followers: Followers,
     gateways: Gateways,
     known_keys: KnownKeys,
     resumed: Notify,
@@ -59,6 +61,7 @@ impl Platform {
             config,
             clock,
             readers: db.readers,
+            followers: db.followers,
             gateways,
             known_keys,
             resumed: Notify::new(),
@@ -282,6 +285,11 @@ impl Platform {
     /// Ends when a pause has ended.
     pub(crate) async fn resumed(&self) {
         self.shared.resumed.notified().await;
+    }
+
+    /// Who waits for events.
+    pub(crate) fn followers(&self) -> &Followers {
+        &self.shared.followers
     }
 
     /// How the relay gets on.

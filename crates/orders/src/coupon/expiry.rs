@@ -6,6 +6,7 @@ use crate::coupon::event::{Change, record};
 use crate::error::Result;
 use crate::model::audit::Actor;
 use crate::model::coupon::CouponState;
+use crate::model::event::EventType;
 use crate::model::timer::TimerKind;
 use crate::store::{Tx, coupons};
 use crate::timer;
@@ -25,7 +26,7 @@ pub(crate) async fn expire(tx: &mut Tx, ids: &[Uuid]) -> Result<usize> {
             coupon,
             &Change {
                 action: "expire",
-                event: "coupon.expired",
+                event: EventType::CouponExpired,
                 from: Some(CouponState::Available),
                 actor: Actor::System,
             },

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CouponRuleId, OrderId};
 use crate::model::audit::Actor;
 use crate::model::coupon::Coupon;
+use crate::model::event::EventType;
 use crate::model::timer::{NewTimer, TimerKind};
 use crate::platform::Platform;
 use crate::store::{Tx, coupons};
@@ -77,7 +78,7 @@ async fn issue(
         &coupon,
         &Change {
             action: "issue",
-            event: "coupon.issued",
+            event: EventType::CouponIssued,
             from: None,
             actor: Actor::System,
         },

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CouponId, OrderId};
 use crate::model::audit::Actor;
 use crate::model::coupon::{Coupon, CouponState};
+use crate::model::event::EventType;
 use crate::model::order::Order;
 use crate::model::timer::TimerKind;
 use crate::store::{Tx, coupons};
@@ -30,7 +31,7 @@ pub(crate) async fn hold(tx: &mut Tx, id: CouponId, order: &Order) -> Result<i64
         &coupon,
         &Change {
             action: "hold",
-            event: "coupon.held",
+            event: EventType::CouponHeld,
             from: Some(CouponState::Available),
             actor: Actor::Buyer,
         },
@@ -74,7 +75,7 @@ pub(crate) async fn use_held(tx: &mut Tx, order: &Order) -> Result<()> {
         &coupon,
         &Change {
             action: "use",
-            event: "coupon.used",
+            event: EventType::CouponUsed,
             from: Some(CouponState::Held),
             actor: Actor::System,
         },
@@ -123,9 +124,9 @@ async fn follow_return(tx: &mut Tx, returned: Option<Coupon>) -> Result<()> {
 
 fn record_return(tx: &mut Tx, coupon: &Coupon, from: CouponState) {
     let event = match coupon.state {
-        CouponState::Expired => "coupon.expired",
-        CouponState::Revoked => "coupon.revoked",
-        _ => "coupon.returned",
+        CouponState::Expired => EventType::CouponExpired,
+        CouponState::Revoked => EventType::CouponRevoked,
+        _ => EventType::CouponReturned,
     };
     let change = Change {
         action: "return",
@@ -145,7 +146,7 @@ pub(crate) async fn revoke(tx: &mut Tx, source_order_id: OrderId) -> Result<()> 
             &coupon,
             &Change {
                 action: "revoke",
-                event: "coupon.revoked",
+                event: EventType::CouponRevoked,
                 from: Some(CouponState::Available),
                 actor: Actor::System,
             },

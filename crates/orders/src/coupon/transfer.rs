@@ -7,6 +7,7 @@ use crate::ids::{CouponId, MerchantId};
 use crate::limits::{PAGE_ROWS_MAX, REFERENCE_CHARS_MAX};
 use crate::model::audit::Actor;
 use crate::model::coupon::{Coupon, CouponState};
+use crate::model::event::EventType;
 use crate::platform::Platform;
 use crate::store::{Tx, coupons};
 
@@ -62,7 +63,7 @@ async fn transfer(
         &coupon,
         &Change {
             action: "give",
-            event: "coupon.given",
+            event: EventType::CouponGiven,
             from: Some(CouponState::Available),
             actor: Actor::Merchant,
         },

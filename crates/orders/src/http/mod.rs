@@ -9,6 +9,7 @@ mod attempts;
 mod audit;
 mod auth;
 mod coupons;
+mod events;
 mod extract;
 mod health;
 mod merchants;
@@ -55,6 +56,7 @@ use crate::store::idempotency::Idempotency;
 use gateway::simulator::Simulator;
 
 pub use self::auth::OperatorKey;
+pub use self::events::{event_data_schema, events_markdown};
 pub use self::metrics::install_metrics;
 pub use self::openapi::openapi_document;
 pub use edge::metrics::MetricsTaken;
@@ -85,6 +87,8 @@ struct Shared {
     settings: ApiSettings,
     admission: Admission,
     requests: RequestMetrics,
+    /// Whether the server is stopping: requests that wait for events end then.
+    stopping: watch::Sender<bool>,
 }
 
 impl ApiState {
@@ -102,6 +106,7 @@ impl ApiState {
             settings,
             admission: Admission::default(),
             requests: RequestMetrics::new(metrics::HTTP),
+            stopping: watch::Sender::new(false),
         };
         Self {
             shared: Arc::new(shared),
@@ -138,6 +143,13 @@ impl ApiState {
 
     fn admission(&self) -> &Admission {
         &self.shared.admission
+    }
+
+    /// Completes when the server stops.
+    async fn stopping(&self) {
+        let mut stopping = self.shared.stopping.subscribe();
+        // The sender lives as long as `self`.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }
 
@@ -217,7 +229,7 @@ pub async fn run(
         limits,
         tls,
         clock: Arc::clone(&state.shared.clock),
-        stopping: watch::Sender::new(false),
+        stopping: state.shared.stopping.clone(),
     };
     server.run(listener, shutdown).await;
 }

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 use super::ApiState;
 use super::problem::ProblemBody;
 use super::{
-    attempts, audit, coupons, health, merchants, metrics, orders, outbox, pauses, payments,
+    attempts, audit, coupons, events, health, merchants, metrics, orders, outbox, pauses, payments,
     products, refunds, simulator, unmatched,
 };
 
@@ -26,6 +26,7 @@ use super::{
         (name = "payments", description = "Payment attempts and gateways"),
         (name = "refunds", description = "Refunds of payments"),
         (name = "coupons", description = "Coupons and the rules that issue them"),
+        (name = "events", description = "What happened, for the merchant's own systems"),
         (name = "operation", description = "For the operator"),
         (name = "simulator", description = "The simulated gateway's buyers; only where the simulator is on")
     ),
@@ -78,6 +79,7 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(coupons::list))
         .routes(routes!(coupons::show))
         .routes(routes!(coupons::transfer))
+        .routes(routes!(events::list))
         .routes(routes!(merchants::create_account, merchants::list_accounts))
         .routes(routes!(audit::show))
         .routes(routes!(pauses::pause))

@@ -52,6 +52,8 @@ problem_kinds! {
         "`left` minor units of the payment have not been refunded. Request at most that amount.";
     IdempotencyInFlight = "idempotency_in_flight", CONFLICT, "The same request is still being answered",
         "A request with the same Idempotency-Key has not been answered yet. Repeat this one after `Retry-After` seconds to get its answer.";
+    CursorExpired = "cursor_expired", GONE, "The cursor has expired",
+        "Events after the cursor are no longer kept, or the database was restored from a backup, so some would be missed. Read the orders themselves, then begin with `after=latest` or without a cursor.";
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "`detail` names the limit. Nothing was read beyond it.";
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is not sent as JSON",

@@ -51,6 +51,10 @@ impl From<Error> for Problem {
             Error::IdempotencyKeyReused { .. } => {
                 Self::new(ProblemKind::IdempotencyKeyReused, detail)
             }
+            Error::EventsGone => Self::new(ProblemKind::CursorExpired, detail),
+            Error::TooManyFollowers => {
+                Self::new(ProblemKind::TooManyRequests, detail).retry_after(RETRY_AFTER_S)
+            }
             Error::GatewayRefused { .. } => Self::new(ProblemKind::GatewayRefused, detail),
             Error::Callback(CallbackError::Body(_)) => {
                 Self::new(ProblemKind::MalformedRequest, detail)

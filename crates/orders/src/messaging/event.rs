@@ -1,19 +1,20 @@
 //! Publishes events for other systems: CloudEvents 1.0 in JSON, through the outbox.
 
+use edge::instant::Instant;
 use serde::Serialize;
 
 use crate::ids::{EventId, MerchantId};
+use crate::model::event::EventType;
 use crate::model::outbox::{OutboxRow, Topic};
 use crate::store::Tx;
 
 /// An event to publish with the present transaction.
 pub(crate) struct NewEvent<'a, D> {
-    /// Such as `order.paid`.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: EventType,
     pub(crate) merchant_id: &'a MerchantId,
     /// The id of what it is about; events of one subject are delivered in order.
     pub(crate) subject: String,
-    /// The subject's state, with its version.
+    /// What it is about as the API shows it, with its version.
     pub(crate) data: &'a D,
 }
 
@@ -25,23 +26,27 @@ struct CloudEvent<'a, D> {
     #[serde(rename = "type")]
     kind: &'static str,
     subject: &'a str,
-    time: String,
+    time: Instant,
     datacontenttype: &'static str,
     data: &'a D,
+}
+
+/// The instant of the wall clock that an instant of the engine clock (ms since the Unix epoch) is at this request.
+pub(crate) fn shown(tx: &Tx, engine_ms: i64) -> Instant {
+    Instant(engine_ms.saturating_sub(tx.ahead_ms()))
 }
 
 /// Puts the event into the outbox.
 pub(crate) fn emit<D: Serialize>(tx: &mut Tx, event: NewEvent<'_, D>) {
     let now_ms = tx.now_ms();
     let id = EventId::new(now_ms);
-    let time = jiff::Timestamp::from_millisecond(tx.wall_now_ms()).unwrap_or_default();
     let body = CloudEvent {
         specversion: "1.0",
         id,
         source: format!("/merchants/{}", event.merchant_id),
-        kind: event.kind,
+        kind: event.kind.as_str(),
         subject: &event.subject,
-        time: format!("{time:.3}"),
+        time: Instant(tx.wall_now_ms()),
         datacontenttype: "application/json",
         data: event.data,
     };
@@ -52,7 +57,7 @@ pub(crate) fn emit<D: Serialize>(tx: &mut Tx, event: NewEvent<'_, D>) {
         topic: Topic::Events,
         message_id: id.to_string(),
         subject: event.subject,
-        tag: event.kind,
+        tag: event.kind.as_str(),
         deliver_at_ms: None,
         body,
         created_ms: now_ms,

@@ -9,6 +9,7 @@ pub(crate) mod dispatch;
 pub(crate) mod drained;
 pub mod embedded;
 pub(crate) mod event;
+pub(crate) mod follow;
 pub(crate) mod parked;
 pub(crate) mod progress;
 pub(crate) mod publishing;

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod coupon;
+pub(crate) mod event;
 pub(crate) mod merchant;
 pub(crate) mod order;
 pub(crate) mod outbox;

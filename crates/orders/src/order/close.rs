@@ -12,9 +12,10 @@ use crate::error::Result;
 use crate::ids::{OrderId, ProductId};
 use crate::metrics::Metric;
 use crate::model::audit::{Actor, NewAudit};
+use crate::model::event::EventType;
 use crate::model::order::{CloseReason, HoldState, Order, OrderState};
 use crate::model::timer::{NewTimer, TimerKind};
-use crate::order::event::emit;
+use crate::order::event::emit_all;
 use crate::store::{Tx, orders, products};
 use crate::timer;
 
@@ -49,11 +50,11 @@ pub(crate) async fn close_pending(tx: &mut Tx, ids: &[OrderId], cause: Cause) ->
         timer::disarm(tx, TimerKind::OrderDeadline, ended).await?;
     }
     release(tx, &closed, OrderState::Pending, cause.actor).await?;
-    arm_closing(tx, &closing, cause);
+    arm_closing(tx, &closing, cause).await?;
     Ok(Ended { closed, closing })
 }
 
-fn arm_closing(tx: &mut Tx, closing: &[Order], cause: Cause) {
+async fn arm_closing(tx: &mut Tx, closing: &[Order], cause: Cause) -> Result<()> {
     let now_ms = tx.now_ms();
     for order in closing {
         timer::arm(
@@ -69,6 +70,7 @@ fn arm_closing(tx: &mut Tx, closing: &[Order], cause: Cause) {
         );
         audit_close(tx, order, OrderState::Pending, cause.actor);
     }
+    emit_all(tx, EventType::OrderClosing, closing).await
 }
 
 /// Takes a closing order without live attempts to CLOSED; answers the order if this call did.
@@ -105,8 +107,7 @@ async fn release(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) 
     return_units(tx, &ids, HoldState::Held).await?;
     let coupons = closed.iter().filter_map(|order| order.coupon_id);
     coupon::return_held(tx, coupons.collect()).await?;
-    note(tx, closed, from, actor);
-    Ok(())
+    note(tx, closed, from, actor).await
 }
 
 /// Closes a paid order that there was nothing to pay for; answers whether this call did.
@@ -118,20 +119,20 @@ pub(crate) async fn undo_free(tx: &mut Tx, id: OrderId, cause: Cause) -> Result<
     };
     return_units(tx, &[id], HoldState::Consumed).await?;
     coupon::return_used(tx, id).await?;
-    note(tx, &[order], OrderState::Paid, cause.actor);
+    note(tx, &[order], OrderState::Paid, cause.actor).await?;
     Ok(true)
 }
 
 /// Records that the orders closed.
-fn note(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) {
+async fn note(tx: &mut Tx, closed: &[Order], from: OrderState, actor: Actor) -> Result<()> {
     for order in closed {
         if let (Some(reason), Some(closed_ms)) = (order.close_reason, order.closed_ms) {
             let lag_ms = closed_ms - order.deadline_ms;
             tx.record(Metric::Closed { reason, lag_ms });
         }
         audit_close(tx, order, from, actor);
-        emit(tx, "order.closed", order);
     }
+    emit_all(tx, EventType::OrderClosed, closed).await
 }
 
 /// Releases the orders' holds, which are in this state, and puts their units back into stock.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, check_range, check_text};
 use crate::ids::{CouponId, MerchantId, OrderId, ProductId};
 use crate::limits::{AMOUNT_MINOR_MAX, LINES_MAX, QUANTITY_MAX, REFERENCE_CHARS_MAX};
 use crate::model::audit::{Actor, NewAudit};
+use crate::model::event::EventType;
 use crate::model::order::{HoldState, Order, OrderLine, OrderState};
 use crate::model::product::Taken;
 use crate::model::timer::{NewTimer, TimerKind};
@@ -203,9 +204,9 @@ async fn follow_up(tx: &mut Tx, order: &Order) -> Result<()> {
         to: Some(order.state.as_str()),
         detail: None,
     });
-    emit(tx, "order.created", order);
+    emit(tx, EventType::OrderCreated, order);
     if order.state == OrderState::Paid {
-        emit(tx, "order.paid", order);
+        emit(tx, EventType::OrderPaid, order);
         return coupon::use_held(tx, order).await;
     }
     timer::arm(

@@ -3,9 +3,11 @@
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, OrderId};
 use crate::model::audit::{Actor, NewAudit};
+use crate::model::event::EventType;
 use crate::model::order::{Order, OrderState};
 use crate::model::timer::{NewTimer, TimerKind};
 use crate::order;
+use crate::order::event::emit;
 use crate::platform::Platform;
 use crate::store::Tx;
 use crate::store::orders::{self, Extension};
@@ -63,6 +65,7 @@ async fn extend(tx: &mut Tx, input: &Extension) -> Result<Order> {
             order.deadline_at_ms
         )),
     });
+    emit(tx, EventType::OrderExtended, &order);
     Ok(order)
 }
 

@@ -4,10 +4,11 @@ use crate::error::{Error, Result};
 use crate::ids::OrderId;
 use crate::metrics::{Metric, lost_race};
 use crate::model::audit::{Actor, NewAudit};
+use crate::model::event::EventType;
 use crate::model::order::{CloseReason, Order, OrderState};
 use crate::model::payment::AttemptState;
 use crate::order::close::{self, Cause};
-use crate::order::event::emit;
+use crate::order::event::emit_all;
 use crate::payment::attempt::{self, End};
 use crate::platform::Platform;
 use crate::store::{Tx, orders, payments};
@@ -78,8 +79,7 @@ pub(crate) async fn alarm(tx: &mut Tx, id: OrderId, closing_ms: i64, watch_ms: i
     tracing::error!(order = %id, "an order has been closing without an answer of its gateway for too long");
     tx.record(Metric::NeedsOperator("order"));
     audit(tx, &order, (Actor::System, "needs_operator"));
-    emit(tx, "order.needs_operator", &order);
-    Ok(())
+    emit_all(tx, EventType::OrderNeedsOperator, &[order]).await
 }
 
 fn audit(tx: &mut Tx, order: &Order, (actor, action): (Actor, &'static str)) {

@@ -7,6 +7,7 @@ use crate::model::audit::{Actor, NewAudit};
 use crate::model::payment::{Attempt, AttemptState};
 use crate::model::timer::TimerKind;
 use crate::order::close;
+use crate::payment::event::emit_attempt;
 use crate::store::{Tx, orders, payments};
 use crate::timer;
 
@@ -55,10 +56,21 @@ pub(crate) async fn change(tx: &mut Tx, attempt: &Attempt, end: &End) -> Result<
         to: Some(end.to.as_str()),
         detail: end.detail.clone(),
     });
+    emit_attempt(tx, &changed(attempt, end));
     if attempt.state == AttemptState::Submitted {
         retire(tx, attempt.order_id).await?;
     }
     Ok(true)
+}
+
+/// The attempt after its end.
+fn changed(attempt: &Attempt, end: &End) -> Attempt {
+    Attempt {
+        state: end.to,
+        version: attempt.version + 1,
+        detail: end.detail.clone().or_else(|| attempt.detail.clone()),
+        ..attempt.clone()
+    }
 }
 
 /// Takes one live attempt off the order.

@@ -3,6 +3,7 @@
 pub(crate) mod attempt;
 pub(crate) mod by_hand;
 mod callback;
+pub(crate) mod event;
 pub(crate) mod missing;
 pub(crate) mod poll;
 pub(crate) mod record;

@@ -10,6 +10,7 @@ use crate::ids::{AttemptId, GatewayAccountId, PaymentId};
 use crate::limits::{AMOUNT_MINOR_MAX, NAME_CHARS_MAX, REFERENCE_CHARS_MAX};
 use crate::metrics::{Metric, lost_race};
 use crate::model::audit::{Actor, NewAudit};
+use crate::model::event::EventType;
 use crate::model::order::{Order, OrderState};
 use crate::model::payment::{Attempt, AttemptState, Payment, PaymentKind};
 use crate::model::timer::TimerKind;
@@ -17,6 +18,7 @@ use crate::model::unmatched::{NewUnmatched, UnmatchedKind, UnmatchedState};
 use crate::money::Currency;
 use crate::order::event::emit;
 use crate::payment::attempt::{self, End};
+use crate::payment::event::emit_payment;
 use crate::payment::unmatched;
 use crate::refund::request::refund_unaccepted;
 use crate::store::{self, Tx, coupons, orders, payments};
@@ -113,7 +115,12 @@ pub(crate) async fn take(
         attempt::change(tx, attempt, &end).await?;
     }
     audit_payment(tx, &payment, actor);
-    if payment.kind != PaymentKind::Accepted {
+    emit_payment(tx, &payment);
+    if payment.kind == PaymentKind::Accepted {
+        // Only here: its last change is the end of the attempt.
+        let order = orders::find_whole(tx, &payment.merchant_id, payment.order_id).await?;
+        emit(tx, EventType::OrderPaid, &order);
+    } else {
         tx.record(Metric::NotAccepted(payment.kind));
         refund_unaccepted(tx, &payment).await?;
     }
@@ -206,7 +213,6 @@ async fn accept(tx: &mut Tx, payment: &Payment, actor: Actor) -> Result<PaymentK
             to: Some(order.state.as_str()),
             detail: Some(payment.id.to_string()),
         });
-        emit(tx, "order.paid", &order);
         return Ok(PaymentKind::Accepted);
     }
     lost(tx, payment).await

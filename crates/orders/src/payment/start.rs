@@ -9,6 +9,7 @@ use crate::model::payment::{Attempt, AttemptState};
 use crate::model::timer::{NewTimer, TimerKind};
 use crate::order;
 use crate::payment::attempt::{self, End};
+use crate::payment::event::emit_attempt;
 use crate::payment::poll::ATTEMPT_DELAYS_MS;
 use crate::platform::Platform;
 use crate::store::idempotency::{Answered, Idempotency, Keyed};
@@ -147,7 +148,7 @@ async fn submit(tx: &mut Tx, merchant_id: &MerchantId, input: &Input) -> Result<
     Ok(attempt)
 }
 
-/// Sets what goes with a new attempt: its timer and its audit row.
+/// Sets what goes with a new attempt: its timer, its audit row and its event.
 fn follow_up(tx: &mut Tx, attempt: &Attempt) {
     let now_ms = tx.now_ms();
     let [first_delay_ms, ..] = ATTEMPT_DELAYS_MS;
@@ -172,6 +173,7 @@ fn follow_up(tx: &mut Tx, attempt: &Attempt) {
         to: Some(attempt.state.as_str()),
         detail: None,
     });
+    emit_attempt(tx, attempt);
 }
 
 /// When the gateway must stop taking money: never after the order's deadline.

@@ -9,10 +9,10 @@ use crate::error::{Error, Result, check_text};
 use crate::hex::hex;
 use crate::ids::UnmatchedPaymentId;
 use crate::limits::{NAME_CHARS_MAX, REFERENCE_CHARS_MAX, REPORT_BYTES_MAX};
-use crate::messaging::event::{self, NewEvent};
 use crate::metrics::Metric;
 use crate::model::audit::{Actor, NewAudit};
 use crate::model::unmatched::{NewUnmatched, UnmatchedPayment, UnmatchedState};
+use crate::payment::event::emit_unmatched;
 use crate::platform::Platform;
 use crate::store::Tx;
 use crate::store::unmatched::{self, Settlement};
@@ -109,15 +109,7 @@ pub(crate) async fn note(tx: &mut Tx, new: &NewUnmatched) -> Result<()> {
         to: Some(noted.state.as_str()),
         detail: Some(kind.to_owned()),
     });
-    event::emit(
-        tx,
-        NewEvent {
-            kind: "payment.unmatched",
-            merchant_id: &noted.merchant_id,
-            subject,
-            data: &noted,
-        },
-    );
+    emit_unmatched(tx, &noted, subject);
     Ok(())
 }
 

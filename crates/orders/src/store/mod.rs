@@ -5,6 +5,8 @@ pub(crate) mod audit;
 mod believed;
 mod checkpoint;
 pub(crate) mod coupons;
+pub(crate) mod event;
+pub(crate) mod followers;
 pub(crate) mod history;
 pub(crate) mod idempotency;
 pub(crate) mod marks;
@@ -36,6 +38,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Durability};
 use crate::error::Result;
 use crate::store::checkpoint::Checkpoints;
+use crate::store::followers::Followers;
 use crate::store::outbox::OutboxWritten;
 use crate::store::sql::{Connection, Readers, Synchronous, query};
 
@@ -52,6 +55,8 @@ pub(crate) struct Db {
     pub(crate) writer: Writer,
     /// The same writer, whose requests go ahead of others.
     pub(crate) writer_ahead: Writer,
+    /// Who waits for events.
+    pub(crate) followers: Followers,
 }
 
 /// What [`open`] returns.
@@ -98,6 +103,7 @@ pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
             readers,
             writer,
             writer_ahead,
+            followers: outbox_written.followers().clone(),
         },
         task,
         outbox_written,

@@ -3,9 +3,11 @@
 use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
+use crate::ids::MerchantId;
 use crate::limits::OUTBOX_SHARDS;
 use crate::model::outbox::{OutboxRow, Topic, TopicSet};
 use crate::model::timer::TimerKind;
+use crate::store::followers::Followers;
 use crate::store::rows::{column, limit_of, list_json};
 use crate::store::sql::{Connection, Readers, Row, query, query_scalar};
 use crate::store::tx::Tx;
@@ -21,6 +23,15 @@ pub(super) const PARKED: i64 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct OutboxWritten {
     topics: [Notify; Topic::ALL.len()],
+    followers: Followers,
+}
+
+/// What a commit has put into the outbox.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    topics: TopicSet,
+    /// Whose events are among it.
+    merchants: Vec<MerchantId>,
 }
 
 impl OutboxWritten {
@@ -31,8 +42,15 @@ impl OutboxWritten {
         }
     }
 
-    pub(super) fn wake(&self, topics: TopicSet) {
-        for written in topics
+    /// Who waits for events.
+    pub(super) fn followers(&self) -> &Followers {
+        &self.followers
+    }
+
+    pub(super) fn wake(&self, written: &Written) {
+        self.followers.wake(&written.merchants);
+        for written in written
+            .topics
             .topics()
             .filter_map(|topic| self.topics.get(topic.place()))
         {
@@ -83,18 +101,24 @@ fn shard_of(subject: &str) -> u16 {
     u16::try_from(folded % u64::from(OUTBOX_SHARDS)).unwrap_or(0)
 }
 
-/// Writes the rows that the transaction has collected; answers the topics that they are for.
-pub(super) async fn flush(tx: &mut Tx) -> Result<TopicSet> {
+/// Writes the rows that the transaction has collected; answers whom they are for.
+pub(super) async fn flush(tx: &mut Tx) -> Result<Written> {
     let woken = tx.woken();
     let (connection, rows) = tx.waiting_outbox();
-    let mut topics = woken;
+    let mut written = Written {
+        topics: woken,
+        merchants: Vec::new(),
+    };
     for row in rows {
-        topics.insert(row.topic);
+        written.topics.insert(row.topic);
+        if row.topic == Topic::Events && !written.merchants.contains(&row.merchant_id) {
+            written.merchants.push(row.merchant_id.clone());
+        }
     }
     if !rows.is_empty() {
         insert(connection, rows).await?;
     }
-    Ok(topics)
+    Ok(written)
 }
 
 async fn insert(connection: &mut Connection, rows: &[OutboxRow]) -> Result<()> {

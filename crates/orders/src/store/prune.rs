@@ -1,6 +1,7 @@
 //! Deletes published events that have been kept long enough.
 
 use crate::error::Result;
+use crate::store::event;
 use crate::store::outbox::SENT;
 use crate::store::rows::{column, limit_of, list_json};
 use crate::store::sql::{Readers, query};
@@ -35,6 +36,7 @@ pub(crate) async fn page(readers: &Readers, after_seq: i64, limit: usize) -> Res
 
 /// Deletes rows that were published.
 pub(crate) async fn delete(tx: &mut Tx, seqs: &[i64]) -> Result<()> {
+    event::note_lost(tx, seqs).await?;
     query("delete from outbox where seq in (select value from json_each(?)) and unsent = ?")
         .bind(list_json(seqs))
         .bind(SENT)

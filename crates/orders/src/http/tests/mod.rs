@@ -2,6 +2,7 @@
 
 mod docs;
 mod envelope;
+mod events;
 mod hostile;
 mod keys;
 mod money;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::model::outbox::TopicSet;
 use crate::store::believed::Believed;
 use crate::store::checkpoint::Checkpoints;
-use crate::store::outbox::OutboxWritten;
+use crate::store::outbox::{OutboxWritten, Written};
 use crate::store::sql::{Connection, DbError, at_once};
 use crate::store::tx::Tx;
 use crate::store::writer::queue::{Control, Queues};
@@ -107,7 +106,7 @@ impl Worker {
             self.tx.record_metrics();
         }
         self.tx.clear();
-        self.outbox_written.wake(committed?);
+        self.outbox_written.wake(&committed?);
         metrics::histogram!("duetime_sql_commit_requests").record(f64_of(group.len()));
         Ok(())
     }
@@ -116,7 +115,7 @@ impl Worker {
         &mut self,
         group: &mut Vec<Box<dyn Request>>,
         group_max: usize,
-    ) -> Result<TopicSet> {
+    ) -> Result<Written> {
         let tx = &mut self.tx;
         tx.conn().run(BEGIN)?;
         // Outside of the requests, since one that fails would take the pause back.
@@ -159,8 +158,8 @@ impl Worker {
     }
 }
 
-/// Writes the rows that the requests have collected; answers the topics that have some in the outbox.
-fn flush(tx: &mut Tx) -> Result<TopicSet> {
+/// Writes the rows that the requests have collected; answers whom those in the outbox are for.
+fn flush(tx: &mut Tx) -> Result<Written> {
     at_once(async {
         timers::flush(tx).await?;
         audit::flush(tx).await?;
