@@ -21,6 +21,7 @@ use crate::state::partitions::Partitions;
 use crate::state::stage::Stage;
 use crate::state::subscription::Subscription;
 use crate::state::transactions::Transactions;
+use crate::state::void_retries::VoidRetries;
 use crate::state::wakes::Wakes;
 use crate::state::work::Work;
 use crate::store::{Space, Store, StoreError};
@@ -53,6 +54,7 @@ pub struct Engine<S> {
     pub(crate) dedup: DedupWindow,
     pub(crate) wakes: Wakes,
     pub(crate) transactions: Transactions,
+    pub(crate) void_retries: VoidRetries,
     pub(crate) memory: Memory,
     pub(crate) notes: Notes,
     pub(crate) disk: Disk,
@@ -93,6 +95,7 @@ impl<S: Store> Engine<S> {
             frontier: Frontier::new(head.floor_ms),
             wakes: Wakes::default(),
             transactions: Transactions::default(),
+            void_retries: VoidRetries::default(),
             notes: Notes::default(),
             disk: Disk::default(),
             damaged: Damaged::default(),
@@ -105,6 +108,7 @@ impl<S: Store> Engine<S> {
         engine.load_counts()?;
         engine.load_progress()?;
         engine.load_given_up()?;
+        engine.load_void_retries()?;
         engine.disk.set_free_bytes(engine.store.free_bytes()?);
         Ok(engine)
     }

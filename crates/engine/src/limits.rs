@@ -73,6 +73,8 @@ pub(crate) const REPEAT_ROWS_MAX: usize = 64;
 /// Partitions of a topic that are all looked at to recognise a repeated send after a restart; of more only those near
 /// its due time.
 pub(crate) const REPEAT_PARTITIONS_MAX: usize = 16;
+/// Rows of void retries that are removed with one group of changes.
+pub(crate) const VOID_ROWS_PER_ROUND_MAX: usize = 256;
 /// Identity rows that are looked at in one round of upkeep.
 pub(crate) const IDENTITIES_PER_ROUND_MAX: usize = 1_024;
 /// The largest count that is read from a record: a million a second for two thousand years.

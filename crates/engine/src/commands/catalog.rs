@@ -10,7 +10,7 @@ use crate::place::HOUR_MS;
 use crate::state::memory::Holder;
 use crate::state::spec::{GroupSpec, TopicSpec};
 use crate::state::subscription::Subscription;
-use crate::store::{Space, Store, StoreError};
+use crate::store::{Space, Store};
 
 impl<S: Store> Engine<S> {
     /// Creates a topic, or confirms that it exists with the same settings.
@@ -94,7 +94,7 @@ impl<S: Store> Engine<S> {
             .copied()
             .collect();
         for key in keys {
-            self.forget_subscription(key)?;
+            self.forget_subscription(key);
         }
         Ok(())
     }
@@ -111,16 +111,16 @@ impl<S: Store> Engine<S> {
             .copied()
             .collect();
         for key in keys {
-            self.forget_subscription(key)?;
+            self.forget_subscription(key);
         }
         Ok(())
     }
 
-    pub(crate) fn forget_subscription(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
-        self.forget_retries(key)?;
+    pub(crate) fn forget_subscription(&mut self, key: SubscriptionKey) {
         let Some(mut subscription) = self.subscriptions.remove(&key) else {
-            return Ok(());
+            return;
         };
+        self.void_retries(key);
         if let Some(topic) = self.catalog.topics.get_mut(&key.1) {
             topic.readers.retain(|group| *group != key.0);
             topic.watchers.retain(|group| *group != key.0);
@@ -140,7 +140,6 @@ impl<S: Store> Engine<S> {
         self.wakes.unwatch(key);
         self.wakes
             .set_lease_end(key, &mut subscription.lease_end_ms, None);
-        Ok(())
     }
 
     pub(crate) fn add_subscription(&mut self, key: SubscriptionKey, subscription: Subscription) {
@@ -162,7 +161,7 @@ impl<S: Store> Engine<S> {
                 group: group.to_owned(),
             });
         }
-        self.forget_subscription(key)?;
+        self.forget_subscription(key);
         Ok(())
     }
 

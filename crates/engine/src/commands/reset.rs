@@ -27,7 +27,7 @@ impl<S: Store> Engine<S> {
             .get(&key.1)
             .map(|topic| topic.spec.queues)
             .ok_or_else(not_found)?;
-        self.forget_retries(key)?;
+        self.void_retries(key);
         self.forget_held(key, usize::from(queues));
         let passed = self.count_due_by(key.1, to_ms.saturating_sub(1))?;
         let dropped = self

@@ -152,8 +152,11 @@ impl<S: Store> Engine<S> {
             retries.covers_after(cursor)
                 && (retries.after(cursor).next().is_some() || !retries.ends_by(shown))
         };
-        if !self.subscriptions.get(&key).is_some_and(known) {
+        while !self.subscriptions.get(&key).is_none_or(known) {
             self.load_retries(key)?;
+            if self.is_spent() {
+                break;
+            }
         }
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return Ok(None);
@@ -173,11 +176,15 @@ impl<S: Store> Engine<S> {
         Ok(Some((place, row)))
     }
 
+    /// Reads the retry timeline after the cursor, a bounded stretch of it. The cursor passes what is due there and not
+    /// to be delivered.
     pub(crate) fn load_retries(&mut self, key: SubscriptionKey) -> Result<(), Error> {
         if self.stage.retried.contains(&key) {
             let now_ms = self.stamp_ms;
             self.apply(now_ms)?;
         }
+        let shown = self.frontier.shown_place(Line::Retries(key));
+        let void_before = self.void_retries.before(key);
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return Ok(());
         };
@@ -187,25 +194,30 @@ impl<S: Store> Engine<S> {
         let mut entries = Vec::new();
         let mut last = after;
         let mut complete = false;
-        let (mut bytes, mut units) = (0, 0);
+        let (mut looked, mut bytes, mut units) = (0, 0, 1);
         let bytes_max = self.memory.read_bytes_max();
-        while entries.len() < READ_MESSAGES_MAX && (entries.is_empty() || bytes < bytes_max) {
+        while looked < READ_MESSAGES_MAX && (looked == 0 || bytes < bytes_max) {
             let Some(row) = rows.next() else {
                 complete = true;
                 break;
             };
             let (row_key, value) = row?;
+            looked += 1;
+            bytes += value.len();
+            units += row_units(value.len());
             let Some(place) = place_of_key(&row_key, 0) else {
                 continue;
             };
             last = place;
-            bytes += value.len();
-            units += row_units(value.len());
             // One that is leased since before a restart is beyond the cursor again.
-            let is_leased = subscription.retry_leases.contains_key(&place);
-            if !is_leased && !self.stage.removed.contains(&place.sequence) {
+            let is_skipped = place.sequence < void_before
+                || subscription.retry_leases.contains_key(&place)
+                || self.stage.removed.contains(&place.sequence);
+            if !is_skipped {
                 let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
                 entries.push((place, row.without_message(), RetryRow::BYTES));
+            } else if entries.is_empty() && place <= shown {
+                subscription.retry_cursor = place;
             }
         }
         drop(rows);
@@ -313,25 +325,5 @@ impl<S: Store> Engine<S> {
             self.partitions.unpin(partition);
             self.stage.pins.insert(partition);
         }
-    }
-
-    /// Removes all rows of a subscription's retry timeline, so that they pin nothing.
-    pub(crate) fn forget_retries(&mut self, key: SubscriptionKey) -> Result<(), StoreError> {
-        if self.stage.retried.contains(&key) || !self.stage.removed.is_empty() {
-            let now_ms = self.stamp_ms;
-            self.apply(now_ms)?;
-        }
-        let (from, to) = retry_span(key.0, key.1, Place::START);
-        let mut rows = Vec::new();
-        for row in self.store.scan(Space::Meta, &from, &to)? {
-            let (row_key, value) = row?;
-            let retry = place_of_key(&row_key, 0);
-            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
-            rows.extend(retry.map(|retry| (retry, row)));
-        }
-        for (retry, row) in rows {
-            self.remove_retry(key, retry, &row);
-        }
-        Ok(())
     }
 }

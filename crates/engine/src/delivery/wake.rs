@@ -145,7 +145,8 @@ impl<S: Store> Engine<S> {
             self.transactions.next_forget_ms(),
         );
         let upkeep_ms = Some(upkeep_ms).filter(|upkeep_ms| *upkeep_ms < u64::MAX);
-        [wake_ms, floor_ms, lease_end_ms, upkeep_ms]
+        let void_ms = Some(self.stamp_ms).filter(|_| self.has_void_retries());
+        [wake_ms, floor_ms, lease_end_ms, upkeep_ms, void_ms]
             .into_iter()
             .flatten()
             .min()
@@ -178,6 +179,7 @@ impl<S: Store> Engine<S> {
         if now_ms >= self.transactions.next_forget_ms() {
             self.forget_outcomes(now_ms)?;
         }
+        self.remove_void_retries()?;
         let soon_ms = now_ms.saturating_add(FLOOR_LEAD_MS);
         if self
             .first_unpromised_ms()

@@ -1,7 +1,7 @@
 //! Defines the keys of all rows, so that the order of bytes is the order of due times.
 
 use crate::format::handle::TransactionHandle;
-use crate::ids::{GroupId, TopicId};
+use crate::ids::{GroupId, SubscriptionKey, TopicId};
 use crate::place::{HOUR_MS, PartitionId, Place};
 
 /// First byte of every key in [`Space::Meta`].
@@ -22,6 +22,7 @@ mod meta {
     pub(super) const HALF_STATE: u8 = 14;
     pub(super) const GIVEN_UP: u8 = 15;
     pub(super) const SEEN: u8 = 16;
+    pub(super) const VOID_RETRIES: u8 = 17;
 }
 
 /// First byte of every key in a partition.
@@ -57,6 +58,10 @@ pub(crate) fn progress_key(group: GroupId, topic: TopicId, queue: u16) -> Vec<u8
 
 pub(crate) fn seen_key(group: GroupId, topic: TopicId) -> Vec<u8> {
     key!(meta::SEEN, group, topic)
+}
+
+pub(crate) fn void_retries_key((group, topic): SubscriptionKey) -> Vec<u8> {
+    key!(meta::VOID_RETRIES, group, topic)
 }
 
 pub(crate) fn retry_key(group: GroupId, topic: TopicId, place: Place) -> Vec<u8> {
@@ -190,6 +195,10 @@ pub(crate) fn progress_span() -> (Vec<u8>, Vec<u8>) {
 
 pub(crate) fn seen_span() -> (Vec<u8>, Vec<u8>) {
     span(&[meta::SEEN])
+}
+
+pub(crate) fn void_retries_span() -> (Vec<u8>, Vec<u8>) {
+    span(&[meta::VOID_RETRIES])
 }
 
 pub(crate) fn pins_span() -> (Vec<u8>, Vec<u8>) {

@@ -17,6 +17,7 @@ pub(crate) mod stage;
 pub(crate) mod subscription;
 pub(crate) mod topic;
 pub(crate) mod transactions;
+pub(crate) mod void_retries;
 pub(crate) mod wakes;
 pub(crate) mod window;
 pub(crate) mod work;

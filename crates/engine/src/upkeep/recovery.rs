@@ -183,7 +183,7 @@ impl<S: Store> Engine<S> {
 }
 
 /// Reads the number after the first byte of a key.
-fn id_of_key(key: &[u8]) -> Result<u32, StoreError> {
+pub(super) fn id_of_key(key: &[u8]) -> Result<u32, StoreError> {
     let bytes = key.get(1..5).and_then(|bytes| bytes.try_into().ok());
     bytes
         .map(u32::from_be_bytes)

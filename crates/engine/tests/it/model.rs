@@ -102,6 +102,8 @@ pub(crate) struct State {
     pub(crate) appended: BTreeMap<usize, u64>,
     pub(crate) removed: BTreeMap<usize, u64>,
     pub(crate) numbers: u64,
+    /// How often each group was reset on a topic: earlier handles are void.
+    pub(crate) resets: BTreeMap<Sub, u64>,
     floor_ms: u64,
 }
 
@@ -437,6 +439,29 @@ impl Model {
                 attempt: attempt + 1,
                 visible_ms,
                 number: self.state.numbers,
+            };
+            self.set(sub, number, standing);
+        }
+    }
+
+    /// Moves a group on a topic to an instant: retries are forgotten, what is due from then on comes again.
+    pub(crate) fn reset(&mut self, sub: Sub, to_ms: u64) {
+        *self.state.resets.entry(sub).or_default() += 1;
+        self.next_queue.remove(&sub);
+        let numbers: Vec<_> = self.state.messages.keys().copied().collect();
+        for number in numbers {
+            let message = &self.state.messages[&number];
+            if message.topic != sub.1 {
+                continue;
+            }
+            let standing = if message.place.due_ms < to_ms {
+                Standing::Done
+            } else {
+                Standing::Open {
+                    failures: 0,
+                    from_ms: 0,
+                    released: 0,
+                }
             };
             self.set(sub, number, standing);
         }

@@ -82,6 +82,10 @@ enum Step {
         pick: usize,
         delay: usize,
     },
+    Reset {
+        sub: Sub,
+        back_ms: u64,
+    },
     Advance(u64),
     Tick,
     Apply,
@@ -117,6 +121,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<usize>().prop_map(Step::DeadLetter),
         3 => any::<usize>().prop_map(Step::Recall),
         3 => (any::<usize>(), 0..DELAYS_MS.len()).prop_map(|(pick, delay)| Step::Move { pick, delay }),
+        1 => (sub(), prop_oneof![Just(0_u64), 0..5_000_u64, Just(40_000_000)])
+            .prop_map(|(sub, back_ms)| Step::Reset { sub, back_ms }),
         6 => wait.prop_map(Step::Advance),
         4 => Just(Step::Tick),
         6 => Just(Step::Apply),
@@ -147,6 +153,8 @@ struct Held {
     sub: Sub,
     number: u64,
     handle: ReceiptHandle,
+    /// Resets of the group before it.
+    resets: u64,
 }
 
 struct Run {
@@ -274,6 +282,7 @@ impl Run {
             Step::DeadLetter(pick) => self.dead_letter(pick),
             Step::Recall(pick) => self.recall(pick),
             Step::Move { pick, delay } => self.reschedule(pick, DELAYS_MS[delay]),
+            Step::Reset { sub, back_ms } => self.reset(sub, back_ms),
             Step::Advance(wait_ms) => self.now_ms += wait_ms,
             Step::Tick => self.tick(),
             Step::Apply => self.apply(),
@@ -408,8 +417,22 @@ impl Run {
                 sub,
                 number,
                 handle: one.handle,
+                resets: self.resets(sub),
             });
         }
+    }
+
+    fn resets(&self, sub: Sub) -> u64 {
+        self.model.state.resets.get(&sub).copied().unwrap_or(0)
+    }
+
+    fn reset(&mut self, sub: Sub, back_ms: u64) {
+        let (now_ms, to_ms) = (self.now_ms, self.now_ms - back_ms);
+        self.engine()
+            .reset_group(now_ms, TOPICS[sub.1], GROUPS[sub.0], to_ms)
+            .unwrap();
+        self.follow();
+        self.model.reset(sub, to_ms);
     }
 
     fn pick(&self, pick: usize) -> Option<Held> {
@@ -422,13 +445,20 @@ impl Run {
             sub,
             number,
             handle,
+            resets,
         }) = self.pick(pick)
         else {
             return;
         };
         let now_ms = self.now_ms;
         let result = self.engine().ack(now_ms, &handle);
-        match self.model.takes_ack(sub, number, &handle) {
+        let is_void = resets != self.resets(sub);
+        match self
+            .model
+            .takes_ack(sub, number, &handle)
+            .filter(|_| !is_void)
+        {
+            None if is_void => assert!(matches!(result, Err(Error::Expired)), "{result:?}"),
             Some(true) => {
                 result.unwrap();
                 self.model.set(sub, number, Standing::Done);
@@ -445,7 +475,8 @@ impl Run {
 
     /// Compares a command that needs a lease with the model; returns whether it was one.
     fn leased(&self, held: Held, result: &Result<(), Error>) -> bool {
-        let leased = self.model.is_leased(held.sub, held.number, &held.handle);
+        let leased = held.resets == self.resets(held.sub)
+            && self.model.is_leased(held.sub, held.number, &held.handle);
         match result {
             Ok(()) => assert!(leased, "{held:?} was not leased"),
             Err(Error::Expired) => assert!(!leased, "{held:?} was leased"),

@@ -141,3 +141,153 @@ fn leases_of_a_lost_consumer_end_in_steps() {
     assert_eq!(engine.tallies().dead_letters, 300);
     assert!(numbers.is_sorted(), "{numbers:?}");
 }
+
+/// Topic t, and a group g that has handed `count` messages of it back for an hour.
+fn handed_back(count: usize) -> (Engine<MemoryStore>, ReceiveRequest) {
+    let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+    engine
+        .create_topic(TopicSpec::new("t", TopicKind::Mixed))
+        .unwrap();
+    for _ in 0..count {
+        send(&mut engine, "old");
+    }
+    settle(&mut engine);
+    let request = ReceiveRequest {
+        topic: "t".into(),
+        group: "g".into(),
+        messages_max: 256,
+        invisible_ms: 60_000,
+        filter: TagFilter::All,
+        run: false,
+    };
+    for _ in 0..count.div_ceil(256) {
+        for one in engine.receive(NOW_MS + 10, &request).unwrap() {
+            let handle = one.handle;
+            engine
+                .retry_later(NOW_MS + 10, &handle, Some(3_600_000))
+                .unwrap();
+        }
+    }
+    settle(&mut engine);
+    let stats = engine.group_stats(NOW_MS + 10, "t", "g").unwrap();
+    assert_eq!(stats.retrying, count as u64);
+    (engine, request)
+}
+
+/// Lets time pass until readers may have what is due by then.
+fn pass(engine: &mut Engine<MemoryStore>, now_ms: u64) {
+    // A poll that finds nothing asks for a new floor, which the disk then has.
+    engine.watch("t", "g");
+    for _ in 0..3 {
+        engine.tick(now_ms).unwrap();
+        engine.stage_notes();
+        engine.apply(now_ms).unwrap();
+        let epoch = engine.applied_epoch();
+        engine.durable(epoch);
+    }
+}
+
+/// Ticks until nothing is left to do; returns how many ticks that took.
+fn finish(engine: &mut Engine<MemoryStore>, now_ms: u64) -> u32 {
+    let mut steps = 0;
+    while engine.next_event_ms().is_some_and(|at_ms| at_ms <= now_ms) {
+        engine.begin_step(512);
+        engine.tick(now_ms).unwrap();
+        let staged = engine.staged_bytes();
+        assert!(staged < 64 * 1024, "{staged} bytes in a step");
+        assert!(engine.spent() < 1_024, "{} units", engine.spent());
+        settle(engine);
+        steps += 1;
+    }
+    steps
+}
+
+#[test]
+fn many_retries_of_a_group_that_is_reset_go_in_steps_over_a_restart() {
+    let (mut engine, request) = handed_back(3_000);
+    let now_ms = NOW_MS + 20;
+    engine.reset_group(now_ms, "t", "g", now_ms).unwrap();
+    let staged = engine.staged_bytes();
+    assert!(staged < 1_024, "{staged} bytes for a reset");
+    settle(&mut engine);
+    let stats = engine.group_stats(now_ms, "t", "g").unwrap();
+    assert_eq!((stats.retrying, stats.in_flight), (0, 0));
+    let before = engine.store().rows();
+    // Some of the rows go, and the broker is restarted.
+    for _ in 0..3 {
+        engine.begin_step(512);
+        engine.tick(now_ms).unwrap();
+        settle(&mut engine);
+    }
+    assert!((before - 1_000..before - 500).contains(&engine.store().rows()));
+    let mut engine = Engine::open(engine.into_store(), Config::default()).unwrap();
+    // What is handed back from now on comes at its time, before and after the others are gone.
+    engine
+        .send(now_ms + 1_000, "t", &NewMessage::default())
+        .unwrap();
+    settle(&mut engine);
+    let mut at_ms = now_ms + 2_000;
+    pass(&mut engine, at_ms);
+    let fresh = engine.receive(at_ms, &request).unwrap();
+    assert_eq!(fresh.len(), 1);
+    let handle = fresh[0].handle;
+    engine.retry_later(at_ms, &handle, Some(3_600_000)).unwrap();
+    settle(&mut engine);
+    at_ms += 3_600_000;
+    pass(&mut engine, at_ms);
+    let again = engine.receive(at_ms, &request).unwrap();
+    assert_eq!(again.len(), 1, "only the new one");
+    assert_eq!(again[0].attempt, 2);
+    settle(&mut engine);
+    assert!(finish(&mut engine, at_ms) > 1);
+    engine.ack(at_ms, &again[0].handle).unwrap();
+    settle(&mut engine);
+    // One message, one position and one head: no row of a retry is left, nor what said that they are void.
+    assert_eq!(engine.tallies().missing_bodies, 0);
+    let rows = engine.store().rows();
+    assert!(rows < before - 2_990, "{rows} of {before} rows");
+}
+
+#[test]
+fn many_retries_of_a_topic_that_is_deleted_go_in_steps() {
+    let (mut engine, _) = handed_back(2_000);
+    let now_ms = NOW_MS + 20;
+    let before = engine.store().rows();
+    engine.delete_topic("t").unwrap();
+    let staged = engine.staged_bytes();
+    assert!(staged < 1_024, "{staged} bytes for a topic");
+    settle(&mut engine);
+    assert!(finish(&mut engine, now_ms) > 5);
+    let rows = engine.store().rows();
+    assert!(rows <= before - 2_000, "{rows} of {before} rows");
+    // Nothing is left to do after a restart either.
+    let mut engine = Engine::open(engine.into_store(), Config::default()).unwrap();
+    assert_eq!(finish(&mut engine, now_ms), 1);
+}
+
+#[test]
+fn leased_retries_in_front_after_a_restart_are_passed_in_steps() {
+    let (mut engine, request) = handed_back(3_000);
+    let now_ms = NOW_MS + 3_600_020;
+    pass(&mut engine, now_ms);
+    for _ in 0..4 {
+        assert_eq!(engine.receive(now_ms, &request).unwrap().len(), 256);
+        engine.stage_notes();
+    }
+    settle(&mut engine);
+    let mut engine = Engine::open(engine.into_store(), Config::default()).unwrap();
+    pass(&mut engine, now_ms + 300);
+    let mut receives = 0;
+    let delivered = loop {
+        engine.begin_step(100_000);
+        let delivered = engine.receive(now_ms + 300, &request).unwrap();
+        receives += 1;
+        let most = RECEIVE_UNITS + READ_MESSAGES_MAX as u64 + 1_024;
+        assert!(engine.spent() <= most, "{} units", engine.spent());
+        if !delivered.is_empty() || !engine.is_unfinished("t", "g") {
+            break delivered;
+        }
+    };
+    assert!(delivered.len() > 200, "{} came", delivered.len());
+    assert!(receives > 1);
+}
