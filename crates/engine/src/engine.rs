@@ -275,6 +275,9 @@ impl<S: Store> Engine<S> {
     pub fn refresh_free_bytes(&mut self) -> Result<u64, StoreError> {
         let free_bytes = self.store.free_bytes()?;
         self.disk.set_free_bytes(free_bytes);
+        if self.is_short_of_space() {
+            self.partitions.upkeep_by(self.stamp_ms);
+        }
         Ok(free_bytes)
     }
 

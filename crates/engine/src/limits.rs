@@ -75,6 +75,8 @@ pub(crate) const REPEAT_ROWS_MAX: usize = 64;
 pub(crate) const REPEAT_PARTITIONS_MAX: usize = 16;
 /// Rows of void retries that are removed with one group of changes.
 pub(crate) const VOID_ROWS_PER_ROUND_MAX: usize = 256;
+/// Shortest wait between two rounds of upkeep, in ms.
+pub(crate) const UPKEEP_ROUND_MS_MIN: u64 = 60_000;
 /// Identity rows that are looked at in one round of upkeep.
 pub(crate) const IDENTITIES_PER_ROUND_MAX: usize = 1_024;
 /// The largest count that is read from a record: a million a second for two thousand years.

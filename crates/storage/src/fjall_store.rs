@@ -403,6 +403,29 @@ mod tests {
     }
 
     #[test]
+    fn a_dropped_partition_takes_rows_again_and_has_only_those() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = Space::Partition(partition());
+        let mut other = Batch::default();
+        other.put(space, b"other", |buffer| buffer.push(b'2'));
+        {
+            let mut store = FjallStore::open(folder.path(), StoreConfig::default()).unwrap();
+            for _ in 0..3 {
+                store.apply(&one_row(b"value")).unwrap();
+                store.syncer().sync().unwrap();
+                store.drop_partition(partition()).unwrap();
+                store.apply(&other).unwrap();
+                assert_eq!(store.get(space, b"key").unwrap(), None);
+            }
+            store.syncer().sync().unwrap();
+        }
+        let store = FjallStore::open(folder.path(), StoreConfig::default()).unwrap();
+        assert_eq!(store.get(space, b"key").unwrap(), None);
+        let kept = store.get(space, b"other").unwrap();
+        assert_eq!(kept.as_deref(), Some(b"2".as_ref()));
+    }
+
+    #[test]
     fn the_last_change_of_a_key_in_a_batch_counts() {
         let folder = tempfile::tempdir().unwrap();
         {

@@ -87,6 +87,9 @@ impl<S: Store> Engine<S> {
         }
         self.stage.batch.remove(Space::Meta, &topic_key(id));
         self.stage.batch.remove(Space::Meta, &totals_key(id));
+        // What it takes on the disk is given back at once.
+        self.partitions.purge(id);
+        self.partitions.upkeep_by(self.stamp_ms);
         let keys: Vec<_> = self
             .subscriptions
             .keys()

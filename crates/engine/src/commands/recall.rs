@@ -12,6 +12,7 @@ use crate::format::keys::{
 use crate::format::message_id::made_message_id;
 use crate::format::record::{open, open_message, seal};
 use crate::ids::TopicId;
+use crate::limits::UPKEEP_ROUND_MS_MIN;
 use crate::message::{Delivery, Message, Sent};
 use crate::place::{HOUR_MS, Place};
 use crate::state::frontier::Line;
@@ -295,6 +296,11 @@ impl<S: Store> Engine<S> {
         self.stage.removed.insert(place.sequence);
         if self.partitions.count_removed(topic, place, bytes) {
             self.stage.counts.insert((partition, topic));
+        }
+        if !self.partitions.holds(partition, topic) {
+            // Perhaps it holds nothing at all.
+            let upkeep_ms = self.stamp_ms.saturating_add(UPKEEP_ROUND_MS_MIN);
+            self.partitions.upkeep_by(upkeep_ms);
         }
         let Some(state) = self.catalog.topics.get_mut(&topic) else {
             return Ok(indexed);

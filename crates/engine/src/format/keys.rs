@@ -221,6 +221,11 @@ pub(crate) fn index_span(topic: TopicId, hash: u64) -> (Vec<u8>, Vec<u8>) {
     span(&key!(part::INDEX, topic, hash))
 }
 
+/// All rows of a topic in a partition but its counts.
+pub(crate) fn topic_spans(topic: TopicId) -> [(Vec<u8>, Vec<u8>); 2] {
+    [part::TIMELINE, part::INDEX].map(|kind| span(&key!(kind, topic)))
+}
+
 /// Retry rows of a subscription after `after`.
 pub(crate) fn retry_span(group: GroupId, topic: TopicId, after: Place) -> (Vec<u8>, Vec<u8>) {
     let (_, to) = span(&key!(meta::RETRY, group, topic));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::TopicId;
+use crate::ids::{SubscriptionKey, TopicId};
 use crate::place::{PartitionId, Place};
 use crate::state::topic::Counts;
 
@@ -15,8 +15,26 @@ pub(crate) struct Partitions {
     pins: BTreeMap<PartitionId, u64>,
     /// Partitions that are no longer needed, with the epoch that must be durable before they are dropped.
     dropping: BTreeMap<PartitionId, u64>,
+    /// How far stragglers have been copied.
+    copying: Option<Copying>,
+    /// Deleted topics of which a partition may hold rows.
+    purges: BTreeSet<(PartitionId, TopicId)>,
     next_round_ms: u64,
     next_identities_ms: u64,
+    next_purge_ms: u64,
+}
+
+/// How far the messages that alone hold a partition have been copied into their retry rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copying {
+    /// The partition.
+    pub(crate) partition: PartitionId,
+    /// The subscription whose rows are next.
+    pub(crate) key: SubscriptionKey,
+    /// The last row that was looked at.
+    pub(crate) after: Place,
+    /// Whether the loss of its retries was reported, of a subscription that is given up.
+    pub(crate) is_reported: bool,
 }
 
 impl Partitions {
@@ -24,6 +42,7 @@ impl Partitions {
     pub(crate) fn found(ids: Vec<PartitionId>) -> Self {
         Self {
             ids: ids.into_iter().collect(),
+            next_purge_ms: u64::MAX,
             ..Self::default()
         }
     }
@@ -52,6 +71,16 @@ impl Partitions {
         let held = self.counts.range(span);
         held.filter(|(_, counts)| counts.messages > 0)
             .map(|((_, topic), _)| *topic)
+    }
+
+    /// Topics of which a partition holds or held something, with the number of messages it holds of each.
+    pub(crate) fn all_topics_in(
+        &self,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = (TopicId, u64)> {
+        let span = (partition, TopicId::MIN)..=(partition, TopicId::MAX);
+        let held = self.counts.range(span);
+        held.map(|((_, topic), counts)| (*topic, counts.messages))
     }
 
     /// What a partition holds of a topic.
@@ -143,11 +172,60 @@ impl Partitions {
         !self.dropping.is_empty()
     }
 
+    /// How far stragglers of the partition have been copied; `None`: not begun, or another partition is under way.
+    pub(crate) fn copying(&self, partition: PartitionId) -> Option<Copying> {
+        self.copying
+            .filter(|copying| copying.partition == partition)
+    }
+
+    /// Notes how far stragglers have been copied; `None`: to the end.
+    pub(crate) fn copied(&mut self, copying: Option<Copying>) {
+        self.copying = copying;
+    }
+
+    /// Whether stragglers are being copied.
+    pub(crate) fn is_copying(&self) -> bool {
+        self.copying.is_some()
+    }
+
+    /// Has the rows of a deleted topic removed from the partitions it shares with others.
+    pub(crate) fn purge(&mut self, topic: TopicId) {
+        let purges: Vec<_> = self
+            .counts
+            .keys()
+            .copied()
+            .filter(|(_, of)| *of == topic)
+            .collect();
+        if !purges.is_empty() {
+            self.purges.extend(purges);
+            self.next_purge_ms = 0;
+        }
+    }
+
+    /// The deleted topic whose rows are to be removed next, with the partition.
+    pub(crate) fn next_purge(&self) -> Option<(PartitionId, TopicId)> {
+        self.purges.first().copied()
+    }
+
+    /// The partition holds nothing of the deleted topic any longer, or goes as a whole.
+    pub(crate) fn purged(&mut self, partition: PartitionId, topic: TopicId) {
+        self.purges.remove(&(partition, topic));
+    }
+
+    /// Forgets what a partition held of a topic.
+    pub(crate) fn forget_counts(&mut self, partition: PartitionId, topic: TopicId) {
+        self.counts.remove(&(partition, topic));
+    }
+
     /// Forgets a partition that was dropped; returns what it held of each topic.
     pub(crate) fn remove(&mut self, partition: PartitionId) -> Vec<(TopicId, Counts)> {
         self.ids.remove(&partition);
         self.pins.remove(&partition);
         self.dropping.remove(&partition);
+        self.copying = self
+            .copying
+            .filter(|copying| copying.partition != partition);
+        self.purges.retain(|(of, _)| *of != partition);
         let first = (partition, TopicId::MIN);
         let keys = self.counts.range(first..=(partition, TopicId::MAX));
         let topics: Vec<_> = keys.map(|((_, topic), _)| *topic).collect();
@@ -157,7 +235,18 @@ impl Partitions {
 
     /// When partitions or identities have to be looked at, in ms; `u64::MAX`: not before one is added.
     pub(crate) fn next_upkeep_ms(&self) -> u64 {
-        std::cmp::min(self.next_round_ms, self.next_identities_ms)
+        let chores_ms = std::cmp::min(self.next_identities_ms, self.next_purge_ms);
+        std::cmp::min(self.next_round_ms, chores_ms)
+    }
+
+    /// When rows of deleted topics have to be removed, in ms.
+    pub(crate) fn next_purge_ms(&self) -> u64 {
+        self.next_purge_ms
+    }
+
+    /// Has rows of deleted topics removed next at `purge_ms`.
+    pub(crate) fn purge_at(&mut self, purge_ms: u64) {
+        self.next_purge_ms = purge_ms;
     }
 
     /// When partitions have to be looked at, in ms.

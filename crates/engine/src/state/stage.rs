@@ -32,6 +32,12 @@ impl Stage {
         self.batch.is_empty() && !self.head && self.progress.is_empty()
     }
 
+    /// Whether a row of a partition is written or removed.
+    pub(crate) fn touches(&self, partition: PartitionId) -> bool {
+        let span = (partition, TopicId::MIN)..=(partition, TopicId::MAX);
+        self.counts.range(span).next().is_some()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.batch.clear();
         self.removed.clear();

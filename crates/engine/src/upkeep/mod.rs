@@ -3,4 +3,5 @@
 pub(crate) mod alarm;
 pub(crate) mod recovery;
 pub(crate) mod retention;
+pub(crate) mod stragglers;
 pub(crate) mod void_retries;

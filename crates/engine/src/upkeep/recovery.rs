@@ -1,6 +1,6 @@
 //! Implements recovery: reads topics, groups, counts and positions, never messages.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::engine::Engine;
 use crate::format::codec::Reader;
@@ -53,11 +53,18 @@ impl<S: Store> Engine<S> {
             }
         }
         let mut stored: HashMap<TopicId, (u64, u64)> = HashMap::new();
+        let topics = found.iter().map(|(_, topic, _)| *topic);
+        let deleted: BTreeSet<_> = topics
+            .filter(|topic| !self.catalog.topics.contains_key(topic))
+            .collect();
         for (partition, topic, counts) in found {
             let (messages, bytes) = stored.entry(topic).or_default();
             *messages += counts.messages;
             *bytes += counts.bytes;
             self.partitions.restore_counts(partition, topic, counts);
+        }
+        for topic in deleted {
+            self.partitions.purge(topic);
         }
         for (id, topic) in &mut self.catalog.topics {
             // The counts on disk give what was dropped with its partition, even if a crash came between.

@@ -1,26 +1,26 @@
 //! Implements retention: drops partitions past it, identities of dropped messages, data of unseen groups.
 
-use std::sync::Arc;
-
 use crate::engine::Engine;
 use crate::format::keys::{
-    identities_gone_ms, identity_ends_span, identity_key, parts_of_timed_key, pins_key,
-    place_of_key, retry_key, retry_span,
+    counts_key, identities_gone_ms, identity_ends_span, identity_key, parts_of_timed_key, pins_key,
+    timeline_span, topic_spans,
 };
-use crate::format::record::open;
-use crate::ids::SubscriptionKey;
-use crate::limits::{IDENTITIES_PER_ROUND_MAX, READ_MESSAGES_MAX};
+use crate::ids::{SubscriptionKey, TopicId};
+use crate::limits::{IDENTITIES_PER_ROUND_MAX, UPKEEP_ROUND_MS_MIN};
 use crate::place::{PartitionId, Place};
+use crate::state::memory::Holder;
 use crate::state::progress::Progress;
-use crate::state::subscription::{Inline, RetryRow, Subscription};
+use crate::state::spec::DEAD_LETTER_PREFIX;
 use crate::store::{Space, Store, StoreError};
 
-/// Shortest wait between two rounds, in ms.
-const ROUND_MS_MIN: u64 = 60_000;
 /// Wait before a partition is dropped that waits for the disk, in ms.
 const DROP_MS: u64 = 1_000;
-/// Wait before the next round when one has not forgotten all identities it could, in ms.
-const IDENTITIES_MORE_MS: u64 = 10;
+/// Wait before the next round when one has not done all it could, in ms.
+const MORE_MS: u64 = 10;
+/// Reads of the store in a round that look for messages in partitions of the present.
+const VACANCY_SCANS_MAX: usize = 1_024;
+/// Rows of deleted topics that are removed in a round.
+const PURGED_ROWS_MAX: usize = 512;
 
 impl<S: Store> Engine<S> {
     /// Drops what is no longer needed, and schedules the next round.
@@ -28,46 +28,143 @@ impl<S: Store> Engine<S> {
         if now_ms >= self.partitions.next_identities_ms() {
             self.forget_identities(now_ms)?;
         }
+        if now_ms >= self.partitions.next_purge_ms() {
+            self.purge_deleted(now_ms)?;
+        }
         if now_ms < self.partitions.next_round_ms() {
             return Ok(());
         }
-        let old: Vec<_> = self
-            .partitions
-            .iter()
-            .filter(|id| self.config.kept_until_ms(*id) <= now_ms)
-            .collect();
-        for partition in old {
-            if self.is_passed(now_ms, partition) {
+        let mut scans = VACANCY_SCANS_MAX;
+        let partitions: Vec<_> = self.partitions.iter().collect();
+        for partition in partitions {
+            if self.is_vacant(partition) {
+                self.try_drop(now_ms, partition)?;
+            } else if self.may_go(now_ms, partition) && self.is_passed(now_ms, partition) {
                 if self.partitions.is_pinned(partition) {
                     self.copy_stragglers(now_ms, partition)?;
                 }
                 self.try_drop(now_ms, partition)?;
-            } else {
+            } else if self.config.kept_until_ms(partition) <= now_ms {
                 self.partitions.keep(partition);
                 self.alarm_held(now_ms, partition);
+            } else if self.is_used_up(now_ms, partition, &mut scans)? {
+                self.try_drop(now_ms, partition)?;
+            } else {
+                self.partitions.keep(partition);
             }
         }
-        let next_end_ms = self
-            .partitions
-            .iter()
-            .map(|id| self.config.kept_until_ms(id))
-            .filter(|end_ms| *end_ms > now_ms)
-            .min();
-        let held = self
-            .partitions
-            .iter()
-            .any(|id| self.config.kept_until_ms(id) <= now_ms);
-        // One that is held is looked at again soon, for it may have been let go of.
-        let upkeep_ms = if self.partitions.is_dropping() {
-            now_ms.saturating_add(DROP_MS)
-        } else if held {
-            now_ms.saturating_add(ROUND_MS_MIN)
-        } else {
-            let again_ms = now_ms.saturating_add(ROUND_MS_MIN);
-            std::cmp::max(again_ms, next_end_ms.unwrap_or(u64::MAX))
-        };
+        let upkeep_ms = self.next_round_ms(now_ms);
         self.partitions.upkeep_at(upkeep_ms);
         Ok(())
+    }
+
+    /// When the next round has something to do, in ms.
+    fn next_round_ms(&self, now_ms: u64) -> u64 {
+        let kept_until_ms = |id| self.config.kept_until_ms(id);
+        let is_held = self.partitions.iter().any(|id| kept_until_ms(id) <= now_ms);
+        let ends = self.partitions.iter().map(kept_until_ms);
+        let next_end_ms = ends.filter(|end_ms| *end_ms > now_ms).min();
+        if self.partitions.is_copying() {
+            now_ms.saturating_add(MORE_MS)
+        } else if self.partitions.is_dropping() || self.is_short_of_space() {
+            now_ms.saturating_add(DROP_MS)
+        } else if is_held {
+            // It is looked at again soon, for it may have been let go of.
+            now_ms.saturating_add(UPKEEP_ROUND_MS_MIN)
+        } else {
+            let again_ms = now_ms.saturating_add(UPKEEP_ROUND_MS_MIN);
+            std::cmp::max(again_ms, next_end_ms.unwrap_or(u64::MAX))
+        }
+    }
+
+    /// Whether new messages are refused because the disk has too little free space.
+    pub(crate) fn is_short_of_space(&self) -> bool {
+        self.disk.free_bytes() < self.config.limits.free_bytes_reserve
+    }
+
+    /// Whether a partition goes as soon as everyone has passed it: after its retention, or at its end while the disk is full.
+    /// Then what may still be wanted stays for its retention all the same.
+    fn may_go(&self, now_ms: u64, partition: PartitionId) -> bool {
+        self.config.kept_until_ms(partition) <= now_ms
+            || (self.is_short_of_space()
+                && partition.end_ms() <= now_ms
+                && !self.holds_unread(partition))
+    }
+
+    /// Whether a partition holds messages whose readers are yet to come: dead letters, and topics that no group reads.
+    fn holds_unread(&self, partition: PartitionId) -> bool {
+        self.partitions.topics_in(partition).any(|id| {
+            let topic = self.catalog.topics.get(&id);
+            topic.is_some_and(|topic| {
+                topic.readers.is_empty() || topic.spec.name.starts_with(DEAD_LETTER_PREFIX)
+            })
+        })
+    }
+
+    /// Whether nothing in a partition can be asked for: its topics are deleted, or all messages were cancelled or moved.
+    fn is_vacant(&self, partition: PartitionId) -> bool {
+        let mut topics = self.partitions.all_topics_in(partition).peekable();
+        topics.peek().is_some()
+            && topics.all(|(id, messages)| messages == 0 || !self.catalog.topics.contains_key(&id))
+    }
+
+    /// Whether the disk is full and a partition that still takes messages holds only ones that were read and settled, by
+    /// every subscription there is.
+    fn is_used_up(
+        &self,
+        now_ms: u64,
+        partition: PartitionId,
+        scans: &mut usize,
+    ) -> Result<bool, StoreError> {
+        let is_present = partition.start_ms() <= now_ms && now_ms < partition.end_ms();
+        if !is_present
+            || !self.is_short_of_space()
+            || self.partitions.is_pinned(partition)
+            || self.holds_unread(partition)
+        {
+            return Ok(false);
+        }
+        let readers: Vec<_> = self.readers_of(partition).collect();
+        for key in readers {
+            if self.is_alive(now_ms, key) && !self.has_settled_all(key, partition, scans)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a subscription has read and settled all that a partition holds of its topic. The store is asked where the
+    /// memory does not know, as long as `scans` lasts.
+    fn has_settled_all(
+        &self,
+        key: SubscriptionKey,
+        partition: PartitionId,
+        scans: &mut usize,
+    ) -> Result<bool, StoreError> {
+        let Some(subscription) = self.subscriptions.get(&key) else {
+            return Ok(true);
+        };
+        let end_ms = partition.end_ms();
+        for (queue, progress) in subscription.queues.iter().enumerate() {
+            if !progress.slots.is_empty() || !progress.ahead.is_empty() {
+                return Ok(false);
+            }
+            if self.has_nothing_before(end_ms, (key.1, queue), progress.cursor) {
+                continue;
+            }
+            if *scans == 0 {
+                return Ok(false);
+            }
+            *scans -= 1;
+            let queue = u16::try_from(queue).unwrap_or(u16::MAX);
+            let (from, to) = timeline_span(key.1, queue, progress.cursor);
+            let mut rows = self.store.scan(Space::Partition(partition), &from, &to)?;
+            if let Some(row) = rows.next() {
+                row?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Drops a partition that is passed, once everything that made it so is durable: a copy of a straggler, a
@@ -79,7 +176,7 @@ impl<S: Store> Engine<S> {
         }
         let pending = self.pending_epoch();
         let needed = self.partitions.drop_after(partition, pending);
-        if needed > self.durable_epoch() {
+        if needed > self.durable_epoch() || self.stage.touches(partition) {
             return Ok(());
         }
         self.partitions.keep(partition);
@@ -145,6 +242,7 @@ impl<S: Store> Engine<S> {
 
     fn drop_partition(&mut self, partition: PartitionId) -> Result<(), StoreError> {
         self.store.drop_partition(partition)?;
+        self.forget_heads(partition);
         self.damaged.remove_partition(partition);
         self.stage.pins.remove(&partition);
         self.stage.batch.remove(Space::Meta, &pins_key(partition));
@@ -160,126 +258,67 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    /// Copies messages that alone hold a partition into their retry rows, once. Those of subscriptions that are given
-    /// up go with the partition.
-    fn copy_stragglers(&mut self, now_ms: u64, partition: PartitionId) -> Result<(), StoreError> {
-        let keys: Vec<_> = self
-            .subscriptions
-            .iter()
-            .filter(|(_, sub)| sub.retrying > 0)
-            .map(|(key, _)| *key)
-            .collect();
-        if !self.stage.retried.is_empty() || !self.stage.removed.is_empty() {
-            self.apply(now_ms)?;
-        }
-        for key in keys {
-            if !self.is_alive(now_ms, key) {
-                self.remove_stragglers(now_ms, key, partition)?;
-                continue;
-            }
-            let mut after = Place::START;
-            while let Some(last) = self.copy_some_stragglers(key, partition, after)? {
-                after = last;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the retries of a subscription that is given up whose message is in a partition.
-    fn remove_stragglers(
-        &mut self,
-        now_ms: u64,
-        key: SubscriptionKey,
-        partition: PartitionId,
-    ) -> Result<(), StoreError> {
-        let (from, to) = retry_span(key.0, key.1, Place::START);
-        let mut rows = Vec::new();
-        for row in self.store.scan(Space::Meta, &from, &to)? {
-            let (row_key, value) = row?;
-            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
-            let goes = row.inline.is_none() && row.place.partition() == partition;
-            rows.extend(place_of_key(&row_key, 0).filter(|_| goes).zip(Some(row)));
-        }
-        if !rows.is_empty() && self.has_passed(key, partition) {
-            // Else the loss is reported when the partition goes.
-            self.counters.tallies.groups_given_up += 1;
-            let unseen_ms = self.unseen_ms(now_ms, key);
-            self.raise(key, unseen_ms, true);
-        }
-        for (retry, row) in rows {
-            self.take_retry_lease(key, retry);
-            if let Some(subscription) = self.subscriptions.get_mut(&key) {
-                subscription.parked.remove(&row.place.sequence);
-            }
-            self.remove_retry(key, retry, &row);
-        }
-        self.refresh_lease_end(key);
-        Ok(())
-    }
-
-    /// Copies stragglers among the next rows after `after`; returns how far it came, `None` at the end.
-    fn copy_some_stragglers(
-        &mut self,
-        key: SubscriptionKey,
-        partition: PartitionId,
-        after: Place,
-    ) -> Result<Option<Place>, StoreError> {
-        let (from, to) = retry_span(key.0, key.1, after);
-        let rows: Vec<_> = self
-            .store
-            .scan(Space::Meta, &from, &to)?
-            .take(READ_MESSAGES_MAX)
-            .collect::<Result<_, _>>()?;
-        let mut last = None;
-        for (row_key, value) in rows {
-            let Some(retry) = place_of_key(&row_key, 0) else {
+    /// Takes what a dropped partition held out of the heads of queues: a group that comes later must not get from memory what
+    /// the store does not have.
+    fn forget_heads(&mut self, partition: PartitionId) {
+        let end = Place {
+            due_ms: partition.end_ms(),
+            ..Place::START
+        };
+        let topics: Vec<_> = self.partitions.topics_in(partition).collect();
+        for id in topics {
+            let Some(topic) = self.catalog.topics.get_mut(&id) else {
                 continue;
             };
-            last = Some(retry);
-            let row = open(Space::Meta, &row_key, &value, RetryRow::read)?;
-            if row.inline.is_some() || row.place.partition() != partition {
-                continue;
-            }
-            let Some(message) = self.find_message(key.1, row.queue, row.place)? else {
-                self.note_missing((key.1, row.queue, row.place));
-                let leased = |sub: &Subscription| sub.retry_leases.contains_key(&retry);
-                if !self.subscriptions.get(&key).is_some_and(leased) {
-                    self.remove_retry(key, retry, &row);
+            for (queue, window) in (0..).zip(&mut topic.queues) {
+                let held = window.after(Place::START).map(|(place, _)| place);
+                if let Some(last) = held.take_while(|place| *place < end).last() {
+                    window.pass(last);
+                    self.memory.resize(Holder::Head(id, queue), window.bytes());
                 }
-                continue;
-            };
-            let copy = RetryRow {
-                inline: Some(Inline::Held(Arc::new(message))),
-                ..row
-            };
-            // A read of the store finds the row without the copy until this is applied.
-            self.stage.retried.insert(key);
-            self.stage
-                .batch
-                .put(Space::Meta, &retry_key(key.0, key.1, retry), |buffer| {
-                    copy.encode(buffer);
-                });
-            let copy = copy.without_message();
-            self.partitions.unpin(partition);
-            self.stage.pins.insert(partition);
-            let Some(subscription) = self.subscriptions.get_mut(&key) else {
-                continue;
-            };
-            if subscription.retries.remove(retry).is_some() {
-                subscription
-                    .retries
-                    .insert(retry, || (copy.clone(), RetryRow::BYTES));
-            }
-            let sequence = copy.place.sequence;
-            let parked = subscription.parked.get_mut(&sequence);
-            if let Some(parked) = parked.filter(|parked| parked.retry == retry) {
-                parked.row = copy.clone();
-            }
-            if let Some(lease) = subscription.retry_leases.get_mut(&retry) {
-                lease.row = copy;
             }
         }
-        Ok(last)
+    }
+
+    /// Removes rows of deleted topics from partitions that they share with others, some at a time.
+    fn purge_deleted(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        if let Some((partition, topic)) = self.partitions.next_purge() {
+            // One that goes as a whole needs no work.
+            if self.is_vacant(partition) || !self.purge_some(partition, topic)? {
+                self.partitions.purged(partition, topic);
+            }
+        }
+        let is_done = self.partitions.next_purge().is_none();
+        let next_ms = if is_done {
+            u64::MAX
+        } else {
+            now_ms.saturating_add(MORE_MS)
+        };
+        self.partitions.purge_at(next_ms);
+        Ok(())
+    }
+
+    /// Removes some rows of a deleted topic, and what is counted of it when none is left; returns whether there were some.
+    fn purge_some(&mut self, partition: PartitionId, topic: TopicId) -> Result<bool, StoreError> {
+        let space = Space::Partition(partition);
+        let mut keys = Vec::new();
+        for (from, to) in topic_spans(topic) {
+            let rows = self.store.scan(space, &from, &to)?;
+            let some = rows.take(PURGED_ROWS_MAX - keys.len());
+            let some: Vec<_> = some.collect::<Result<_, _>>()?;
+            keys.extend(some.into_iter().map(|(key, _)| key));
+        }
+        let is_clean = keys.is_empty();
+        if is_clean {
+            self.partitions.forget_counts(partition, topic);
+            keys.push(counts_key(topic).into());
+        }
+        for key in &keys {
+            self.stage.batch.remove(space, key);
+        }
+        // The partition does not go before this is written.
+        self.stage.counts.insert((partition, topic));
+        Ok(!is_clean)
     }
 
     /// Removes identity rows of rescheduled messages whose handles name only what was dropped, a bounded number at
@@ -302,7 +341,7 @@ impl<S: Store> Engine<S> {
                 break;
             }
             if number == IDENTITIES_PER_ROUND_MAX {
-                next_ms = now_ms.saturating_add(IDENTITIES_MORE_MS);
+                next_ms = now_ms.saturating_add(MORE_MS);
                 break;
             }
             self.stage.batch.remove(Space::Meta, row_key);
