@@ -64,6 +64,8 @@ pub const DAMAGED_MAX: usize = 64;
 
 /// Units of work one histogram spends on messages that it counts one by one.
 pub(crate) const HISTOGRAM_UNITS: u64 = 2_048;
+/// Units of work one count of what is ready for a group spends on messages that it counts one by one.
+pub(crate) const READY_UNITS: u64 = 1_024;
 /// Messages of a bucket that are counted one by one; more are estimated.
 pub(crate) const EXACT_COUNT_MAX: u64 = 256;
 /// Index rows of a timer's key that are read in one partition.

@@ -67,6 +67,17 @@ pub(super) fn count(value: Option<&Value>) -> String {
     }
 }
 
+/// A number that an answer may say is estimated, `~2,000` then.
+pub(super) fn estimate(found: &Value, name: &str) -> String {
+    let estimated = found.get(format!("{name}_estimated"));
+    let about = if estimated == Some(&Value::Bool(true)) {
+        "~"
+    } else {
+        ""
+    };
+    format!("{about}{}", count(found.get(name)))
+}
+
 /// A number of things, `1 message` or `2,000 messages`.
 pub(super) fn count_of(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -215,6 +226,13 @@ mod tests {
             clock: Box::new(ManualClock::new(1_795_510_800_000)),
             zone: TimeZone::fixed(jiff::tz::offset(1)),
         }
+    }
+
+    #[test]
+    fn counts_say_that_they_are_estimated() {
+        let found = json!({ "ready": 2_000, "ready_estimated": true, "waiting": 12_345 });
+        let shown = ["ready", "waiting", "other"].map(|name| estimate(&found, name));
+        assert_eq!(shown, ["~2,000", "12,345", "-"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Access, path};
 use super::confirm::{Confirmation, Force, confirm};
-use super::format::{Align, View, count, fields, platform_warning, table, text};
+use super::format::{Align, View, count, estimate, fields, platform_warning, table, text};
 use super::session::Session;
 use super::time::{Span, parse_instant, parse_span};
 use crate::failure::{Failure, usage};
@@ -178,7 +178,7 @@ pub(super) fn positions(positions: &[Value], view: &View) -> String {
         [
             text(position.get("topic")),
             text(position.get("group")),
-            count(position.get("ready")),
+            estimate(position, "ready"),
             count(position.get("in_flight")),
             count(position.get("retrying")),
             count(position.get("dead_letters")),
@@ -320,7 +320,7 @@ async fn unsubscribe(
     let found = session.client.get(&target).await?;
     let what = format!(
         "let consumer group {group} no longer read topic {topic}: {} ready, {} to be delivered again{}",
-        count(found.get("ready")),
+        estimate(&found, "ready"),
         count(found.get("retrying")),
         platform_warning(group)
     );

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Access, path};
 use super::confirm::{Confirmation, Force, confirm};
-use super::format::{Align, View, count, count_of, fields, platform_warning, size, table, text};
+use super::format::{
+    Align, View, count, count_of, estimate, fields, platform_warning, size, table, text,
+};
 use super::groups::positions;
 use super::session::Session;
 use super::time::{Span, parse_span};
@@ -174,7 +176,7 @@ fn list_table(topics: &[Value]) -> String {
             text(topic.get("name")),
             text(topic.get("kind")),
             count(topic.get("queues")),
-            count(topic.get("waiting")),
+            estimate(topic, "waiting"),
             count(topic.get("messages")),
             size(topic.get("bytes")),
         ]
@@ -197,7 +199,7 @@ async fn show(session: &Session, topic: &str) -> Result<(), Failure> {
             ("queues", count(found.get("queues"))),
             ("indexed", text(found.get("indexed"))),
             ("quota", size(found.get("quota_bytes"))),
-            ("waiting", count(found.get("waiting"))),
+            ("waiting", estimate(&found, "waiting")),
             ("on disk", count(found.get("messages"))),
             ("bytes", size(found.get("bytes"))),
             ("damaged", count(found.get("damaged"))),
@@ -255,7 +257,7 @@ async fn delete(session: &Session, topic: &str, confirmation: Confirmation) -> R
     let member = |name: &str| found.get(name).and_then(Value::as_u64).unwrap_or(0);
     let (messages, waiting) = (
         count_of(member("messages"), "message"),
-        count(found.get("waiting")),
+        estimate(&found, "waiting"),
     );
     let what = format!(
         "delete topic {topic} with {messages}, {waiting} not yet due{}",

@@ -1,15 +1,14 @@
 //! Implements the histogram of the future: how many messages of a topic are due when.
 
-use crate::commands::stats::{ahead_of, is_counted_singly};
+use crate::commands::count::{ahead_of, is_counted_singly};
 use crate::engine::Engine;
 use crate::error::{Error, within};
-use crate::format::keys::{place_of_key, timeline_span};
 use crate::ids::TopicId;
 use crate::limits::{HISTOGRAM_UNITS, READ_MESSAGES_MAX};
-use crate::place::{PartitionId, Place};
+use crate::place::PartitionId;
 use crate::state::topic::Counts;
 use crate::state::work::row_units;
-use crate::store::{Space, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Messages due within a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,22 +134,12 @@ impl<S: Store> Engine<S> {
         crossing.sort_by_key(|counted| counted.from_ms);
         let (mut left, mut too_fine_ms) = (HISTOGRAM_UNITS, 0);
         for counted in crossing {
-            let row_bytes = counted.bytes / std::cmp::max(counted.messages, 1);
-            let row_bytes = usize::try_from(row_bytes).unwrap_or(usize::MAX);
-            let units = counted.messages.saturating_mul(row_units(row_bytes));
-            // The present one is counted as it is for what waits, so that the two agree.
-            let is_present = counted.from_ms <= now_ms;
-            let fits = is_present || units <= left;
-            if fits && is_counted_singly(counted.messages, row_bytes as u64) {
+            if let Some((due, units)) = self.due_singly(id, now_ms, counted, left)? {
                 left = left.saturating_sub(units);
-                let span = [
-                    std::cmp::max(counted.from_ms.saturating_sub(1), now_ms),
-                    counted.to_ms,
-                ];
-                let spent = self.each_due(id, counted.partition, span, |due_ms| {
+                self.spend(units);
+                for due_ms in due {
                     bars.add(due_ms, 1);
-                })?;
-                self.spend(spent);
+                }
                 continue;
             }
             let width_ms = counted.to_ms - counted.from_ms;
@@ -166,6 +155,35 @@ impl<S: Store> Engine<S> {
             });
         }
         Ok(bars.buckets)
+    }
+
+    /// The due times after `now_ms` of messages that are counted together, and the units of work they take; `None` if
+    /// they are too many to be counted one by one.
+    fn due_singly(
+        &self,
+        topic: TopicId,
+        now_ms: u64,
+        counted: Counted,
+        units_max: u64,
+    ) -> Result<Option<(Vec<u64>, u64)>, StoreError> {
+        let row_bytes = counted.bytes / std::cmp::max(counted.messages, 1);
+        let row_units = row_units(usize::try_from(row_bytes).unwrap_or(usize::MAX));
+        let after_ms = if counted.from_ms <= now_ms {
+            // The present ones are counted as they are for what waits, so that the two agree.
+            now_ms
+        } else {
+            let units = counted.messages.saturating_mul(row_units);
+            if units > units_max || !is_counted_singly(counted.messages, row_bytes) {
+                return Ok(None);
+            }
+            counted.from_ms - 1
+        };
+        let span = [after_ms, counted.to_ms];
+        let due = self.few_due(topic, counted.partition, span, row_bytes)?;
+        Ok(due.map(|due| {
+            let units = due.len() as u64 * row_units;
+            (due, units)
+        }))
     }
 
     /// The counts of a topic that are not 0.
@@ -187,35 +205,5 @@ impl<S: Store> Engine<S> {
             }
         }
         all
-    }
-
-    /// Looks at the due time of each message of a partition that is due after the first instant and before the
-    /// second, but for those known to be damaged; returns the units of work it took.
-    pub(crate) fn each_due(
-        &self,
-        topic: TopicId,
-        partition: PartitionId,
-        [after_ms, to_ms]: [u64; 2],
-        mut seen: impl FnMut(u64),
-    ) -> Result<u64, StoreError> {
-        let known = self.catalog.topics.get(&topic);
-        let queues = known.map_or(0, |topic| topic.spec.queues);
-        let space = Space::Partition(partition);
-        let damaged: Vec<_> = self.damaged.of_topic(topic).collect();
-        let mut units = 0;
-        for queue in 0..queues {
-            let (from, to) = timeline_span(topic, queue, Place::end_of(after_ms));
-            for row in self.store.scan(space, &from, &to)? {
-                let (key, value) = row?;
-                units += row_units(value.len());
-                let place = place_of_key(&key, partition.level);
-                match place.filter(|place| place.due_ms < to_ms) {
-                    Some(place) if damaged.contains(&place) => {}
-                    Some(place) => seen(place.due_ms),
-                    None => break,
-                }
-            }
-        }
-        Ok(units)
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod browse;
 pub(crate) mod catalog;
 pub(crate) mod change;
 pub(crate) mod checks;
+pub(crate) mod count;
 pub(crate) mod dead_letters;
 pub(crate) mod dedup;
 pub(crate) mod give_back;

@@ -9,25 +9,25 @@ use crate::format::hash::text_hash;
 use crate::format::keys::{index_span, place_of_index_key};
 use crate::format::message_id::place_of_made_id;
 use crate::ids::TopicId;
-use crate::limits::{EXACT_COUNT_MAX, READ_BYTES_MAX, READ_MESSAGES_MAX};
+use crate::limits::READ_MESSAGES_MAX;
 use crate::message::Message;
 use crate::place::Place;
-use crate::state::progress::Progress;
 use crate::state::spec::{GroupSpec, TopicSpec};
-use crate::state::topic::Counts;
-use crate::state::window::Window;
-use crate::store::{Space, Store, StoreError};
+use crate::store::{Space, Store};
 
 /// What is known of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicStats {
     /// How it was created.
     pub spec: TopicSpec,
-    /// Messages on disk whose due time is still ahead. Estimated within a bucket of more than 256 messages.
+    /// Messages on disk whose due time is still ahead.
     pub waiting: u64,
+    /// Whether that is exact; else messages that are due about now are taken as spread evenly over a minute, or longer
+    /// if they were sent long before. They are counted one by one up to 256 of them.
+    pub waiting_exact: bool,
     /// Messages on disk, waiting ones and retained ones.
     pub messages: u64,
-    /// Bytes of their rows.
+    /// Bytes of their rows, as they were written: the store compresses them.
     pub bytes: u64,
     /// Messages ever stored.
     pub appended: u64,
@@ -42,11 +42,13 @@ pub struct TopicStats {
 pub struct GroupStats {
     /// How the group was created.
     pub spec: GroupSpec,
-    /// Due and not yet delivered. 0 is exact, so are few messages; many within one bucket are estimated.
+    /// Due and not yet delivered, also those of a FIFO group that wait for one before them.
     pub ready: u64,
-    /// With a consumer now.
+    /// Whether that is exact; some hundreds are, more are estimated.
+    pub ready_exact: bool,
+    /// With a consumer now; of more than 4,096 in one queue the first ones count as retrying.
     pub in_flight: u64,
-    /// On the retry timeline, with a consumer or not.
+    /// On the retry timeline or, in a FIFO group, failed in their place: to be delivered again, with a consumer or not.
     pub retrying: u64,
     /// In the dead-letter topic.
     pub dead_letters: u64,
@@ -93,7 +95,7 @@ impl<S: Store> Engine<S> {
     /// How many messages of a topic wait, and how many are on disk.
     pub fn topic_stats(&self, now_ms: u64, topic: &str) -> Result<TopicStats, Error> {
         let id = self.catalog.topic_id(topic)?;
-        let waiting = self.count_ahead(id, now_ms)?;
+        let (waiting, waiting_exact) = self.count_ahead(id, now_ms)?;
         let state = self
             .catalog
             .topics
@@ -105,6 +107,7 @@ impl<S: Store> Engine<S> {
         Ok(TopicStats {
             spec: state.spec.clone(),
             waiting,
+            waiting_exact,
             messages,
             bytes: state.totals.bytes,
             appended: state.totals.appended,
@@ -128,61 +131,31 @@ impl<S: Store> Engine<S> {
         let mut answer = GroupStats {
             spec: state.spec.clone(),
             ready: 0,
+            ready_exact: true,
             in_flight: 0,
             retrying: 0,
             dead_letters,
             acked_ms: Vec::new(),
             last_seen_ms: state.last_seen_ms,
         };
-        let stored = self.stored_count(topic_id);
         let Some(subscription) = self.subscriptions.get(&(group_id, topic_id)) else {
-            answer.ready = stored.saturating_sub(self.count_ahead(topic_id, now_ms)?);
+            let (waiting, exact) = self.count_ahead(topic_id, now_ms)?;
+            answer.ready = self.stored_count(topic_id).saturating_sub(waiting);
+            answer.ready_exact = exact;
             return Ok(answer);
         };
-        answer.in_flight = subscription.in_flight as u64;
-        answer.retrying = subscription.retrying;
         answer.acked_ms = subscription
             .queues
             .iter()
             .map(|progress| progress.position().due_ms)
             .collect();
-        let caught_up = |(queue, window): (usize, &Window<Arc<Message>>)| {
-            subscription.queues.get(queue).is_some_and(|progress| {
-                progress.ahead.is_empty()
-                    && window.covers_after(progress.cursor)
-                    && window
-                        .next_due_ms(progress.cursor)
-                        .is_none_or(|due_ms| due_ms > now_ms)
-            })
-        };
-        let topic = self.catalog.topics.get(&topic_id).ok_or_else(not_found)?;
-        if !topic.queues.iter().enumerate().all(caught_up) {
-            let read: u64 = subscription
-                .queues
-                .iter()
-                .map(|progress| progress.read)
-                .sum();
-            let unread = topic
-                .totals
-                .appended
-                .saturating_sub(topic.totals.removed)
-                .saturating_sub(read);
-            let waiting = self.count_ahead(topic_id, now_ms)?;
-            let damaged = self.damaged.of_topic(topic_id);
-            let damaged = damaged.filter(|place| place.due_ms <= now_ms).count();
-            let left = std::cmp::min(unread, stored).saturating_sub(waiting);
-            answer.ready = left.saturating_sub(damaged as u64);
-            let is_due = |due_ms: u64| due_ms <= now_ms;
-            let some_due = |(progress, window): (&Progress, &Window<Arc<Message>>)| {
-                let next = window.after(progress.cursor).next();
-                !progress.ahead.is_empty()
-                    || (window.covers_after(progress.cursor)
-                        && next.is_some_and(|(place, _)| is_due(place.due_ms)))
-            };
-            if subscription.queues.iter().zip(&topic.queues).any(some_due) {
-                answer.ready = std::cmp::max(answer.ready, 1);
-            }
+        answer.in_flight = subscription.in_flight as u64;
+        answer.retrying = subscription.retrying;
+        if state.spec.fifo {
+            let slots = subscription.queues.iter().flat_map(|queue| &queue.slots);
+            answer.retrying += slots.filter(|slot| slot.has_failed()).count() as u64;
         }
+        (answer.ready, answer.ready_exact) = self.count_ready(now_ms, (group_id, topic_id))?;
         Ok(answer)
     }
 
@@ -245,59 +218,6 @@ impl<S: Store> Engine<S> {
         found.truncate(READ_MESSAGES_MAX);
         Ok(found)
     }
-
-    pub(crate) fn stored_count(&self, topic: TopicId) -> u64 {
-        self.partitions
-            .counts_of(topic)
-            .map(|(_, counts)| counts.messages)
-            .sum()
-    }
-
-    /// Messages of a topic on disk that are due by `now_ms`.
-    pub(crate) fn count_due_by(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
-        let ahead = self.count_ahead(topic, now_ms)?;
-        Ok(self.stored_count(topic).saturating_sub(ahead))
-    }
-
-    /// Messages of a topic that are due after `now_ms`: those of the bucket that holds it are counted one by one if
-    /// they are few, and else taken as spread evenly over it. What is not in the store yet is not counted one by one.
-    fn count_ahead(&self, topic: TopicId, now_ms: u64) -> Result<u64, StoreError> {
-        let mut ahead = 0;
-        let mut present = Vec::new();
-        for (partition, counts) in self.partitions.counts_of(topic) {
-            let width_ms = Counts::bucket_ms(partition);
-            let message_bytes = counts.bytes / std::cmp::max(counts.messages, 1);
-            for (number, count) in (0_u64..).zip(&counts.buckets) {
-                let count = u64::from(*count);
-                let from_ms = partition.start_ms() + number * width_ms;
-                let to_ms = from_ms + width_ms;
-                let few = count > 0 && is_counted_singly(count, message_bytes);
-                if few && (from_ms..to_ms).contains(&now_ms) {
-                    present.push((partition, to_ms));
-                } else {
-                    ahead += ahead_of(now_ms, from_ms, width_ms, count);
-                }
-            }
-        }
-        for (partition, to_ms) in present {
-            self.each_due(topic, partition, [now_ms, to_ms], |_| ahead += 1)?;
-        }
-        Ok(ahead)
-    }
-}
-
-/// Whether messages of a bucket are counted one by one: they are few, and small together.
-pub(crate) fn is_counted_singly(messages: u64, message_bytes: u64) -> bool {
-    messages <= EXACT_COUNT_MAX && message_bytes.saturating_mul(messages) <= READ_BYTES_MAX as u64
-}
-
-/// How many of a bucket's messages are due after `now_ms`, as if they were spread evenly over it.
-pub(crate) fn ahead_of(now_ms: u64, from_ms: u64, width_ms: u64, count: u64) -> u64 {
-    if now_ms < from_ms {
-        return count;
-    }
-    let left_ms = (from_ms + width_ms).saturating_sub(now_ms + 1);
-    count * left_ms / std::cmp::max(width_ms, 1)
 }
 
 pub(crate) fn found_in(topic: TopicId, queue: u16, message: Message) -> Found {

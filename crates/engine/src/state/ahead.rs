@@ -21,6 +21,10 @@ impl Ahead {
         self.messages.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     /// The bytes of the messages.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

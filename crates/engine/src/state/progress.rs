@@ -44,6 +44,16 @@ impl Slot {
     pub(crate) fn is_leased(&self) -> bool {
         matches!(self.state, SlotState::Leased { .. })
     }
+
+    /// Whether it is not with a consumer, and no delivery of it has failed.
+    pub(crate) fn is_untried(&self) -> bool {
+        !self.is_leased() && self.attempts == 0
+    }
+
+    /// Whether a delivery of it has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.attempts > u16::from(self.is_leased())
+    }
 }
 
 /// What is known of a message beyond the cursor.

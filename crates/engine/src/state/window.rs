@@ -89,6 +89,11 @@ impl<T: Clone> Window<T> {
         self.high.is_some_and(|high| high <= shown)
     }
 
+    /// How far the stretch is known, up to `end` at the most.
+    pub(crate) fn known_to(&self, end: Place) -> Place {
+        self.high.map_or(end, |high| std::cmp::min(high, end))
+    }
+
     /// Drops everything up to `place`: all readers have passed it.
     pub(crate) fn pass(&mut self, place: Place) {
         while let Some(entry) = self.entries.first_entry() {

@@ -437,7 +437,7 @@ fn a_run_of_a_message_group_goes_to_one_consumer() {
         recv t g run
         = nothing
         group-stats t g
-        = ready 0, in flight 3, retrying 0, dead 0, acked 0
+        = ready 1, in flight 3, retrying 0, dead 0, acked 0
         ack g a1
         recv t g run
         = a4#1
@@ -462,7 +462,7 @@ fn what_follows_a_failure_in_its_run_comes_again_after_it() {
         ack g a3
         nack g a2 after=100
         group-stats t g
-        = ready 0, in flight 1, retrying 0, dead 0, acked 0
+        = ready 1, in flight 1, retrying 1, dead 0, acked 0
         # What follows was not worked on: that counts as no delivery, and its receipt is void.
         ack g a4
         = a4: the receipt handle has expired: the message was redelivered or finished since

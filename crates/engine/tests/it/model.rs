@@ -395,6 +395,17 @@ impl Model {
             .count() as u64
     }
 
+    /// How many messages are due and were not delivered to a group.
+    pub(crate) fn ready(&self, (group, topic): Sub, now_ms: u64) -> u64 {
+        self.stored(topic)
+            .iter()
+            .filter(|(_, message)| {
+                let is_open = matches!(message.standing(group), Standing::Open { failures: 0, .. });
+                is_open && message.place.due_ms <= now_ms
+            })
+            .count() as u64
+    }
+
     /// The instants at which leases of a group end.
     pub(crate) fn lease_ends(&self, (group, topic): Sub) -> Vec<(u64, u64)> {
         let mut ends = Vec::new();

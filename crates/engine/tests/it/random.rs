@@ -734,7 +734,24 @@ impl Run {
             let retrying =
                 |one| matches!(one, Standing::Retry { .. } | Standing::RetryLeased { .. });
             assert_eq!(stats.in_flight, self.model.count(sub, leased));
-            assert_eq!(stats.retrying, self.model.count(sub, retrying));
+            // A FIFO group keeps in their places those that failed.
+            let in_place = |one| match one {
+                Standing::Open { failures, .. } => failures > 0,
+                Standing::Leased { attempt, .. } => attempt > 1,
+                _ => false,
+            };
+            let in_place = self.model.count(sub, |one| is_fifo(sub.0) && in_place(one));
+            assert_eq!(
+                stats.retrying,
+                self.model.count(sub, retrying) + in_place,
+                "{group} on {topic}"
+            );
+            let ready = self.model.ready(sub, now_ms);
+            assert_eq!(
+                (stats.ready, stats.ready_exact),
+                (ready, true),
+                "{group} on {topic}"
+            );
             let letters = self.model.state.dead_letters.get(&sub.0);
             assert_eq!(stats.dead_letters, letters.copied().unwrap_or(0));
         }

@@ -525,6 +525,13 @@ impl Session {
                     stats.waiting, stats.messages, stats.bytes, stats.appended, stats.removed
                 )
             })),
+            "exact" => {
+                let topic = engine.topic_stats(now_ms, words.at(1)).unwrap();
+                let group = engine.group_stats(now_ms, words.at(1), words.at(2));
+                let said = |exact| if exact { "exact" } else { "estimated" };
+                let (waiting, ready) = (topic.waiting_exact, group.unwrap().ready_exact);
+                format!("waiting {}, ready {}", said(waiting), said(ready))
+            }
             "group-stats" => result_text(engine.group_stats(now_ms, words.at(1), words.at(2)).map(
                 |stats| {
                     let acked: Vec<_> =

@@ -294,3 +294,91 @@ fn messages_are_found_by_key_and_id() {
         ",
     );
 }
+
+#[test]
+fn what_is_ready_is_counted_one_by_one_up_to_a_bound() {
+    check(
+        "
+        topic t delay queues=3
+        group g attempts=2
+        send t a count=200
+        = due +1
+        send t b count=50 after=20
+        = due +20
+        at 30
+        recv t g max=1
+        = a0#1
+        group-stats t g
+        = ready 249, in flight 1, retrying 0, dead 0, acked 0 0 0
+        send t c count=5
+        = due +31
+        group-stats t g
+        = ready 249, in flight 1, retrying 0, dead 0, acked 0 0 0
+        crash
+        group-stats t g
+        = ready 249, in flight 1, retrying 0, dead 0, acked 0 0 0
+        exact t g
+        = waiting exact, ready exact
+        at 300
+        send t d count=1500 after=10
+        = due +310
+        at 320
+        recv t g max=2
+        = a3#1 a6#1
+        group-stats t g
+        = ready 1752, in flight 3, retrying 0, dead 0, acked 0 0 0
+        # More than the bound: by the counts of what was sent and read.
+        exact t g
+        = waiting exact, ready estimated
+        send t e count=300 after=5
+        = due +325
+        stats t
+        = waiting 2044 of 2055, 88465 bytes, appended 2055, removed 0
+        # More than the bound on both sides of the present: they are spread over the minute.
+        exact t g
+        = waiting estimated, ready estimated
+        at 330
+        drain t g max=1000
+        = 2052 messages
+        group-stats t g
+        = ready 0, in flight 3, retrying 0, dead 0, acked 0 +325 +325
+        exact t g
+        = waiting exact, ready exact
+        ",
+    );
+}
+
+#[test]
+fn what_waits_in_a_fifo_group_is_ready_and_what_failed_there_is_retried() {
+    check(
+        "
+        topic t fifo
+        group g fifo attempts=3 backoff=1000
+        send t a1 a2 a3 group=a
+        = due +1
+        send t b1 b2 group=b
+        = due +1
+        at 10
+        recv t g max=9
+        = a1#1 b1#1
+        group-stats t g
+        = ready 3, in flight 2, retrying 0, dead 0, acked 0
+        nack g a1
+        group-stats t g
+        = ready 3, in flight 1, retrying 1, dead 0, acked 0
+        ack g b1
+        recv t g max=9
+        = b2#1
+        group-stats t g
+        = ready 2, in flight 1, retrying 1, dead 0, acked 0
+        at 1010
+        recv t g max=9
+        = a1#2
+        group-stats t g
+        = ready 2, in flight 2, retrying 1, dead 0, acked 0
+        ack g a1 b2
+        group-stats t g
+        = ready 2, in flight 0, retrying 0, dead 0, acked +1
+        ",
+    );
+}

@@ -148,7 +148,7 @@ const GAUGES: &[Figure<Whole>] = &[
 const OF_TOPICS: [Figure<TopicStats>; 3] = [
     (
         "duetime_broker_waiting_messages",
-        "Messages that are not due yet",
+        "Messages that are not due yet; estimated within the present minute if it has many",
         |topic| topic.waiting,
     ),
     (
@@ -167,7 +167,7 @@ const OF_TOPICS: [Figure<TopicStats>; 3] = [
 const OF_PAIRS: [Figure<GroupStats>; 3] = [
     (
         "duetime_broker_ready_messages",
-        "Messages due and not yet delivered to the group",
+        "Messages due and not yet delivered to the group; many are estimated",
         |pair| pair.ready,
     ),
     (

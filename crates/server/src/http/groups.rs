@@ -114,11 +114,14 @@ pub(super) struct PairBody {
     topic: String,
     /// The group.
     group: String,
-    /// Messages due and not yet delivered, to within those of one minute; 0 is exact.
+    /// Messages due and not yet delivered, including those of a FIFO group that wait for an earlier one.
     ready: u64,
+    /// True if `ready` is estimated, because they are more than some hundreds; absent if it is exact.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ready_estimated: bool,
     /// Messages that are with a consumer.
     in_flight: u64,
-    /// Messages that failed and are delivered again, including those with a consumer.
+    /// Messages that failed, or were handed back, and are delivered again, including those with a consumer.
     retrying: u64,
     /// Dead letters of the group, from all its topics.
     dead_letters: u64,
@@ -136,6 +139,7 @@ impl PairBody {
             topic: topic.to_owned(),
             group: stats.spec.name.clone(),
             ready: stats.ready,
+            ready_estimated: !stats.ready_exact,
             in_flight: stats.in_flight,
             retrying: stats.retrying,
             dead_letters: stats.dead_letters,

@@ -138,11 +138,15 @@ pub(super) struct TopicBody {
     /// Bytes it may hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     quota_bytes: Option<u64>,
-    /// Messages that are not due yet; to within a minute for the next hours.
+    /// Messages that are not due yet.
     waiting: u64,
+    /// True if `waiting` is estimated, because more than 256 messages are due within the present minute, or within a
+    /// longer span of messages sent long before; absent if it is exact.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    waiting_estimated: bool,
     /// Messages on disk, waiting and retained.
     messages: u64,
-    /// Size of these messages, in bytes.
+    /// Size of the rows of these messages, in bytes, as they were written: the store compresses them.
     bytes: u64,
     /// Messages whose row was found damaged since the start: they are not delivered. Absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,6 +162,7 @@ impl From<TopicStats> for TopicBody {
             indexed: stats.spec.indexed,
             quota_bytes: stats.spec.quota_bytes,
             waiting: stats.waiting,
+            waiting_estimated: !stats.waiting_exact,
             messages: stats.messages,
             bytes: stats.bytes,
             damaged: Some(stats.damaged).filter(|count| *count > 0),
