@@ -11,14 +11,14 @@ use crate::{admin, demo};
 #[command(
     name = "duetime",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Data goes to standard \
-                  output, everything else to standard error.",
+    help_template = "{about-with-newline}{usage-heading} {usage}\n{all-args}{after-help}",
     after_long_help = "Examples:\n  \
         duetime demo                                  watch 20,000 orders close on time\n  \
         duetime serve --data /var/lib/duetime         run the order platform\n  \
         duetime serve --set orders.deadline_default=15m\n  \
         duetime config --example > duetime.toml       a configuration file to start from\n  \
         duetime timer set reminders order-42 30m      set a timer on a running broker\n  \
+        duetime refund list --state needs_operator    what waits for a person\n  \
         duetime completions bash > ~/.local/share/bash-completion/completions/duetime\n\n\
         Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. Data goes to standard output,\n\
         everything else to standard error."
@@ -49,6 +49,18 @@ pub(crate) enum Command {
     Dlq(admin::DlqArguments),
     /// List, check, commit and roll back transactions given up
     Transaction(admin::TransactionArguments),
+    /// List, show, watch, cancel and close orders; pause closing
+    Order(admin::OrderArguments),
+    /// List, create, retry, withdraw and settle refunds
+    Refund(admin::RefundArguments),
+    /// List and settle payment attempts and unmatched money
+    Payment(admin::PaymentArguments),
+    /// List and create products, change their stock
+    Product(admin::ProductArguments),
+    /// List and create merchants and their keys; audit trails
+    Merchant(admin::MerchantArguments),
+    /// List and publish messages that the broker refused
+    Outbox(admin::OutboxArguments),
     /// Print the completion script for a shell
     Completions(CompletionArguments),
 }
@@ -80,7 +92,20 @@ mod tests {
     fn long_help_shows_examples_that_can_be_typed() {
         let mut command = Cli::command();
         command.build();
-        for name in ["topic", "group", "message", "timer", "dlq", "transaction"] {
+        for name in [
+            "topic",
+            "group",
+            "message",
+            "timer",
+            "dlq",
+            "transaction",
+            "order",
+            "refund",
+            "payment",
+            "product",
+            "merchant",
+            "outbox",
+        ] {
             let subcommand = command.find_subcommand_mut(name).unwrap();
             let help = subcommand.render_long_help().to_string();
             let examples: Vec<_> = help
@@ -93,8 +118,11 @@ mod tests {
                 let typed = example.split("  ").next().unwrap();
                 let typed = typed.split(['<', '|']).next().unwrap().replace('"', "");
                 let words = typed.split_whitespace().map(str::to_owned);
-                // Words of a quoted text count as one only in a shell.
-                let words = words.filter(|word| !["order", "42"].contains(&word.as_str()));
+                // Words of a quoted text count as one only in a shell. The first word is the command.
+                let words = words.enumerate().filter(|(place, word)| {
+                    *place == 0 || !["order", "42"].contains(&word.as_str())
+                });
+                let words = words.map(|(_, word)| word);
                 let parsed =
                     Cli::try_parse_from(std::iter::once("duetime".to_owned()).chain(words));
                 assert!(parsed.is_ok(), "{example}: {parsed:?}");

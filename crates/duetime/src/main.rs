@@ -53,6 +53,12 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Timer(arguments) => admin::run(AdminCommand::Timer(arguments)),
         Command::Dlq(arguments) => admin::run(AdminCommand::Dlq(arguments)),
         Command::Transaction(arguments) => admin::run(AdminCommand::Transaction(arguments)),
+        Command::Order(arguments) => admin::run(AdminCommand::Order(arguments)),
+        Command::Refund(arguments) => admin::run(AdminCommand::Refund(arguments)),
+        Command::Payment(arguments) => admin::run(AdminCommand::Payment(arguments)),
+        Command::Product(arguments) => admin::run(AdminCommand::Product(arguments)),
+        Command::Merchant(arguments) => admin::run(AdminCommand::Merchant(arguments)),
+        Command::Outbox(arguments) => admin::run(AdminCommand::Outbox(arguments)),
         Command::Completions(arguments) => {
             print(&completions::script(arguments, &mut Cli::command()))
         }

@@ -1,4 +1,4 @@
-//! Calls the broker's JSON API.
+//! Calls the JSON APIs of the broker and of the order platform.
 
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio_rustls::rustls::{self, RootCertStore};
 use url::Url;
 
+use super::endpoint::{ApiKind, Endpoint};
 use crate::config::{self, ConfigArguments};
 use crate::failure::{Failure, failed, usage};
 use crate::run::certificate_file;
@@ -70,11 +71,24 @@ pub(super) struct Access {
     pub(super) json: bool,
 }
 
-/// A client of one broker.
+impl Access {
+    /// The broker that it names.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, Failure> {
+        Ok(Endpoint {
+            api: ApiKind::Broker,
+            server: self.server.clone(),
+            ca: self.ca.clone(),
+            authorization: authorization(self)?,
+            headers: Vec::new(),
+        })
+    }
+}
+
+/// A client of one server.
 pub(super) struct Client {
     transport: Transport,
     base: Url,
-    authorization: Option<HeaderValue>,
+    endpoint: Endpoint,
 }
 
 /// Items of a list, and whether there are more.
@@ -99,6 +113,12 @@ pub(super) fn path<const N: usize>(segments: [&str; N]) -> Target {
 }
 
 impl Target {
+    /// What is below it.
+    pub(super) fn and(mut self, segment: &str) -> Self {
+        self.segments.push(segment.to_owned());
+        self
+    }
+
     /// The same with a query parameter, if there is a value for it.
     pub(super) fn with(mut self, name: &'static str, value: Option<&str>) -> Self {
         self.query
@@ -116,25 +136,26 @@ pub(super) enum Answer {
 }
 
 impl Client {
-    pub(super) fn new(access: &Access) -> Result<Self, Failure> {
-        let server = &access.server;
+    pub(super) fn new(endpoint: Endpoint) -> Result<Self, Failure> {
+        let server = &endpoint.server;
         let base = Url::parse(server)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| {
                 usage(format!(
-                    "--server {server:?} is not an address like http://127.0.0.1:8082"
+                    "--server {server:?} is not an address like {}",
+                    endpoint.api.example()
                 ))
             })?;
-        let trusted = (base.scheme() == "https").then(|| trusted(access, &base));
+        let trusted = (base.scheme() == "https").then(|| trusted(&endpoint, &base));
         let host = base.host_str().unwrap_or_default();
         let port = base.port_or_known_default().unwrap_or_default();
         let transport = Transport::new(host, port, trusted.transpose()?)
             .map_err(|error| failed(format!("set up TLS: {error}")))?;
         Ok(Self {
             transport,
-            authorization: authorization(access)?,
             base,
+            endpoint,
         })
     }
 
@@ -153,8 +174,10 @@ impl Client {
         } else {
             serde_json::from_slice(&text).map_err(|_| {
                 failed(format!(
-                    "{} is not a broker's HTTP API: it answered {status}",
-                    self.base
+                    "{} is not {} {}: it answered {status}",
+                    self.base,
+                    self.endpoint.api.article(),
+                    self.endpoint.api.name()
                 ))
             })?
         };
@@ -184,8 +207,11 @@ impl Client {
             .method(method)
             .uri(target)
             .header(HOST, host);
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = &self.endpoint.authorization {
             request = request.header(AUTHORIZATION, authorization);
+        }
+        for (name, value) in &self.endpoint.headers {
+            request = request.header(*name, value);
         }
         let bytes = match body {
             Some(body) => {
@@ -207,7 +233,7 @@ impl Client {
     ) -> Result<Value, Failure> {
         match self.try_call(method, target, body).await? {
             Answer::Done(value) => Ok(value),
-            Answer::Refused(status, problem) => Err(refusal(&self.base, status, &problem)),
+            Answer::Refused(status, problem) => Err(self.refusal(status, &problem)),
         }
     }
 
@@ -217,6 +243,11 @@ impl Client {
 
     pub(super) async fn post(&self, target: &Target, body: &Value) -> Result<Value, Failure> {
         self.call(Method::POST, target, Some(body)).await
+    }
+
+    /// Sends one more header with every request.
+    pub(super) fn add_header(&mut self, name: &'static str, value: HeaderValue) {
+        self.endpoint.headers.push((name, value));
     }
 
     /// Reads a list page by page, until there are `limit` items.
@@ -273,9 +304,12 @@ impl Client {
 
     fn fault(&self, fault: &Fault) -> Failure {
         let base = &self.base;
+        let api = self.endpoint.api;
+        let (name, server, listen) = (api.name(), api.server(), api.listen());
         failed(match fault {
             Fault::Unreachable => format!(
-                "no broker's HTTP API answers at {base}; is `duetime serve` running? Name another address in --server or DUETIME_URL"
+                "no {name} answers at {base}; is `duetime serve` running? Name another address in --server or {}",
+                api.variable()
             ),
             Fault::Untrusted(error) if is_of_name(error) => format!(
                 "the certificate of {base} is not trusted: {error}; connect by a name in the certificate, or give the server one with this name (tls.certificate, grpc.advertise)"
@@ -286,11 +320,41 @@ impl Client {
             Fault::NoTls => {
                 format!("{base} does not speak TLS; `duetime serve` does unless tls.on is false")
             }
-            Fault::Late => format!("the broker at {base} did not answer in time"),
+            Fault::Late => format!("the {server} at {base} did not answer in time"),
             Fault::Broken => format!(
-                "the connection to {base} broke; if that is not the broker's HTTP API, `duetime serve` prints where it is (http.listen)"
+                "the connection to {base} broke; if that is not the {name}, `duetime serve` prints where it is ({listen})"
             ),
         })
+    }
+
+    /// A refusal in the API's own words, with what to do on the command line.
+    fn refusal(&self, status: StatusCode, problem: &Value) -> Failure {
+        let (base, api) = (&self.base, self.endpoint.api);
+        let text = |member: &str| problem.get(member).and_then(Value::as_str);
+        let Some(detail) = text("detail") else {
+            return failed(format!("the {} answered {status}", api.server()));
+        };
+        let missing = text("topic").filter(|_| is_of(problem, "topic_not_found"));
+        if let Some(topic) = missing {
+            let create = format!("create it: duetime topic create {topic}");
+            return failed(format!("topic {topic:?} does not exist; {create}"));
+        }
+        let no_such_path = api == ApiKind::Broker && is_of(problem, "not_found");
+        if no_such_path && status == StatusCode::NOT_FOUND {
+            return failed(format!(
+                "{base} is not the broker's HTTP API: `duetime serve` prints its address (http.listen)"
+            ));
+        }
+        if is_of(problem, "exists") {
+            return failed(format!("{detail}; `show` prints them"));
+        }
+        if is_of(problem, "unauthenticated") {
+            return failed(format!("{detail}; {}", api.credentials()));
+        }
+        match text("pointer").filter(|pointer| !pointer.is_empty()) {
+            Some(pointer) => failed(format!("{detail} ({})", pointer.trim_start_matches('/'))),
+            None => failed(detail.to_owned()),
+        }
     }
 }
 
@@ -322,8 +386,8 @@ fn authorization(access: &Access) -> Result<Option<HeaderValue>, Failure> {
 }
 
 /// The trusted certificates: those of `--ca`, or the public ones and, for this machine, the one of its own server.
-fn trusted(access: &Access, base: &Url) -> Result<RootCertStore, Failure> {
-    let files: Vec<PathBuf> = match &access.ca {
+fn trusted(endpoint: &Endpoint, base: &Url) -> Result<RootCertStore, Failure> {
+    let files: Vec<PathBuf> = match &endpoint.ca {
         Some(file) => vec![file.clone()],
         None if is_this_machine(base) => own_certificate()?
             .into_iter()
@@ -360,39 +424,8 @@ fn is_this_machine(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// How to pass credentials.
-const CREDENTIALS: &str = "pass those of an account with --account NAME:SECRET (DUETIME_ACCOUNT) or --token (DUETIME_TOKEN)";
-
 /// Whether a problem has the type with this code.
 fn is_of(problem: &Value, code: &str) -> bool {
     let kind = problem.get("type").and_then(Value::as_str);
     kind.and_then(|kind| kind.rsplit('/').next()) == Some(code)
-}
-
-/// A refusal in the API's own words, with what to do on the command line.
-fn refusal(base: &Url, status: StatusCode, problem: &Value) -> Failure {
-    let text = |member: &str| problem.get(member).and_then(Value::as_str);
-    let Some(detail) = text("detail") else {
-        return failed(format!("the broker answered {status}"));
-    };
-    let missing = text("topic").filter(|_| is_of(problem, "topic_not_found"));
-    if let Some(topic) = missing {
-        let create = format!("create it: duetime topic create {topic}");
-        return failed(format!("topic {topic:?} does not exist; {create}"));
-    }
-    if is_of(problem, "not_found") && status == StatusCode::NOT_FOUND {
-        return failed(format!(
-            "{base} is not the broker's HTTP API: `duetime serve` prints its address (http.listen)"
-        ));
-    }
-    if is_of(problem, "exists") {
-        return failed(format!("{detail}; `show` prints them"));
-    }
-    if is_of(problem, "unauthenticated") {
-        return failed(format!("{detail}; {CREDENTIALS}"));
-    }
-    match text("pointer").filter(|pointer| !pointer.is_empty()) {
-        Some(pointer) => failed(format!("{detail} ({})", pointer.trim_start_matches('/'))),
-        None => failed(detail.to_owned()),
-    }
 }

@@ -9,13 +9,20 @@ use crate::terminal::note;
 
 /// Whether to ask before something that cannot be undone.
 #[derive(Clone, Copy, Debug, Args)]
-pub(super) struct Confirmation {
+pub(super) struct Asking {
     /// Do it without asking
     #[arg(long, short)]
     yes: bool,
     /// Only print what would be done
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
+}
+
+/// Whether to ask, and whether what the order platform uses is meant.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Confirmation {
+    #[command(flatten)]
+    asking: Asking,
     #[command(flatten)]
     force: Force,
 }
@@ -44,11 +51,16 @@ impl Force {
 
 /// Whether to go on with an action that cannot be undone, `delete topic a` for instance.
 pub(super) fn confirm(confirmation: Confirmation, action: &str) -> Result<bool, Failure> {
-    if confirmation.dry_run {
+    ask(confirmation.asking, action)
+}
+
+/// The same for what the order platform has.
+pub(super) fn ask(asking: Asking, action: &str) -> Result<bool, Failure> {
+    if asking.dry_run {
         note(&format!("would {action}; nothing was done"));
         return Ok(false);
     }
-    if confirmation.yes {
+    if asking.yes {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {

@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::api::{Access, Client, List};
+use super::endpoint::Endpoint;
 use super::format::View;
 use crate::failure::Failure;
 use crate::terminal::{note, print};
 
-/// A command at work on one broker.
+/// A command at work on one server.
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) view: View,
@@ -17,10 +18,15 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn open(access: &Access) -> Result<Self, Failure> {
+        Self::at(access.endpoint()?, access.json)
+    }
+
+    /// A command at work on the server; `json`: whether to print JSON.
+    pub(super) fn at(endpoint: Endpoint, json: bool) -> Result<Self, Failure> {
         Ok(Self {
-            client: Client::new(access)?,
+            client: Client::new(endpoint)?,
             view: View::of_this_machine(),
-            json: access.json,
+            json,
         })
     }
 

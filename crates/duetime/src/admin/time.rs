@@ -13,6 +13,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// Its length, in ms.
+    pub(super) fn ms(self) -> u64 {
+        self.ms
+    }
+
     /// As the API accepts it.
     pub(super) fn text(self) -> String {
         format_duration(self.ms)

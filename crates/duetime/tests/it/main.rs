@@ -7,5 +7,6 @@
 
 mod admin;
 mod docs;
+mod platform;
 mod rig;
 mod serve;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::rig::{run_at, run_in};
 
 /// A server in a process of its own, on free ports.
-struct Server {
+pub(crate) struct Server {
     process: Child,
     /// What it printed when it was ready.
     welcome: String,
@@ -20,7 +20,7 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(tempfile::tempdir().unwrap(), &[])
     }
 
@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// The address printed under this name.
-    fn url(&self, name: &str) -> String {
+    pub(crate) fn url(&self, name: &str) -> String {
         let mut lines = self.welcome.lines();
         let line = lines.find(|line| line.trim_start().starts_with(name));
         let words = line.unwrap_or_else(|| panic!("no {name} in {}", self.welcome));
