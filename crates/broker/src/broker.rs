@@ -7,14 +7,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use engine::{
-    Bucket, Delivered, Delivery, Engine, Found, GroupSpec, GroupStats, MessageHandle, NewMessage,
-    Recall, ReceiptHandle, ReceiveRequest, Reschedule, Sent, Tallies, TopicSpec, TopicStats,
+    Bucket, Delivery, Engine, Found, GroupSpec, GroupStats, MessageHandle, NewMessage, Recall,
+    Reschedule, Sent, Tallies, TopicSpec, TopicStats,
 };
 use storage::{FjallStore, StoreConfig};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::command::{Answer, Command, Poll};
+use crate::command::{Answer, Command};
 use crate::core::Core;
 use crate::error::{Error, OpenError};
 use crate::inbox::{Event, Inbox};
@@ -45,6 +45,7 @@ struct Shared {
     /// When the first check of a transaction may be due, in ms; 0 until the engine was asked. The writer loop sets it,
     /// so that it always agrees with the engine.
     next_check: watch::Sender<u64>,
+    waiting_pollers_max: usize,
 }
 
 impl Drop for Shared {
@@ -67,6 +68,7 @@ impl Broker {
     ) -> Result<Self, OpenError> {
         let store = FjallStore::open(folder, config.store)?;
         let syncer = store.syncer();
+        let waiting_pollers_max = config.engine.limits.waiting_pollers_max;
         let engine = Engine::open(store, config.engine)?;
         clock.resume_at(engine.last_stamp_ms());
         let core = Core::new(engine);
@@ -94,6 +96,7 @@ impl Broker {
                 clock,
                 health,
                 next_check: watch::Sender::new(0),
+                waiting_pollers_max,
             }),
         })
     }
@@ -129,64 +132,9 @@ impl Broker {
         Ok(async move { answer.await.unwrap_or_else(|_| Err(end_of(&health))) })
     }
 
-    /// Receives messages that are due; waits up to `wait` for the first one.
-    pub async fn receive(
-        &self,
-        request: ReceiveRequest,
-        wait: Duration,
-    ) -> Result<Vec<Delivered>, Error> {
-        let (reply, answer) = oneshot::channel();
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let lane = lane(&request.topic);
-        self.queue(Command::Receive(Poll {
-            lane,
-            request,
-            wait_ms,
-            reply,
-        }))
-        .await?;
-        answer.await.unwrap_or_else(|_| Err(self.end()))
-    }
-
-    /// Acknowledges deliveries; each has its own outcome, in the same order.
-    pub async fn ack(&self, handles: Vec<ReceiptHandle>) -> Result<Vec<Result<(), Error>>, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.queue(Command::Ack { handles, reply }).await?;
-        answer.await.unwrap_or_else(|_| Err(self.end()))
-    }
-
-    /// Hands a delivery back: it comes again after `delay`, or after the group's back-off.
-    pub async fn retry_later(
-        &self,
-        handle: ReceiptHandle,
-        delay: Option<Duration>,
-    ) -> Result<(), Error> {
-        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        self.with(u64::from(handle.topic), move |engine, now_ms| {
-            engine.retry_later(now_ms, &handle, delay_ms)
-        })
-        .await
-    }
-
-    /// Keeps a delivery hidden for `invisible` from now on.
-    pub async fn change_invisible(
-        &self,
-        handle: ReceiptHandle,
-        invisible: Duration,
-    ) -> Result<(), Error> {
-        let invisible_ms = u64::try_from(invisible.as_millis()).unwrap_or(u64::MAX);
-        let work = move |engine: &mut Engine<FjallStore>, now_ms| {
-            engine.change_invisible(now_ms, &handle, invisible_ms)
-        };
-        self.with(u64::from(handle.topic), work).await
-    }
-
-    /// Moves a delivery to the dead-letter topic of its group.
-    pub async fn dead_letter(&self, handle: ReceiptHandle) -> Result<(), Error> {
-        self.with(u64::from(handle.topic), move |engine, now_ms| {
-            engine.dead_letter(now_ms, &handle)
-        })
-        .await
+    /// How many receives may wait at a time.
+    pub fn waiting_pollers_max(&self) -> usize {
+        self.shared.waiting_pollers_max
     }
 
     /// Cancels a message that waits, and answers what became of it.

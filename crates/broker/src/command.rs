@@ -1,6 +1,7 @@
 //! Defines the commands to the writer loop, and their answers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use engine::{Delivered, Engine, NewMessage, ReceiptHandle, ReceiveRequest, Sent};
 use tokio::sync::oneshot;
@@ -21,7 +22,7 @@ pub enum Command<S> {
         /// A number for the topic, by which commands take turns.
         lane: u64,
         /// The topic.
-        topic: std::sync::Arc<str>,
+        topic: Arc<str>,
         /// The message.
         message: Box<NewMessage>,
         /// Where the answer goes.
@@ -88,6 +89,15 @@ impl<S> fmt::Debug for Command<S> {
     }
 }
 
+/// Where the messages of an answer are counted while they are in memory.
+pub trait Room: fmt::Debug + Send + Sync {
+    /// Whether any room is left.
+    fn is_left(&self) -> bool;
+
+    /// Takes so many bytes, more than are left if need be.
+    fn take(&self, bytes: usize);
+}
+
 /// A receive that waits for something to deliver.
 #[derive(Debug)]
 pub struct Poll {
@@ -97,6 +107,8 @@ pub struct Poll {
     pub request: ReceiveRequest,
     /// How long it waits, in ms.
     pub wait_ms: u64,
+    /// Where the messages are counted; `None`: nowhere. Without room there the poll is refused.
+    pub room: Option<Arc<dyn Room>>,
     /// Where the answer goes.
     pub reply: Reply<Vec<Delivered>>,
 }

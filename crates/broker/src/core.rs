@@ -270,9 +270,16 @@ impl<S: Store> Core<S> {
         if poll.reply.is_closed() {
             return Ok(None);
         }
+        if poll.room.as_ref().is_some_and(|room| !room.is_left()) {
+            drop(poll.reply.send(Err(Error::AnswersFull)));
+            return Ok(None);
+        }
         match refused(self.engine.receive(now_ms, &poll.request))? {
             Ok(delivered) if delivered.is_empty() => return Ok(Some(poll)),
             Ok(delivered) => {
+                if let Some(room) = &poll.room {
+                    room.take(delivered.iter().map(|one| one.message.weight()).sum());
+                }
                 let handles: Vec<ReceiptHandle> =
                     delivered.iter().map(|delivery| delivery.handle).collect();
                 if poll.reply.send(Ok(delivered)).is_err() {
@@ -456,6 +463,7 @@ mod tests {
             lane: 1,
             request,
             wait_ms: 10_000,
+            room: None,
             reply,
         };
         (poll, answer)
@@ -680,6 +688,7 @@ mod tests {
                 run: false,
             },
             wait_ms: 500,
+            room: None,
             reply,
         }));
         core.step(1_000).unwrap();
@@ -687,6 +696,56 @@ mod tests {
         core.step(1_500).unwrap();
         assert!(answer.try_recv().unwrap().unwrap().is_empty());
         assert!(core.ends.is_empty() && core.parked_count == 0);
+    }
+
+    /// A budget of bytes, shared by all answers.
+    #[derive(Debug)]
+    struct Left(std::sync::atomic::AtomicUsize);
+
+    impl crate::Room for Left {
+        fn is_left(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::Relaxed) > 0
+        }
+
+        fn take(&self, bytes: usize) {
+            let (order, left) = (std::sync::atomic::Ordering::Relaxed, &self.0);
+            left.store(left.load(order).saturating_sub(bytes), order);
+        }
+    }
+
+    #[test]
+    fn what_waiting_polls_get_fits_the_room_for_answers() {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        engine
+            .create_topic(TopicSpec::new("t", TopicKind::Mixed))
+            .unwrap();
+        let mut core = Core::new(engine);
+        let room = std::sync::Arc::new(Left(2_500_000.into()));
+        let mut answers = Vec::new();
+        for _ in 0..8 {
+            let (mut poll, answer) = poll(1, 60_000);
+            poll.room = Some(std::sync::Arc::<Left>::clone(&room));
+            core.push(Command::Receive(poll));
+            answers.push(answer);
+        }
+        core.step(1_000).unwrap();
+        assert_eq!(core.parked_count, 8);
+        let large = NewMessage {
+            body: vec![7; 1_000_000].into(),
+            ..NewMessage::default()
+        };
+        for _ in 0..8 {
+            core.engine_mut().send(1_000, "t", &large).unwrap();
+        }
+        settle(&mut core, 1_100);
+        for _ in 0..20 {
+            core.step(1_200).unwrap();
+        }
+        let results = answers.iter_mut().map(|answer| answer.try_recv().unwrap());
+        let (got, refused): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+        assert_eq!((got.len(), refused.len()), (3, 5));
+        let full = |result: &Result<_, Error>| matches!(result, Err(Error::AnswersFull));
+        assert!(refused.iter().all(full));
     }
 
     #[test]
@@ -722,6 +781,7 @@ mod tests {
                 run: false,
             },
             wait_ms: 10_000,
+            room: None,
             reply,
         }));
         core.step(1_100).unwrap();

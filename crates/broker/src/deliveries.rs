@@ -1,12 +1,15 @@
-//! Provides the calls for many deliveries at once; their answers do not wait for the disk.
+//! Provides the calls of consumers: they receive messages and settle their deliveries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Engine, ReceiptHandle, Store};
+use engine::{Delivered, Engine, ReceiptHandle, ReceiveRequest, Store};
+use storage::FjallStore;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::broker::Broker;
-use crate::command::{Answer, Command};
+use crate::broker::{Broker, lane};
+use crate::command::{Answer, Command, Poll, Room};
 use crate::error::Error;
 use crate::limits::HANDLES_MAX;
 
@@ -14,6 +17,83 @@ use crate::limits::HANDLES_MAX;
 type Outcomes = Vec<Result<(), Error>>;
 
 impl Broker {
+    /// Receives messages that are due; waits up to `wait` for the first one.
+    pub async fn receive(
+        &self,
+        request: ReceiveRequest,
+        wait: Duration,
+    ) -> Result<Vec<Delivered>, Error> {
+        self.receive_into(None, request, wait).await
+    }
+
+    /// Receives messages that are due, which are counted in `room` before they are handed out; waits up to `wait` for
+    /// the first one.
+    pub async fn receive_into(
+        &self,
+        room: Option<Arc<dyn Room>>,
+        request: ReceiveRequest,
+        wait: Duration,
+    ) -> Result<Vec<Delivered>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let wait_ms = ms_of(wait);
+        let lane = lane(&request.topic);
+        self.queue(Command::Receive(Poll {
+            lane,
+            request,
+            wait_ms,
+            room,
+            reply,
+        }))
+        .await?;
+        let mut awaited = Awaited {
+            broker: self,
+            answer,
+        };
+        let answered = (&mut awaited.answer).await;
+        answered.unwrap_or_else(|_| Err(self.end()))
+    }
+
+    /// Acknowledges deliveries; each has its own outcome, in the same order.
+    pub async fn ack(&self, handles: Vec<ReceiptHandle>) -> Result<Vec<Result<(), Error>>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Command::Ack { handles, reply }).await?;
+        self.answer(answer).await
+    }
+
+    /// Hands a delivery back: it comes again after `delay`, or after the group's back-off.
+    pub async fn retry_later(
+        &self,
+        handle: ReceiptHandle,
+        delay: Option<Duration>,
+    ) -> Result<(), Error> {
+        let delay_ms = delay.map(ms_of);
+        self.with(u64::from(handle.topic), move |engine, now_ms| {
+            engine.retry_later(now_ms, &handle, delay_ms)
+        })
+        .await
+    }
+
+    /// Keeps a delivery hidden for `invisible` from now on.
+    pub async fn change_invisible(
+        &self,
+        handle: ReceiptHandle,
+        invisible: Duration,
+    ) -> Result<(), Error> {
+        let invisible_ms = ms_of(invisible);
+        let work = move |engine: &mut Engine<FjallStore>, now_ms| {
+            engine.change_invisible(now_ms, &handle, invisible_ms)
+        };
+        self.with(u64::from(handle.topic), work).await
+    }
+
+    /// Moves a delivery to the dead-letter topic of its group.
+    pub async fn dead_letter(&self, handle: ReceiptHandle) -> Result<(), Error> {
+        self.with(u64::from(handle.topic), move |engine, now_ms| {
+            engine.dead_letter(now_ms, &handle)
+        })
+        .await
+    }
+
     /// Keeps deliveries hidden for `invisible` from now on; each has its own outcome, in the same order.
     ///
     /// A lease is in memory first, so a crash in the next instants may end it as it was before.
@@ -51,7 +131,7 @@ impl Broker {
 
     async fn each<A>(&self, handles: &[ReceiptHandle], act: A) -> Result<Outcomes, Error>
     where
-        A: Fn(&mut Engine<storage::FjallStore>, u64, &ReceiptHandle) -> Result<(), engine::Error>
+        A: Fn(&mut Engine<FjallStore>, u64, &ReceiptHandle) -> Result<(), engine::Error>
             + Clone
             + Send
             + 'static,
@@ -67,6 +147,26 @@ impl Broker {
             outcomes.extend(self.answer(answer).await?);
         }
         Ok(outcomes)
+    }
+}
+
+/// The answer to a receive that is waited for. If its consumer leaves just when it comes, the messages are handed back.
+struct Awaited<'a> {
+    broker: &'a Broker,
+    answer: oneshot::Receiver<Result<Vec<Delivered>, Error>>,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let Ok(Ok(delivered)) = self.answer.try_recv() else {
+            return;
+        };
+        let handles: Vec<_> = delivered.iter().map(|one| one.handle).collect();
+        let broker = self.broker.clone();
+        // Without a runtime, at its end, their leases end by themselves.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { drop(broker.give_back(&handles).await) });
+        }
     }
 }
 

@@ -15,6 +15,9 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// Messages that are being sent to consumers take as much memory as they may.
+    #[error("too many messages are being sent to consumers that do not read them; try again later")]
+    AnswersFull,
     /// The disk failed: the broker no longer accepts or delivers. The outcome of this call is
     /// unknown.
     #[error("the broker has stopped because its store failed")]

@@ -64,7 +64,7 @@ impl<S> Inbox<S> {
             }
         }
         match self.push(Event::Command(command)) {
-            Err(Event::Command(command)) => Err(command),
+            Some(Event::Command(command)) => Err(command),
             _ => Ok(()),
         }
     }
@@ -72,13 +72,14 @@ impl<S> Inbox<S> {
     /// Queues a signal, which needs no room.
     pub(crate) fn signal(&self, event: Event<S>) {
         // After the end signals are dropped.
-        let _ = self.push(event);
+        drop(self.push(event));
     }
 
-    fn push(&self, event: Event<S>) -> Result<(), Event<S>> {
+    /// Queues an event; returns it if the loop has ended.
+    fn push(&self, event: Event<S>) -> Option<Event<S>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
-            return Err(event);
+            return Some(event);
         }
         let was_empty = state.events.is_empty();
         state.events.push(event);
@@ -86,7 +87,7 @@ impl<S> Inbox<S> {
         if was_empty {
             self.filled.notify_one();
         }
-        Ok(())
+        None
     }
 
     /// Takes all events into `events`, after waiting for one for `wait` at the most; `None`: for ever.

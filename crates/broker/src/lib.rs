@@ -61,7 +61,7 @@ mod tests;
 pub use ::clock;
 pub use admin::Space;
 pub use broker::{Broker, BrokerConfig};
-pub use command::{Answer, Command, Poll, Reply, Work};
+pub use command::{Answer, Command, Poll, Reply, Room, Work};
 pub use core::Core;
 pub use engine::{
     Browsed, Bucket, CARRIED_PREFIX, Check, Config, DEAD_LETTER_ATTEMPTS_PROPERTY,

@@ -554,3 +554,27 @@ async fn a_panic_of_the_writer_ends_the_broker_and_is_said() {
     assert!(broker.send("t", message("a", 0)).await.is_err());
     drop(folder);
 }
+
+#[tokio::test]
+async fn messages_for_a_consumer_that_has_just_left_come_again_uncounted() {
+    let bench = bench().await;
+    let (broker, clock) = (&bench.broker, &bench.clock);
+    broker.send("t", message("a", 0)).await.unwrap();
+    moving(broker, clock, std::future::ready(())).await;
+    clock.advance(10);
+    {
+        let poll = broker.receive(request(10), Duration::from_secs(5));
+        let mut poll = std::pin::pin!(poll);
+        assert!(futures_poll(poll.as_mut()).await.is_none());
+        // The answer is there once the writer loop has done what came after the poll.
+        broker.topics().await.unwrap();
+        clock.advance(10);
+        broker.topics().await.unwrap();
+    }
+    let poll = broker.receive(request(10), Duration::from_secs(5));
+    let again = moving(broker, clock, poll).await.unwrap();
+    assert_eq!(
+        (bodies(&again), again[0].attempt),
+        (vec!["a".to_owned()], 1)
+    );
+}

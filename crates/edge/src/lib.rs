@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod admission;
 pub mod api;
+pub mod budget;
 pub mod caller;
 pub mod envelope;
 pub mod extract;

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use crate::accept::{Activity, AnswerBody, Bounds, Failure, Listener, Peer, Protocol, UnderWay};
+use crate::budget::Connection;
 use crate::tls::{Spoken, Tls};
 
 /// The limits of an HTTP server.
@@ -114,8 +115,12 @@ impl Protocol for Http {
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let router = self.router.clone();
-        let service =
-            service_fn(move |request| answer(router.clone(), request, peer, activity.begin()));
+        let connection = Arc::new(Connection::default());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Arc::clone(&connection));
+            answer(router.clone(), request, peer, activity.begin())
+        });
         self.builder.serve_connection(io, service)
     }
 }
@@ -141,11 +146,10 @@ fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
 
 async fn answer(
     router: Router,
-    request: Request<Incoming>,
+    mut request: Request<Body>,
     peer: Peer,
     under_way: UnderWay,
 ) -> Result<http::Response<AnswerBody<Body>>, Infallible> {
-    let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer.address));
     request.extensions_mut().insert(peer.transport);
     let answered = router.oneshot(request).await;

@@ -3,6 +3,7 @@
 //! Protocol types, status codes and credentials are not used beyond this crate.
 
 mod access;
+mod answers;
 mod carried;
 mod connections;
 mod filter;

@@ -210,6 +210,7 @@ impl Clients {
                 run,
             },
             wait_ms,
+            room: None,
             reply,
         })
     }

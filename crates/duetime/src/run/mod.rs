@@ -137,6 +137,7 @@ fn serve_broker(
         connections: Arc::new(grpc.front.clone()),
         metrics,
         limits: config.http.limits.clone(),
+        answers: grpc.front.answers(),
         owned: owned_names(&config.orders.prefix),
     };
     let stopping = ended(stopped);

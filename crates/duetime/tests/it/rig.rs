@@ -46,6 +46,7 @@ impl Rig {
             connections: Arc::new(NoConnections),
             metrics: install_metrics().unwrap(),
             limits: HttpLimits::default(),
+            answers: server::http::Budget::new(64 * 1024 * 1024),
             owned: OwnedNames::default(),
         };
         let state = ApiState::new(broker.clone(), settings);

@@ -1,85 +1,23 @@
-//! Limits the bytes of requests in memory: a budget, and the bodies that are counted against it.
+//! Limits the bytes of requests in memory: bodies are counted against a budget while they are read.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use edge::budget::Share;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-
-/// Bytes that may be in memory at the same time.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    bytes_max: usize,
-    held: AtomicUsize,
-}
-
-impl Budget {
-    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            bytes_max,
-            held: AtomicUsize::new(0),
-        })
-    }
-
-    /// Returns whether any of the budget is left.
-    pub(crate) fn has_room(&self) -> bool {
-        self.held.load(Ordering::Relaxed) < self.bytes_max
-    }
-
-    /// Returns an empty share, to be grown.
-    pub(crate) fn hold(self: &Arc<Self>) -> Held {
-        Held {
-            budget: Arc::clone(self),
-            bytes: AtomicUsize::new(0),
-        }
-    }
-}
-
-/// A share of a budget, returned when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Held {
-    budget: Arc<Budget>,
-    bytes: AtomicUsize,
-}
-
-impl Held {
-    /// Adds so many bytes, or none if fewer are left.
-    pub(crate) fn grow(&self, bytes: usize) -> bool {
-        let before = self.budget.held.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.budget.bytes_max {
-            self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
-            return false;
-        }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        true
-    }
-
-    /// Adds so many bytes, even if fewer are left.
-    pub(crate) fn overdraw(&self, bytes: usize) {
-        self.budget.held.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let bytes = *self.bytes.get_mut();
-        self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// The body of a request, counted against the budget until the request is answered.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     inner: Incoming,
-    held: Arc<Held>,
+    held: Arc<Share>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(inner: Incoming, held: Arc<Held>) -> Self {
+    pub(crate) fn new(inner: Incoming, held: Arc<Share>) -> Self {
         Self { inner, held }
     }
 }
@@ -116,23 +54,5 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_budget_is_not_exceeded_by_growth_and_is_returned() {
-        let budget = Budget::new(100);
-        let first = budget.hold();
-        assert!(first.grow(60) && !first.grow(41) && first.grow(40));
-        assert!(!budget.has_room());
-        let second = budget.hold();
-        assert!(!second.grow(1));
-        second.overdraw(5);
-        drop(first);
-        assert!(budget.has_room() && second.grow(95) && !second.grow(1));
     }
 }

@@ -26,12 +26,12 @@ use grpc_api::v2::{
 use grpc_api::{Duration, Timestamp};
 use md5::{Digest as _, Md5};
 
-use super::body::Held;
 use super::limits::{CARRIED_BYTES_MAX, RECOVERY_MS_MAX};
 use super::namespace::short_name;
 use super::status::Problem;
 use super::validate;
 use crate::carried::CARRIED_PREFIX;
+use edge::budget::Share;
 
 const HOST: &str = "__dt_host";
 const TRACE: &str = "__dt_trace";
@@ -61,7 +61,7 @@ pub(crate) fn incoming(
     message: v2::Message,
     clock: &dyn Clock,
     body_bytes_max: usize,
-    held: &Held,
+    held: &Share,
 ) -> Result<Incoming, Problem> {
     let system = message.system_properties.unwrap_or_default();
     validate::system_properties(&system)?;
@@ -176,7 +176,7 @@ fn unpack(
     body: Bytes,
     encoding: Encoding,
     bytes_max: usize,
-    held: &Held,
+    held: &Share,
 ) -> Result<Bytes, Problem> {
     if encoding != Encoding::Gzip {
         return Ok(body);
@@ -344,8 +344,8 @@ fn split(ms: u64) -> (i64, i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::body::Budget;
     use broker::clock::ManualClock;
+    use edge::budget::Budget;
     use flate2::Compression;
     use flate2::write::{GzEncoder, ZlibEncoder};
     use std::io::Write;

@@ -4,96 +4,23 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher as _;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use broker::ReceiptHandle;
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::batch::{Batch, Given, Stage, WORDS};
 use super::connection::Connection;
 use super::limits::{
-    ATTEMPT_ID_BYTES_MAX, BATCH_COST, BATCH_MAX, LEASE_LEFT_MS, LEASE_MS, OUTSTANDING_MAX,
-    RENEW_AHEAD_MS, RENEW_FOR_MS,
+    ATTEMPT_ID_BYTES_MAX, BATCH_MAX, LEASE_LEFT_MS, LEASE_MS, OUTSTANDING_MAX, RENEW_AHEAD_MS,
+    RENEW_FOR_MS,
 };
 use super::peer::ClientKey;
 
 /// Renewals are rounded to multiples of this many ms, so that many deliveries are renewed together.
 const STEP_MS: u64 = 1_000;
-/// Words of a set of bits with one for each delivery of a batch.
-const WORDS: usize = BATCH_MAX.div_ceil(64);
-
-/// The deliveries of one answer, as it is given.
-#[derive(Debug)]
-pub(crate) struct Given<'a> {
-    pub(crate) client: &'a ClientKey,
-    /// The connection that carries the answer.
-    pub(crate) connection: &'a Weak<Connection>,
-    /// The id the client chose for the attempt; empty if it chose none.
-    pub(crate) attempt_id: &'a str,
-    /// The invisible duration, of a delivery that is not renewed, in ms.
-    pub(crate) invisible_ms: Option<u64>,
-}
-
-/// The deliveries of one answer.
-#[derive(Debug)]
-struct Batch {
-    client: ClientKey,
-    connection: Weak<Connection>,
-    attempt_id: Option<Box<str>>,
-    handles: Box<[ReceiptHandle]>,
-    /// A bit for each that is settled.
-    settled: [u64; WORDS],
-    open: usize,
-    stage: Stage,
-    /// Whether it is known that the answer arrived.
-    confirmed: bool,
-    /// When it is looked at next, in ms.
-    at_ms: u64,
-    /// The leases are not renewed from this instant on, in ms.
-    end_ms: u64,
-}
-
-/// What becomes of the leases of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// They are renewed.
-    Renewed,
-    /// They end soon, since the answer seems to be lost.
-    Lapsing,
-    /// They end when the consumer wished.
-    Kept,
-}
-
-impl Batch {
-    fn is_settled(&self, index: usize) -> bool {
-        let word = self.settled.get(index / 64).copied().unwrap_or(u64::MAX);
-        word & (1 << (index % 64)) != 0
-    }
-
-    /// Settles a delivery; returns false if it is settled already.
-    fn settle(&mut self, index: usize) -> bool {
-        if self.is_settled(index) {
-            return false;
-        }
-        if let Some(word) = self.settled.get_mut(index / 64) {
-            *word |= 1 << (index % 64);
-        }
-        self.open = self.open.saturating_sub(1);
-        true
-    }
-
-    fn open_handles(&self) -> Vec<ReceiptHandle> {
-        let all = self.handles.iter().enumerate();
-        let open = all.filter(|(index, _)| !self.is_settled(*index));
-        open.map(|(_, handle)| *handle).collect()
-    }
-
-    fn cost(&self) -> usize {
-        self.handles.len() + BATCH_COST
-    }
-}
-
 /// The batches of one client, by number.
 #[derive(Debug, Default)]
 struct OfClient {
@@ -225,8 +152,7 @@ impl State {
     }
 
     fn remove_if_settled(&mut self, number: u64) {
-        let batch = self.batches.get(&number);
-        if batch.is_some_and(|batch| batch.open == 0) {
+        if self.batches.get(&number).is_some_and(|of| of.open == 0) {
             self.remove(number);
         }
     }
@@ -313,7 +239,7 @@ impl State {
 }
 
 impl Outstanding {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Every change is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -353,6 +279,11 @@ impl Outstanding {
                 state.remove_if_settled(number);
             }
         }
+        self.wake_if_late(state);
+    }
+
+    /// Lets leases be renewed at once that turn out not to be lost.
+    fn wake_if_late(&self, state: MutexGuard<'_, State>) {
         let is_late = state.due.first().is_some_and(|(at_ms, _)| *at_ms == 0);
         drop(state);
         if is_late {
@@ -374,11 +305,7 @@ impl Outstanding {
     pub(crate) fn asked_again(&self, client: &ClientKey, connection: &Weak<Connection>) {
         let mut state = self.state();
         state.confirm_of(client, connection, u64::MAX);
-        let is_late = state.due.first().is_some_and(|(at_ms, _)| *at_ms == 0);
-        drop(state);
-        if is_late {
-            self.sooner.notify_one();
-        }
+        self.wake_if_late(state);
     }
 
     /// Forgets the deliveries of an attempt that is repeated, and returns those that are not settled.

@@ -13,9 +13,9 @@ use grpc_api::v2::{
 };
 use prost::Message as _;
 
-use super::body::Budget;
 use super::filters::Filters;
 use super::{convert, peer, recall};
+use edge::budget::Budget;
 
 const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
 /// Largest body of the tests.

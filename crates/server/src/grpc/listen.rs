@@ -94,15 +94,17 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         let shared = Arc::clone(&self.shared);
         let connection = Arc::clone(&self.connection);
         Box::pin(async move {
-            let held = Arc::new(shared.requests.hold());
+            let limits = &shared.config.limits;
+            let largest = limits.request_bytes_max;
+            let requests = connection.parts.bodies(&shared.requests, largest);
+            let held = Arc::new(requests.hold());
             let lasts = request.uri().path().ends_with(TELEMETRY);
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&held)));
             request.extensions_mut().insert(connection);
             request.extensions_mut().insert(Arc::clone(&held));
-            let limit = shared.config.limits.call;
-            let bytes_max = shared.config.limits.request_bytes_max;
+            let limit = limits.call;
             let mut service =
-                MessagingServiceServer::new(Service(shared)).max_decoding_message_size(bytes_max);
+                MessagingServiceServer::new(Service(shared)).max_decoding_message_size(largest);
             let answer = tower_service::Service::call(&mut service, request);
             let answered = if lasts {
                 answer.await

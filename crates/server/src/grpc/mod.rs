@@ -3,6 +3,7 @@
 //! The outcome of a call is the `Status` inside its answer. A gRPC error means that the transport failed, or
 //! that the call is one that no released client makes.
 
+mod batch;
 mod body;
 mod connection;
 mod convert;
@@ -42,7 +43,6 @@ pub use self::limits::GrpcLimits;
 pub use self::peer::Access;
 pub use self::route::HostPort;
 
-use self::body::Budget;
 use self::deliveries::Outstanding;
 use self::filters::Filters;
 use self::listen::Front;
@@ -52,6 +52,7 @@ use self::session::Sessions;
 use self::transaction::Halves;
 use crate::connections::{Connection, Connections};
 use edge::accept::Listener;
+use edge::budget::Budget;
 use edge::tls::Tls;
 
 /// The configuration of the front end.
@@ -210,6 +211,13 @@ impl Grpc {
         server.drain(connections).await;
         // Background tasks end when the front end stops.
         while chores.join_next().await.is_some() {}
+    }
+}
+
+impl Grpc {
+    /// The budget of the messages that are being sent to consumers, for the other front ends.
+    pub fn answers(&self) -> Arc<Budget> {
+        Arc::clone(&self.shared.answers)
     }
 }
 

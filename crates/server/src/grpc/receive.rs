@@ -10,15 +10,17 @@ use futures_core::Stream;
 use grpc_api::v2::receive_message_response::Content;
 use grpc_api::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
 
+use edge::budget::Share;
+
 use super::Shared;
-use super::body::Held;
+use super::batch::Given;
 use super::convert::{Outgoing, ms_of_duration, outgoing, timestamp_of_ms};
-use super::deliveries::Given;
 use super::limits::{
     BATCH_MAX, INVISIBLE_MS_MIN, LEASE_MS, LEASE_UNKNOWN_MS, POLL_MARGIN_MS, POLL_MS_MAX,
 };
 use super::peer::Peer;
 use super::status::{Problem, ok};
+use crate::answers::AnswerShare;
 use crate::metrics::{self, FrontEnd};
 
 /// Longest invisible duration, in ms: 12 hours, the broker's own limit.
@@ -44,12 +46,6 @@ impl Shared {
         let renews = !peer.client.is_nameless() && self.outstanding.has_room();
         let renews = request.auto_renew.then_some(renews);
         let lease = lease(renews, request.invisible_duration.as_ref())?;
-        if !self.answers.has_room() {
-            return Err(Problem::new(
-                Code::TooManyRequests,
-                "too many messages are being sent to consumers that do not read them",
-            ));
-        }
         let attempt_id = request.attempt_id.unwrap_or_default();
         if !peer.client.is_nameless() {
             self.sessions.touch(&peer.client);
@@ -57,6 +53,8 @@ impl Shared {
             self.outstanding.asked_again(&peer.client, &peer.connection);
         }
         let wait_ms = wait_ms(request.long_polling_timeout.as_ref(), deadline);
+        let _wait = self.wait_of(peer, wait_ms)?;
+        let share = AnswerShare::new(&self.answers);
         let wanted = ReceiveRequest {
             topic: topic.into_owned(),
             group: group.into_owned(),
@@ -68,7 +66,9 @@ impl Shared {
             // Push consumers hand what comes to several threads; who settles each message itself knows its order.
             run: !request.auto_renew,
         };
-        let received = self.broker.receive(wanted, Duration::from_millis(wait_ms));
+        let room: Arc<AnswerShare> = Arc::clone(&share);
+        let wait = Duration::from_millis(wait_ms);
+        let received = self.broker.receive_into(Some(room), wanted, wait);
         let delivered = tokio::select! {
             biased;
             delivered = received => delivered?,
@@ -79,13 +79,6 @@ impl Shared {
             metrics::lateness(FrontEnd::Grpc, now_ms, &delivered);
             self.note(peer, &attempt_id, lease, &delivered);
         }
-        let held = self.answers.hold();
-        held.overdraw(
-            delivered
-                .iter()
-                .map(|delivery| delivery.message.weight())
-                .sum(),
-        );
         Ok(Deliveries {
             shared: Some(Arc::clone(self)),
             status: Some(found(delivered.is_empty())),
@@ -93,7 +86,21 @@ impl Shared {
             topic: queue.topic.unwrap_or_default(),
             invisible_ms: lease.invisible_ms,
             messages: delivered.into_iter(),
-            _held: Some(held),
+            _share: Some(share),
+        })
+    }
+
+    /// Counts a receive that waits, until the returned value is dropped; of one connection only so many may.
+    fn wait_of(&self, peer: &Peer, wait_ms: u64) -> Result<Option<Share>, Problem> {
+        let connection = peer.connection.upgrade().filter(|_| wait_ms > 0);
+        let Some(connection) = connection else {
+            return Ok(None);
+        };
+        let share = connection.parts.wait(self.broker.waiting_pollers_max());
+        share.map(Some).ok_or_else(|| {
+            let message =
+                "the connection has as many receives that wait as one connection may have";
+            Problem::new(Code::TooManyRequests, message)
         })
     }
 
@@ -182,7 +189,7 @@ pub(crate) struct Deliveries {
     namespace: String,
     invisible_ms: u64,
     messages: std::vec::IntoIter<Delivered>,
-    _held: Option<Held>,
+    _share: Option<Arc<AnswerShare>>,
 }
 
 impl Deliveries {
@@ -195,7 +202,7 @@ impl Deliveries {
             namespace: String::new(),
             invisible_ms: 0,
             messages: Vec::new().into_iter(),
-            _held: None,
+            _share: None,
         }
     }
 

@@ -9,12 +9,12 @@ use grpc_api::v2::{
 };
 
 use super::Shared;
-use super::body::Held;
 use super::convert::{Incoming, incoming, offset};
 use super::limits::BATCH_MAX;
 use super::peer::{Dialect, Peer};
 use super::recall::recall_handle;
 use super::status::{Problem, ok, summary};
+use edge::budget::Share;
 
 /// A message of a request that is being stored.
 enum Step<F> {
@@ -35,7 +35,7 @@ impl Shared {
         peer: &Peer,
         dialect: Dialect,
         request: SendMessageRequest,
-        held: &Held,
+        held: &Share,
     ) -> Result<SendMessageResponse, Problem> {
         let topic: std::sync::Arc<str> = one_topic(peer, &request.messages)?.into();
         peer.may_publish(&topic)?;

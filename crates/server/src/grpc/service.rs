@@ -9,13 +9,13 @@ use grpc_api::v2::{self, Code, TelemetryCommand};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
-use super::body::Held;
 use super::metrics::CallMetrics;
 use super::peer::{Dialect, Peer, deadline};
 use super::receive::Deliveries;
 use super::route::{no_lite, unsupported};
 use super::status::Problem;
 use super::telemetry::{self, Commands};
+use edge::budget::Share;
 
 /// The service of one front end.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl MessagingService for Service {
     ) -> Answer<v2::SendMessageResponse> {
         let call = self.begin("SendMessage", &request);
         // Each request comes with its share of the budget.
-        let held = request.extensions().get::<Arc<Held>>().cloned();
+        let held = request.extensions().get::<Arc<Share>>().cloned();
         let held = held.unwrap_or_else(|| Arc::new(self.0.requests.hold()));
         let outcome = match self.peer(&request) {
             Ok(peer) => {

@@ -23,7 +23,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let code = match &error {
             Error::Refused(refusal) => code_of(refusal),
-            Error::TooManyPollers { .. } => Code::TooManyRequests,
+            Error::TooManyPollers { .. } | Error::AnswersFull => Code::TooManyRequests,
             // The outcome is unknown, or the server is stopping: the client retries elsewhere or later.
             _ => Code::InternalError,
         };

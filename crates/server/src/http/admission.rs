@@ -2,50 +2,50 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use edge::admission::{RequestLimit, overloaded};
+use edge::budget::{Budget, Connection, Share};
 
-use super::limits::{BODIES_BYTES_MAX, REQUESTS_MAX};
+use super::limits::{BODIES_BYTES_MAX, MESSAGE_REQUEST_BYTES_MAX, REQUESTS_MAX};
 use super::problem::Problem;
-
-/// The unit in which bodies are counted, in bytes.
-const UNIT_BYTES: usize = 1_024;
 
 /// The limits on requests and on their bodies; clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     pub(super) requests: RequestLimit,
-    bodies: Arc<Semaphore>,
+    bodies: Arc<Budget>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
         Self {
             requests: RequestLimit::new(REQUESTS_MAX),
-            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / UNIT_BYTES)),
+            bodies: Budget::new(BODIES_BYTES_MAX),
         }
     }
 }
 
 impl Admission {
-    /// Reserves the bytes of a body until the permit is dropped.
-    pub(super) fn body(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        Arc::clone(&self.bodies)
-            .try_acquire_many_owned(units)
-            .map_err(|_| {
-                overloaded(format!(
-                    "bodies of {BODIES_BYTES_MAX} bytes are under way, the most allowed at a time"
-                ))
-            })
+    /// Reserves the bytes of a body until the share is dropped; a connection has a part of all bodies only.
+    pub(super) fn body(
+        &self,
+        connection: Option<&Connection>,
+        bytes: usize,
+    ) -> Result<Share, Problem> {
+        let largest = MESSAGE_REQUEST_BYTES_MAX;
+        let part = connection.map(|connection| connection.bodies(&self.bodies, largest));
+        let share = part.unwrap_or(&self.bodies).hold();
+        if share.grow(bytes) {
+            return Ok(share);
+        }
+        Err(overloaded(format!(
+            "bodies of {BODIES_BYTES_MAX} bytes are under way, the most allowed at a time, or as many of this connection as one may have"
+        )))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::limits::MESSAGE_REQUEST_BYTES_MAX;
     use crate::http::problem::ProblemKind;
 
     #[test]
@@ -71,14 +71,26 @@ mod tests {
         let admission = Admission::default();
         let count = BODIES_BYTES_MAX / MESSAGE_REQUEST_BYTES_MAX;
         let places: Vec<_> = (0..count)
-            .map(|_| admission.body(MESSAGE_REQUEST_BYTES_MAX).unwrap())
+            .map(|_| admission.body(None, MESSAGE_REQUEST_BYTES_MAX).unwrap())
             .collect();
         assert_eq!(
-            admission.body(1).unwrap_err().kind(),
+            admission.body(None, 1).unwrap_err().kind(),
             ProblemKind::Overloaded
         );
-        assert!(admission.body(0).is_ok());
+        assert!(admission.body(None, 0).is_ok());
         drop(places);
-        assert!(admission.body(1).is_ok());
+        assert!(admission.body(None, 1).is_ok());
+    }
+    #[test]
+    fn a_connection_has_a_quarter_of_all_bodies() {
+        let admission = Admission::default();
+        let (first, second) = (Connection::default(), Connection::default());
+        let quarter = BODIES_BYTES_MAX / 4;
+        let place = admission.body(Some(&first), quarter).unwrap();
+        let refused = admission.body(Some(&first), 1).unwrap_err();
+        assert_eq!(refused.kind(), ProblemKind::Overloaded);
+        assert!(admission.body(Some(&second), quarter).is_ok());
+        drop(place);
+        assert!(admission.body(Some(&first), quarter).is_ok());
     }
 }

@@ -1,10 +1,16 @@
 //! Serves receiving: the long poll, and the settling of deliveries.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::{Extension, Json};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, State};
+use axum::response::{IntoResponse as _, Response};
 use broker::{Delivered, Error, MessageHandle, ReceiptHandle, ReceiveRequest, Refusal, TagFilter};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,10 +20,12 @@ use super::content::MessageBody;
 use super::extract::{Names, OptionalJson, StrictJson, StrictQuery};
 use super::limits::{RECEIPTS_MAX, RECEIVE_MAX, WAIT_MS_MAX};
 use super::owned::ForceQuery;
-use super::problem::{Problem, Problems};
+use super::problem::{Problem, ProblemKind, Problems};
 use super::refusal::{of_broker, of_delay};
+use crate::answers::{AnswerShare, AnswerText};
 use crate::metrics::{self, FrontEnd};
-use edge::admission::Place;
+use edge::admission::{Place, RETRY_AFTER_S};
+use edge::budget::{Connection, Share};
 use edge::instant::{Clocks, Span};
 
 /// A receive; an empty body receives one message without waiting.
@@ -160,11 +168,11 @@ pub(super) struct SettledBody {
 )]
 pub(super) async fn receive(
     State(state): State<ApiState>,
-    (known, place): (Known, Option<Extension<Place>>),
+    (known, asker): (Known, Asker),
     Names((topic, group)): Names<(String, String)>,
     StrictQuery(query): StrictQuery<ForceQuery>,
     OptionalJson(body): OptionalJson<ReceiveBody>,
-) -> Result<Json<ReceivedBody>, Problem> {
+) -> Result<Response, Problem> {
     known.consume(&topic, &group)?;
     state.settings().owned.check_group(&group, query)?;
     if !(1..=RECEIVE_MAX).contains(&body.max) {
@@ -188,26 +196,68 @@ pub(super) async fn receive(
         filter,
         run: body.run,
     };
-    // Those that wait are limited by the broker.
-    if let Some(Extension(place)) = place.filter(|_| body.wait_for.ms > 0) {
-        place.leave();
-    }
-    let delivered = wait_for_messages(&state, request, body.wait_for.duration()).await?;
+    let _wait = asker.wait(&state, body.wait_for)?;
+    let share = AnswerShare::new(&state.settings().answers);
+    let wait = body.wait_for.duration();
+    let delivered = wait_for_messages(&state, &share, request, wait).await?;
     let clocks = state.clocks();
     metrics::lateness(FrontEnd::Http, clocks.now_ms, &delivered);
     let items = delivered.iter().map(|delivery| shown(delivery, clocks));
-    Ok(Json(ReceivedBody {
-        items: items.collect(),
-    }))
+    let items = items.collect();
+    let text = serde_json::to_vec(&ReceivedBody { items })
+        .map_err(|error| Problem::internal(error.to_string()))?;
+    let body = Body::new(AnswerText::new(text.into(), share));
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Who receives: its place among the requests under way, and its connection.
+pub(super) struct Asker {
+    place: Option<Place>,
+    connection: Option<Arc<Connection>>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self {
+            place: parts.extensions.get().cloned(),
+            connection: parts.extensions.get().cloned(),
+        })
+    }
+}
+
+impl Asker {
+    /// Lets other requests in while this one waits, and counts it until the returned value is dropped; of one connection
+    /// only so many may wait.
+    fn wait(&self, state: &ApiState, wait_for: Span) -> Result<Option<Share>, Problem> {
+        if wait_for.ms == 0 {
+            return Ok(None);
+        }
+        // Those that wait are limited by the broker.
+        if let Some(place) = &self.place {
+            place.leave();
+        }
+        let Some(connection) = &self.connection else {
+            return Ok(None);
+        };
+        let share = connection.wait(state.broker().waiting_pollers_max());
+        share.map(Some).ok_or_else(|| {
+            let detail = "the connection has as many receives that wait as one connection may have";
+            Problem::new(ProblemKind::TooManyPollers, detail).retry_after(RETRY_AFTER_S)
+        })
+    }
 }
 
 /// Receives, until the server stops.
 async fn wait_for_messages(
     state: &ApiState,
+    share: &Arc<AnswerShare>,
     request: ReceiveRequest,
     wait: Duration,
 ) -> Result<Vec<Delivered>, Problem> {
-    let receive = state.broker().receive(request, wait);
+    let room: Arc<AnswerShare> = Arc::clone(share);
+    let receive = state.broker().receive_into(Some(room), request, wait);
     tokio::select! {
         biased;
         delivered = receive => Ok(delivered.map_err(of_broker)?),

@@ -1,8 +1,11 @@
 //! Reads bodies with messages, pages of names, and cursors; [`edge::extract`] reads the rest of a request.
 
+use std::sync::Arc;
+
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
 use broker::{MessageHandle, Place};
+use edge::budget::Connection;
 use edge::extract::{PageRows, parse_json, read_body, require_json};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -29,7 +32,8 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for MessageJson<T> {
             MESSAGE_REQUEST_BYTES_MAX,
         );
         // Held while the body and the parsed value are both in memory.
-        let _place = state.admission().body(expected)?;
+        let connection = request.extensions().get::<Arc<Connection>>().cloned();
+        let _place = state.admission().body(connection.as_deref(), expected)?;
         let bytes = read_body(request, state, MESSAGE_REQUEST_BYTES_MAX).await?;
         parse_json(&bytes).map(Self)
     }

@@ -49,6 +49,7 @@ use crate::connections::Connections;
 
 pub use self::openapi::openapi_document;
 pub use self::owned::OwnedNames;
+pub use edge::budget::Budget;
 pub use edge::metrics::{MetricsTaken, PrometheusHandle, install as install_metrics};
 pub use edge::serve::HttpLimits;
 
@@ -63,6 +64,8 @@ pub struct ApiSettings {
     pub metrics: PrometheusHandle,
     /// The limits.
     pub limits: HttpLimits,
+    /// The budget of the messages that are being sent to consumers, of all front ends.
+    pub answers: Arc<Budget>,
     /// What the order platform in this process uses.
     pub owned: OwnedNames,
 }

@@ -4,6 +4,7 @@ use broker::{Error, Refusal};
 
 use super::ApiState;
 use super::problem::{Problem, ProblemKind};
+use edge::admission::overloaded;
 use edge::instant::Span;
 
 /// The `Retry-After` when the broker is unavailable or has too many receivers, in s.
@@ -46,6 +47,7 @@ pub(super) fn of_broker(error: Error) -> Problem {
         Error::TooManyPollers { .. } => {
             Problem::new(ProblemKind::TooManyPollers, detail).retry_after(RETRY_AFTER_S)
         }
+        Error::AnswersFull => overloaded(detail),
         // Failed, Stopped, and later errors that end the broker.
         _ => Problem::new(ProblemKind::Unavailable, detail).retry_after(RETRY_AFTER_S),
     }

@@ -10,7 +10,7 @@ use server::grpc::{GrpcConfig, GrpcLimits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::rig::{Plan, Rig, code, from, message, message_with, simple};
+use crate::rig::{Client, Plan, Rig, code, from, message, message_with, read, simple, span};
 
 async fn with(change: impl FnOnce(&mut GrpcLimits)) -> Rig {
     let mut limits = GrpcLimits::default();
@@ -195,5 +195,67 @@ async fn consumers_that_do_not_read_hold_a_bounded_amount() {
     broker::clock::monotonic::timeout(patience, served)
         .await
         .unwrap();
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn one_connection_has_only_so_many_waits() {
+    let mut plan = Plan::default();
+    plan.broker.engine.limits.waiting_pollers_max = 8;
+    let rig = Rig::with(plan).await;
+    rig.topic("t", TopicKind::Normal).await;
+    let mut request = simple("t", "g");
+    request.batch_size = 1;
+    request.long_polling_timeout = Some(span(20_000));
+    let mut calls = tokio::task::JoinSet::new();
+    let mut wait = |mut client: Client| {
+        let request = from("c", request.clone());
+        calls.spawn(async move {
+            read(client.receive_message(request).await.unwrap().into_inner()).await
+        });
+    };
+    let first = rig.connect();
+    for _ in 0..3 {
+        wait(first.clone());
+    }
+    wait(rig.connect());
+    let refused = calls.join_next().await.unwrap().unwrap();
+    assert_eq!(refused.0.code, 42900, "a quarter of 8 may wait");
+    for id in ["1", "2", "3"] {
+        rig.send(message("t", id)).await;
+    }
+    rig.advance(1).await;
+    while let Some(served) = calls.join_next().await {
+        assert_eq!(served.unwrap().1.len(), 1);
+    }
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn one_connection_has_only_so_many_bytes_of_requests() {
+    let rig = with(|limits| {
+        limits.requests_bytes_max = 1024 * 1024;
+        limits.request_bytes_max = 64 * 1024;
+    })
+    .await;
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let mut client = client.ready().await.unwrap();
+    // The beginnings of five requests of 64,000 bytes, more than a quarter of all together.
+    let mut bytes = vec![0; 60_000];
+    bytes[..5].copy_from_slice(&[0, 0, 0, 250, 0]);
+    let bytes = bytes::Bytes::from(bytes);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        client = client.ready().await.unwrap();
+        let (answer, mut body) = client.send_request(heartbeat(&rig), false).unwrap();
+        body.send_data(bytes.clone(), false).unwrap();
+        calls.spawn(async move { (answer.await.unwrap(), body) });
+    }
+    let (refused, _) = calls.join_next().await.unwrap().unwrap();
+    assert_eq!(refused.headers()["grpc-status"], "8");
+    still_serves(&rig).await;
+    drop((client, calls));
     rig.stop().await;
 }

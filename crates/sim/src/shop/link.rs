@@ -270,6 +270,7 @@ impl Subscription for Member {
                 run: false,
             },
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            room: None,
             reply,
         };
         let delivered = self

@@ -1,5 +1,6 @@
 //! Checks the JSON API through its router: every route, every error, the document, the examples, and a real port.
 
+mod answers;
 mod docs;
 mod envelope;
 mod hostile;

@@ -9,6 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use broker::clock::{Clock as _, ManualClock};
 use broker::{Broker, BrokerConfig};
+use edge::budget::Budget;
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -46,6 +47,9 @@ pub(super) struct Reply {
     pub(super) text: String,
 }
 
+/// The budget of answers.
+pub(super) const ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 impl Api {
     pub(super) fn start() -> Self {
         Self::start_with(Arc::new(LoopbackOnly), Arc::new(NoConnections))
@@ -74,6 +78,7 @@ impl Api {
             connections,
             metrics: install_metrics().unwrap(),
             limits,
+            answers: Budget::new(ANSWERS_BYTES_MAX),
             owned: OwnedNames {
                 topics: vec!["duetime-refunds".to_owned()],
                 groups: vec!["duetime-refund".to_owned()],
