@@ -134,13 +134,6 @@ impl Broker {
             .await
     }
 
-    /// Lets a consumer group no longer read a topic: its position and its retries there are forgotten.
-    pub async fn unsubscribe(&self, topic: &str, group: &str) -> Result<(), Error> {
-        let (topic, group) = (topic.to_owned(), group.to_owned());
-        self.with(0, move |engine, _| engine.unsubscribe(&topic, &group))
-            .await
-    }
-
     /// How a consumer group was created, and when one of its consumers was last here, in ms.
     pub async fn group(&self, group: &str) -> Result<(GroupSpec, u64), Error> {
         let group = group.to_owned();

@@ -163,33 +163,10 @@ impl Broker {
             .await
     }
 
-    /// Deletes a topic with its messages.
-    pub async fn delete_topic(&self, topic: &str) -> Result<(), Error> {
-        let topic = topic.to_owned();
-        self.with(0, move |engine, _| engine.delete_topic(&topic))
-            .await
-    }
-
     /// Creates a consumer group, or confirms that it exists with the same settings.
     pub async fn create_group(&self, spec: GroupSpec) -> Result<(), Error> {
         self.with(0, move |engine, now_ms| {
             engine.create_group(now_ms, spec).map(drop)
-        })
-        .await
-    }
-
-    /// Deletes a consumer group with its positions.
-    pub async fn delete_group(&self, group: &str) -> Result<(), Error> {
-        let group = group.to_owned();
-        self.with(0, move |engine, _| engine.delete_group(&group))
-            .await
-    }
-
-    /// Moves a group on a topic to an instant of the engine clock; handles given out before are void.
-    pub async fn reset_group(&self, topic: &str, group: &str, to_ms: u64) -> Result<(), Error> {
-        let (topic, group) = (topic.to_owned(), group.to_owned());
-        self.with(0, move |engine, now_ms| {
-            engine.reset_group(now_ms, &topic, &group, to_ms)
         })
         .await
     }

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use engine::{Alarm, Engine, ReceiptHandle, Store, StoreError};
+use engine::{Engine, ReceiptHandle, Store, StoreError};
 
+use crate::alarms;
 use crate::command::{Answer, Command, Poll};
 use crate::error::Error;
 use crate::lanes::Lanes;
@@ -80,7 +81,7 @@ impl<S: Store> Core<S> {
         self.engine.begin_step(TICK_UNITS);
         self.engine.tick(now_ms)?;
         self.engine.limit_step(STEP_UNITS - POLL_UNITS_MIN);
-        self.engine.take_alarms().iter().for_each(log_alarm);
+        self.engine.take_alarms().iter().for_each(alarms::log);
         if now_ms >= self.next_free_space_ms {
             self.next_free_space_ms = now_ms + FREE_SPACE_EVERY_MS;
             self.engine.refresh_free_bytes()?;
@@ -370,66 +371,6 @@ fn refused<T>(result: Result<T, engine::Error>) -> Result<Result<T, Error>, Stor
         Ok(value) => Ok(Ok(value)),
         Err(engine::Error::Store(error)) => Err(error),
         Err(error) => Ok(Err(Error::Refused(error))),
-    }
-}
-
-/// Logs an alarm.
-fn log_alarm(alarm: &Alarm) {
-    match alarm {
-        Alarm::Unseen {
-            group,
-            topic,
-            unseen_ms,
-            lost,
-        } => {
-            let unseen_hours = unseen_ms / 3_600_000;
-            if *lost {
-                tracing::warn!(
-                    %group,
-                    %topic,
-                    unseen_hours,
-                    "data that a consumer group has not read was dropped: no consumer of it has come for too long"
-                );
-            } else {
-                tracing::warn!(
-                    %group,
-                    %topic,
-                    unseen_hours,
-                    "a consumer group without consumers keeps data beyond its retention: start them, or delete the group"
-                );
-            }
-        }
-        Alarm::TransactionGivenUp {
-            topic,
-            message_id,
-            transaction,
-            checks,
-        } => tracing::warn!(
-            %topic,
-            %message_id,
-            %transaction,
-            checks,
-            "a transaction is given up, its producer has not ended it: the half message is kept and can still be committed or rolled back"
-        ),
-        Alarm::Unordered { group, topic } => tracing::warn!(
-            %group,
-            %topic,
-            "a consumer group that is not FIFO reads a FIFO topic: its messages may come out of order; use a FIFO group"
-        ),
-        Alarm::Damaged {
-            topic,
-            queue,
-            due_ms,
-            sequence,
-            error,
-        } => tracing::error!(
-            %topic,
-            queue,
-            due_ms,
-            sequence,
-            %error,
-            "a message is damaged on the disk and is not delivered: send it again, and look at the disk and the memory"
-        ),
     }
 }
 

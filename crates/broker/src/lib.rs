@@ -43,6 +43,7 @@
 //! ```
 
 mod admin;
+mod alarms;
 mod batch;
 mod broker;
 mod command;
@@ -52,6 +53,7 @@ mod error;
 mod inbox;
 mod lanes;
 mod limits;
+mod losses;
 mod transactions;
 mod writer;
 
@@ -67,11 +69,13 @@ pub use engine::{
     Browsed, Bucket, CARRIED_PREFIX, Check, Config, DEAD_LETTER_ATTEMPTS_PROPERTY,
     DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_PREFIX, DEAD_LETTER_TOPIC_PROPERTY, DelayLevels,
     Delivered, Delivery, Error as Refusal, Found, GivenUp, GroupChange, GroupSpec, GroupStats,
-    HandleError, Limits, Message, MessageFilter, MessageHandle, NewMessage, OpenTransaction,
-    Outcome, Place, Prepared, Recall, ReceiptHandle, ReceiveRequest, Reschedule, Sent, StartFrom,
-    StoreError, TIMER_PROPERTY, TagFilter, Tallies, Timer, TimerContent, TimerSet, TopicChange,
-    TopicKind, TopicSpec, TopicStats, Traffic, TransactionConfig, TransactionHandle,
+    HandleError, Limits, Losses, Message, MessageFilter, MessageHandle, NewMessage,
+    OpenTransaction, Outcome, Place, Prepared, Recall, ReceiptHandle, ReceiveRequest, Reschedule,
+    Sent, Skipped, StartFrom, StoreError, TIMER_PROPERTY, TagFilter, Tallies, Timer, TimerContent,
+    TimerSet, TopicChange, TopicKind, TopicSpec, TopicStats, Traffic, TransactionConfig,
+    TransactionHandle,
 };
 pub use error::{Error, OpenError};
+pub use losses::Warnings;
 pub use storage::{Durability, StoreConfig};
 pub use writer::Health;

@@ -114,12 +114,6 @@ impl Broker {
         .await
     }
 
-    /// How many transactions were given up and have not ended.
-    pub async fn given_up_transactions(&self) -> Result<u64, Error> {
-        self.look(0, |engine, _| Ok(engine.given_up_transactions()))
-            .await
-    }
-
     /// What is known of a transaction that has not ended.
     pub async fn open_transaction(
         &self,

@@ -30,6 +30,7 @@ pub use commands::change::{GroupChange, TopicChange};
 pub use commands::checks::Check;
 pub use commands::given_up::{GivenUp, OpenTransaction};
 pub use commands::histogram::Bucket;
+pub use commands::losses::Skipped;
 pub use commands::recall::{Recall, Reschedule};
 pub use commands::receive::ReceiveRequest;
 pub use commands::stats::{Found, GroupStats, TopicStats};
@@ -52,6 +53,6 @@ pub use message::{
 };
 pub use place::{PartitionId, Place};
 pub use state::alarms::Alarm;
-pub use state::counters::{Tallies, Traffic};
+pub use state::counters::{Losses, Tallies, Traffic};
 pub use state::spec::{DEAD_LETTER_PREFIX, GroupSpec, StartFrom, TopicSpec};
 pub use store::{Batch, ChangeRef, Rows, Space, Store, StoreError};

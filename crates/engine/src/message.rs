@@ -1,10 +1,12 @@
 //! Defines messages: as producers send them, as timelines hold them, as consumers get them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::format::handle::{MessageHandle, ReceiptHandle};
+use crate::format::hash::text_hash;
 use crate::format::message_id::made_message_id;
 use crate::place::Place;
 
@@ -141,6 +143,11 @@ pub enum TagFilter {
 pub trait MessageFilter: std::fmt::Debug + Send + Sync {
     /// Whether the consumer wants this message. It must always say the same of the same message.
     fn passes(&self, message: &Message) -> bool;
+
+    /// A number that two rules have in common if they are the same; `None`: it is not known.
+    fn fingerprint(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl PartialEq for TagFilter {
@@ -163,6 +170,20 @@ impl TagFilter {
         match self {
             Self::Matching(rule) => rule.passes(message),
             _ => self.passes_tag(message.tag.as_deref()),
+        }
+    }
+
+    /// A number that two filters have in common if they are the same; `None`: it is not known.
+    pub(crate) fn fingerprint(&self) -> Option<u64> {
+        match self {
+            Self::All => Some(0),
+            // Their order does not matter.
+            Self::AnyOf(tags) => {
+                let tags: BTreeSet<_> = tags.iter().collect();
+                let hashes = tags.into_iter().map(|tag| text_hash(tag));
+                Some(hashes.fold(1, |hash, tag| hash.rotate_left(5) ^ tag))
+            }
+            Self::Matching(rule) => rule.fingerprint(),
         }
     }
 

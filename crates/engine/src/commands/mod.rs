@@ -10,6 +10,7 @@ pub(crate) mod dedup;
 pub(crate) mod give_back;
 pub(crate) mod given_up;
 pub(crate) mod histogram;
+pub(crate) mod losses;
 pub(crate) mod recall;
 pub(crate) mod receive;
 pub(crate) mod reset;

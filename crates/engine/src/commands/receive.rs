@@ -61,6 +61,7 @@ impl<S: Store> Engine<S> {
         }
         self.frontier.advance(now_ms);
         let key = self.subscription_key(now_ms, request)?;
+        self.note_filter(now_ms, key, &request.filter);
         let until_ms = now_ms.saturating_add(request.invisible_ms);
         let limits = ReceiveLimits {
             key,

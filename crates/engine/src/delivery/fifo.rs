@@ -74,7 +74,11 @@ impl<S: Store> Engine<S> {
             let Some(read) = self.next_due(limits.key, queue, wanted)? else {
                 break;
             };
-            if read.known == Some(Early::Acked) || !limits.filter.passes(&read.message) {
+            let is_done = read.known == Some(Early::Acked);
+            if is_done || !limits.filter.passes(&read.message) {
+                if !is_done {
+                    self.note_skipped(limits.key);
+                }
                 self.stage
                     .progress
                     .insert((limits.key.0, limits.key.1, queue));

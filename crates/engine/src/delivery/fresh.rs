@@ -21,7 +21,11 @@ impl<S: Store> Engine<S> {
             };
             has_read = true;
             let message = read.message;
-            if read.known == Some(Early::Acked) || !limits.filter.passes(&message) {
+            let is_done = read.known == Some(Early::Acked);
+            if is_done || !limits.filter.passes(&message) {
+                if !is_done {
+                    self.note_skipped(limits.key);
+                }
                 self.stage
                     .progress
                     .insert((limits.key.0, limits.key.1, queue));

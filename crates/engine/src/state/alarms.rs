@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::format::handle::TransactionHandle;
-use crate::ids::SubscriptionKey;
+use crate::ids::{SubscriptionKey, TopicId};
 
 /// Something an operator must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,28 @@ pub enum Alarm {
         /// The topic.
         topic: String,
     },
+    /// Consumers of a group ask for a topic with different filters, or their filter has changed: what one of them leaves
+    /// out is skipped for the whole group.
+    FiltersDiffer {
+        /// The consumer group.
+        group: String,
+        /// The topic.
+        topic: String,
+    },
+    /// Messages were dropped after their retention that no consumer group has read.
+    NeverRead {
+        /// The topic.
+        topic: String,
+        /// How many now; those of the same topic within the next hour are only counted.
+        messages: u64,
+    },
+    /// Dead letters were dropped after their retention.
+    DeadLettersDropped {
+        /// The consumer group.
+        group: String,
+        /// How many now; those of the same group within the next hour are only counted.
+        messages: u64,
+    },
     /// The row of a message is damaged: the message is not delivered, later ones are.
     Damaged {
         /// The topic.
@@ -60,6 +82,8 @@ pub enum Alarm {
 pub(crate) struct Alarms {
     raised: Vec<Alarm>,
     reported_ms: BTreeMap<SubscriptionKey, u64>,
+    /// When the last drop of unread messages of a topic was reported, in ms.
+    reported_drops_ms: BTreeMap<TopicId, u64>,
 }
 
 impl Alarms {
@@ -78,6 +102,15 @@ impl Alarms {
         let is_due = last_ms.is_none_or(|last_ms| now_ms >= last_ms + every_ms);
         if is_due {
             self.reported_ms.insert(key, now_ms);
+        }
+        is_due
+    }
+    /// Whether a drop of unread messages of a topic is to be reported at `now_ms`: none was within the last `every_ms`.
+    pub(crate) fn report_topic(&mut self, now_ms: u64, topic: TopicId, every_ms: u64) -> bool {
+        let last_ms = self.reported_drops_ms.get(&topic);
+        let is_due = last_ms.is_none_or(|last_ms| now_ms >= last_ms + every_ms);
+        if is_due {
+            self.reported_drops_ms.insert(topic, now_ms);
         }
         is_due
     }

@@ -42,9 +42,19 @@ pub struct Traffic {
     pub purged: u64,
 }
 
+/// Messages that were dropped after their retention, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Of topics that no consumer group reads.
+    pub never_read: u64,
+    /// Dead letters.
+    pub dead_letters_dropped: u64,
+}
+
 /// All counters.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) tallies: Tallies,
     pub(crate) traffic: Traffic,
+    pub(crate) losses: Losses,
 }

@@ -7,6 +7,7 @@ pub(crate) mod counters;
 pub(crate) mod damaged;
 pub(crate) mod dedup;
 pub(crate) mod disk;
+pub(crate) mod filters;
 pub(crate) mod frontier;
 pub(crate) mod memory;
 pub(crate) mod notes;

@@ -8,6 +8,7 @@ use crate::format::record::{MessageFields, read_message, seal};
 use crate::limits::RETRY_LEASES_KEPT_MAX;
 use crate::message::Message;
 use crate::place::Place;
+use crate::state::filters::Filters;
 use crate::state::progress::{Progress, put_step, read_short, read_step};
 use crate::state::window::Window;
 
@@ -127,6 +128,7 @@ pub(crate) struct Subscription {
     pub(crate) stored_seen_ms: Option<u64>,
     /// Whether it was reported to keep no order on a topic that is in order.
     pub(crate) is_reported_unordered: bool,
+    pub(crate) filters: Filters,
 }
 
 impl Subscription {
@@ -146,6 +148,7 @@ impl Subscription {
             seen_ms: 0,
             stored_seen_ms: None,
             is_reported_unordered: false,
+            filters: Filters::default(),
         }
     }
 

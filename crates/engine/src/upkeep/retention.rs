@@ -248,6 +248,7 @@ impl<S: Store> Engine<S> {
         self.stage.batch.remove(Space::Meta, &pins_key(partition));
         for (topic, counts) in self.partitions.remove(partition) {
             self.stage.counts.remove(&(partition, topic));
+            self.note_dropped(topic, counts.messages);
             if let Some(state) = self.catalog.topics.get_mut(&topic) {
                 state.totals.dropped += counts.messages;
                 state.totals.bytes = state.totals.bytes.saturating_sub(counts.bytes);

@@ -12,6 +12,7 @@ mod delivery;
 mod fifo;
 mod frontier;
 mod limits;
+mod losses;
 mod memory;
 mod model;
 mod random;

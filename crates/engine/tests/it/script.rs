@@ -638,6 +638,15 @@ impl Session {
                     Alarm::Unordered { group, topic } => {
                         format!("{group} keeps no order on {topic}")
                     }
+                    Alarm::FiltersDiffer { group, topic } => {
+                        format!("filters of {group} on {topic} differ")
+                    }
+                    Alarm::NeverRead { topic, messages } => {
+                        format!("{messages} of {topic} never read")
+                    }
+                    Alarm::DeadLettersDropped { group, messages } => {
+                        format!("{messages} dead letters of {group} dropped")
+                    }
                     Alarm::Damaged { topic, due_ms, .. } => {
                         format!("damaged in {topic}, due {}", instant(due_ms))
                     }

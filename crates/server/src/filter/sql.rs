@@ -10,6 +10,8 @@
 //! expression is true. It does not pass either if a property that is compared with a number is not one, which ends
 //! the evaluation there. `CONTAINS`, `STARTSWITH` and `ENDSWITH` are supported too.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use broker::{Message, MessageFilter};
 use sqlparser::ast::{BinaryOperator, Expr, InTarget, UnaryOperator, Value as Literal};
 use sqlparser::dialect::{Dialect, Precedence};
@@ -42,11 +44,16 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, FilterError> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqlFilter {
     rule: Rule,
+    /// A hash of the expression.
+    fingerprint: u64,
 }
 
 impl SqlFilter {
     /// Parses an expression.
     pub fn parse(expression: &str) -> Result<Self, FilterError> {
+        let mut hasher = DefaultHasher::new();
+        expression.hash(&mut hasher);
+        let fingerprint = hasher.finish();
         if expression.len() > EXPRESSION_BYTES_MAX {
             return refuse(format!(
                 "it has {} bytes; at most {EXPRESSION_BYTES_MAX} are allowed",
@@ -74,6 +81,7 @@ impl SqlFilter {
         };
         Ok(Self {
             rule: rule_of(parsed)?,
+            fingerprint,
         })
     }
 }
@@ -85,6 +93,10 @@ fn parser_fails<T>(reason: &str) -> Result<T, ParserError> {
 impl MessageFilter for SqlFilter {
     fn passes(&self, message: &Message) -> bool {
         self.rule.holds(message) == Ok(Some(true))
+    }
+
+    fn fingerprint(&self) -> Option<u64> {
+        Some(self.fingerprint)
     }
 }
 

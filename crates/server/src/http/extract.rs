@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
 use broker::{MessageHandle, Place};
 use edge::budget::Connection;
 use edge::extract::{PageRows, parse_json, read_body, require_json};
-use serde::Deserialize;
+use http::StatusCode;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::ApiState;
@@ -94,6 +96,18 @@ pub(super) fn segment(name: &str) -> String {
         }
     }
     text
+}
+
+/// The answer to a deletion: what was lost with it, or nothing.
+pub(super) struct Deleted<T>(pub(super) Option<T>);
+
+impl<T: Serialize> IntoResponse for Deleted<T> {
+    fn into_response(self) -> Response {
+        match self.0 {
+            Some(lost) => axum::Json(lost).into_response(),
+            None => StatusCode::NO_CONTENT.into_response(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use broker::{DEAD_LETTER_PREFIX, GroupStats, Health, Space, Tallies, TopicStats, Traffic};
+use broker::{
+    DEAD_LETTER_PREFIX, GroupStats, Health, Space, Tallies, TopicStats, Traffic, Warnings,
+};
 
 use super::ApiState;
 use super::limits::{METRIC_PAIRS_MAX, METRIC_TOPICS_MAX};
@@ -17,7 +19,7 @@ struct Whole {
     connections: usize,
     topics: usize,
     groups: usize,
-    given_up: u64,
+    warnings: Warnings,
 }
 
 /// A metric: its name, its help text, and its value in a `T`.
@@ -100,6 +102,16 @@ const COUNTERS: &[Figure<Whole>] = &[
         "Transactions given up because no producer has ended them; their half messages are kept",
         |whole| whole.tallies.transactions_given_up,
     ),
+    (
+        "duetime_broker_never_read_messages_total",
+        "Messages dropped after their retention that no consumer group was there to read",
+        |whole| whole.warnings.losses.never_read,
+    ),
+    (
+        "duetime_broker_dropped_dead_letters_total",
+        "Dead letters dropped after their retention",
+        |whole| whole.warnings.losses.dead_letters_dropped,
+    ),
 ];
 
 /// The gauges.
@@ -140,7 +152,17 @@ const GAUGES: &[Figure<Whole>] = &[
     (
         "duetime_broker_given_up_transactions",
         "Transactions that were given up and wait for an operator",
-        |whole| whole.given_up,
+        |whole| whole.warnings.given_up_transactions,
+    ),
+    (
+        "duetime_broker_differing_filters",
+        "Groups whose consumers ask for a topic with different filters: what one leaves out is skipped for all",
+        |whole| whole.warnings.differing_filters as u64,
+    ),
+    (
+        "duetime_broker_unordered_subscriptions",
+        "Groups that are not FIFO and read a FIFO topic",
+        |whole| whole.warnings.unordered_subscriptions as u64,
     ),
 ];
 
@@ -219,11 +241,7 @@ pub(super) async fn render(state: &ApiState) -> Result<String, Problem> {
         connections: state.settings().connections.connections().len(),
         topics: topics.len(),
         groups: state.broker().groups().await.map_err(of_broker)?.len(),
-        given_up: state
-            .broker()
-            .given_up_transactions()
-            .await
-            .map_err(of_broker)?,
+        warnings: state.broker().warnings().await.map_err(of_broker)?,
     };
     for (kind, singles) in [("counter", COUNTERS), ("gauge", GAUGES)] {
         for (name, help, read) in singles {
@@ -269,8 +287,10 @@ async fn write_pairs(state: &ApiState, topics: &[String], page: &mut Page) {
         for group in groups {
             if rows.len() < METRIC_PAIRS_MAX
                 && let Ok(found) = state.broker().group_stats(topic, &group).await
+                && let Ok(skipped) = state.broker().skipped_by_filter(topic, &group).await
             {
-                rows.push((format!("{{topic=\"{topic}\",group=\"{group}\"}}"), found));
+                let labels = format!("{{topic=\"{topic}\",group=\"{group}\"}}");
+                rows.push((labels, found, skipped));
             }
         }
         if rows.len() >= METRIC_PAIRS_MAX {
@@ -279,8 +299,14 @@ async fn write_pairs(state: &ApiState, topics: &[String], page: &mut Page) {
     }
     for (name, help, read) in OF_PAIRS {
         page.begin(name, "gauge", help);
-        for (labels, pair) in &rows {
+        for (labels, pair, _) in &rows {
             page.value(name, labels, read(pair));
         }
+    }
+    let name = "duetime_broker_skipped_messages_total";
+    let help = "Messages that a filter of the group has left out";
+    page.begin(name, "counter", help);
+    for (labels, _, skipped) in &rows {
+        page.value(name, labels, *skipped);
     }
 }

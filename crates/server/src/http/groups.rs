@@ -2,15 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use broker::{GroupChange, GroupSpec, GroupStats, StartFrom};
-use http::StatusCode;
+use broker::{GroupChange, GroupSpec, GroupStats, Skipped, StartFrom};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ApiState;
 use super::auth::Known;
 use super::extract::{
-    Created, Names, Page, PageQuery, StrictJson, StrictQuery, page_limit, page_of_names, segment,
+    Created, Deleted, Names, Page, PageQuery, StrictJson, StrictQuery, page_limit, page_of_names,
+    segment,
 };
 use super::owned::ForceQuery;
 use super::problem::{Problem, Problems};
@@ -148,6 +148,38 @@ impl PairBody {
     }
 }
 
+/// What a group has not finished and no longer receives.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LostByGroup)]
+pub(super) struct LostBody {
+    /// Messages that were due and not yet delivered, or with a consumer.
+    messages: u64,
+    /// Messages that had failed and were to be delivered again.
+    retrying: u64,
+}
+
+impl LostBody {
+    /// Creates the answer to a deletion.
+    fn deleted(skipped: Skipped) -> Deleted<Self> {
+        let Skipped { messages, retrying } = skipped;
+        Deleted((messages + retrying > 0).then_some(Self { messages, retrying }))
+    }
+}
+
+/// The outcome of a reset.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResetDone)]
+pub(super) struct ResetDoneBody {
+    /// The progress of the group; with `dry_run` the one it has.
+    #[serde(flatten)]
+    progress: PairBody,
+    /// Messages that the group had not finished and that it does not receive: they are due before the instant, and were
+    /// not yet delivered, or with a consumer. Those that only become due later are included.
+    skipped: u64,
+    /// Messages that had failed and were to be delivered again. Those due from the instant on come again as new ones.
+    retries_dropped: u64,
+}
+
 /// The new position of a group.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +188,9 @@ pub(super) struct ResetBody {
     /// Messages due from this instant on are delivered again; earlier ones are not.
     #[schema(value_type = String, format = DateTime)]
     to: Instant,
+    /// Only counts what would be skipped.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// Creates a consumer group, or confirms that it exists with the same settings.
@@ -276,22 +311,22 @@ pub(super) async fn change(
     path = "/v1/groups/{group}",
     tag = "groups",
     params(("group" = String, Path, description = "The consumer group"), ForceQuery),
-    responses((status = 204, description = "It is deleted"), Problems)
+    responses(
+        (status = 200, description = "It is deleted, and with it what it had not finished", body = LostBody),
+        (status = 204, description = "It is deleted; it had finished everything"),
+        Problems
+    )
 )]
 pub(super) async fn delete(
     State(state): State<ApiState>,
     known: Known,
     Names(group): Names<String>,
     StrictQuery(query): StrictQuery<ForceQuery>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Deleted<LostBody>, Problem> {
     known.administer()?;
     state.settings().owned.check_group(&group, query)?;
-    state
-        .broker()
-        .delete_group(&group)
-        .await
-        .map_err(of_broker)?;
-    Ok(StatusCode::NO_CONTENT)
+    let skipped = state.broker().delete_group(&group).await;
+    skipped.map(LostBody::deleted).map_err(of_broker)
 }
 
 /// Shows the progress of a consumer group on a topic.
@@ -330,26 +365,26 @@ pub(super) async fn show_pair(
         ("group" = String, Path, description = "The consumer group"),
         ForceQuery
     ),
-    responses((status = 204, description = "It no longer reads the topic"), Problems)
+    responses(
+        (status = 200, description = "It no longer reads the topic, and had not finished these", body = LostBody),
+        (status = 204, description = "It no longer reads the topic; it had finished everything"),
+        Problems
+    )
 )]
 pub(super) async fn unsubscribe(
     State(state): State<ApiState>,
     known: Known,
     Names((topic, group)): Names<(String, String)>,
     StrictQuery(query): StrictQuery<ForceQuery>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Deleted<LostBody>, Problem> {
     known.administer()?;
     state.settings().owned.check_group(&group, query)?;
-    state
-        .broker()
-        .unsubscribe(&topic, &group)
-        .await
-        .map_err(of_broker)?;
-    Ok(StatusCode::NO_CONTENT)
+    let skipped = state.broker().unsubscribe(&topic, &group).await;
+    skipped.map(LostBody::deleted).map_err(of_broker)
 }
 
 /// Moves a consumer group on a topic to an instant. Its retries there are dropped, and earlier
-/// receipts are void.
+/// receipts are void. The answer says how many messages are skipped that way.
 #[utoipa::path(
     post,
     path = "/v1/topics/{topic}/groups/{group}/reset",
@@ -360,7 +395,7 @@ pub(super) async fn unsubscribe(
         ForceQuery
     ),
     request_body = ResetBody,
-    responses((status = 200, description = "The new progress of the group", body = PairBody), Problems)
+    responses((status = 200, description = "The new progress of the group", body = ResetDoneBody), Problems)
 )]
 pub(super) async fn reset(
     State(state): State<ApiState>,
@@ -368,22 +403,23 @@ pub(super) async fn reset(
     Names((topic, group)): Names<(String, String)>,
     StrictQuery(query): StrictQuery<ForceQuery>,
     StrictJson(body): StrictJson<ResetBody>,
-) -> Result<Json<PairBody>, Problem> {
+) -> Result<Json<ResetDoneBody>, Problem> {
     known.administer()?;
-    state.settings().owned.check_group(&group, query)?;
-    let clocks = state.clocks();
+    let (broker, clocks) = (state.broker(), state.clocks());
     let to_ms = clocks.engine(body.to);
-    state
-        .broker()
-        .reset_group(&topic, &group, to_ms)
-        .await
-        .map_err(of_broker)?;
-    let figures = state
-        .broker()
-        .group_stats(&topic, &group)
-        .await
-        .map_err(of_broker)?;
-    Ok(Json(PairBody::new(&topic, &figures, clocks)))
+    let skipped = if body.dry_run {
+        broker.skipped_by_reset(&topic, &group, to_ms).await
+    } else {
+        state.settings().owned.check_group(&group, query)?;
+        broker.reset_group(&topic, &group, to_ms).await
+    };
+    let skipped = skipped.map_err(of_broker)?;
+    let progress = broker.group_stats(&topic, &group).await;
+    Ok(Json(ResetDoneBody {
+        progress: PairBody::new(&topic, &progress.map_err(of_broker)?, clocks),
+        skipped: skipped.messages,
+        retries_dropped: skipped.retrying,
+    }))
 }
 
 async fn describe(state: &ApiState, group: &str) -> Result<GroupBody, Problem> {

@@ -3,14 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use broker::{Bucket, TopicChange, TopicKind, TopicSpec, TopicStats};
-use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
 use super::auth::Known;
 use super::extract::{
-    Created, Names, Page, PageQuery, StrictJson, StrictQuery, page_limit, page_of_names, segment,
+    Created, Deleted, Names, Page, PageQuery, StrictJson, StrictQuery, page_limit, page_of_names,
+    segment,
 };
 use super::groups::PairBody;
 use super::owned::ForceQuery;
@@ -168,6 +168,16 @@ impl From<TopicStats> for TopicBody {
             damaged: Some(stats.damaged).filter(|count| *count > 0),
         }
     }
+}
+
+/// What was deleted with a topic.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LostByTopic)]
+pub(super) struct LostBody {
+    /// Messages it held, waiting and retained.
+    messages: u64,
+    /// Those that were not due yet.
+    waiting: u64,
 }
 
 /// The spans of a histogram.
@@ -334,22 +344,26 @@ pub(super) async fn change(
     path = "/v1/topics/{topic}",
     tag = "topics",
     params(("topic" = String, Path, description = "The topic"), ForceQuery),
-    responses((status = 204, description = "It is deleted"), Problems)
+    responses(
+        (status = 200, description = "It is deleted, and with it its messages", body = LostBody),
+        (status = 204, description = "It is deleted; it held no messages"),
+        Problems
+    )
 )]
 pub(super) async fn delete(
     State(state): State<ApiState>,
     known: Known,
     Names(topic): Names<String>,
     StrictQuery(query): StrictQuery<ForceQuery>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Deleted<LostBody>, Problem> {
     known.administer()?;
     state.settings().owned.check_topic(&topic, query)?;
-    state
-        .broker()
-        .delete_topic(&topic)
-        .await
-        .map_err(of_broker)?;
-    Ok(StatusCode::NO_CONTENT)
+    let deleted = state.broker().delete_topic(&topic).await;
+    let TopicStats {
+        messages, waiting, ..
+    } = deleted.map_err(of_broker)?;
+    let lost = LostBody { messages, waiting };
+    Ok(Deleted(Some(lost).filter(|lost| lost.messages > 0)))
 }
 
 /// Shows how many messages of a topic become due in each span of time. The sum is what waits. A step that is finer
