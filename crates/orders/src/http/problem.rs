@@ -70,6 +70,8 @@ problem_kinds! {
         "The server's log has the cause under the `X-Request-Id` of the answer. Whether the request took effect is not known: repeat it with the same Idempotency-Key.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "The platform is temporarily unavailable",
         "The platform is starting or stopping, its database does not answer, or the broker has taken no messages for so long that no order is accepted. Repeat after `Retry-After` seconds with the same Idempotency-Key.";
+    InsufficientStorage = "insufficient_storage", INSUFFICIENT_STORAGE, "The disk is full",
+        "The database has no room on its disk. Nothing was done. Repeat with the same Idempotency-Key once the operator has made room.";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "The server has too many requests under way",
         "Nothing was done. Repeat after `Retry-After` seconds.";
     TimedOut = "timed_out", SERVICE_UNAVAILABLE, "The request took too long",

@@ -73,12 +73,18 @@ impl From<Error> for Problem {
 }
 
 fn of_database(error: &DbError) -> Problem {
-    if error.kind != DbErrorKind::Unavailable {
-        return Problem::internal(error.to_string());
+    match error.kind {
+        DbErrorKind::Unavailable => {
+            Problem::new(ProblemKind::Unavailable, "the database does not answer")
+                .retry_after(RETRY_AFTER_S)
+                .cause(error.to_string())
+        }
+        DbErrorKind::Full => {
+            let detail = "the disk of the database has no room left";
+            Problem::new(ProblemKind::InsufficientStorage, detail).cause(error.to_string())
+        }
+        _ => Problem::internal(error.to_string()),
     }
-    Problem::new(ProblemKind::Unavailable, "the database does not answer")
-        .retry_after(RETRY_AFTER_S)
-        .cause(error.to_string())
 }
 
 #[cfg(test)]

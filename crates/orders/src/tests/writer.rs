@@ -8,6 +8,8 @@ use broker::clock::ManualClock;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
 use crate::error::{Error, Result};
+use crate::http::problem::{Problem, ProblemKind};
+use crate::store::Tx;
 use crate::store::sql::{Connection, DbErrorKind, query, query_scalar};
 use crate::tests::batches::dangle;
 use crate::tests::shop::Shop;
@@ -117,6 +119,32 @@ async fn readers_that_are_closed_answer_that_they_are() {
     readers.close().await;
     let error = query("select 1").fetch_all(&readers).await.unwrap_err();
     assert_eq!(error.kind, DbErrorKind::Unavailable);
+}
+
+async fn statement(tx: &mut Tx, text: &'static str) -> Result<()> {
+    query(text).fetch_all(tx.conn()).await?;
+    Ok(())
+}
+
+/// A database that may not grow any more stands for a full disk: SQLite answers both with the same code.
+#[tokio::test]
+async fn a_full_disk_refuses_what_writes_and_nothing_else() {
+    let shop = Shop::open().await;
+    let limit = "pragma max_page_count = 1";
+    let writer = shop.platform().writer();
+    let limited = writer.run(limit, |tx, limit| Box::pin(statement(tx, limit)));
+    limited.await.unwrap();
+    let large = "create table large as with recursive n (i) as (select 1 union all select i + 1 from n where i < 1000) \
+         select i, zeroblob(4000) as b from n";
+    let refused = writer.run(large, |tx, large| Box::pin(statement(tx, large)));
+    let refused = refused.await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::Database(error) if error.kind == DbErrorKind::Full),
+        "{refused:?}"
+    );
+    let problem = Problem::from(refused);
+    assert_eq!(problem.kind(), ProblemKind::InsufficientStorage);
+    shop.platform().check_database().await.unwrap();
 }
 
 /// Counts the merchants, lets another one be made, and counts again.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE, SQLITE_IOERR_SHMSIZE};
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, OpenFlags};
 
@@ -209,6 +209,13 @@ impl From<rusqlite::Error> for DbError {
                     || code.extended_code == SQLITE_CONSTRAINT_PRIMARYKEY =>
             {
                 DbErrorKind::Unique
+            }
+            // The second one: no room for the index of the write-ahead log.
+            Some(code)
+                if code.code == ErrorCode::DiskFull
+                    || code.extended_code == SQLITE_IOERR_SHMSIZE =>
+            {
+                DbErrorKind::Full
             }
             Some(code) if code.code == ErrorCode::DatabaseBusy => DbErrorKind::Unavailable,
             _ => DbErrorKind::Other,

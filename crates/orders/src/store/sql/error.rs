@@ -6,6 +6,8 @@
 pub enum DbErrorKind {
     /// A UNIQUE constraint refused the statement.
     Unique,
+    /// The disk has no room for what the statement or the commit writes; nothing of it was done.
+    Full,
     /// The database does not answer; the same statement may succeed later.
     Unavailable,
     /// Anything else.
