@@ -10,8 +10,8 @@ use crate::command::{Answer, Command, Poll};
 use crate::error::Error;
 use crate::lanes::Lanes;
 use crate::limits::{
-    GROUP_BYTES_MAX, IMPATIENT_WAIT_MS_MAX, NOTES_EVERY_MS, POLL_UNITS_MIN, STEP_UNITS,
-    STEP_WEIGHT_MAX, TICK_UNITS,
+    BEYOND_STEP_UNITS, GROUP_BYTES_MAX, IMPATIENT_WAIT_MS_MAX, NOTES_EVERY_MS, STEP_PART,
+    STEP_UNITS, STEP_WEIGHT_MAX,
 };
 
 /// How often the disk's free space is looked at, in ms.
@@ -24,6 +24,8 @@ type TopicAndGroup = (String, String);
 #[derive(Debug)]
 pub struct Core<S> {
     engine: Engine<S>,
+    /// Units of work that a step may spend.
+    step_units: u64,
     lanes: Lanes<S>,
     /// Polls that found nothing, with the instant they end at, by the number under which they came.
     parked: HashMap<TopicAndGroup, BTreeMap<u64, (u64, Poll)>>,
@@ -44,6 +46,7 @@ impl<S: Store> Core<S> {
     pub fn new(engine: Engine<S>) -> Self {
         Self {
             engine,
+            step_units: STEP_UNITS,
             lanes: Lanes::default(),
             parked: HashMap::new(),
             parked_count: 0,
@@ -53,6 +56,11 @@ impl<S: Store> Core<S> {
             next_free_space_ms: 0,
             notes_ms: 0,
         }
+    }
+
+    /// Lets a step spend so many units of work instead of the usual number, for tests of what is left for later steps.
+    pub fn limit_steps(&mut self, units: u64) {
+        self.step_units = units;
     }
 
     /// Takes a command; [`Core::step`] executes it in turn.
@@ -77,10 +85,21 @@ impl<S: Store> Core<S> {
     ///
     /// Returns how many commands were executed. After an error the broker must no longer be used.
     pub fn step(&mut self, now_ms: u64) -> Result<usize, StoreError> {
+        self.step_until(now_ms, &mut || false)
+    }
+
+    /// As [`Core::step`], and leaves the rest for the next step when `is_over` says that the time for this one is over.
+    /// It is asked after each command and each poll.
+    pub fn step_until(
+        &mut self,
+        now_ms: u64,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> Result<usize, StoreError> {
         drop(self.lanes.taken());
-        self.engine.begin_step(TICK_UNITS);
+        let part = self.step_units / STEP_PART;
+        self.engine.begin_step(part);
         self.engine.tick(now_ms)?;
-        self.engine.limit_step(STEP_UNITS - POLL_UNITS_MIN);
+        self.engine.limit_step(self.step_units - part);
         self.engine.take_alarms().iter().for_each(alarms::log);
         if now_ms >= self.next_free_space_ms {
             self.next_free_space_ms = now_ms + FREE_SPACE_EVERY_MS;
@@ -97,19 +116,33 @@ impl<S: Store> Core<S> {
             weight += command.weight();
             self.execute(now_ms, command)?;
             done += 1;
+            if is_over() {
+                break;
+            }
         }
-        self.serve_forgotten(now_ms)?;
-        let left = STEP_UNITS.saturating_sub(self.engine.spent());
-        let for_polls = std::cmp::max(left, POLL_UNITS_MIN);
-        self.engine.limit_step(self.engine.spent() + for_polls);
+        let left = self.step_units.saturating_sub(self.engine.spent());
+        self.spend_at_most(std::cmp::max(left, part));
+        self.serve_forgotten(now_ms, is_over)?;
         while !self.engine.is_spent()
             && let Some(pair) = self.engine.take_woken(now_ms)
         {
-            self.serve(now_ms, &pair)?;
+            self.serve(now_ms, &pair, is_over)?;
         }
-        self.end_polls(now_ms);
+        self.spend_at_most(part);
+        self.end_polls(now_ms, is_over);
         self.note_leases(now_ms);
+        let most = self.step_units + part + BEYOND_STEP_UNITS;
+        debug_assert!(
+            self.engine.spent() <= most,
+            "a step spent {} units",
+            self.engine.spent()
+        );
         Ok(done)
+    }
+
+    /// Lets what begins now spend so many units.
+    fn spend_at_most(&mut self, units: u64) {
+        self.engine.limit_step(self.engine.spent() + units);
     }
 
     /// Lets what was handed out be written, so that a restart does not hand it out again: with other changes if there are
@@ -296,7 +329,12 @@ impl<S: Store> Core<S> {
     }
 
     /// Serves those who wait for messages of a topic as members of a group.
-    fn serve(&mut self, now_ms: u64, pair: &TopicAndGroup) -> Result<(), StoreError> {
+    fn serve(
+        &mut self,
+        now_ms: u64,
+        pair: &TopicAndGroup,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> Result<(), StoreError> {
         while !self.engine.is_spent()
             && let Some((number, (end_ms, poll))) =
                 self.parked.get_mut(pair).and_then(BTreeMap::pop_first)
@@ -305,10 +343,16 @@ impl<S: Store> Core<S> {
                 // Under its old number it stays the first.
                 let polls = self.parked.entry(pair.clone()).or_default();
                 polls.insert(number, (end_ms, poll));
+                if is_over() {
+                    self.engine.end_step();
+                }
                 break;
             }
             self.parked_count -= 1;
             self.ends.remove(&(end_ms, number));
+            if is_over() {
+                self.engine.end_step();
+            }
         }
         if self.parked.get(pair).is_some_and(BTreeMap::is_empty) {
             self.parked.remove(pair);
@@ -326,7 +370,11 @@ impl<S: Store> Core<S> {
 
     /// Receives anew for polls whose topic, group or subscription was deleted while they waited: nothing else would wake
     /// them, and later polls of the pair wait for their turn after them.
-    fn serve_forgotten(&mut self, now_ms: u64) -> Result<(), StoreError> {
+    fn serve_forgotten(
+        &mut self,
+        now_ms: u64,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> Result<(), StoreError> {
         if !self.has_forgotten() {
             return Ok(());
         }
@@ -338,14 +386,16 @@ impl<S: Store> Core<S> {
             if self.engine.is_spent() {
                 break;
             }
-            self.serve(now_ms, &pair)?;
+            self.serve(now_ms, &pair, is_over)?;
         }
         Ok(())
     }
 
     /// Answers polls that have waited long enough with nothing.
-    fn end_polls(&mut self, now_ms: u64) {
-        while let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= now_ms) {
+    fn end_polls(&mut self, now_ms: u64, is_over: &mut dyn FnMut() -> bool) {
+        while !self.engine.is_spent()
+            && let Some(end) = self.ends.first_entry().filter(|end| end.key().0 <= now_ms)
+        {
             let ((_, number), pair) = end.remove_entry();
             // Who has waited until now is here.
             self.engine.note_waiting(now_ms, &pair.0, &pair.1);
@@ -360,6 +410,9 @@ impl<S: Store> Core<S> {
             if let Some((_, poll)) = ended {
                 self.parked_count -= 1;
                 drop(poll.reply.send(Ok(Vec::new())));
+            }
+            if is_over() {
+                break;
             }
         }
     }
@@ -748,5 +801,73 @@ mod tests {
         settle(&mut core);
         core.step(1_101).unwrap();
         assert_eq!(answer.try_recv().unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_step_that_takes_long_leaves_the_rest_for_the_next_one() {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        engine
+            .create_topic(TopicSpec::new("t", TopicKind::Mixed))
+            .unwrap();
+        let mut core = Core::new(engine);
+        for _ in 0..10 {
+            core.push(other(|engine| {
+                engine.send(1_000, "t", &NewMessage::default()).unwrap();
+            }));
+        }
+        let mut asked = 0;
+        let mut third = || {
+            asked += 1;
+            asked == 3
+        };
+        assert_eq!(core.step_until(1_000, &mut third).unwrap(), 3);
+        assert_eq!(core.step_until(1_000, &mut || true).unwrap(), 1);
+        assert_eq!(core.step(1_000).unwrap(), 6);
+        settle(&mut core, 1_000);
+        // However long a step takes, one poll is answered in it.
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            let (asked, answer) = poll(1, 60_000);
+            core.push(Command::Receive(asked));
+            answers.push(answer);
+        }
+        for answered in 1..=4 {
+            core.step_until(1_100, &mut || true).unwrap();
+            let done = answers.iter_mut().filter_map(|one| one.try_recv().ok());
+            assert_eq!(done.count(), 1, "in step {answered}");
+        }
+    }
+
+    #[test]
+    fn polls_that_end_together_are_answered_in_steps() {
+        let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+        engine
+            .create_topic(TopicSpec::new("t", TopicKind::Mixed))
+            .unwrap();
+        let mut core = Core::new(engine);
+        let mut answers = Vec::new();
+        for _ in 0..5_000 {
+            let (asked, answer) = poll(1, 60_000);
+            core.push(Command::Receive(asked));
+            answers.push(answer);
+        }
+        while core.has_work() {
+            core.step(1_000).unwrap();
+            settle(&mut core, 1_000);
+        }
+        assert_eq!(core.parked_count, 5_000);
+        let mut steps = 0;
+        while core.next_event_ms().is_some_and(|at_ms| at_ms <= 11_000) {
+            let before = core.parked_count;
+            core.step(11_000).unwrap();
+            settle(&mut core, 11_000);
+            let ended = before - core.parked_count;
+            assert!(ended <= 512, "{ended} in one step");
+            steps += 1;
+        }
+        assert!(steps >= 10, "{steps} steps");
+        for answer in &mut answers {
+            assert!(answer.try_recv().unwrap().unwrap().is_empty());
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Defines every limit of the broker's handle and writer loop; those of the engine are in its own `limits`.
 
+use std::time::Duration;
+
 /// Rooms in which commands wait for the writer loop, by their lane.
 pub(crate) const ROOMS: usize = 64;
 /// Commands that may wait in one room; further ones wait for room.
@@ -18,10 +20,13 @@ pub(crate) const GROUP_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const STEP_WEIGHT_MAX: usize = 2_048;
 /// Units of work of the engine after which a step ends, each about a microsecond: what is left is done in the next one.
 pub(crate) const STEP_UNITS: u64 = 2_048;
-/// Units of a step that what is due by itself may spend: leases that end.
-pub(crate) const TICK_UNITS: u64 = STEP_UNITS / 4;
-/// Units of a step that polls may spend at the least, whatever commands have left of it.
-pub(crate) const POLL_UNITS_MIN: u64 = STEP_UNITS / 4;
+/// Time after which a step ends as well, should its work take longer than its units say.
+pub(crate) const STEP_TIME: Duration = Duration::from_millis(2);
+/// The most units a step takes beyond its own: those of one command and of one poll at its end.
+pub(crate) const BEYOND_STEP_UNITS: u64 = 16_384;
+/// The part of a step, one in so many, that what is due by itself may spend, that polls may spend at the least whatever
+/// commands have left of it, and that the ends of polls may spend beyond it.
+pub(crate) const STEP_PART: u64 = 4;
 /// Weight of the commands, in messages, that one lane may have in a row while others wait.
 pub(crate) const LANE_WEIGHT_MAX: usize = 256;
 /// Weight of a rare command, in messages.

@@ -10,9 +10,10 @@ use engine::StoreError;
 use storage::{FjallStore, Syncer};
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::core::Core;
 use crate::inbox::{Event, Inbox};
+use crate::limits::STEP_TIME;
 
 /// The health of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +75,9 @@ impl Writer {
         let mut stopping = false;
         loop {
             let now_ms = self.clock.now_ms();
-            self.core.step(now_ms)?;
+            let step = Stopwatch::start();
+            let mut is_over = || step.elapsed() >= STEP_TIME;
+            self.core.step_until(now_ms, &mut is_over)?;
             self.inbox.release(self.core.executed_lanes());
             if stopping {
                 self.core.engine_mut().stage_notes();

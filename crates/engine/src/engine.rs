@@ -131,6 +131,11 @@ impl<S: Store> Engine<S> {
         self.work.set_limit(limit);
     }
 
+    /// Ends the step, as if its units were spent.
+    pub fn end_step(&mut self) {
+        self.work.set_limit(0);
+    }
+
     /// Whether the step has spent its units.
     pub fn is_spent(&self) -> bool {
         self.work.is_spent()

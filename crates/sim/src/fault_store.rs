@@ -5,6 +5,7 @@
 //! survive as well. Dropping a partition is not ordered with batches: it may survive where an earlier batch
 //! does not, and be undone where a later one survives. A bit of a message's row may flip at any time.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -39,6 +40,8 @@ pub struct FaultStore {
     failed: bool,
     turn: u64,
     durable_turn: u64,
+    /// Rows that were read.
+    reads: Cell<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,15 @@ impl FaultStore {
     /// Operations that changed the store so far.
     pub fn operations(&self) -> u64 {
         self.operations
+    }
+
+    /// Rows read so far.
+    pub fn reads(&self) -> u64 {
+        self.reads.get()
+    }
+
+    fn count_read(&self) {
+        self.reads.set(self.reads.get() + 1);
     }
 
     /// What is applied from now on belongs to a turn of the run.
@@ -172,11 +184,13 @@ impl Store for FaultStore {
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.count_read();
         self.seen.get(space, key)
     }
 
     fn scan(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Rows<'_>, StoreError> {
-        self.seen.scan(space, from, to)
+        let rows = self.seen.scan(space, from, to)?;
+        Ok(Box::new(rows.inspect(|_| self.count_read())))
     }
 
     fn partitions(&self) -> Vec<PartitionId> {

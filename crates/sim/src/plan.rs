@@ -57,6 +57,9 @@ pub struct Plan {
     pub faults: Faults,
     /// Rules and limits of the broker.
     pub config: Config,
+    /// Units of work that a step of the broker may spend, instead of the usual number; such steps are also cut short at
+    /// random, as by a slow machine.
+    pub step_units: Option<u64>,
     /// Everything takes so many times as long: a slow run comes past many partitions.
     pub pace: u32,
     /// Message queues of each topic.
@@ -109,6 +112,8 @@ impl Plan {
             turns: rng.random_range(50..600),
             faults,
             config: config(limits),
+            // Not drawn either.
+            step_units: (seed % 5 == 2).then_some(64 + seed % 7 * 32),
             pace: if rng.random_bool(0.3) { 2_000 } else { 1 },
             queues: rng.random_range(1..4),
             sync_us_max: if rng.random_bool(0.1) { 400_000 } else { 8_000 },
@@ -126,6 +131,7 @@ impl Plan {
             turns: 30,
             faults: Faults::default(),
             config: config(Limits::default()),
+            step_units: None,
             pace: 1,
             queues: 2,
             sync_us_max: 8_000,

@@ -1,5 +1,7 @@
 //! Checks that a simulated broker goes on: consumers get what is due, and no step is repeated for nothing.
 
+use engine::limits::READ_MESSAGES_MAX;
+
 use crate::client::Question;
 use crate::oracle::Violation;
 use crate::plan::{Canary, GROUPS, TOPICS};
@@ -15,6 +17,24 @@ impl World {
             return Ok(());
         }
         let what = format!("at {now_ms} the broker takes step after step and does nothing");
+        Err(Violation { invariant: 7, what })
+    }
+
+    /// No step may take more of the store, or more work by its own count, than is allowed.
+    pub(crate) fn look_for_long_steps(&self, now_ms: u64) -> Result<(), Violation> {
+        let Some(units) = self.plan.step_units else {
+            return Ok(());
+        };
+        // Beyond its own a step takes one command and one poll, and each reads the store once more.
+        let beyond = 2 * (units + READ_MESSAGES_MAX as u64);
+        let most = units + units / 4 + beyond;
+        let (reads, spent) = self.last_step;
+        if reads <= most && spent <= most {
+            return Ok(());
+        }
+        let what = format!(
+            "at {now_ms} a step of {units} units read {reads} rows and spent {spent} units"
+        );
         Err(Violation { invariant: 7, what })
     }
 

@@ -78,6 +78,10 @@ pub(crate) struct World {
     /// The number of the next answer to a poll.
     pub(crate) next_answer: u64,
     full_until_us: i64,
+    /// Decides when a step is cut short.
+    cuts: StdRng,
+    /// Rows of the store and units of work that the last step took.
+    pub(crate) last_step: (u64, u64),
     /// Steps since the broker last did something.
     pub(crate) idle_steps: u32,
     pub(crate) drains: bool,
@@ -107,6 +111,19 @@ pub fn run_seed(seed: u64, canary: Option<Canary>) -> Result<RunStats, Violation
 pub(crate) fn defect<T>(what: &str, error: impl std::fmt::Display) -> Result<T, Violation> {
     let what = format!("{what}: {error}");
     Err(Violation { invariant: 2, what })
+}
+
+fn core_of(engine: Engine<FaultStore>, plan: &Plan) -> Core<FaultStore> {
+    let mut core = Core::new(engine);
+    if let Some(units) = plan.step_units {
+        core.limit_steps(units);
+    }
+    core
+}
+
+/// Says now and then that the time of a step is over.
+fn cut_short(mut cuts: Option<&mut StdRng>) -> impl FnMut() -> bool {
+    move || cuts.as_mut().is_some_and(|cuts| cuts.random_bool(0.2))
 }
 
 impl World {
@@ -144,8 +161,9 @@ impl World {
         }
         Ok(Self {
             rng: StdRng::seed_from_u64(plan.seed ^ 0x5eed),
+            cuts: StdRng::seed_from_u64(plan.seed ^ 0xc075),
             oracle: Oracle::new(plan.rules()),
-            core: Some(Core::new(engine)),
+            core: Some(core_of(engine, &plan)),
             plan,
             clocks,
             clients: Clients::default(),
@@ -153,6 +171,7 @@ impl World {
             next_number: 1,
             next_answer: 1,
             full_until_us: 0,
+            last_step: (0, 0),
             idle_steps: 0,
             drains: false,
             stats: RunStats::default(),
@@ -265,6 +284,7 @@ impl World {
             return defect("the broker goes on", "its disk has failed");
         }
         self.take_answers(now_ms)?;
+        self.look_for_long_steps(now_ms)?;
         self.look_for_spins(now_ms)?;
         self.look_for_delays(now_ms)?;
         self.pass_time()
@@ -278,7 +298,12 @@ impl World {
         };
         core.engine_mut().store_mut().set_turn(turn);
         let before = core.engine().traffic();
-        let done = core.step(now_ms)?;
+        let reads = core.engine().store().reads();
+        let cuts = self.plan.step_units.map(|_| &mut self.cuts);
+        let mut is_over = cut_short(cuts);
+        let done = core.step_until(now_ms, &mut is_over)?;
+        let reads = core.engine().store().reads() - reads;
+        self.last_step = (reads, core.engine().spent());
         let idle = done == 0 && core.has_work() && core.engine().traffic() == before;
         self.idle_steps = if idle { self.idle_steps + 1 } else { 0 };
         if self.sync.is_none()
@@ -414,7 +439,7 @@ impl World {
         let engine = Engine::open(store, self.plan.config.clone());
         let engine = engine.or_else(|error| defect("cannot open again", error))?;
         self.clocks.restart(engine.last_stamp_ms());
-        self.core = Some(Core::new(engine));
+        self.core = Some(core_of(engine, &self.plan));
         Ok(())
     }
 

@@ -170,6 +170,7 @@ impl<S: Store> Engine<S> {
 
     /// Notes that a consumer of the group waits for messages of the topic, or has waited until now.
     pub fn note_waiting(&mut self, now_ms: u64, topic: &str, group: &str) {
+        self.spend(1);
         let group = self.catalog.find_group(group);
         if let Some(key) = group.zip(self.catalog.find_topic(topic)) {
             self.note_seen(now_ms, key);

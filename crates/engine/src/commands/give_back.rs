@@ -15,6 +15,7 @@ impl<S: Store> Engine<S> {
     pub fn give_back(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
+        self.spend(1);
         self.note_seen(now_ms, key);
         let again = Again::unworked(handle.returned);
         self.end_delivery(now_ms, key, handle, again)?;
@@ -32,6 +33,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
+        self.spend(1);
         let end_ms = now_ms.saturating_add(within_ms);
         let until_ms = match self.lease_end_of(key, handle) {
             Some(until_ms) => std::cmp::min(until_ms, end_ms),

@@ -105,7 +105,12 @@ impl<S: Store> Engine<S> {
             .get(&key.0)
             .is_some_and(|group| group.spec.fifo);
         for queue in self.queues_in_turn(key) {
-            if self.is_satisfied(limits, &delivered) || self.is_spent() {
+            if self.is_satisfied(limits, &delivered) {
+                break;
+            }
+            if self.is_spent() {
+                // The next one goes on here.
+                self.begin_with(key, queue);
                 break;
             }
             // Shown whether or not a message is left to be read, so that this depends on nothing in memory.
@@ -117,6 +122,13 @@ impl<S: Store> Engine<S> {
             }
         }
         Ok(delivered)
+    }
+
+    /// Lets the next receive begin with a queue.
+    fn begin_with(&mut self, key: SubscriptionKey, queue: u16) {
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.next_queue = usize::from(queue);
+        }
     }
 
     /// All queues, beginning with another one each time, so that none is starved.

@@ -20,6 +20,7 @@ impl<S: Store> Engine<S> {
     pub fn ack(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
+        self.spend(1);
         self.note_seen(now_ms, key);
         match handle.retry {
             Some(retry) => self.ack_retry(key, handle, retry)?,
@@ -135,6 +136,7 @@ impl<S: Store> Engine<S> {
     ) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
+        self.spend(1);
         self.note_seen(now_ms, key);
         let backoff_ms = || {
             self.catalog
@@ -183,6 +185,7 @@ impl<S: Store> Engine<S> {
     pub fn dead_letter(&mut self, now_ms: u64, handle: &ReceiptHandle) -> Result<(), Error> {
         let now_ms = self.stamp(now_ms);
         let key = self.key_of(handle)?;
+        self.spend(1);
         self.note_seen(now_ms, key);
         if let Some(parked) = self.take_parked(key, handle) {
             self.bury_parked(now_ms, key, parked)?;
@@ -219,6 +222,7 @@ impl<S: Store> Engine<S> {
             });
         }
         let key = self.key_of(handle)?;
+        self.spend(1);
         self.note_seen(now_ms, key);
         self.lease_until(
             now_ms,

@@ -17,6 +17,10 @@ use crate::store::{Store, StoreError};
 
 /// Most messages that are read at once for a FIFO group.
 const READ_AT_ONCE_MAX: usize = 32;
+/// Open places that are looked at in a unit of work.
+const PLACES_PER_UNIT: usize = 16;
+/// Most units of work for a look at the open places of a queue, so that there is always something left to read on with.
+const LOOK_UNITS_MAX: u64 = 128;
 
 /// An open message: its place, and itself if it is kept.
 type Open = (Place, Option<Arc<Message>>);
@@ -99,10 +103,15 @@ impl<S: Store> Engine<S> {
 
     /// Whether the window of open messages takes another one.
     fn has_room(&self, key: SubscriptionKey, queue: u16) -> bool {
+        self.open_count(key, queue) < self.config.limits.fifo_window
+    }
+
+    /// How many messages of a queue were read and are not done.
+    fn open_count(&self, key: SubscriptionKey, queue: u16) -> usize {
         let subscription = self.subscriptions.get(&key);
         subscription
             .and_then(|subscription| subscription.queues.get(usize::from(queue)))
-            .is_some_and(|progress| progress.slots.len() < self.config.limits.fifo_window)
+            .map_or(0, |progress| progress.slots.len())
     }
 
     /// Delivers what was read before and is free; returns the message groups that have something open.
@@ -115,9 +124,13 @@ impl<S: Store> Engine<S> {
         loop {
             let wanted = limits.messages_max - delivered.messages.len();
             let (lines, ready) = self.ready_places(limits, queue, wanted);
+            let looked = self.open_count(limits.key, queue) / PLACES_PER_UNIT;
+            self.spend(std::cmp::min(looked as u64, LOOK_UNITS_MAX));
             let mut is_complete = true;
             for (place, kept) in ready {
-                if self.is_satisfied(limits, delivered) || self.is_spent() {
+                // The first one is delivered even if to find it has cost all that is left.
+                let is_spent = self.is_spent() && !delivered.messages.is_empty();
+                if self.is_satisfied(limits, delivered) || is_spent {
                     return Ok(lines);
                 }
                 let message = match kept {

@@ -12,6 +12,8 @@ use crate::store::{Store, StoreError};
 
 /// Units of work that the end of a lease takes, besides what it reads and writes of the message.
 const LEASE_UNITS: u64 = 2;
+/// Leases that are looked at in a unit of work.
+const LEASES_PER_UNIT: usize = 256;
 /// How often a delivery may be handed back unworked before that counts as a failure.
 const RETURNS_MAX: u16 = 8;
 /// How often it may be before it waits.
@@ -100,15 +102,18 @@ impl<S: Store> Engine<S> {
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             return Ok(());
         };
+        let mut looked = 0;
         let mut ended = BTreeMap::new();
         for (queue, progress) in (0_u16..).zip(&mut subscription.queues) {
             if progress.lease_end_ms <= now_ms {
+                looked += progress.slots.len();
                 ended.insert(queue, end_of_leases(progress, now_ms));
             }
         }
         let mut retries = Vec::new();
         if subscription.retry_lease_end_ms <= now_ms {
             let leases = &subscription.retry_leases;
+            looked += leases.len();
             retries.extend(
                 leases
                     .iter()
@@ -123,22 +128,27 @@ impl<S: Store> Engine<S> {
                 .filter(|until_ms| *until_ms > now_ms);
             subscription.retry_lease_end_ms = open.min().unwrap_or(u64::MAX);
         }
+        self.spend((looked / LEASES_PER_UNIT) as u64);
+        // The first one ends even if to find it has cost all that is left.
+        let mut is_first = true;
         for (queue, places) in ended {
             for (place, again) in places {
-                if self.is_spent() {
+                if !is_first && self.is_spent() {
                     self.end_leases_later(now_ms, key, Some(queue));
                     break;
                 }
+                is_first = false;
                 self.spend(LEASE_UNITS);
                 self.lapse_fresh(now_ms, key, (queue, place), again)?;
                 self.wake_after_end(key);
             }
         }
         for (place, again) in retries {
-            if self.is_spent() {
+            if !is_first && self.is_spent() {
                 self.end_leases_later(now_ms, key, None);
                 break;
             }
+            is_first = false;
             self.spend(LEASE_UNITS);
             self.fail_retry(now_ms, key, place, again)?;
             self.wake_after_end(key);

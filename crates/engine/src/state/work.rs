@@ -31,10 +31,12 @@ impl Work {
         self.limit = limit;
     }
 
-    /// Lets what begins now spend `units`, if the step has a limit; returns the limit of the step.
+    /// Lets what begins now spend `units`, if the step has a limit, but no more than the step; returns the limit of the
+    /// step.
     pub(crate) fn narrow(&mut self, units: u64) -> u64 {
         let step_limit = self.limit;
         if step_limit < u64::MAX {
+            let units = std::cmp::min(units, step_limit);
             self.limit = self.spent.saturating_add(units);
         }
         step_limit

@@ -1,9 +1,11 @@
 //! Tests that a step with a limit does a bounded amount of work, and that the next one goes on.
 
+use std::collections::BTreeMap;
+
 use engine::limits::{READ_MESSAGES_MAX, RECEIVE_UNITS};
 use engine::{
-    Config, Engine, GroupSpec, MemoryStore, NewMessage, ReceiveRequest, TagFilter, TopicKind,
-    TopicSpec,
+    Config, Engine, GroupSpec, Limits, MemoryStore, NewMessage, ReceiveRequest, TagFilter,
+    TopicKind, TopicSpec,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -290,4 +292,74 @@ fn leased_retries_in_front_after_a_restart_are_passed_in_steps() {
     };
     assert!(delivered.len() > 200, "{} came", delivered.len());
     assert!(receives > 1);
+}
+
+#[test]
+fn the_windows_of_many_fifo_queues_are_looked_at_in_steps() {
+    const QUEUES: u16 = 200;
+    let limits = Limits {
+        fifo_window: 64,
+        ..Limits::default()
+    };
+    let config = Config {
+        limits,
+        ..Config::default()
+    };
+    let mut engine = Engine::open(MemoryStore::default(), config).unwrap();
+    engine
+        .create_topic(TopicSpec::new("t", TopicKind::Fifo).with_queues(QUEUES))
+        .unwrap();
+    // One message group for each queue, and more of its messages than the window takes.
+    let mut of_queue = BTreeMap::new();
+    for number in 0.. {
+        if of_queue.len() == usize::from(QUEUES) {
+            break;
+        }
+        let message = NewMessage {
+            message_group: Some(format!("{number}")),
+            ..NewMessage::default()
+        };
+        let sent = engine.send(NOW_MS, "t", &message).unwrap();
+        if of_queue
+            .insert(sent.handle.queue, message.clone())
+            .is_some()
+        {
+            continue;
+        }
+        for _ in 0..64 {
+            engine.send(NOW_MS, "t", &message).unwrap();
+        }
+    }
+    settle(&mut engine);
+    let request = ReceiveRequest {
+        topic: "t".into(),
+        group: "g".into(),
+        messages_max: 1_000,
+        invisible_ms: 60_000,
+        filter: TagFilter::All,
+        run: false,
+    };
+    // Every queue is read until its window is full of what waits for its first message.
+    let mut held = Vec::new();
+    for _ in 0..500 {
+        engine.begin_step(2_048);
+        held.extend(engine.receive(NOW_MS + 10, &request).unwrap());
+    }
+    assert!(held.len() >= usize::from(QUEUES), "{} came", held.len());
+    for one in held {
+        let handle = one.handle;
+        engine.retry_later(NOW_MS + 10, &handle, Some(0)).unwrap();
+        let mut receives = 0;
+        loop {
+            engine.begin_step(100_000);
+            let again = engine.receive(NOW_MS + 10, &request).unwrap();
+            receives += 1;
+            let most = RECEIVE_UNITS + 128;
+            assert!(engine.spent() <= most, "{} units", engine.spent());
+            assert!(receives <= 4, "it is not found");
+            if again.iter().any(|one| one.handle.place == handle.place) {
+                break;
+            }
+        }
+    }
 }
