@@ -17,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 
 /// One account at a payment gateway.
 ///
@@ -76,7 +77,7 @@ pub struct Capabilities {
 }
 
 /// An amount of money as a gateway states it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Money {
     /// The amount in minor units of the currency (cents, fen).
     pub amount: i64,
@@ -85,7 +86,7 @@ pub struct Money {
 }
 
 /// A payment attempt to open at the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateRequest {
     /// The platform's id of the attempt (`att_...`): the number the gateway knows it by.
     pub attempt_id: String,
@@ -122,7 +123,7 @@ pub enum CreateOutcome {
 }
 
 /// Money that a gateway took for an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paid {
     /// The gateway's number of the transaction; unique within the account.
     pub transaction_id: String,
@@ -172,7 +173,7 @@ pub enum CloseOutcome {
 }
 
 /// A refund to send to the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundRequest {
     /// The platform's id of the refund (`ref_...`); every repetition carries the same id and the same amount.
     pub refund_id: String,

@@ -15,6 +15,8 @@ use super::stop::ended;
 
 /// File in the data folder that the simulator's secrets are derived from.
 const SECRET_FILE: &str = "simulator.secret";
+/// File in the data folder that the simulator's books are kept in.
+const BOOKS_FILE: &str = "simulator.books";
 /// Name of the gateway account that a first start makes.
 const FIRST_ACCOUNT: &str = "simulator";
 
@@ -26,7 +28,9 @@ pub(super) async fn open(
 ) -> Result<Simulator> {
     let secret = secret(data)?;
     let world = Arc::new(WorldClock::of(Arc::clone(clock)));
-    let simulator = Simulator::new(SimulatorConfig::default(), &secret, world);
+    let books = data.join(BOOKS_FILE);
+    let simulator = Simulator::open(SimulatorConfig::default(), &secret, world, &books)
+        .with_context(|| format!("open the simulator's books in {}", books.display()))?;
     platform.connect_simulator(&simulator).await?;
     Ok(simulator)
 }

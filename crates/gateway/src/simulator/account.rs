@@ -71,10 +71,10 @@ impl Gateway for SimulatedGateway {
     async fn create(&self, request: &CreateRequest) -> CreateOutcome {
         let id = &request.attempt_id;
         let plan = self.simulator.plan_for(&request.order_id, id);
-        let outcome = self
-            .simulator
-            .book()
-            .create(&self.account_id, request, plan, self.now_ms());
+        let now_ms = self.now_ms();
+        let outcome = self.simulator.change(id, |book| {
+            book.create(&self.account_id, request, plan, now_ms)
+        });
         let answer = self.answer(id, outcome).await;
         answer.unwrap_or_else(|| CreateOutcome::Unknown {
             reason: timed_out(),
@@ -93,10 +93,10 @@ impl Gateway for SimulatedGateway {
     }
 
     async fn close(&self, attempt_id: &str) -> CloseOutcome {
-        let outcome = self
-            .simulator
-            .book()
-            .close(&self.account_id, attempt_id, self.now_ms());
+        let now_ms = self.now_ms();
+        let outcome = self.simulator.change(attempt_id, |book| {
+            book.close(&self.account_id, attempt_id, now_ms)
+        });
         self.simulator.shared.queued.notify_one();
         let answer = self.answer(attempt_id, outcome).await;
         answer.unwrap_or_else(|| CloseOutcome::Unknown {
@@ -105,10 +105,10 @@ impl Gateway for SimulatedGateway {
     }
 
     async fn refund(&self, request: &RefundRequest) -> RefundOutcome {
-        let outcome = self
-            .simulator
-            .book()
-            .refund(&self.account_id, request, self.now_ms());
+        let now_ms = self.now_ms();
+        let outcome = self.simulator.change(&request.attempt_id, |book| {
+            book.refund(&self.account_id, request, now_ms)
+        });
         self.simulator.shared.queued.notify_one();
         let answer = self.answer(&request.attempt_id, outcome).await;
         answer.unwrap_or_else(|| RefundOutcome::Unknown {

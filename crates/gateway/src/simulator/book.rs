@@ -1,6 +1,10 @@
 //! Provides the simulated gateway's books: attempts, money and refunds, as a state machine without clock or I/O.
 
+mod entry;
+
 use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
 
 use super::callback::Body;
 use super::faults::AttemptPlan;
@@ -29,7 +33,7 @@ pub(super) struct Book {
     close_delay_ms: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Attempt {
     account_id: String,
     /// `None` for one that was closed before it was ever opened.
@@ -43,13 +47,14 @@ struct Attempt {
     plan: AttemptPlan,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Refund {
     request: RefundRequest,
     state: RefundState,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum RefundState {
     Refused,
     Stuck,
@@ -383,6 +388,11 @@ impl Book {
             refunds: Vec::new(),
             plan,
         };
+        self.insert(attempt_id, attempt);
+    }
+
+    /// Adds an attempt, and forgets the oldest if there are too many.
+    fn insert(&mut self, attempt_id: &str, attempt: Attempt) {
         self.attempts.insert(attempt_id.to_owned(), attempt);
         self.order.push_back(attempt_id.to_owned());
         if self.order.len() > ATTEMPTS_MAX

@@ -95,7 +95,8 @@ const REORDER_HOLD_MS: u64 = 10_000;
     clippy::struct_excessive_bools,
     reason = "each is a fault of its own, and they combine freely"
 )]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AttemptPlan {
     /// How long the gateway takes to answer each call, in ms.
     pub answer_delay_ms: u64,

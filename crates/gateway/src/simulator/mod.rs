@@ -2,7 +2,7 @@
 //!
 //! A [`Simulator`] plays the gateway and its buyers. [`Simulator::gateway`] gives the platform's side of one
 //! account; [`Simulator::pay`] is a buyer; [`Simulator::run`] sends the signed callbacks. Its books are kept in
-//! memory: after a restart it knows no attempt, and closing one it does not know closes it for good.
+//! memory, with [`Simulator::open`] in a file too. Closing an attempt that it does not know closes it for good.
 
 mod account;
 mod book;
@@ -10,12 +10,15 @@ mod callback;
 mod delivery;
 mod faults;
 mod http_sink;
+mod journal;
 mod queue;
 mod signature;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::Clock;
@@ -23,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use self::book::Book;
+use self::journal::Journal;
 use self::signature::Secret;
 use crate::{Paid, QueryOutcome};
 
@@ -105,6 +109,8 @@ struct Shared {
     secret: Secret,
     // A std lock: each call is a few look-ups in memory, never held across an await.
     book: Mutex<Book>,
+    /// Locked only while `book` is.
+    journal: Mutex<Option<Journal>>,
     /// Plans that wait for an attempt of the order, by order id; never locked together with `book`.
     scripts: Mutex<HashMap<String, AttemptPlan>>,
     /// Notified when a callback was queued.
@@ -120,12 +126,41 @@ impl Simulator {
             config,
             secret: Secret::new(secret),
             book: Mutex::new(book),
+            journal: Mutex::default(),
             scripts: Mutex::default(),
             queued: Notify::new(),
         };
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// A gateway whose books are in the file too, with the attempts that are there.
+    ///
+    /// Callbacks that were not acknowledged before the last stop are not sent.
+    pub fn open(
+        config: SimulatorConfig,
+        secret: &[u8],
+        clock: Arc<dyn Clock>,
+        file: &Path,
+    ) -> io::Result<Self> {
+        let simulator = Self::new(config, secret, clock);
+        let journal = {
+            let mut book = simulator.book();
+            Journal::open(file, simulator.shared.config.seed, &mut book)?
+        };
+        *lock(&simulator.shared.journal) = Some(journal);
+        Ok(simulator)
+    }
+
+    /// Changes the books, and writes down what they say of the attempt then.
+    fn change<T>(&self, attempt_id: &str, change: impl FnOnce(&mut Book) -> T) -> T {
+        let mut book = self.book();
+        let changed = change(&mut book);
+        if let Some(journal) = lock(&self.shared.journal).as_mut() {
+            journal.add(&book, attempt_id);
+        }
+        changed
     }
 
     /// The platform's side of one account.
@@ -136,14 +171,14 @@ impl Simulator {
     /// Pays an attempt, as its buyer.
     pub fn pay(&self, attempt_id: &str, pay: &PayRequest) -> Result<PayResult, PayRefused> {
         let now_ms = self.shared.clock.now_ms();
-        let result = self.book().pay(attempt_id, pay, now_ms);
+        let result = self.change(attempt_id, |book| book.pay(attempt_id, pay, now_ms));
         self.shared.queued.notify_one();
         result
     }
 
     /// Sets the faults of an attempt from now on; answers whether the gateway knows it.
     pub fn script_attempt(&self, attempt_id: &str, plan: AttemptPlan) -> bool {
-        self.book().set_plan(attempt_id, plan)
+        self.change(attempt_id, |book| book.set_plan(attempt_id, plan))
     }
 
     /// Sets the faults of the next attempt of an order, in place of those that would be drawn.
@@ -155,7 +190,9 @@ impl Simulator {
     /// Ends a stuck refund now; answers whether there was one.
     pub fn free_refund(&self, refund_id: &str) -> bool {
         let now_ms = self.shared.clock.now_ms();
-        let freed = self.book().free_refund(refund_id, now_ms);
+        let attempt_id = self.book().attempt_of_refund(refund_id);
+        let attempt_id = attempt_id.unwrap_or_default();
+        let freed = self.change(&attempt_id, |book| book.free_refund(refund_id, now_ms));
         self.shared.queued.notify_one();
         freed
     }

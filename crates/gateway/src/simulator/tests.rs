@@ -547,3 +547,78 @@ async fn the_running_simulator_sends_at_once_and_ends_when_told() {
     stop.send(()).unwrap();
     running.await.unwrap();
 }
+
+/// A gateway whose books are in a file.
+fn kept(file: &Path, clock: &ManualClock) -> Rig {
+    let config = SimulatorConfig::default();
+    let simulator = Simulator::open(config, b"secret", Arc::new(clock.clone()), file).unwrap();
+    Rig {
+        clock: clock.clone(),
+        gateway: simulator.gateway(ACCOUNT),
+        simulator,
+    }
+}
+
+#[tokio::test]
+async fn books_in_a_file_outlive_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("simulator.books");
+    let clock = ManualClock::new(START_MS);
+    let first = kept(&file, &clock);
+    let plan = AttemptPlan {
+        refund_stuck: true,
+        ..AttemptPlan::default()
+    };
+    first.simulator.script_order("ord_1", plan);
+    first.gateway.create(&request()).await;
+    first.pay().unwrap();
+    let refund = first.refund_request(300);
+    assert_eq!(first.gateway.refund(&refund).await, RefundOutcome::Accepted);
+    let unopened = CreateRequest {
+        attempt_id: "att_2".to_owned(),
+        ..request()
+    };
+    first.gateway.close("att_2").await;
+    let view = first.simulator.attempt(ATTEMPT);
+    drop(first);
+
+    for _ in 0..2 {
+        let again = kept(&file, &clock);
+        assert_eq!(again.simulator.attempt(ATTEMPT), view);
+        let status = again.gateway.query_refund(&refund.refund_id).await;
+        assert_eq!(status, RefundStatus::Processing);
+        // One that was closed before it was opened stays closed.
+        let late = again.gateway.create(&unopened).await;
+        assert!(matches!(late, CreateOutcome::Rejected { .. }), "{late:?}");
+    }
+    let again = kept(&file, &clock);
+    assert!(again.simulator.free_refund(&refund.refund_id));
+    drop(again);
+    let again = kept(&file, &clock);
+    let status = again.gateway.query_refund(&refund.refund_id).await;
+    assert!(matches!(status, RefundStatus::Succeeded { .. }));
+}
+
+#[tokio::test]
+async fn books_are_written_anew_at_a_start_without_a_torn_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("simulator.books");
+    let clock = ManualClock::new(START_MS);
+    let rig = kept(&file, &clock);
+    rig.gateway.create(&request()).await;
+    rig.pay().unwrap();
+    drop(rig);
+    let lines = |text: &str| text.lines().count();
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(lines(&text), 3);
+    text.push_str("{\"attempt_id\":\"att_1\",\"att");
+    std::fs::write(&file, text).unwrap();
+    let rig = kept(&file, &clock);
+    assert_eq!(rig.simulator.attempt(ATTEMPT).unwrap().payments.len(), 1);
+    assert_eq!(lines(&std::fs::read_to_string(&file).unwrap()), 2);
+    drop(rig);
+    std::fs::write(&file, "{\"format\":2,\"seed\":0}\n").unwrap();
+    let config = SimulatorConfig::default();
+    let newer = Simulator::open(config, b"secret", Arc::new(clock), &file);
+    assert!(newer.unwrap_err().to_string().contains("format 2"));
+}
