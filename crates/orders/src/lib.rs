@@ -119,7 +119,7 @@ pub use refund::request::NewRefund;
 pub use run::{Running, step};
 pub use store::history::OrderTimes;
 pub use store::idempotency::{Answered, Idempotency};
-pub use store::parked::OutboxPlace;
+pub use store::outbox::parked::OutboxPlace;
 pub use store::sql::{DbError, DbErrorKind};
 pub use store::verify::{Finding, Tally};
 pub use timer::sweep::Swept;

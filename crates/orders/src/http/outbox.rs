@@ -13,7 +13,7 @@ use super::extract::{Page, PathId, StrictJson, StrictQuery, page_limit};
 use super::problem::{Problem, Problems};
 use crate::ids::MerchantId;
 use crate::model::outbox::{OutboxMessage, OutboxState, Topic};
-use crate::store::parked::OutboxPlace;
+use crate::store::outbox::parked::OutboxPlace;
 use edge::instant::{Clocks, Instant};
 
 /// A message that has not been published.

@@ -5,7 +5,7 @@ use crate::model::audit::{Actor, NewAudit};
 use crate::model::outbox::{OutboxMessage, OutboxState, Topic};
 use crate::platform::Platform;
 use crate::store::Tx;
-use crate::store::parked::{self, OutboxFilter, OutboxPlace};
+use crate::store::outbox::parked::{self, OutboxFilter, OutboxPlace};
 
 /// Messages that one transaction unparks.
 const BATCH: i64 = 500;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::platform::Platform;
-use crate::store::prune::{self, Kept};
+use crate::store::outbox::prune::{self, Kept};
 use crate::store::{Tx, idempotency, pauses};
 
 /// Rows that one transaction deletes.

@@ -1,5 +1,8 @@
 //! Stores the outbox: messages written in the transaction of their cause and published after its commit.
 
+pub(crate) mod parked;
+pub(crate) mod prune;
+
 use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
