@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Access, path};
 use super::confirm::{Confirmation, Force, confirm};
-use super::format::{Align, View, count, estimate, fields, platform_warning, table, text};
+use super::format::{
+    Align, View, count, count_of, estimate, fields, platform_warning, table, text,
+};
 use super::session::Session;
 use super::time::{Span, parse_instant, parse_span};
 use crate::failure::{Failure, usage};
@@ -298,17 +300,45 @@ async fn delete(session: &Session, group: &str, confirmation: Confirmation) -> R
     let found = session.client.get(&target).await?;
     let topics = text(found.get("topics"));
     let platform = platform_warning(group);
+    let unfinished = match unfinished(session, group, &found).await? {
+        0 => String::new(),
+        number => format!("; {} not finished", count_of(number, "message")),
+    };
     let what = format!(
-        "delete consumer group {group} with its positions and retries (topics: {topics}){platform}"
+        "delete consumer group {group} with its positions and retries (topics: {topics}){unfinished}{platform}"
     );
     if !confirm(confirmation, &what)? {
         return Ok(());
     }
     let target = target.with("force", confirmation.force());
-    session.client.call(Method::DELETE, &target, None).await?;
-    session.done(&json!({ "deleted": group }), |_| {
-        format!("deleted consumer group {group}")
+    let lost = session.client.call(Method::DELETE, &target, None).await?;
+    let value = json!({ "deleted": group, "lost": lost });
+    session.done(&value, |_| {
+        format!("deleted consumer group {group}{}", lost_note(&lost))
     })
+}
+
+/// How many messages a group has not finished, on all its topics.
+async fn unfinished(session: &Session, group: &str, found: &Value) -> Result<u64, Failure> {
+    let topics = found.get("topics").and_then(Value::as_array);
+    let mut number = 0;
+    for topic in topics.into_iter().flatten().filter_map(Value::as_str) {
+        let target = path(["v1", "topics", topic, "groups", group]);
+        let pair = session.client.get(&target).await?;
+        let member = |name: &str| pair.get(name).and_then(Value::as_u64).unwrap_or(0);
+        // A retry that is with a consumer counts once.
+        number += member("ready") + std::cmp::max(member("in_flight"), member("retrying"));
+    }
+    Ok(number)
+}
+
+/// What was lost with a deletion, for the note on it.
+fn lost_note(lost: &Value) -> String {
+    let member = |name: &str| lost.get(name).and_then(Value::as_u64).unwrap_or(0);
+    match member("messages") + member("retrying") {
+        0 => String::new(),
+        number => format!("; {} not finished", count_of(number, "message")),
+    }
 }
 
 async fn unsubscribe(
@@ -328,9 +358,11 @@ async fn unsubscribe(
         return Ok(());
     }
     let target = target.with("force", confirmation.force());
-    session.client.call(Method::DELETE, &target, None).await?;
-    session.done(&json!({ "unsubscribed": group, "topic": topic }), |_| {
-        format!("consumer group {group} no longer reads topic {topic}")
+    let lost = session.client.call(Method::DELETE, &target, None).await?;
+    let value = json!({ "unsubscribed": group, "topic": topic, "lost": lost });
+    session.done(&value, |_| {
+        let note = lost_note(&lost);
+        format!("consumer group {group} no longer reads topic {topic}{note}")
     })
 }
 
@@ -340,22 +372,31 @@ async fn reset(
     to: jiff::Timestamp,
     confirmation: Confirmation,
 ) -> Result<(), Failure> {
-    // Both must exist, even for a dry run.
-    session
-        .client
-        .get(&path(["v1", "topics", topic, "groups", group]))
-        .await?;
+    let target = path(["v1", "topics", topic, "groups", group, "reset"]);
     let instant = json!(format!("{to:.3}"));
     let when = session.view.instant(Some(&instant));
+    let asked = json!({ "to": instant, "dry_run": true });
+    let effect = session.client.post(&target, &asked).await?;
+    let member = |name: &str| effect.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let skipped = match member("skipped") {
+        0 => String::new(),
+        number => format!(
+            "; {} not finished, due before then, skipped",
+            count_of(number, "message")
+        ),
+    };
+    let retries = match member("retries_dropped") {
+        0 => String::new(),
+        number => format!(" ({})", count(Some(&number.into()))),
+    };
     let what = format!(
-        "move consumer group {group} on topic {topic} to {when}: messages due from then on are delivered again, and its retries there are dropped{}",
+        "move consumer group {group} on topic {topic} to {when}: messages due from then on are delivered again, and its retries there are dropped{retries}{skipped}{}",
         platform_warning(group)
     );
     if !confirm(confirmation, &what)? {
         return Ok(());
     }
-    let target =
-        path(["v1", "topics", topic, "groups", group, "reset"]).with("force", confirmation.force());
+    let target = target.with("force", confirmation.force());
     let moved = session
         .client
         .post(&target, &json!({ "to": instant }))

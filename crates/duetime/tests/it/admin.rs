@@ -368,6 +368,29 @@ fn groups_are_created_shown_reset_and_deleted() {
     assert_eq!(rig.done("group clients").err, "nothing found\n");
 }
 
+#[test]
+fn what_a_group_has_not_finished_is_said_before_it_is_lost() {
+    let rig = Rig::with_topic();
+    for after in ["0s", "0s", "20h"] {
+        rig.done(&format!("message send orders x --in {after}"));
+    }
+    let received = rig.json("message receive orders closer --wait 30s --max 1");
+    assert_eq!(received.len(), 1);
+    let reset = "group reset closer orders --to 9000-01-01T00:00:00Z";
+    let said = rig.done(&format!("{reset} --dry-run"));
+    let expected = "dropped; 3 messages not finished, due before then, skipped; nothing was done";
+    assert!(said.err.contains(expected), "{said:?}");
+    let done = rig.json(&format!("{reset} --yes"));
+    assert_eq!(done[0]["skipped"], 3);
+    rig.done("group reset closer orders --to 2020-01-01T00:00:00Z --yes");
+    let said = rig.done("group delete closer --dry-run");
+    let expected = "(topics: orders); 2 messages not finished; nothing was done";
+    assert!(said.err.contains(expected), "{said:?}");
+    let said = rig.done("group unsubscribe closer orders --yes");
+    let expected = "consumer group closer no longer reads topic orders; 2 messages not finished\n";
+    assert_eq!(said.err, expected);
+}
+
 /// Makes a dead letter of a message whose tag is its body.
 fn bury(rig: &Rig, body: &str) {
     rig.done(&format!("message send orders {body} --tag {body}"));
