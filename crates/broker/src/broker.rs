@@ -3,7 +3,6 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use engine::{
@@ -17,9 +16,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::command::{Answer, Command};
 use crate::core::Core;
 use crate::error::{Error, OpenError};
-use crate::inbox::{Event, Inbox};
+use crate::inbox::Event;
 use crate::limits::OTHER_WEIGHT;
-use crate::writer::{Health, Writer, spawn_syncer};
+use crate::writer::{Health, Writer};
 
 /// How a broker is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,18 +38,18 @@ pub struct Broker {
 
 #[derive(Debug)]
 struct Shared {
-    inbox: Arc<Inbox<FjallStore>>,
+    writer: Arc<Writer>,
     clock: Arc<dyn Clock>,
     health: watch::Receiver<Health>,
-    /// When the first check of a transaction may be due, in ms; 0 until the engine was asked. The writer loop sets it,
-    /// so that it always agrees with the engine.
+    /// When the first check of a transaction may be due, in ms; 0 until the engine was asked. It is set with
+    /// the engine, so that both always agree.
     next_check: watch::Sender<u64>,
     waiting_pollers_max: usize,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.inbox.signal(Event::Stop);
+        self.writer.signal(Event::Stop);
     }
 }
 
@@ -72,27 +71,16 @@ impl Broker {
         let engine = Engine::open(store, config.engine)?;
         clock.resume_at(engine.last_stamp_ms());
         let core = Core::new(engine);
-        let inbox = Arc::new(Inbox::new());
-        let (syncs, epochs) = mpsc::channel();
-        let (sender, health) = watch::channel(Health::Running);
-        let moved = Arc::downgrade(&inbox);
+        let (writer, health) = Writer::start(core, syncer, Arc::clone(&clock))?;
+        let moved = Arc::downgrade(&writer);
         clock.on_move(Box::new(move || {
-            if let Some(inbox) = moved.upgrade() {
-                inbox.signal(Event::ClockMoved);
+            if let Some(writer) = moved.upgrade() {
+                writer.signal(Event::ClockMoved);
             }
         }));
-        spawn_syncer(syncer, Arc::clone(&inbox), epochs)?;
-        let writer = Writer {
-            core,
-            inbox: Arc::clone(&inbox),
-            clock: Arc::clone(&clock),
-            syncs,
-            health: sender,
-        };
-        writer.spawn()?;
         Ok(Self {
             shared: Arc::new(Shared {
-                inbox,
+                writer,
                 clock,
                 health,
                 next_check: watch::Sender::new(0),
@@ -251,7 +239,7 @@ impl Broker {
 
     /// Finishes the commands it has, makes them durable, and ends.
     pub async fn shutdown(&self) -> Health {
-        self.shared.inbox.signal(Event::Stop);
+        self.shared.writer.signal(Event::Stop);
         self.ended().await
     }
 
@@ -326,7 +314,7 @@ impl Broker {
 
     pub(crate) async fn queue(&self, command: Command<FjallStore>) -> Result<(), Error> {
         self.shared
-            .inbox
+            .writer
             .send(command)
             .await
             .map_err(|_| self.end())

@@ -1,4 +1,4 @@
-//! Defines the commands to the writer loop, and their answers.
+//! Defines the commands to the writer, and their answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// Something to do with the engine at an instant; what it returns is called once that is durable.
 pub type Work<S> = Box<dyn FnOnce(&mut Engine<S>, u64) -> Answer + Send>;
 
-/// A request to the writer loop.
+/// A request to the writer.
 pub enum Command<S> {
     /// Store one message.
     Send {

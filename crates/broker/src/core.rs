@@ -1,5 +1,5 @@
 //! Provides the step function of the broker: commands in turn, one group of changes at a time, polls,
-//! answers. It runs on no thread of its own, so the simulator drives the same code as the writer loop.
+//! answers. It runs on no thread of its own, so the simulator drives the same code as the writer.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -70,15 +70,21 @@ impl<S: Store> Core<S> {
 
     /// Reports that everything applied up to `epoch` is durable, and answers who waited for that.
     pub fn durable(&mut self, epoch: u64) {
+        self.take_answers(epoch).into_iter().for_each(Answer::send);
+    }
+
+    /// Reports that everything applied up to `epoch` is durable; returns the answers that waited for that.
+    pub(crate) fn take_answers(&mut self, epoch: u64) -> Vec<Answer> {
         self.engine.durable(epoch);
-        while let Some((needed, _)) = self.answers.front() {
-            if *needed > epoch {
-                break;
-            }
-            if let Some((_, answers)) = self.answers.pop_front() {
-                answers.into_iter().for_each(Answer::send);
+        let mut ripe = Vec::new();
+        while let Some((_, answers)) = self.answers.pop_front_if(|(needed, _)| *needed <= epoch) {
+            if ripe.is_empty() {
+                ripe = answers;
+            } else {
+                ripe.extend(answers);
             }
         }
+        ripe
     }
 
     /// Does what is due and executes commands, at most as many as one group of changes takes.

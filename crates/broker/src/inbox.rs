@@ -1,35 +1,33 @@
-//! Provides the inbox of the writer loop: a queue of commands and signals that the loop takes at once.
+//! Provides the inbox of the writer: a queue of commands and signals that a turn takes at once, and the bell of the thread
+//! that waits for time.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::StoreError;
 use tokio::sync::Semaphore;
 
 use crate::command::Command;
-use crate::limits::{ROOM_COMMANDS_MAX, ROOMS};
+use crate::limits::{ROOM_COMMANDS_MAX, ROOMS, SENDS_LEFT_MAX};
 
-/// Everything that can wake the writer loop.
+/// What a turn of the writer takes.
 #[derive(Debug)]
 pub(crate) enum Event<S> {
     /// A command of a client.
     Command(Command<S>),
-    /// The disk has everything applied up to this epoch, or has failed.
-    Synced(Result<u64, StoreError>),
     /// The clock was moved by hand.
     ClockMoved,
     /// Finish what was begun and end.
     Stop,
 }
 
-/// A queue of events with many senders and one taker.
+/// A queue of events with many senders.
 ///
-/// A std mutex: it is held for a push or a swap, never across an await. The taker swaps the whole queue
+/// A std mutex: it is held for a push or a swap, never across an await. A turn swaps the whole queue
 /// out, so a thousand commands cost it one lock.
 #[derive(Debug)]
 pub(crate) struct Inbox<S> {
     state: Mutex<State<S>>,
-    filled: Condvar,
+    rung: Condvar,
     /// By the lane of a command: one permit for each that may still be queued. A full lane keeps back those that share
     /// its room, and no others.
     rooms: Vec<Semaphore>,
@@ -38,6 +36,12 @@ pub(crate) struct Inbox<S> {
 #[derive(Debug)]
 struct State<S> {
     events: Vec<Event<S>>,
+    /// Events that are not sends.
+    others: usize,
+    /// The sync thread takes what is left in the queue after its sync.
+    syncing: bool,
+    /// The thread that waits for time is to look.
+    rings: bool,
     closed: bool,
 }
 
@@ -46,16 +50,19 @@ impl<S> Inbox<S> {
         Self {
             state: Mutex::new(State {
                 events: Vec::new(),
+                others: 0,
+                syncing: false,
+                rings: false,
                 closed: false,
             }),
-            filled: Condvar::new(),
+            rung: Condvar::new(),
             rooms: (0..ROOMS)
                 .map(|_| Semaphore::new(ROOM_COMMANDS_MAX))
                 .collect(),
         }
     }
 
-    /// Queues a command once there is room for it; returns it if the loop has ended.
+    /// Queues a command once there is room for it; returns it if the broker has ended.
     pub(crate) async fn send(&self, command: Command<S>) -> Result<(), Command<S>> {
         if let Some(room) = self.room(command.lane()) {
             match room.acquire().await {
@@ -75,39 +82,67 @@ impl<S> Inbox<S> {
         drop(self.push(event));
     }
 
-    /// Queues an event; returns it if the loop has ended.
+    fn state(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an event; returns it if the broker has ended.
     fn push(&self, event: Event<S>) -> Option<Event<S>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if state.closed {
             return Some(event);
         }
-        let was_empty = state.events.is_empty();
+        let is_send = matches!(event, Event::Command(Command::Send { .. }));
+        state.others += usize::from(!is_send);
         state.events.push(event);
-        drop(state);
-        if was_empty {
-            self.filled.notify_one();
-        }
         None
     }
 
-    /// Takes all events into `events`, after waiting for one for `wait` at the most; `None`: for ever.
-    pub(crate) fn take(&self, events: &mut Vec<Event<S>>, wait: Option<Duration>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.events.is_empty() {
-            state = match wait {
-                Some(wait) => {
-                    self.filled
-                        .wait_timeout(state, wait)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-                None => self
-                    .filled
-                    .wait_while(state, |state| state.events.is_empty())
-                    .unwrap_or_else(PoisonError::into_inner),
+    /// Whether a turn would do something that the sync thread does not do as early after its sync.
+    ///
+    /// During a sync a few sends may wait: they become durable by the next one, by whichever thread they are executed. Many are
+    /// executed meanwhile.
+    pub(crate) fn needs_turn(&self) -> bool {
+        let state = self.state();
+        let left_max = if state.syncing { SENDS_LEFT_MAX } else { 0 };
+        state.others > 0 || state.events.len() > left_max
+    }
+
+    /// Whether the sync thread is at work.
+    pub(crate) fn set_syncing(&self, syncing: bool) {
+        self.state().syncing = syncing;
+    }
+
+    /// Takes all events into `events`.
+    pub(crate) fn take(&self, events: &mut Vec<Event<S>>) {
+        let mut state = self.state();
+        state.others = 0;
+        std::mem::swap(&mut state.events, events);
+    }
+
+    /// Wakes the thread that waits for time.
+    pub(crate) fn ring(&self) {
+        let mut state = self.state();
+        let was_rung = std::mem::replace(&mut state.rings, true);
+        drop(state);
+        if !was_rung {
+            self.rung.notify_one();
+        }
+    }
+
+    /// Waits for a ring, for `wait` at the most; `None`: for ever.
+    pub(crate) fn wait(&self, wait: Option<Duration>) {
+        let mut state = self.state();
+        if !state.rings {
+            state = if let Some(wait) = wait {
+                let waited = self.rung.wait_timeout(state, wait);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                let waited = self.rung.wait_while(state, |state| !state.rings);
+                waited.unwrap_or_else(PoisonError::into_inner)
             };
         }
-        std::mem::swap(&mut state.events, events);
+        state.rings = false;
     }
 
     /// Gives room for commands that were worked off, one for each of their lanes.
@@ -130,8 +165,9 @@ impl<S> Inbox<S> {
     /// Takes what is left and lets nothing more in.
     pub(crate) fn close(&self) -> Vec<Event<S>> {
         self.rooms.iter().for_each(Semaphore::close);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.closed = true;
+        state.others = 0;
         std::mem::take(&mut state.events)
     }
 }
@@ -172,5 +208,37 @@ mod tests {
         inbox.release([1, 2].into_iter());
         assert!(has_room(1));
         assert!(!has_room(1));
+    }
+
+    #[test]
+    fn a_few_sends_are_left_to_the_sync_thread_while_it_is_at_work() {
+        let inbox = Inbox::new();
+        let send = |inbox: &Inbox<engine::MemoryStore>| {
+            let (reply, _) = tokio::sync::oneshot::channel();
+            let send = Command::Send {
+                lane: 1,
+                topic: "t".into(),
+                message: Box::default(),
+                reply,
+            };
+            assert!(inbox.push(Event::Command(send)).is_none());
+            inbox.needs_turn()
+        };
+        assert!(!inbox.needs_turn());
+        assert!(send(&inbox));
+        inbox.set_syncing(true);
+        assert!(!inbox.needs_turn());
+        assert!(inbox.push(Event::Command(command(1))).is_none());
+        assert!(inbox.needs_turn(), "it may be answered without the disk");
+        let mut events = Vec::new();
+        inbox.take(&mut events);
+        assert_eq!(events.len(), 2);
+        assert!((0..SENDS_LEFT_MAX).all(|_| !send(&inbox)));
+        assert!(send(&inbox));
+        events.clear();
+        inbox.take(&mut events);
+        assert!(!send(&inbox));
+        inbox.set_syncing(false);
+        assert!(inbox.needs_turn());
     }
 }

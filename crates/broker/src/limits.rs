@@ -1,8 +1,8 @@
-//! Defines every limit of the broker's handle and writer loop; those of the engine are in its own `limits`.
+//! Defines every limit of the broker's handle and writer; those of the engine are in its own `limits`.
 
 use std::time::Duration;
 
-/// Rooms in which commands wait for the writer loop, by their lane.
+/// Rooms in which commands wait for a turn of the writer, by their lane.
 pub(crate) const ROOMS: usize = 64;
 /// Commands that may wait in one room; further ones wait for room.
 pub(crate) const ROOM_COMMANDS_MAX: usize = 1_024;
@@ -27,6 +27,12 @@ pub(crate) const BEYOND_STEP_UNITS: u64 = 16_384;
 /// The part of a step, one in so many, that what is due by itself may spend, that polls may spend at the least whatever
 /// commands have left of it, and that the ends of polls may spend beyond it.
 pub(crate) const STEP_PART: u64 = 4;
+/// Time after which a step on a client's thread ends: it has others to serve.
+pub(crate) const BRIEF_TIME: Duration = Duration::from_micros(500);
+/// Steps that a client's thread executes for one command; commands that come meanwhile are left to another thread then.
+pub(crate) const BRIEF_TURNS_MAX: usize = 2;
+/// Sends that wait for the end of a sync before a client's thread executes them.
+pub(crate) const SENDS_LEFT_MAX: usize = 63;
 /// Weight of the commands, in messages, that one lane may have in a row while others wait.
 pub(crate) const LANE_WEIGHT_MAX: usize = 256;
 /// Weight of a rare command, in messages.

@@ -559,7 +559,7 @@ async fn a_panic_of_the_writer_ends_the_broker_and_is_said() {
 async fn messages_for_a_consumer_that_has_just_left_come_again_uncounted() {
     let bench = bench().await;
     let (broker, clock) = (&bench.broker, &bench.clock);
-    broker.send("t", message("a", 0)).await.unwrap();
+    broker.send("t", message("a", 20)).await.unwrap();
     moving(broker, clock, std::future::ready(())).await;
     clock.advance(10);
     {
@@ -577,4 +577,65 @@ async fn messages_for_a_consumer_that_has_just_left_come_again_uncounted() {
         (bodies(&again), again[0].attempt),
         (vec!["a".to_owned()], 1)
     );
+}
+
+/// Sends, receives and acknowledges on a topic of its own, and checks the order.
+async fn one_client(broker: Broker, number: u32) {
+    let topic: Arc<str> = format!("client-{number}").into();
+    let spec = TopicSpec::new(&*topic, TopicKind::Normal).with_queues(1);
+    broker.create_topic(spec).await.unwrap();
+    let asked = ReceiveRequest {
+        topic: topic.to_string(),
+        ..request(64)
+    };
+    for round in 0..10 {
+        let mut under_way = Vec::new();
+        let sent: Vec<_> = (0..20).map(|nth| format!("{round} {nth:02}")).collect();
+        for body in &sent {
+            let message = NewMessage {
+                body: body.clone().into(),
+                ..NewMessage::default()
+            };
+            under_way.push(broker.start_send(&topic, message).await.unwrap());
+        }
+        for answer in under_way {
+            answer.await.unwrap();
+        }
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            let polled = broker.receive(asked.clone(), Duration::from_mins(1)).await;
+            let polled = polled.unwrap();
+            received.extend(bodies(&polled));
+            let handles = polled.iter().map(|delivery| delivery.handle).collect();
+            let outcomes = broker.ack(handles).await.unwrap();
+            outcomes.into_iter().for_each(Result::unwrap);
+        }
+        assert_eq!(received, sent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_of_many_threads_are_all_executed_in_the_order_of_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::open(folder.path(), BrokerConfig::default()).unwrap();
+    let clients = (0..12).map(|number| tokio::spawn(one_client(broker.clone(), number)));
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    assert_eq!(broker.shutdown().await, Health::Stopped);
+}
+
+#[tokio::test]
+async fn commands_are_executed_by_the_thread_that_brings_them() {
+    let bench = bench().await;
+    let mut here = 0;
+    for _ in 0..100 {
+        let own = std::thread::current().id();
+        let executed = bench
+            .broker
+            .with(0, move |_, _| Ok(std::thread::current().id() == own));
+        here += usize::from(executed.await.unwrap());
+    }
+    // Another thread may have the engine when a command comes.
+    assert!(here > 0, "{here} of 100");
 }
