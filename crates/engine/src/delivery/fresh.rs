@@ -13,7 +13,7 @@ impl<S: Store> Engine<S> {
         queue: u16,
         delivered: &mut Gathered,
     ) -> Result<(), Error> {
-        let mut has_read = false;
+        let (mut has_read, mut has_leased) = (false, false);
         while !self.is_satisfied(limits, delivered) && !self.is_spent() {
             let wanted = limits.messages_max - delivered.messages.len();
             let Some(read) = self.next_due(limits.key, queue, wanted)? else {
@@ -53,11 +53,14 @@ impl<S: Store> Engine<S> {
             progress.push(slot, 0);
             let crowded = progress.is_crowded();
             subscription.in_flight += 1;
-            self.notes.add(limits.key, queue);
+            has_leased = true;
             delivered.push(deliver(limits.key, generation, queue, message, (1, 0)));
             if crowded {
                 self.park_front(limits.key, queue);
             }
+        }
+        if has_leased {
+            self.notes.add(limits.key, queue);
         }
         if has_read {
             self.note_reader(limits.key, queue);

@@ -234,12 +234,13 @@ impl<S: Store> Engine<S> {
         queue: u16,
         wanted: usize,
     ) -> Result<Option<Read>, Error> {
-        self.read_ahead(key, queue, wanted)?;
-        let progress = self
-            .subscriptions
-            .get_mut(&key)
-            .and_then(|subscription| subscription.queue(queue));
-        let Some(progress) = progress else {
+        let subscription = self.subscriptions.get(&key);
+        let progress = subscription.and_then(|sub| sub.queues.get(usize::from(queue)));
+        if progress.is_some_and(|progress| progress.ahead.is_empty()) {
+            self.read_ahead(key, queue, wanted)?;
+        }
+        let subscription = self.subscriptions.get_mut(&key);
+        let Some(progress) = subscription.and_then(|subscription| subscription.queue(queue)) else {
             return Ok(None);
         };
         let Some(message) = progress.ahead.pop() else {

@@ -13,6 +13,7 @@ pub(crate) mod memory;
 pub(crate) mod notes;
 pub(crate) mod partitions;
 pub(crate) mod progress;
+pub(crate) mod progress_record;
 pub(crate) mod spec;
 pub(crate) mod stage;
 pub(crate) mod subscription;

@@ -9,7 +9,8 @@ use crate::limits::RETRY_LEASES_KEPT_MAX;
 use crate::message::Message;
 use crate::place::Place;
 use crate::state::filters::Filters;
-use crate::state::progress::{Progress, put_step, read_short, read_step};
+use crate::state::progress::Progress;
+use crate::state::progress_record::{put_step, read_short, read_step};
 use crate::state::window::Window;
 
 /// A message that failed and comes again.
