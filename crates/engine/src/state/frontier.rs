@@ -1,6 +1,8 @@
 //! Provides the frontier: how far readers may read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
 
 use crate::ids::{SubscriptionKey, TopicId};
 use crate::place::Place;
@@ -36,16 +38,16 @@ pub(crate) struct Frontier {
     /// How far every line may be read.
     shown_ms: u64,
     /// Lines that readers were shown further than `shown_ms`.
-    read: HashMap<Line, u64>,
+    read: FxHashMap<Line, u64>,
     stamp_ms: u64,
     floor_ms: u64,
     /// The floor found at the start: an earlier run may have shown what is due up to here.
     start_ms: u64,
     /// Earliest due time the stage touches, by line.
-    staged: HashMap<Line, u64>,
+    staged: FxHashMap<Line, u64>,
     staged_ms: u64,
     /// Earliest due time that applied changes touch, by line and epoch.
-    undurable: HashMap<Line, VecDeque<(u64, u64)>>,
+    undurable: FxHashMap<Line, VecDeque<(u64, u64)>>,
     unsynced: VecDeque<Unsynced>,
     applied: u64,
     durable: u64,
@@ -57,13 +59,13 @@ impl Frontier {
     pub(crate) fn new(floor_ms: u64) -> Self {
         Self {
             shown_ms: 0,
-            read: HashMap::new(),
+            read: FxHashMap::default(),
             stamp_ms: 0,
             floor_ms,
             start_ms: floor_ms,
-            staged: HashMap::new(),
+            staged: FxHashMap::default(),
             staged_ms: u64::MAX,
-            undurable: HashMap::new(),
+            undurable: FxHashMap::default(),
             unsynced: VecDeque::new(),
             applied: 0,
             durable: 0,

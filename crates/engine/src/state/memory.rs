@@ -1,6 +1,8 @@
 //! Provides the budget of the memory that readers hold: who holds how much of it, and who used it least recently.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap;
 
 use crate::ids::{SubscriptionKey, TopicId};
 use crate::limits::READ_BYTES_MAX;
@@ -35,7 +37,7 @@ pub(crate) struct Memory {
     bytes_max: usize,
     bytes: usize,
     /// Those who hold something.
-    shares: HashMap<Holder, Share>,
+    shares: FxHashMap<Holder, Share>,
     /// The same, the least recently used one first.
     order: BTreeSet<(u64, Holder)>,
     /// The present, in steps.
@@ -47,7 +49,7 @@ impl Memory {
         Self {
             bytes_max,
             bytes: 0,
-            shares: HashMap::new(),
+            shares: FxHashMap::default(),
             order: BTreeSet::new(),
             now: 0,
         }

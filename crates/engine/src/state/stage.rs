@@ -1,6 +1,8 @@
 //! Provides the changes that are collected to be applied together.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::ids::{GroupId, TopicId};
 use crate::place::PartitionId;
@@ -12,17 +14,17 @@ use crate::store::Batch;
 pub(crate) struct Stage {
     pub(crate) batch: Batch,
     /// Sequences of rows this stage removes; a look-up in the store still finds them.
-    pub(crate) removed: HashSet<u64>,
+    pub(crate) removed: FxHashSet<u64>,
     /// Queues this stage appends to; a read of the store does not find those messages yet.
-    pub(crate) appended: HashSet<(TopicId, u16)>,
+    pub(crate) appended: FxHashSet<(TopicId, u16)>,
     /// Retry timelines this stage appends to.
-    pub(crate) retried: HashSet<(GroupId, TopicId)>,
+    pub(crate) retried: FxHashSet<(GroupId, TopicId)>,
     pub(crate) counts: BTreeSet<(PartitionId, TopicId)>,
     pub(crate) totals: BTreeSet<TopicId>,
     pub(crate) progress: BTreeSet<(GroupId, TopicId, u16)>,
     pub(crate) pins: BTreeSet<PartitionId>,
     /// The state of half messages this stage changes; a look-up in the store still finds the former one.
-    pub(crate) halves: HashMap<(TopicId, u64), HalfState>,
+    pub(crate) halves: FxHashMap<(TopicId, u64), HalfState>,
     /// Whether the head record has to be written although nothing else is.
     pub(crate) head: bool,
 }

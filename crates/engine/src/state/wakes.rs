@@ -1,6 +1,8 @@
 //! Provides the instants at which subscriptions have to be looked at again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap;
 
 use crate::ids::SubscriptionKey;
 
@@ -20,7 +22,7 @@ struct Watched {
 /// When something may be deliverable to a subscription that a consumer waits on, and when leases may end.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
-    watched: HashMap<SubscriptionKey, Watched>,
+    watched: FxHashMap<SubscriptionKey, Watched>,
     deliverable: BTreeSet<(u64, u64, SubscriptionKey)>,
     held: BTreeSet<(u64, SubscriptionKey)>,
     turn: u64,
