@@ -639,3 +639,20 @@ async fn commands_are_executed_by_the_thread_that_brings_them() {
     // Another thread may have the engine when a command comes.
     assert!(here > 0, "{here} of 100");
 }
+
+#[tokio::test]
+async fn a_message_comes_when_it_is_due_by_the_system_s_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::open(folder.path(), BrokerConfig::default()).unwrap();
+    broker
+        .create_topic(TopicSpec::new("t", TopicKind::Delay))
+        .await
+        .unwrap();
+    for delay_ms in [50, 100, 150] {
+        let sent = broker.send("t", message("a", delay_ms)).await.unwrap();
+        let received = broker.receive(request(1), Duration::from_mins(5)).await;
+        assert!(broker.clock().now_ms() >= sent.due_ms());
+        let handles = vec![received.unwrap()[0].handle];
+        broker.ack(handles).await.unwrap().remove(0).unwrap();
+    }
+}
