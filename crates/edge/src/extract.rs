@@ -110,10 +110,35 @@ pub fn parse_json<K: Kind, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Probl
 fn refused<K: Kind>(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem<K> {
     let inner = error.inner();
     if inner.is_data() {
-        return Problem::invalid(json_pointer(error.path()), inner.to_string());
+        return Problem::invalid(
+            json_pointer(error.path()),
+            without_types(&inner.to_string()),
+        );
     }
     let detail = format!("the body is not JSON: {inner}");
     Problem::shared(Shared::MalformedRequest, detail)
+}
+
+/// Returns an error of serde with the names of Rust's integer types replaced by what they hold.
+fn without_types(text: &str) -> String {
+    let types = [
+        ("u8", "a whole number from 0 to 255"),
+        ("u16", "a whole number from 0 to 65,535"),
+        ("u32", "a whole number from 0 to 4,294,967,295"),
+        ("u64", "a whole number, not negative"),
+        ("usize", "a whole number, not negative"),
+        ("i32", "a whole number"),
+        ("i64", "a whole number"),
+    ];
+    for (name, shown) in types {
+        let wanted = format!("expected {name}");
+        if let Some((before, after)) = text.split_once(&wanted)
+            && !after.starts_with(|letter: char| letter.is_ascii_alphanumeric())
+        {
+            return format!("{before}expected {shown}{after}");
+        }
+    }
+    text.to_owned()
 }
 
 /// Returns the JSON pointer (RFC 6901) of a path; the empty text is the whole document.
@@ -299,6 +324,21 @@ mod tests {
         let kind = problem.kind().code();
         let text = format!("{problem:?}");
         serde_json::json!({ "kind": kind, "text": text })
+    }
+
+    #[test]
+    fn numbers_are_asked_for_in_the_words_of_json() {
+        for body in [
+            r#"{"lines":[{"quantity":-1}]}"#,
+            r#"{"lines":[{"quantity":"x"}]}"#,
+        ] {
+            let text = problem(body)["text"].to_string();
+            assert!(
+                text.contains("expected a whole number from 0 to 4,294,967,295"),
+                "{text}"
+            );
+        }
+        assert_eq!(without_types("expected u642"), "expected u642");
     }
 
     #[test]

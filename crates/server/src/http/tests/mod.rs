@@ -4,6 +4,7 @@ mod answers;
 mod docs;
 mod envelope;
 mod hostile;
+mod losses;
 mod operators;
 mod port;
 mod rig;
