@@ -83,6 +83,13 @@ pub enum Operation {
         /// The number of the answer it came with.
         answer: u64,
     },
+    /// A consumer group is moved back to the beginning of a topic, or may be from now on.
+    Resetting {
+        /// The topic, by its index.
+        topic: usize,
+        /// The consumer group, by its index.
+        group: usize,
+    },
     /// A delivery ends, or may end from now on: a negative acknowledgement, a shorter lease.
     Ending {
         /// The message.
@@ -185,6 +192,7 @@ impl fmt::Display for Operation {
                     "delivered {number} {group} {handle} {now_ms} {until_ms} {answer}"
                 )
             }
+            Self::Resetting { topic, group } => write!(to, "resetting {topic} {group}"),
             Self::Ending { number, group } => write!(to, "ending {number} {group}"),
             Self::Ended { number, group } => write!(to, "ended {number} {group}"),
             Self::Acking { number, group } => write!(to, "acking {number} {group}"),
@@ -270,6 +278,10 @@ fn parse_of_group(
             now_ms: next(words)?,
             until_ms: next(words)?,
             answer: next(words)?,
+        },
+        "resetting" => Operation::Resetting {
+            topic: usize::try_from(number).ok()?,
+            group,
         },
         "ending" => Operation::Ending { number, group },
         "ended" => Operation::Ended { number, group },
@@ -359,6 +371,7 @@ mod tests {
                 until_ms: 3,
                 answer: 4,
             },
+            Operation::Resetting { topic: 1, group: 0 },
             Operation::Ending { number, group: 0 },
             Operation::Ended { number, group: 0 },
             Operation::Acking { number, group: 0 },

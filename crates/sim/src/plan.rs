@@ -60,6 +60,8 @@ pub struct Plan {
     /// Units of work that a step of the broker may spend, instead of the usual number; such steps are also cut short at
     /// random, as by a slow machine.
     pub step_units: Option<u64>,
+    /// Consumer groups are moved back to the beginning of a topic now and then.
+    pub resets: bool,
     /// Everything takes so many times as long: a slow run comes past many partitions.
     pub pace: u32,
     /// Message queues of each topic.
@@ -113,6 +115,7 @@ impl Plan {
             faults,
             config: config(limits),
             // Not drawn either.
+            resets: seed % 6 == 4,
             step_units: (seed % 5 == 2).then_some(64 + seed % 7 * 32),
             pace: if rng.random_bool(0.3) { 2_000 } else { 1 },
             queues: rng.random_range(1..4),
@@ -131,6 +134,7 @@ impl Plan {
             turns: 30,
             faults: Faults::default(),
             config: config(Limits::default()),
+            resets: false,
             step_units: None,
             pace: 1,
             queues: 2,

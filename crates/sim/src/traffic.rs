@@ -56,6 +56,24 @@ impl World {
             let number = self.rng.random_range(1..self.next_number);
             self.change(number, now_ms)?;
         }
+        if self.plan.resets && self.rng.random_bool(0.01) {
+            self.reset()?;
+        }
+        Ok(())
+    }
+
+    /// Moves a group back to the beginning of a topic.
+    fn reset(&mut self) -> Result<(), Violation> {
+        let topic = self.rng.random_range(0..TOPICS.len());
+        let group = self.rng.random_range(0..GROUPS.len());
+        self.oracle.record(Operation::Resetting { topic, group })?;
+        if let Some((name, group)) = TOPICS.get(topic).zip(GROUPS.get(group)) {
+            // Its lane does not matter.
+            let command = self.clients.plain(1, move |engine, now_ms| {
+                engine.reset_group(now_ms, name, group, 0)
+            });
+            self.push(command);
+        }
         Ok(())
     }
 

@@ -177,6 +177,10 @@ impl Oracle {
                 self.delivered(number, group, (handle, now_ms, lease))
             }
             Operation::Dead { number, group } => self.dead(number, group),
+            Operation::Resetting { topic, group } => {
+                self.resetting(topic, group);
+                Ok(())
+            }
             Operation::Ending { number, group }
             | Operation::Ended { number, group }
             | Operation::Acking { number, group }
@@ -201,6 +205,17 @@ impl Oracle {
             awaited: None,
         };
         self.stories.insert(number, story);
+    }
+
+    /// What a group has had of a topic may come to it again.
+    fn resetting(&mut self, topic: usize, group: usize) {
+        let stories = self.stories.values_mut();
+        for story in stories.filter(|story| story.topic == topic) {
+            if let Some(seen) = story.groups.get_mut(group) {
+                seen.lease = None;
+                seen.resets += 1;
+            }
+        }
     }
 
     /// What a consumer does with a delivery.
@@ -242,7 +257,11 @@ impl Oracle {
                         format!("message {number} never came to group {group}: {story:?}"),
                     );
                 }
-                let done = seen.acked || seen.dead || seen.maybe_acked || seen.acking > 0;
+                let done = seen.acked
+                    || seen.dead
+                    || seen.resets > 0
+                    || seen.maybe_acked
+                    || seen.acking > 0;
                 if seen.deliveries > 0 && !done {
                     return broken(
                         2,
@@ -303,11 +322,14 @@ impl Oracle {
         let Some(seen) = story.groups.get_mut(group) else {
             return broken(3, format!("there is no group {group}"));
         };
-        if seen.acked {
-            return broken(
-                3,
-                format!("message {number} came again to group {group} after it was acknowledged"),
-            );
+        let ended = [
+            (seen.acked, "was acknowledged"),
+            (seen.dead, "became a dead letter"),
+        ];
+        let ended = ended.into_iter().find(|(ended, _)| *ended);
+        if let Some((_, how)) = ended.filter(|_| seen.resets == 0) {
+            let what = format!("message {number} came again to group {group} after it {how}");
+            return broken(3, what);
         }
         if let Some(held) = seen.lease
             && now_ms < held.until_ms
@@ -326,17 +348,15 @@ impl Oracle {
                 ),
             );
         }
-        if seen.dead {
-            return broken(
-                3,
-                format!("message {number} came to group {group} after it became a dead letter"),
-            );
-        }
         // Handles outlive restarts, so what ends an earlier delivery may end this one.
-        seen.lease = Some(lease).filter(|_| seen.ending == 0 && seen.acking == 0);
+        let was_reset = seen.resets > 0;
+        seen.lease = Some(lease).filter(|_| !was_reset && seen.ending == 0 && seen.acking == 0);
         seen.maybe_acked = false;
         seen.deliveries += 1;
         self.narrow(number, place)?;
+        if was_reset {
+            return Ok(());
+        }
         self.in_order(number, (group, topic), handle)?;
         match name.filter(|_| self.rules.fifo.get(group) == Some(&true)) {
             Some(name) => self.in_line(number, (group, topic, name), (place, now_ms, lease)),
@@ -429,7 +449,7 @@ impl Oracle {
 
     fn dead(&mut self, number: u64, group: usize) -> Result<(), Violation> {
         let seen = self.in_group(number, group)?;
-        if seen.acked {
+        if seen.acked && seen.resets == 0 {
             return broken(
                 3,
                 format!("message {number} was acknowledged by group {group} and is a dead letter"),

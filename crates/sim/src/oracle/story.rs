@@ -46,6 +46,8 @@ pub(super) struct InGroup {
     pub(super) ending: u32,
     /// Acknowledgements that were begun and not answered.
     pub(super) acking: u32,
+    /// How often the group was moved back, or perhaps was: it may come again or not, whatever became of it before.
+    pub(super) resets: u32,
     /// A crash came between an acknowledgement and its answer, and the message has not come since.
     pub(super) maybe_acked: bool,
 }
