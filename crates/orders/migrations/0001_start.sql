@@ -262,12 +262,12 @@ create table coupon_due (
 ) strict, without rowid;
 create index coupon_due_since on coupon_due (since_ms);
 
--- kind: 1 order deadline, 2 order closing, 3 payment attempt, 4 refund, 5 coupon expiry. The row is deleted when
+-- kind: 1 order deadline, 2 order closing, 3 payment attempt, 4 refund, 5 coupon expiry, 6 webhook. The row is deleted when
 -- nothing more can happen. due_ms is what the timer is for, next_fire_ms when its message comes; only the message
 -- that carries the row's hop counts. parked rows wait for a pause to end. The key begins with the id: a statement that
 -- joins a list of ids cannot mistake `kind = ?` for something worth searching by.
 create table timer (
-    kind integer not null check (kind between 1 and 5),
+    kind integer not null check (kind between 1 and 6),
     id blob not null,
     merchant_id text not null,
     due_ms integer not null,
@@ -280,7 +280,7 @@ create table timer (
 ) strict, without rowid;
 create index timer_by_fire on timer (parked, next_fire_ms);
 
--- topic: the five timer kinds, or 10 for events. Timer rows are deleted once published, event rows are kept.
+-- topic: the six timer kinds, or 10 for events. Timer rows are deleted once published, event rows are kept.
 -- unsent is 1 until published, then 0; a row the broker refuses for good is set to 2 and stays for a person.
 create table outbox (
     seq integer primary key autoincrement,
@@ -307,6 +307,49 @@ create table event_lost (
     merchant_id text primary key not null,
     seq integer not null
 ) strict, without rowid;
+
+-- state: 1 active, 2 off, 3 disabled after failures, 4 deleted. types is a JSON list of event types, empty for all.
+-- seen_seq: up to which row of the outbox events have become deliveries. old_secret signs too until its instant.
+create table webhook (
+    id blob primary key not null,
+    merchant_id text not null references merchant (id),
+    url text not null,
+    types text not null,
+    state integer not null check (state between 1 and 4),
+    secret blob not null,
+    old_secret blob,
+    old_secret_until_ms integer,
+    seen_seq integer not null,
+    failing_since_ms integer,
+    created_ms integer not null
+) strict, without rowid;
+create index webhook_by_merchant on webhook (merchant_id, id);
+
+-- The delivery of an event to an endpoint. state: 1 due, 2 queued until an earlier event of its subject has ended,
+-- 3 delivered, 4 given up. seq is the event's row of the outbox; log a JSON list of the last tries. The unique index
+-- holds the order: of a subject one delivery at a time.
+create table webhook_delivery (
+    id blob primary key not null,
+    webhook_id blob not null references webhook (id),
+    merchant_id text not null,
+    event_id text not null,
+    kind text not null,
+    subject text not null,
+    seq integer not null,
+    state integer not null check (state between 1 and 4),
+    version integer not null,
+    tries integer not null,
+    next_ms integer not null,
+    log text not null,
+    created_ms integer not null,
+    ended_ms integer,
+    check ((state in (3, 4)) = (ended_ms is not null))
+) strict, without rowid;
+create index webhook_delivery_by_state on webhook_delivery (webhook_id, state, id);
+create unique index webhook_delivery_head on webhook_delivery (webhook_id, subject) where state = 1;
+create index webhook_delivery_open on webhook_delivery (webhook_id, subject, seq, id) where state in (1, 2);
+create index webhook_delivery_due on webhook_delivery (next_ms) where state = 1;
+create index webhook_delivery_ended on webhook_delivery (ended_ms) where state in (3, 4);
 
 -- Who relays a shard of the outbox, until when.
 create table outbox_lease (

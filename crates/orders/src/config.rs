@@ -76,6 +76,8 @@ pub struct Config {
     pub keep_events_ms: i64,
     /// How long idempotency keys are kept, in ms.
     pub keep_idempotency_ms: i64,
+    /// Whether webhooks may be sent to private addresses, and without TLS.
+    pub webhooks_private: bool,
     /// Most rows of the outbox published by one batch.
     pub relay_batch: usize,
     /// Under which name this process leases shards of the outbox; another one for each process on one database.
@@ -110,6 +112,7 @@ impl Config {
             resume_per_second: 500,
             keep_events_ms: 30 * DAY_MS,
             keep_idempotency_ms: 2 * DAY_MS,
+            webhooks_private: false,
             relay_batch: 512,
             relay_owner: "embedded".to_owned(),
             relay_lease_ms: 30_000,

@@ -175,6 +175,14 @@ id_type!(
     ApiKeyId, "key"
 );
 id_type!(
+    /// Names an endpoint that events are sent to.
+    WebhookId, "whk"
+);
+id_type!(
+    /// Names the delivery of an event to an endpoint.
+    WebhookDeliveryId, "whd"
+);
+id_type!(
     /// Names an event; the same for every repetition of it.
     EventId, "evt"
 );

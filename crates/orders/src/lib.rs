@@ -83,13 +83,14 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod webhook;
 
 pub use config::{Config, Durability, UnknownPolicy};
 pub use error::{Error, Result};
 pub use gateway;
 pub use ids::{
     ApiKeyId, AttemptId, CouponId, CouponRuleId, EventId, GatewayAccountId, IdError, MerchantId,
-    OrderId, PaymentId, ProductId, RefundId, UnmatchedPaymentId,
+    OrderId, PaymentId, ProductId, RefundId, UnmatchedPaymentId, WebhookDeliveryId, WebhookId,
 };
 pub use messaging::embedded;
 pub use model::audit::{Actor, AuditEntry, PlacedEntry, Who};
@@ -107,6 +108,9 @@ pub use model::product::{NewProduct, Product};
 pub use model::refund::{Refund, RefundCause, RefundLine, RefundState};
 pub use model::timer::TimerKind;
 pub use model::unmatched::{UnmatchedKind, UnmatchedPayment, UnmatchedState};
+pub use model::webhook::{
+    Delivery, DeliveryState, DeliveryTry, NewWebhook, Webhook, WebhookChange, WebhookState,
+};
 pub use money::{Currency, CurrencyError};
 pub use order::create::{Deadline, NewLine, NewOrder};
 pub use order::query::{OrderPage, OrderTrail};
@@ -123,3 +127,4 @@ pub use store::outbox::parked::OutboxPlace;
 pub use store::sql::{DbError, DbErrorKind};
 pub use store::verify::{Finding, Tally};
 pub use timer::sweep::Swept;
+pub use webhook::sender::{WebhookRequest, WebhookSender};

@@ -51,6 +51,24 @@ pub const FOLLOWERS_MAX: usize = 1_024;
 pub const MERCHANT_FOLLOWERS_MAX: usize = 32;
 /// Most bytes of events of one page; a single larger event is a page of its own.
 pub const EVENT_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Most webhook endpoints of a merchant.
+pub const WEBHOOKS_MAX: i64 = 16;
+/// Longest URL of a webhook, in bytes.
+pub const WEBHOOK_URL_BYTES_MAX: usize = 2_048;
+/// How long a webhook may take, from the look-up of its host to the end of the answer's head.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How much of the head and of the body of an answer is read, in bytes.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// Most webhooks that are sent at once.
+pub const WEBHOOK_CALLS_MAX: usize = 256;
+/// Most webhooks that are sent to one endpoint at once.
+pub const WEBHOOK_SENDS_MAX: usize = 8;
+/// Most webhooks that wait for those, for each endpoint; further ones come again a second later.
+pub const WEBHOOK_WAITING_MAX: usize = 24;
+/// How many tries the log of a delivery shows.
+pub const DELIVERY_TRIES_KEPT: usize = 16;
+/// How long deliveries are listed after their end, in ms.
+pub const DELIVERIES_KEPT_MS: i64 = 7 * 24 * 3_600_000;
 
 // One merchant must leave room for the others.
 const _: () = assert!(MERCHANT_REQUESTS_MAX <= REQUESTS_MAX / 2);

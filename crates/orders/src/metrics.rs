@@ -5,6 +5,7 @@ use crate::model::pause::PauseCause;
 use crate::model::payment::PaymentKind;
 use crate::model::timer::TimerKind;
 use crate::model::unmatched::UnmatchedKind;
+use crate::model::webhook::DeliveryState;
 
 /// What needs an operator now, counted in the database.
 pub(crate) const NEEDS_OPERATOR: &str = "duetime_needs_operator";
@@ -26,6 +27,8 @@ pub(crate) enum Metric {
     Swept { kind: &'static str, count: usize },
     /// A thing was given up until a person looks at it.
     NeedsOperator(&'static str),
+    /// A delivery to a webhook ended.
+    Delivery(DeliveryState),
 }
 
 impl Metric {
@@ -40,6 +43,10 @@ impl Metric {
                 }
             }
             Self::Paid => metrics::counter!("duetime_orders_paid_total").increment(1),
+            Self::Delivery(state) => {
+                metrics::counter!("duetime_webhook_deliveries_total", "outcome" => state.as_str())
+                    .increment(1);
+            }
             Self::NotAccepted(kind) => {
                 metrics::counter!("duetime_payments_not_accepted_total", "kind" => kind.as_str())
                     .increment(1);

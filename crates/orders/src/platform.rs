@@ -19,12 +19,15 @@ use crate::messaging::publishing::Publishing;
 use crate::metrics;
 use crate::model::audit::{PlacedEntry, Who};
 use crate::model::outbox::Topic;
+use crate::model::timer::TimerKind;
 use crate::payment::missing::MissingGateways;
 use crate::store::followers::Followers;
 use crate::store::idempotency::{self, Answered, Keyed};
 use crate::store::sql::{DbError, Readers};
 use crate::store::verify::{self, Finding, Tally};
 use crate::store::{self, Db, Writer, attention, audit, merchants, outbox, pauses};
+use crate::webhook::places::Places;
+use crate::webhook::sender::{HttpSender, Reach, WebhookSender};
 use gateway::Gateways;
 
 /// How long the writer may take for a request that writes nothing.
@@ -43,6 +46,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     readers: Readers,
     followers: Followers,
+    places: Places,
     gateways: Gateways,
     known_keys: KnownKeys,
     resumed: Notify,
@@ -57,11 +61,14 @@ struct Shared {
 impl Platform {
     pub(crate) fn new(config: Config, clock: Arc<dyn Clock>, db: Db, gateways: Gateways) -> Self {
         let known_keys = KnownKeys::default();
+        let reach = Reach::of(&config);
+        let places = Places::new(Arc::new(HttpSender::new(reach)));
         let shared = Arc::new(Shared {
             config,
             clock,
             readers: db.readers,
             followers: db.followers,
+            places,
             gateways,
             known_keys,
             resumed: Notify::new(),
@@ -141,6 +148,9 @@ impl Platform {
         }
         let failing = |topic: &Topic| self.publishing().is_failing(*topic);
         Ok(Topic::ALL.into_iter().find(failing).map(|topic| match topic {
+            Topic::Timers(TimerKind::Webhook) => {
+                "webhooks cannot be scheduled at present; they wait in the outbox"
+            }
             Topic::Timers(_) => {
                 "messages cannot be published at present; orders close by the sweep, later than their deadlines"
             }
@@ -285,6 +295,16 @@ impl Platform {
     /// Ends when a pause has ended.
     pub(crate) async fn resumed(&self) {
         self.shared.resumed.notified().await;
+    }
+
+    /// What sends webhooks, and what is being sent.
+    pub(crate) fn places(&self) -> &Places {
+        &self.shared.places
+    }
+
+    /// Sends webhooks by other means than HTTP, for a simulator.
+    pub fn set_webhook_sender(&self, sender: Arc<dyn WebhookSender>) {
+        self.shared.places.set_sender(sender);
     }
 
     /// Who waits for events.

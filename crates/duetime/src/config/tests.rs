@@ -118,6 +118,7 @@ publish_grace = \"5s\"
 clock_jump_max = \"7d\"
 resume_per_second = 5
 keep_events = \"8d\"
+webhooks_private = true
 keep_idempotency = \"3d\"
 ";
 
@@ -239,6 +240,7 @@ fn orders_of_everything() -> orders::Config {
         clock_jump_max_ms: 7 * 86_400_000,
         resume_per_second: 5,
         keep_events_ms: 8 * 86_400_000,
+        webhooks_private: true,
         keep_idempotency_ms: 3 * 86_400_000,
         ..orders::Config::new("/d/orders.db")
     }

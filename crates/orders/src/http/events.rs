@@ -22,6 +22,7 @@ use crate::model::event::{EventPage, EventType};
 use crate::order::event::OrderData;
 use crate::payment::event::{AttemptData, PaymentData, UnmatchedData};
 use crate::refund::event::RefundData;
+use crate::webhook::event::WebhookData;
 
 /// In place of a cursor: only what happens from now on.
 const LATEST: &str = "latest";
@@ -167,16 +168,18 @@ enum Form {
     UnmatchedPayment,
     Refund,
     Coupon,
+    Webhook,
 }
 
 impl Form {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Order,
         Self::Attempt,
         Self::Payment,
         Self::UnmatchedPayment,
         Self::Refund,
         Self::Coupon,
+        Self::Webhook,
     ];
 
     fn of(kind: EventType) -> Self {
@@ -213,6 +216,7 @@ impl Form {
             | EventType::CouponExpired
             | EventType::CouponRevoked
             | EventType::CouponGiven => Self::Coupon,
+            EventType::WebhookDisabled => Self::Webhook,
         }
     }
 
@@ -224,6 +228,7 @@ impl Form {
             Self::UnmatchedPayment => "unmatched payment",
             Self::Refund => "refund",
             Self::Coupon => "coupon",
+            Self::Webhook => "webhook",
         }
     }
 
@@ -235,6 +240,7 @@ impl Form {
             Self::UnmatchedPayment => UnmatchedData::schema(),
             Self::Refund => RefundData::schema(),
             Self::Coupon => CouponData::schema(),
+            Self::Webhook => WebhookData::schema(),
         };
         serde_json::to_value(schema).expect("a schema is always JSON")
     }
@@ -296,6 +302,9 @@ fn meaning(kind: EventType) -> &'static str {
         EventType::CouponExpired => "Its validity ended.",
         EventType::CouponRevoked => "The order that had earned it was refunded in full.",
         EventType::CouponGiven => "It was given to another buyer.",
+        EventType::WebhookDisabled => {
+            "The platform has switched a webhook off: it failed for 5 days or answered 410."
+        }
     }
 }
 
@@ -337,7 +346,7 @@ pub fn events_markdown() -> String {
 const INTRODUCTION: &str = "# Events
 
 Every change of an order, a payment, a refund or a coupon writes an event in the same transaction. A shop reads its own events
-with `GET /v1/events` ([http-api.md](http-api.md)). All merchants' events are also on the topic `duetime-order-events` of the broker,
+with `GET /v1/events`, or has them sent by webhooks ([http-api.md](http-api.md)). All merchants' events are also on the topic `duetime-order-events` of the broker,
 with the type as the tag and the subject as the message group.
 
 An event is a CloudEvent 1.0 in JSON:

@@ -22,13 +22,17 @@ pub fn install_metrics() -> Result<PrometheusHandle, MetricsTaken> {
 }
 
 /// Counters, and what they count.
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 11] = [
     (
         HTTP.requests,
         "Requests answered, by method, route and status",
     ),
     ("duetime_orders_closed_total", "Orders closed, by reason"),
     ("duetime_orders_paid_total", "Orders paid"),
+    (
+        "duetime_webhook_deliveries_total",
+        "Deliveries to webhooks that ended, by outcome: delivered or given_up",
+    ),
     (
         "duetime_payments_not_accepted_total",
         "Late, duplicate or wrong payments, which are refunded, by kind",

@@ -27,6 +27,7 @@ mod simulator;
 #[cfg(test)]
 mod tests;
 mod unmatched;
+mod webhooks;
 
 use std::future::Future;
 use std::sync::Arc;

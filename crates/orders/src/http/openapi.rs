@@ -10,7 +10,7 @@ use super::ApiState;
 use super::problem::ProblemBody;
 use super::{
     attempts, audit, coupons, events, health, merchants, metrics, orders, outbox, pauses, payments,
-    products, refunds, simulator, unmatched,
+    products, refunds, simulator, unmatched, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -80,6 +80,11 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
         .routes(routes!(coupons::show))
         .routes(routes!(coupons::transfer))
         .routes(routes!(events::list))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::show, webhooks::change, webhooks::delete))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::list_deliveries))
+        .routes(routes!(webhooks::resend))
         .routes(routes!(merchants::create_account, merchants::list_accounts))
         .routes(routes!(audit::show))
         .routes(routes!(pauses::pause))

@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::error::{Error, Result};
+use crate::limits::WEBHOOK_CALLS_MAX;
 use crate::messaging::{
     Handle, Incoming, Messaging, MessagingError, Subscription, dispatch, topics,
 };
@@ -99,9 +100,17 @@ impl Consumer {
         }
     }
 
+    /// How many calls run at once. Those to webhooks have limits by endpoint besides.
+    fn calls_max(&self, kind: TimerKind) -> usize {
+        match kind {
+            TimerKind::Webhook => WEBHOOK_CALLS_MAX,
+            _ => self.platform.config().gateway_calls,
+        }
+    }
+
     /// Handles timers that ask a gateway, many at once: most of their time is spent waiting for it.
     pub(crate) async fn run_calls(mut self, kind: TimerKind) {
-        let places = Arc::new(Semaphore::new(self.platform.config().gateway_calls));
+        let places = Arc::new(Semaphore::new(self.calls_max(kind)));
         let mut calls = JoinSet::new();
         loop {
             // A message is received only when there is a place for it, else its lease would run out in a queue.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::model::outbox::Topic;
+use crate::model::timer::TimerKind;
 
 /// Nothing, in place of an instant.
 const NONE: i64 = 0;
@@ -45,14 +46,14 @@ impl Publishing {
         }
     }
 
-    /// For how long the oldest timer message has waited, in ms; 0 where timers get out.
+    /// For how long the oldest timer message has waited, those of webhooks apart, in ms; 0 where timers get out.
     ///
     /// A topic whose last round failed counts since its oldest message was written, and one whose broker does not
     /// answer since it was asked. A backlog on its way does not count.
     pub(crate) fn waits_ms(&self, now_ms: i64) -> i64 {
         let timers = Topic::ALL
             .into_iter()
-            .filter(|topic| *topic != Topic::Events);
+            .filter(|topic| matches!(topic, Topic::Timers(kind) if *kind != TimerKind::Webhook));
         let waits = timers.filter_map(|topic| {
             let topic = self.of(topic)?;
             let waiting_ms = topic.waiting.load(Ordering::Relaxed);
@@ -108,7 +109,6 @@ impl TopicPublishing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TimerKind;
 
     #[test]
     fn a_broker_that_does_not_answer_is_noticed() {

@@ -69,6 +69,15 @@ stored_enum! {
         CouponRevoked = 55 "coupon.revoked",
         /// A coupon was given to another buyer.
         CouponGiven = 56 "coupon.given",
+        /// The platform has switched a webhook off, since it failed for 5 days or answered 410.
+        WebhookDisabled = 70 "webhook.disabled",
+    }
+}
+
+impl EventType {
+    /// The type of a name.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|each| each.as_str() == name)
     }
 }
 

@@ -13,3 +13,4 @@ pub(crate) mod refund;
 pub(crate) mod stored;
 pub(crate) mod timer;
 pub(crate) mod unmatched;
+pub(crate) mod webhook;

@@ -18,12 +18,13 @@ const EVENTS: i64 = 10;
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Timers(TimerKind::OrderDeadline),
         Self::Timers(TimerKind::OrderClosing),
         Self::Timers(TimerKind::Attempt),
         Self::Timers(TimerKind::Refund),
         Self::Timers(TimerKind::CouponExpiry),
+        Self::Timers(TimerKind::Webhook),
         Self::Events,
     ];
 
@@ -41,6 +42,7 @@ impl Topic {
             Self::Timers(TimerKind::Attempt) => "payment-attempts",
             Self::Timers(TimerKind::Refund) => "refunds",
             Self::Timers(TimerKind::CouponExpiry) => "coupon-expiries",
+            Self::Timers(TimerKind::Webhook) => "webhooks",
             Self::Events => "order-events",
         };
         format!("{prefix}-{name}")

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ids::{AttemptId, CouponId, MerchantId, OrderId, RefundId};
+use crate::ids::{AttemptId, CouponId, MerchantId, OrderId, RefundId, WebhookDeliveryId};
 use crate::model::stored::stored_enum;
 
 stored_enum! {
@@ -19,6 +19,8 @@ stored_enum! {
         Refund = 4 "refund",
         /// The end of a coupon's validity.
         CouponExpiry = 5 "coupon_expiry",
+        /// The next try to deliver an event to a webhook.
+        Webhook = 6 "webhook",
     }
 }
 
@@ -30,7 +32,13 @@ impl TimerKind {
             Self::Attempt => AttemptId::from_uuid(id).to_string(),
             Self::Refund => RefundId::from_uuid(id).to_string(),
             Self::CouponExpiry => CouponId::from_uuid(id).to_string(),
+            Self::Webhook => WebhookDeliveryId::from_uuid(id).to_string(),
         }
+    }
+
+    /// Whether a pause holds it. What gives money back or only reports goes on.
+    pub(crate) fn obeys_pauses(self) -> bool {
+        !matches!(self, Self::Refund | Self::Webhook)
     }
 
     fn id_of_subject(self, subject: &str) -> Option<Uuid> {
@@ -41,6 +49,10 @@ impl TimerKind {
             Self::Attempt => subject.parse::<AttemptId>().ok().map(AttemptId::uuid),
             Self::Refund => subject.parse::<RefundId>().ok().map(RefundId::uuid),
             Self::CouponExpiry => subject.parse::<CouponId>().ok().map(CouponId::uuid),
+            Self::Webhook => subject
+                .parse::<WebhookDeliveryId>()
+                .ok()
+                .map(WebhookDeliveryId::uuid),
         }
     }
 }

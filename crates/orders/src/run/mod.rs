@@ -19,6 +19,7 @@ use crate::store;
 use crate::store::outbox::OutboxWritten;
 use crate::timer::pause;
 use crate::timer::sweep;
+use crate::webhook::fan_out;
 use gateway::Gateways;
 
 /// A platform with the tasks it owns.
@@ -91,7 +92,10 @@ impl Running {
                     TimerKind::OrderDeadline | TimerKind::CouponExpiry => {
                         self.workers.spawn(consumer.run_batches());
                     }
-                    TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {
+                    TimerKind::OrderClosing
+                    | TimerKind::Attempt
+                    | TimerKind::Refund
+                    | TimerKind::Webhook => {
                         self.workers.spawn(consumer.run_calls(kind));
                     }
                 }
@@ -107,6 +111,9 @@ impl Running {
         let platform = self.platform.clone();
         let stop = self.stop_workers.subscribe();
         self.workers.spawn(pause::run(platform, stop));
+        let platform = self.platform.clone();
+        let stop = self.stop_workers.subscribe();
+        self.workers.spawn(fan_out::run(platform, stop));
         self.relay = Some(tokio::spawn(relay::run(
             self.platform.clone(),
             messaging,

@@ -12,6 +12,7 @@ use crate::platform::Platform;
 use crate::run::Running;
 use crate::timer::pause;
 pub use crate::timer::pause::Walk;
+use crate::webhook::fan_out;
 
 /// The result of one step of the relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,11 @@ pub async fn relay(platform: &Platform, messaging: &dyn Messaging) -> Result<Rel
 /// A handled message is to be acknowledged; one that failed is to be handed back.
 pub async fn handle(platform: &Platform, topic: Topic, delivered: &[Incoming]) -> Vec<Result<()>> {
     dispatch::handle(platform, topic, delivered).await
+}
+
+/// Turns the events of all merchants into deliveries of webhooks; answers how many it made.
+pub async fn fan_out(platform: &Platform) -> Result<usize> {
+    fan_out::fan_out(platform).await
 }
 
 /// Releases the parked timers that no pause holds any longer.

@@ -1,6 +1,6 @@
-//! Wakes requests that wait for a merchant's events, and limits how many wait.
+//! Wakes who waits for events: requests of a merchant, whose number is limited, and the fan-out of webhooks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -12,10 +12,13 @@ use crate::limits::{FOLLOWERS_MAX, MERCHANT_FOLLOWERS_MAX};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Followers {
     state: Arc<Mutex<State>>,
+    any_written: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whose events were committed since the fan-out looked.
+    written: BTreeSet<MerchantId>,
     merchants: HashMap<MerchantId, Waiting>,
     count: usize,
 }
@@ -61,17 +64,32 @@ impl Followers {
         })
     }
 
-    /// Wakes the requests of these merchants: their events are committed.
+    /// Wakes who waits for events of these merchants: they are committed.
     pub(super) fn wake(&self, merchants: &[MerchantId]) {
-        let state = self.state();
-        if state.count == 0 {
+        if merchants.is_empty() {
             return;
         }
+        let mut state = self.state();
         for merchant_id in merchants {
             if let Some(waiting) = state.merchants.get(merchant_id) {
                 waiting.written.notify_waiters();
             }
+            if !state.written.contains(merchant_id) {
+                state.written.insert(merchant_id.clone());
+            }
         }
+        drop(state);
+        self.any_written.notify_one();
+    }
+
+    /// The merchants whose events were committed since the last call.
+    pub(crate) fn take_written(&self) -> BTreeSet<MerchantId> {
+        std::mem::take(&mut self.state().written)
+    }
+
+    /// Ends when events were committed since the last call.
+    pub(crate) async fn any_written(&self) {
+        self.any_written.notified().await;
     }
 }
 

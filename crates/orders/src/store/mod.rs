@@ -5,6 +5,7 @@ pub(crate) mod audit;
 mod believed;
 mod checkpoint;
 pub(crate) mod coupons;
+pub(crate) mod deliveries;
 pub(crate) mod event;
 pub(crate) mod followers;
 pub(crate) mod history;
@@ -25,6 +26,7 @@ pub(crate) mod timers;
 mod tx;
 pub(crate) mod unmatched;
 pub(crate) mod verify;
+pub(crate) mod webhooks;
 mod writer;
 
 use std::path::Path;

@@ -57,6 +57,7 @@ pub(crate) static ALL: [Open; TimerKind::ALL.len()] = [
     open!(Attempt, "attempt", "attempt", "state in (1, 5)", "expires_ms", "expires_ms", "?2"),
     open!(Refund, "refund", "refund", "state in (1, 2, 3, 5)", "created_ms", "?2", "?2"),
     open!(CouponExpiry, "coupon", "coupon", "state = 1", "expires_ms", "expires_ms", "min(expires_ms, ?2)"),
+    open!(Webhook, "webhook", "webhook_delivery", "state = 1", "next_ms", "next_ms", "?2"),
 ];
 
 /// The place of a thing in the index that it is found by; the default comes before the first.
@@ -127,7 +128,7 @@ pub(crate) async fn insert_missing(
 mod tests {
     use super::*;
     use crate::tests::shop::Shop;
-    use crate::{AttemptState, CouponState, OrderState, RefundState};
+    use crate::{AttemptState, CouponState, DeliveryState, OrderState, RefundState};
 
     async fn plan(shop: &Shop, statement: &str) -> Vec<String> {
         let explain = format!("explain query plan {statement}");
@@ -145,6 +146,7 @@ mod tests {
             "attempt_open",
             "refund_open",
             "coupon_free",
+            "webhook_delivery_due",
         ];
         for (open, index) in ALL.iter().zip(indexes) {
             let plan = plan(&shop, open.find).await;
@@ -177,6 +179,8 @@ mod tests {
         assert_eq!(AttemptState::Submitted.stored(), 1);
         assert_eq!(AttemptState::Unknown.stored(), 5);
         assert_eq!(CouponState::Available.stored(), 1);
+        assert_eq!(DeliveryState::Due.stored(), 1);
+        assert_eq!(DeliveryState::Queued.stored(), 2);
         assert_eq!(RefundState::Succeeded.stored(), 4);
         assert_eq!(RefundState::NeedsOperator.stored(), 6);
     }

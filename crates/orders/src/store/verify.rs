@@ -56,7 +56,7 @@ pub struct Tally {
 }
 
 /// The rules: a name, and a statement that yields the id of every row that breaks it.
-const RULES: [(&str, &str); 13] = [
+const RULES: [(&str, &str); 15] = [
     (
         "an order is never both paid and closed",
         "select o.id from orders o join payment p on p.order_id = o.id where o.state = 4 and p.kind = 1
@@ -114,6 +114,17 @@ const RULES: [(&str, &str); 13] = [
          and not exists (select 1 from timer t where t.kind = 3 and t.id = a.id)
          union all select r.id from refund r where r.state in (1, 2, 3, 5)
          and not exists (select 1 from timer t where t.kind = 4 and t.id = r.id)",
+    ),
+    (
+        "every webhook delivery that is due has its timer",
+        "select d.id from webhook_delivery d where d.state = 1
+         and not exists (select 1 from timer t where t.kind = 6 and t.id = d.id)",
+    ),
+    (
+        "a webhook delivery waits only for one of its subject that is due",
+        "select d.id from webhook_delivery d where d.state = 2
+         and not exists (select 1 from webhook_delivery e
+             where e.webhook_id = d.webhook_id and e.subject = d.subject and e.state = 1)",
     ),
     (
         "a parked timer has its pause",

@@ -22,4 +22,5 @@ mod sweep;
 mod tasks;
 mod unmatched;
 mod verify;
+mod webhooks;
 mod writer;

@@ -262,6 +262,7 @@ impl Shop {
     /// Lets everything happen that is due by now.
     pub(crate) async fn settle(&self) {
         loop {
+            step::fan_out(self.platform()).await.unwrap();
             self.pump().await;
             if self.answer_messages().await == 0 {
                 return;

@@ -38,6 +38,15 @@ fn refund(id: u8, auto: &str, state: u8, amount_minor: u32) -> String {
     )
 }
 
+/// A delivery in a state, without a timer and alone of its subject.
+fn delivery(state: u8) -> String {
+    format!(
+        "insert into webhook_delivery (id, webhook_id, merchant_id, event_id, kind, subject, seq, state, version, tries,
+             next_ms, log, created_ms)
+         select x'01', x'02', merchant_id, 'evt_1', 'order.paid', 'ord_1', 1, {state}, 1, 0, 1, '[]', 1 from orders limit 1;"
+    )
+}
+
 #[tokio::test]
 async fn every_rule_is_quiet_until_it_is_broken() {
     const COUPON: &str = "insert into coupon select x'0a', merchant_id, x'0b', id, 'b', 1, 'EUR', 1, 1, null, 0, 1, 1 from orders limit 1;";
@@ -58,6 +67,8 @@ async fn every_rule_is_quiet_until_it_is_broken() {
         ("a coupon was earned by a paid order", COUPON.into()),
         ("every order that waits has its timer", "delete from timer".into()),
         ("every attempt and refund under way has its timer", payment(2, &refund(4, "x'01'", 3, 900))),
+        ("every webhook delivery that is due has its timer", delivery(1)),
+        ("a webhook delivery waits only for one of its subject that is due", delivery(2)),
         (
             "a parked timer has its pause",
             "insert into pause (scope, subject, merchant_id, state, reason, since_ms)

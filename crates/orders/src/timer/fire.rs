@@ -17,6 +17,7 @@ use crate::platform::Platform;
 use crate::refund::drive;
 use crate::store::{Tx, pauses, timers};
 use crate::timer::{self, REARM_MIN_MS, pause};
+use crate::webhook::deliver;
 
 /// How often the shortest wait of a timer that keeps firing early is doubled, at most.
 const DOUBLINGS_MAX: i64 = 10;
@@ -82,6 +83,7 @@ pub(crate) async fn fire_one(
         TimerKind::OrderClosing => poll::fire_closing(platform, row).await?,
         TimerKind::Attempt => poll::fire_attempt(platform, row).await?,
         TimerKind::Refund => drive::fire(platform, row).await?,
+        TimerKind::Webhook => deliver::fire(platform, row).await?,
         TimerKind::OrderDeadline | TimerKind::CouponExpiry => false,
     };
     let fired = Fired {
@@ -110,7 +112,7 @@ async fn ahead_of_gateway(
 ) -> Result<Ahead> {
     // A pause is read in the transaction that obeys it. No pause holds a refund.
     let may_be_paused = match kind {
-        TimerKind::Refund => false,
+        TimerKind::Refund | TimerKind::Webhook => false,
         TimerKind::Attempt => pauses::is_any_in_force(platform.readers()).await?,
         _ => true,
     };
@@ -159,7 +161,7 @@ async fn fire_in(tx: &mut Tx, kind: TimerKind, messages: &[TimerMessage]) -> Res
             let ids: Vec<Uuid> = sorted.due.iter().map(|timer| timer.id).collect();
             coupon::expiry::expire(tx, &ids).await?;
         }
-        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {}
+        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund | TimerKind::Webhook => {}
     }
     fired.due = sorted.due.len();
     Ok(fired)
@@ -194,7 +196,7 @@ async fn sort(tx: &mut Tx, kind: TimerKind, timers: Vec<TimerRow>) -> Result<Sor
             sorted.early.push(rearm_early(&timer, now_ms));
         }
     }
-    if kind != TimerKind::Refund && !sorted.due.is_empty() {
+    if kind.obeys_pauses() && !sorted.due.is_empty() {
         let paused = pause::paused_of(tx, &sorted.due).await?;
         sorted.due.retain(|timer| !paused.contains(&timer.id));
         sorted.paused = paused.into_iter().collect();
@@ -209,7 +211,7 @@ async fn sort(tx: &mut Tx, kind: TimerKind, timers: Vec<TimerRow>) -> Result<Sor
 fn ready_ms(timer: &TimerRow) -> i64 {
     match timer.kind {
         TimerKind::OrderDeadline | TimerKind::CouponExpiry => timer.due_ms,
-        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund => {
+        TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund | TimerKind::Webhook => {
             timer.next_fire_ms - ROUNDING_MS
         }
     }

@@ -115,9 +115,7 @@ pub(crate) async fn paused_of(tx: &mut Tx, timers: &[TimerRow]) -> Result<HashSe
     for pause in pauses::in_force(tx).await? {
         match pause.scope {
             PauseScope::Everything => {
-                let held = timers
-                    .iter()
-                    .filter(|timer| timer.kind != TimerKind::Refund);
+                let held = timers.iter().filter(|timer| timer.kind.obeys_pauses());
                 paused.extend(held.map(|timer| timer.id));
             }
             PauseScope::Merchant(id) => {

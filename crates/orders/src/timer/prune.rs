@@ -1,9 +1,10 @@
 //! Deletes old rows: published events and idempotency keys that have been kept long enough.
 
 use crate::error::Result;
+use crate::limits::DELIVERIES_KEPT_MS;
 use crate::platform::Platform;
 use crate::store::outbox::prune::{self, Kept};
-use crate::store::{Tx, idempotency, pauses};
+use crate::store::{Tx, deliveries, idempotency, pauses, webhooks};
 
 /// Rows that one transaction deletes.
 const BATCH: i64 = 500;
@@ -33,6 +34,10 @@ impl Pruner {
         platform
             .writer()
             .run_until_none(keep_ms, |tx, keep_ms| Box::pin(prune_keys(tx, *keep_ms)))
+            .await?;
+        platform
+            .writer()
+            .run_until_none((), |tx, ()| Box::pin(prune_deliveries(tx)))
             .await?;
         Ok(events)
     }
@@ -66,6 +71,14 @@ impl Pruner {
         }
         Ok(deleted)
     }
+}
+
+/// Deletes old deliveries, then endpoints that were deleted and have none left.
+async fn prune_deliveries(tx: &mut Tx) -> Result<usize> {
+    let before_ms = tx.now_ms() - DELIVERIES_KEPT_MS;
+    let deleted = deliveries::delete_ended(tx, before_ms, BATCH).await?;
+    webhooks::delete_empty(tx).await?;
+    Ok(deleted)
 }
 
 async fn prune_keys(tx: &mut Tx, keep_ms: i64) -> Result<usize> {

@@ -208,7 +208,10 @@ async fn sweep_timers(platform: &Platform, before_ms: i64) -> Result<usize> {
         let undelivered = page.into_iter().filter(|timer| {
             let asks = matches!(
                 timer.kind,
-                TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund
+                TimerKind::OrderClosing
+                    | TimerKind::Attempt
+                    | TimerKind::Refund
+                    | TimerKind::Webhook
             );
             asks && (whereabouts.is_stalled(timer.kind) || whereabouts.is_lost(platform, timer))
         });

@@ -12,6 +12,7 @@ mod resources;
 mod rig;
 mod shop;
 mod storm;
+mod webhooks;
 mod world;
 
 use self::rig::{Api, Call};

@@ -130,7 +130,9 @@ impl Api {
         let queue = folder.path().join("broker");
         let broker = Broker::open_with_clock(&queue, BrokerConfig::default(), shared.clone());
         let broker = broker.unwrap();
-        let config = Config::new(folder.path().join("orders.db"));
+        let mut config = Config::new(folder.path().join("orders.db"));
+        // The receivers of webhooks are on this machine.
+        config.webhooks_private = true;
         let messaging = Arc::new(Embedded::new(broker.clone()));
         let gateways = Gateways::default();
         let running = Running::start(config, shared.clone(), messaging, gateways);

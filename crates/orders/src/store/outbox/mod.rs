@@ -193,7 +193,9 @@ pub(crate) async fn waiting_since(
         ", ",
         oldest!(4),
         ", ",
-        oldest!(5)
+        oldest!(5),
+        ", ",
+        oldest!(6)
     ))
     .fetch_one(readers)
     .await?;
@@ -204,6 +206,7 @@ pub(crate) async fn waiting_since(
         column(&row, "topic_3")?,
         column(&row, "topic_4")?,
         column(&row, "topic_5")?,
+        column(&row, "topic_6")?,
     ])
 }
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::ids::{
     ApiKeyId, AttemptId, CouponId, CouponRuleId, GatewayAccountId, OrderId, PaymentId, ProductId,
-    RefundId, UnmatchedPaymentId,
+    RefundId, UnmatchedPaymentId, WebhookDeliveryId, WebhookId,
 };
 
 /// A value as the database knows it.
@@ -111,6 +111,15 @@ impl IntoValue for &[u8] {
     }
 }
 
+impl FromValue for Vec<u8> {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Blob(bytes) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+}
+
 impl<T: IntoValue> IntoValue for Option<T> {
     fn into_value(self) -> Value {
         self.map_or(Value::Null, T::into_value)
@@ -179,7 +188,9 @@ ids!(
     PaymentId,
     ProductId,
     RefundId,
-    UnmatchedPaymentId
+    UnmatchedPaymentId,
+    WebhookDeliveryId,
+    WebhookId
 );
 
 #[cfg(test)]
