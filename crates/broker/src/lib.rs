@@ -66,7 +66,7 @@ pub use broker::{Broker, BrokerConfig};
 pub use command::{Answer, Command, Poll, Reply, Room, Work};
 pub use core::Core;
 pub use engine::{
-    Browsed, Bucket, CARRIED_PREFIX, Check, Config, DEAD_LETTER_ATTEMPTS_PROPERTY,
+    BodyDigest, Browsed, Bucket, CARRIED_PREFIX, Check, Config, DEAD_LETTER_ATTEMPTS_PROPERTY,
     DEAD_LETTER_ID_PROPERTY, DEAD_LETTER_PREFIX, DEAD_LETTER_TOPIC_PROPERTY, DelayLevels,
     Delivered, Delivery, Error as Refusal, Found, GivenUp, GroupChange, GroupSpec, GroupStats,
     HandleError, Limits, Losses, Message, MessageFilter, MessageHandle, NewMessage,

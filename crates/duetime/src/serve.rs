@@ -66,6 +66,9 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
     let data = config.data.canonicalize();
     let data = data.unwrap_or_else(|_| config.data.clone());
     let mut text = format!("Duetime {}\n", env!("CARGO_PKG_VERSION"));
+    let scheme = if config.tls.required { "https" } else { "http" };
+    let has_both = config.tls.on && !config.tls.required;
+    let also = |words| if has_both { words } else { "" };
     let mut line = |name: &str, value: &str| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {name:<18}{value}");
@@ -73,16 +76,16 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
     line(
         "order platform",
         &format!(
-            "http://{address}   (API: /openapi.json, metrics: /metrics{})",
-            if config.tls.on { "; https too" } else { "" }
+            "{scheme}://{address}   (API: /openapi.json, metrics: /metrics{})",
+            also("; https too")
         ),
     );
     line(
         "broker",
         &format!(
-            "http://{}   (duetime topic, timer, ...; API: /openapi.json, metrics: /metrics{})",
+            "{scheme}://{}   (duetime topic, timer, ...; API: /openapi.json, metrics: /metrics{})",
             embedded.broker_address(),
-            if config.tls.on { "; TLS too" } else { "" }
+            also("; TLS too")
         ),
     );
     line(
@@ -90,7 +93,11 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
         &format!(
             "{}   (gRPC{})",
             embedded.grpc_address(),
-            if config.tls.on { ", TLS too" } else { "" }
+            if config.tls.required {
+                ", TLS only"
+            } else {
+                also(", TLS too")
+            }
         ),
     );
     line("data", &data.display().to_string());
@@ -118,7 +125,9 @@ fn welcome(config: &Config, embedded: &Embedded) -> String {
             ),
         );
     }
-    try_it(&mut text, embedded);
+    if !config.tls.required {
+        try_it(&mut text, embedded);
+    }
     text
 }
 

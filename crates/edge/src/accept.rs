@@ -63,6 +63,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What carries the connection.
     pub transport: Transport,
+    /// Whether its calls are refused: it is in clear text, and TLS is required.
+    pub lacks_tls: bool,
 }
 
 /// A protocol that is spoken on accepted connections.
@@ -122,6 +124,7 @@ impl<P: Protocol> Listener<P> {
                         bounds: self.bounds,
                         stopping: self.stopping.clone(),
                         peer,
+                        requires_tls: self.tls.as_ref().is_some_and(Tls::is_required),
                     };
                     let acceptor = self
                         .tls
@@ -170,6 +173,7 @@ struct Connection<P> {
     bounds: Bounds,
     stopping: watch::Receiver<bool>,
     peer: SocketAddr,
+    requires_tls: bool,
 }
 
 impl<P: Protocol> Connection<P> {
@@ -212,6 +216,7 @@ impl<P: Protocol> Connection<P> {
         let peer = Peer {
             address: self.peer,
             transport,
+            lacks_tls: self.requires_tls && transport == Transport::Clear,
         };
         let connection = self.protocol.connection(io, peer, Arc::clone(&activity));
         let mut connection = std::pin::pin!(connection);

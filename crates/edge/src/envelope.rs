@@ -23,7 +23,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id of a request that is taken over from the caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Paths that are answered however much is under way: a supervisor restarts a server that does not answer them.
-const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+pub(crate) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 /// Characters of a path that are shown in an error.
 const PATH_CHARS_MAX: usize = 200;
 

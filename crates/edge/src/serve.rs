@@ -9,7 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use clock::Clock;
-use http::Request;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,6 +23,8 @@ use tower::ServiceExt as _;
 
 use crate::accept::{Activity, AnswerBody, Bounds, Failure, Listener, Peer, Protocol, UnderWay};
 use crate::budget::Connection;
+use crate::envelope::PROBES;
+use crate::problem::PROBLEM_JSON;
 use crate::tls::{Spoken, Tls};
 
 /// The limits of an HTTP server.
@@ -144,12 +147,30 @@ fn builder(limits: &HttpLimits) -> Builder<TokioExecutor> {
     builder
 }
 
+/// Refuses a request in clear text.
+fn without_tls() -> http::Response<Body> {
+    let problem = serde_json::json!({
+        "type": "about:blank",
+        "title": "TLS is required",
+        "status": 400,
+        "detail": "the server answers nothing in clear text (tls.required): call https://",
+    });
+    let mut response = http::Response::new(Body::from(problem.to_string()));
+    *response.status_mut() = http::StatusCode::BAD_REQUEST;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    response
+}
+
 async fn answer(
     router: Router,
     mut request: Request<Body>,
     peer: Peer,
     under_way: UnderWay,
 ) -> Result<http::Response<AnswerBody<Body>>, Infallible> {
+    if peer.lacks_tls && !PROBES.contains(&request.uri().path()) {
+        return Ok(without_tls().map(|body| AnswerBody::new(body, under_way)));
+    }
     request.extensions_mut().insert(ConnectInfo(peer.address));
     request.extensions_mut().insert(peer.transport);
     let answered = router.oneshot(request).await;

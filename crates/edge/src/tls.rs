@@ -91,6 +91,7 @@ pub enum Spoken {
 #[derive(Clone, Debug)]
 pub struct Tls {
     configs: Arc<Reloaded<Configs, TlsError>>,
+    is_required: bool,
 }
 
 /// One certificate, for each of the protocols.
@@ -109,7 +110,20 @@ impl Tls {
         };
         Ok(Self {
             configs: Arc::new(Reloaded::open(files, read_configs)?),
+            is_required: false,
         })
+    }
+
+    /// Sets whether calls in clear text are refused.
+    #[must_use]
+    pub fn required(mut self, is_required: bool) -> Self {
+        self.is_required = is_required;
+        self
+    }
+
+    /// Returns whether calls in clear text are refused.
+    pub fn is_required(&self) -> bool {
+        self.is_required
     }
 
     /// Returns the acceptor of a connection, with the current certificate.

@@ -48,8 +48,8 @@ pub use ids::{GroupId, TopicId, TopicKind};
 pub use limits::Limits;
 pub use memory_store::MemoryStore;
 pub use message::{
-    CARRIED_PREFIX, DelayLevels, Delivered, Delivery, Message, MessageFilter, NewMessage, Sent,
-    TagFilter,
+    BodyDigest, CARRIED_PREFIX, DelayLevels, Delivered, Delivery, Message, MessageFilter,
+    NewMessage, Sent, TagFilter,
 };
 pub use place::{PartitionId, Place};
 pub use state::alarms::Alarm;

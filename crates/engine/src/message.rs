@@ -1,7 +1,8 @@
 //! Defines messages: as producers send them, as timelines hold them, as consumers get them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -62,6 +63,33 @@ pub struct NewMessage {
     pub delivery: Delivery,
 }
 
+/// A digest of a body of 16 bytes, such as its MD5, that is computed when it is first needed and kept with the message
+/// while that is in memory. It is no part of the message.
+#[derive(Clone, Default)]
+pub struct BodyDigest(OnceLock<[u8; 16]>);
+
+impl BodyDigest {
+    /// Returns the digest; the first caller computes it.
+    pub fn get_or_compute(&self, compute: impl FnOnce() -> [u8; 16]) -> [u8; 16] {
+        *self.0.get_or_init(compute)
+    }
+}
+
+impl fmt::Debug for BodyDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("BodyDigest")
+    }
+}
+
+impl PartialEq for BodyDigest {
+    /// Messages are equal whether their digests have been computed or not.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for BodyDigest {}
+
 /// A message of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -85,6 +113,8 @@ pub struct Message {
     pub stored_ms: u64,
     /// The payload.
     pub body: Bytes,
+    /// A digest of the body, once a front end has computed it.
+    pub digest: BodyDigest,
 }
 
 impl Message {

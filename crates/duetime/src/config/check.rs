@@ -67,6 +67,13 @@ fn check_access(config: &Config) -> Vec<String> {
         problems
             .push("tls.certificate and tls.key belong together: set both or neither".to_owned());
     }
+    if tls.required && !tls.on {
+        problems
+            .push("tls.required is set, but tls.on is false: no call would be answered".to_owned());
+    }
+    if tls.required && config.gateway_simulator {
+        problems.push("tls.required is set, but the payment gateway simulator, which calls back in clear text, is on: set orders.gateway_simulator = false".to_owned());
+    }
     if config.gateway_simulator && !config.server.listen.ip().is_loopback() {
         problems.push(format!(
             "server.listen is {}, which other machines reach, but the payment gateway simulator is on, where every caller can pay without money: set orders.gateway_simulator = false",

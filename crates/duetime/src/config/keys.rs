@@ -254,6 +254,9 @@ pub(crate) const KEYS: &[Key] = &[
     switch(("tls.on", "true",
         "Whether the ports of `server.listen`, `http.listen` and `grpc.listen` accept TLS too. The first byte of a connection shows whether it is TLS."),
         |config, on| config.tls.on = on),
+    switch(("tls.required", "false",
+        "Whether calls in clear text are refused on all three ports, except `/healthz` and `/readyz`, which carry no secret."),
+        |config, required| config.tls.required = required),
     text(("tls.certificate", "",
         "File with the certificate and its chain, PEM, read again when it changes. Empty: a self-signed one is made at the first start, in `tls` in the data folder."),
         |config, text| {

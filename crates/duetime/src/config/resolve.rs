@@ -60,6 +60,8 @@ pub(crate) struct Http {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Encryption {
     pub(crate) on: bool,
+    /// Whether calls in clear text are refused.
+    pub(crate) required: bool,
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
 }

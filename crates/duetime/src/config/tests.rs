@@ -175,6 +175,7 @@ fn everything() -> Config {
         },
         tls: Encryption {
             on: false,
+            required: false,
             certificate: Some("/c".into()),
             key: Some("/k".into()),
         },
@@ -295,6 +296,11 @@ fn other_machines_are_let_in_on_purpose_only() {
             "grpc.advertise: `nowhere`",
         ),
         ("[tls]\nkey = \"k.pem\"\n", "both or neither"),
+        (
+            "[tls]\non = false\nrequired = true\n",
+            "no call would be answered",
+        ),
+        ("[tls]\nrequired = true\n", "calls back in clear text"),
     ] {
         let problem = resolved(text).unwrap_err().to_string();
         assert!(problem.contains(words), "{problem}");

@@ -62,7 +62,7 @@ pub(super) fn tls(config: &Config) -> Result<Option<Tls>> {
     names.extend(addresses.map(|ip| ip.to_string()));
     let certificate = certificate(config, names);
     let tls = Tls::open(&certificate).context("set up TLS (tls.certificate, tls.key)")?;
-    Ok(Some(tls))
+    Ok(Some(tls.required(config.tls.required)))
 }
 
 /// The file with the certificate of the broker's ports.

@@ -10,7 +10,7 @@ use crate::format::keys::{index_key, timeline_key};
 use crate::format::message_id::made_message_id;
 use crate::format::record::MessageFields;
 use crate::ids::TopicId;
-use crate::message::{Message, NewMessage};
+use crate::message::{BodyDigest, Message, NewMessage};
 use crate::place::{PartitionId, Place};
 use crate::state::frontier::Line;
 use crate::state::memory::Holder;
@@ -55,6 +55,7 @@ impl<S: Store> Engine<S> {
             born_ms: message.born_ms,
             stored_ms: now_ms,
             body: Bytes::copy_from_slice(&message.body),
+            digest: BodyDigest::default(),
         };
         self.show_appended(target, place, make);
         place

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::format::codec::{Reader, put_bytes, put_varint};
 use crate::format::message_id::made_message_id;
 use crate::ids::{GroupId, TopicId};
-use crate::message::{Message, NewMessage};
+use crate::message::{BodyDigest, Message, NewMessage};
 use crate::place::Place;
 use crate::store::{Space, StoreError};
 
@@ -207,6 +207,7 @@ pub(crate) fn read_message(
         born_ms,
         stored_ms,
         body,
+        digest: BodyDigest::default(),
     })
 }
 

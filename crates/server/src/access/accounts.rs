@@ -14,6 +14,9 @@
 //! administer = true             # and everything else
 //! ```
 
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -74,7 +77,36 @@ pub enum AccountsError {
 #[derive(Debug)]
 pub struct Accounts {
     clock: Arc<dyn Clock>,
-    list: Reloaded<Vec<Arc<Grants>>, AccountsError>,
+    list: Reloaded<List, AccountsError>,
+}
+
+/// The accounts of a file, found by name or by secret.
+#[derive(Debug, Default)]
+struct List {
+    by_name: HashMap<String, Arc<Grants>>,
+    /// By a hash of their secrets under a key of this process. The few with one hash are compared in constant time, so the
+    /// time shows nothing of a secret.
+    by_secret: HashMap<u64, Vec<Arc<Grants>>>,
+    hasher: RandomState,
+}
+
+impl List {
+    fn add(&mut self, account: Grants) {
+        let account = Arc::new(account);
+        let hash = self.hasher.hash_one(&account.secret);
+        let of_hash = self.by_secret.entry(hash).or_default();
+        of_hash.push(Arc::clone(&account));
+        self.by_name.insert(account.name.clone(), account);
+    }
+
+    /// Returns the account with a secret, the last one if it is that of several.
+    fn of_secret(&self, secret: &[u8]) -> Option<&Arc<Grants>> {
+        let candidates = self.by_secret.get(&self.hasher.hash_one(secret))?;
+        candidates.iter().fold(None, |found, account| {
+            let fits = bool::from(account.secret.ct_eq(secret));
+            if fits { Some(account) } else { found }
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -122,13 +154,13 @@ impl Accounts {
     pub fn open(file: &Path, clock: Arc<dyn Clock>) -> Result<Self, AccountsError> {
         let list = Reloaded::open(vec![file.to_owned()], |files| match files {
             [file] => read(file),
-            _ => Ok(Vec::new()),
+            _ => Ok(List::default()),
         })?;
         Ok(Self { clock, list })
     }
 }
 
-fn read(file: &Path) -> Result<Vec<Arc<Grants>>, AccountsError> {
+fn read(file: &Path) -> Result<List, AccountsError> {
     let fail = |source| AccountsError::Read {
         file: file.to_owned(),
         source,
@@ -155,7 +187,7 @@ fn read(file: &Path) -> Result<Vec<Arc<Grants>>, AccountsError> {
     parse(&text).map_err(invalid)
 }
 
-fn parse(text: &str) -> Result<Vec<Arc<Grants>>, String> {
+fn parse(text: &str) -> Result<List, String> {
     // The message names line and column; the line itself may hold a secret.
     let written: Written = toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(0, |span| {
@@ -167,14 +199,14 @@ fn parse(text: &str) -> Result<Vec<Arc<Grants>>, String> {
     checked(written.account)
 }
 
-fn checked(written: Vec<WrittenAccount>) -> Result<Vec<Arc<Grants>>, String> {
+fn checked(written: Vec<WrittenAccount>) -> Result<List, String> {
     if written.len() > ACCOUNTS_MAX {
         let count = written.len();
         return Err(format!(
             "it has {count} accounts; at most {ACCOUNTS_MAX} are allowed"
         ));
     }
-    let mut accounts: Vec<Arc<Grants>> = Vec::with_capacity(written.len());
+    let mut accounts = List::default();
     for account in written {
         let name = account.name;
         if name.is_empty() || name.contains(['/', ',', '=', ' ']) {
@@ -182,7 +214,7 @@ fn checked(written: Vec<WrittenAccount>) -> Result<Vec<Arc<Grants>>, String> {
                 "the name {name:?} must not be empty or contain / , = or blanks"
             ));
         }
-        if accounts.iter().any(|other| other.name == name) {
+        if accounts.by_name.contains_key(&name) {
             return Err(format!("account {name:?} is defined twice"));
         }
         if account.secret.len() < SECRET_BYTES_MIN {
@@ -191,14 +223,14 @@ fn checked(written: Vec<WrittenAccount>) -> Result<Vec<Arc<Grants>>, String> {
                 account.secret.len()
             ));
         }
-        accounts.push(Arc::new(Grants {
+        accounts.add(Grants {
             name,
             secret: account.secret.into_bytes(),
             publish: account.publish,
             consume: account.consume,
             groups: account.groups,
             administer: account.administer,
-        }));
+        });
     }
     Ok(accounts)
 }
@@ -206,7 +238,7 @@ fn checked(written: Vec<WrittenAccount>) -> Result<Vec<Arc<Grants>>, String> {
 impl Authenticate for Accounts {
     fn authenticate(&self, caller: &Caller<'_>) -> Result<Arc<dyn Account>, Refused> {
         let list = self.list.current(self.clock.now_ms());
-        let named = |name: &str| list.iter().find(|account| account.name == name);
+        let named = |name: &str| list.by_name.get(name);
         let found = match caller.credentials.ok_or(Refused::Missing)? {
             Credentials::Signature {
                 name,
@@ -222,11 +254,7 @@ impl Authenticate for Accounts {
                 let expected = account.map_or(UNKNOWN_SECRET, |account| &account.secret);
                 account.filter(|_| bool::from(expected.ct_eq(secret.as_bytes())))
             }
-            // All are compared, so that the time does not reveal which one matches.
-            Credentials::Token(secret) => list.iter().fold(None, |found, account| {
-                let fits = bool::from(account.secret.ct_eq(secret.as_bytes()));
-                if fits { Some(account) } else { found }
-            }),
+            Credentials::Token(secret) => list.of_secret(secret.as_bytes()),
         };
         let account = found.ok_or(Refused::Wrong)?;
         Ok(Arc::<Grants>::clone(account))
@@ -490,10 +518,33 @@ mod tests {
         target.check(|input| {
             let text = String::from_utf8_lossy(input);
             if let Ok(accounts) = parse(&text) {
-                for account in accounts {
+                for account in accounts.by_name.into_values() {
                     account.may(Action::Publish { topic: "orders" });
                 }
             }
         });
+    }
+
+    #[test]
+    fn many_accounts_are_found_by_name_and_by_secret() {
+        let account = |number: usize| {
+            let secret = number / 2;
+            format!("[[account]]\nname = \"a{number}\"\nsecret = \"secret-{secret}\"\n")
+        };
+        let text: String = (0..ACCOUNTS_MAX).map(account).collect();
+        let rig = Rig::new();
+        let accounts = rig.open(&text, 0o600).unwrap();
+        for number in [0, 1, ACCOUNTS_MAX - 1] {
+            let (name, secret) = (format!("a{number}"), format!("secret-{}", number / 2));
+            let given = Credentials::Password {
+                name: &name,
+                secret: &secret,
+            };
+            assert_eq!(enter(&accounts, given).unwrap().name(), name);
+            // Of two with one secret the last one.
+            let found = enter(&accounts, Credentials::Token(&secret)).unwrap();
+            assert_eq!(found.name(), format!("a{}", number / 2 * 2 + 1));
+        }
+        assert!(enter(&accounts, Credentials::Token("secret-")).is_err());
     }
 }

@@ -373,6 +373,7 @@ mod tests {
             born_ms: 0,
             stored_ms: 0,
             body: Bytes::new(),
+            digest: broker::BodyDigest::default(),
         }
     }
 

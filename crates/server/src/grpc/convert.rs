@@ -249,11 +249,13 @@ pub(crate) fn outgoing(message: &Message, around: Outgoing<'_>) -> v2::Message {
     } else {
         message.born_ms
     };
+    // Computed once for a message, however many groups it is delivered to.
+    let sum = message.digest.get_or_compute(|| md5(&message.body));
     let system = SystemProperties {
         tag: message.tag.clone(),
         keys: message.keys.clone(),
         message_id: message.message_id.clone(),
-        body_digest: Some(digest(&message.body)),
+        body_digest: Some(digest(sum)),
         body_encoding: Encoding::Identity.into(),
         message_type: kind.into(),
         born_timestamp: Some(timestamp_of_ms(born_ms)),
@@ -286,15 +288,18 @@ pub(crate) fn is_shown(name: &str) -> bool {
     !name.starts_with(CARRIED_PREFIX) && name != DEAD_LETTER_TOPIC && name != DEAD_LETTER_ID
 }
 
-/// Returns the MD5 in upper-case hex, which all clients compare; they differ in how they compare other checksums.
-fn digest(body: &[u8]) -> Digest {
+fn md5(body: &[u8]) -> [u8; 16] {
+    Md5::digest(body).into()
+}
+
+/// Returns an MD5 in upper-case hex, which all clients compare; they differ in how they compare other checksums.
+fn digest(sum: [u8; 16]) -> Digest {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| {
         DIGITS
             .get(usize::from(nibble))
             .map_or('0', |digit| char::from(*digit))
     };
-    let sum = Md5::digest(body);
     Digest {
         r#type: DigestType::Md5.into(),
         checksum: sum
@@ -448,8 +453,41 @@ mod tests {
     #[test]
     fn digests_are_the_text_clients_compare() {
         assert_eq!(
-            digest(b"hello").checksum,
+            digest(md5(b"hello")).checksum,
             "5D41402ABC4B2A76B9719D911017C592"
         );
+    }
+
+    #[test]
+    fn a_digest_is_computed_once_for_a_message() {
+        let message = Message {
+            place: broker::Place {
+                due_ms: 1,
+                sequence: 1,
+                level: 0,
+            },
+            identity: 1,
+            message_id: "m".into(),
+            tag: None,
+            keys: Vec::new(),
+            properties: Vec::new(),
+            message_group: None,
+            born_ms: 0,
+            stored_ms: 0,
+            body: Bytes::from_static(b"hello"),
+            digest: broker::BodyDigest::default(),
+        };
+        let around = Outgoing {
+            topic: &Resource::default(),
+            namespace: "",
+            queue: 0,
+            delivery: None,
+            invisible_ms: None,
+            store_host: "",
+        };
+        let first = outgoing(&message, around);
+        let again = || panic!("it is kept");
+        assert_eq!(message.digest.get_or_compute(again)[0], 0x5d);
+        assert_eq!(outgoing(&message.clone(), around), first);
     }
 }

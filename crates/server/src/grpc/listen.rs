@@ -48,6 +48,7 @@ impl Protocol for Front {
         let service = Calls {
             shared: Arc::clone(&self.0),
             connection: Arc::new(Connection::new(peer.address)),
+            lacks_tls: peer.lacks_tls,
             activity,
         };
         builder(&self.0.config.limits).serve_connection(io, service)
@@ -74,6 +75,7 @@ fn builder(limits: &GrpcLimits) -> http2::Builder<TokioExecutor> {
 struct Calls {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
+    lacks_tls: bool,
     activity: Arc<Activity>,
 }
 
@@ -93,6 +95,12 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         let under_way = self.activity.begin();
         let shared = Arc::clone(&self.shared);
         let connection = Arc::clone(&self.connection);
+        if self.lacks_tls {
+            let refusal = "the server answers nothing in clear text (tls.required): use TLS";
+            let answer = tonic::Status::failed_precondition(refusal).into_http();
+            let answer = answer.map(|body| AnswerBody::new(body, under_way));
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
         Box::pin(async move {
             let limits = &shared.config.limits;
             let largest = limits.request_bytes_max;

@@ -87,6 +87,28 @@ async fn clear_text_and_tls_share_the_port() {
 }
 
 #[tokio::test]
+async fn clear_text_is_refused_where_tls_is_required() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = Tls::open(&Certificate::SelfSigned {
+        folder: folder.path().to_owned(),
+        names: Vec::new(),
+    })
+    .unwrap();
+    let rig = Rig::with(Plan {
+        tls: Some(tls.required(true)),
+        ..Plan::default()
+    })
+    .await;
+    let request = from("c", HeartbeatRequest::default());
+    let refused = rig.client.clone().heartbeat(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("tls.required"), "{refused}");
+    let trusted = folder.path().join("certificate.pem");
+    assert!(beats(secure_client(&rig, &trusted)).await, "TLS");
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_new_certificate_is_used_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let make = |name: &str| {

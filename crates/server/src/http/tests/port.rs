@@ -189,6 +189,36 @@ async fn clear_text_and_tls_share_the_port() {
 }
 
 #[tokio::test]
+async fn clear_text_is_refused_where_tls_is_required() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = self_signed(folder.path()).required(true);
+    let port = Port::open(|_| (), Some(tls)).await;
+    for (path, begins) in [
+        ("/v1/topics", "HTTP/1.1 400 Bad Request"),
+        ("/healthz", "HTTP/1.1 200 OK"),
+        ("/readyz", "HTTP/1.1 200 OK"),
+    ] {
+        let mut stream = port.connect().await;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(begins), "{answer}");
+        assert_eq!(
+            answer.contains("tls.required"),
+            path == "/v1/topics",
+            "{answer}"
+        );
+    }
+    let trusted = folder.path().join(CERTIFICATE_FILE);
+    let stream = port.secure(&trusted, &[]).await.unwrap();
+    assert!(ask(stream).await.starts_with("HTTP/1.1 200 OK"));
+    port.stop.send(()).unwrap();
+    port.serving.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_new_certificate_is_used_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let used = folder.path().join("used");
