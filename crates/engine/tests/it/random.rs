@@ -719,6 +719,8 @@ impl Run {
                 (stats.appended, stats.removed),
                 (count(&model.appended), count(&model.removed))
             );
+            let waiting = self.model.waiting(topic, now_ms).len() as u64;
+            assert_eq!((stats.waiting, stats.waiting_exact), (waiting, true));
             assert_eq!(
                 stats.bytes == 0,
                 stats.messages == 0,
