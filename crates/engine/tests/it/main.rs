@@ -11,6 +11,7 @@ mod damage;
 mod delivery;
 mod fifo;
 mod frontier;
+mod history;
 mod limits;
 mod losses;
 mod memory;

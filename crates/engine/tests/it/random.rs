@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{
-    Batch, Config, Delivered, Delivery, Engine, Error, GroupSpec, Limits, MemoryStore,
-    MessageHandle, NewMessage, PartitionId, Place, Recall, ReceiptHandle, ReceiveRequest,
-    Reschedule, Rows, Space, Store, StoreError, TagFilter, TopicKind, TopicSpec,
+    Config, Delivered, Delivery, Engine, Error, GroupSpec, Limits, MessageHandle, NewMessage,
+    Place, Recall, ReceiptHandle, ReceiveRequest, Reschedule, TagFilter, TopicKind, TopicSpec,
 };
 use proptest::prelude::*;
 
+use crate::history::History;
 use crate::model::{
     ATTEMPTS_MAX, BACKOFF_MS, Line, Model, RELEASED, Sent, Standing, State, Sub, is_fifo,
 };
@@ -18,40 +18,6 @@ use crate::script::START_MS;
 const TOPICS: [&str; 2] = ["plain", "grouped"];
 const GROUPS: [&str; 2] = ["plain", "fifo"];
 const DELAYS_MS: [u64; 10] = [0, 0, 1, 5, 40, 150, 199, 1_000, 30_000, 80_000_000];
-
-/// A store that remembers what it held after each batch, for a crash to go back to.
-#[derive(Debug, Default)]
-struct History {
-    now: MemoryStore,
-    before: Vec<MemoryStore>,
-}
-
-impl Store for History {
-    fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        self.before.push(self.now.clone());
-        self.now.apply(batch)
-    }
-
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<bytes::Bytes>, StoreError> {
-        self.now.get(space, key)
-    }
-
-    fn scan(&self, space: Space, from: &[u8], to: &[u8]) -> Result<Rows<'_>, StoreError> {
-        self.now.scan(space, from, to)
-    }
-
-    fn partitions(&self) -> Vec<PartitionId> {
-        self.now.partitions()
-    }
-
-    fn drop_partition(&mut self, partition: PartitionId) -> Result<(), StoreError> {
-        self.now.drop_partition(partition)
-    }
-
-    fn free_bytes(&self) -> Result<u64, StoreError> {
-        self.now.free_bytes()
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Step {
