@@ -17,8 +17,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use engine::StoreError;
@@ -50,6 +49,17 @@ pub(crate) struct Writer {
     turn: Mutex<Turn>,
     /// Threads of the broker that wait for the lock: clients leave it to them.
     claims: AtomicUsize,
+    /// The sync thread has something to do, or the broker has ended.
+    asked: Mutex<Asked>,
+    asks: Condvar,
+}
+
+/// What the sync thread is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Sync,
+    End,
 }
 
 /// What is under the lock.
@@ -63,9 +73,16 @@ struct Turn {
     stopping: bool,
     /// The timer thread sleeps until then at the most.
     alarm_ms: u64,
-    /// Wakes the sync thread.
-    syncs: Option<mpsc::Sender<()>>,
+    /// The threads that have to be woken once the lock is free: woken before, they would only wait for it.
+    wakes: Wakes,
     health: watch::Sender<Health>,
+}
+
+/// Which threads have to be woken.
+#[derive(Debug, Default)]
+struct Wakes {
+    sync: bool,
+    timer: bool,
 }
 
 impl Writer {
@@ -75,7 +92,6 @@ impl Writer {
         syncer: Syncer,
         clock: Arc<dyn Clock>,
     ) -> std::io::Result<(Arc<Self>, watch::Receiver<Health>)> {
-        let (syncs, asked) = mpsc::channel();
         let (sender, health) = watch::channel(Health::Running);
         let writer = Arc::new(Self {
             inbox: Inbox::new(),
@@ -86,10 +102,12 @@ impl Writer {
                 syncing: false,
                 stopping: false,
                 alarm_ms: 0,
-                syncs: Some(syncs),
+                wakes: Wakes::default(),
                 health: sender,
             }),
             claims: AtomicUsize::new(0),
+            asked: Mutex::new(Asked::Nothing),
+            asks: Condvar::new(),
         });
         let of_timer = Arc::clone(&writer);
         std::thread::Builder::new()
@@ -98,7 +116,7 @@ impl Writer {
         let of_sync = Arc::clone(&writer);
         let started = std::thread::Builder::new()
             .name("broker-sync".into())
-            .spawn(move || of_sync.wait_for_disk(&syncer, &asked));
+            .spawn(move || of_sync.wait_for_disk(&syncer));
         if let Err(error) = started {
             writer.signal(Event::Stop);
             return Err(error);
@@ -137,7 +155,8 @@ impl Writer {
                 Err(TryLockError::WouldBlock) => return,
             };
             self.execute(&mut turn, BRIEF_TIME);
-            self.set_alarm(&mut turn);
+            set_alarm(&mut turn);
+            self.leave(turn);
         }
         if self.inbox.needs_turn() {
             self.inbox.ring();
@@ -152,12 +171,38 @@ impl Writer {
         turn
     }
 
+    /// Gives up the lock, and wakes who has to be woken.
+    fn leave(&self, mut turn: MutexGuard<'_, Turn>) {
+        let wakes = std::mem::take(&mut turn.wakes);
+        drop(turn);
+        if wakes.sync {
+            self.ask(Asked::Sync);
+        }
+        if wakes.timer {
+            self.inbox.ring();
+        }
+    }
+
     /// Gives up the lock. Clients that found it held have left their commands in the inbox.
     fn release(&self, turn: MutexGuard<'_, Turn>) {
-        drop(turn);
+        self.leave(turn);
         if self.inbox.needs_turn() {
             self.inbox.ring();
         }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the sync thread.
+    fn ask(&self, what: Asked) {
+        let mut asked = self.asked();
+        if *asked != Asked::End {
+            *asked = what;
+        }
+        drop(asked);
+        self.asks.notify_one();
     }
 
     /// Executes what waits in the inbox, and has the changes applied.
@@ -194,29 +239,8 @@ impl Writer {
         }
         if !is_durable && !turn.syncing {
             turn.syncing = true;
+            turn.wakes.sync = true;
             self.inbox.set_syncing(true);
-            if let Some(syncs) = &turn.syncs {
-                // The other side ends only after this one.
-                let _ = syncs.send(());
-            }
-        }
-    }
-
-    /// Wakes the timer thread if there is work before it would wake up by itself.
-    fn set_alarm(&self, turn: &mut Turn) {
-        let Some(core) = &turn.core else {
-            return;
-        };
-        let next_ms = if core.has_work() {
-            Some(0)
-        } else {
-            core.next_event_ms()
-        };
-        if let Some(next_ms) = next_ms
-            && next_ms < turn.alarm_ms
-        {
-            turn.alarm_ms = next_ms;
-            self.inbox.ring();
         }
     }
 
@@ -246,8 +270,17 @@ impl Writer {
     }
 
     /// The sync thread: applies and syncs whenever it is asked to, and goes on while there is more.
-    fn wait_for_disk(&self, syncer: &Syncer, asked: &mpsc::Receiver<()>) {
-        while asked.recv().is_ok() {
+    fn wait_for_disk(&self, syncer: &Syncer) {
+        loop {
+            let waited = self
+                .asks
+                .wait_while(self.asked(), |asked| *asked == Asked::Nothing);
+            let mut asked = waited.unwrap_or_else(PoisonError::into_inner);
+            if *asked == Asked::End {
+                return;
+            }
+            *asked = Asked::Nothing;
+            drop(asked);
             while let Some(epoch) = self.apply() {
                 let result = catch_unwind(AssertUnwindSafe(|| syncer.sync()));
                 self.synced(epoch, result);
@@ -276,11 +309,9 @@ impl Writer {
         if epoch.is_none() {
             turn.syncing = false;
             self.inbox.set_syncing(false);
-            if turn.stopping {
-                self.inbox.ring();
-            }
+            turn.wakes.timer |= turn.stopping;
         }
-        self.set_alarm(&mut turn);
+        set_alarm(&mut turn);
         self.release(turn);
         epoch
     }
@@ -312,7 +343,7 @@ impl Writer {
             return;
         };
         drop(self.inbox.close());
-        turn.syncs = None;
+        self.ask(Asked::End);
         let health = match result {
             Ok(()) => {
                 drop(core.stop());
@@ -340,6 +371,24 @@ impl Writer {
 enum End {
     Failed(StoreError),
     Panicked(Box<dyn Any + Send>),
+}
+
+/// Has the timer thread woken if there is work before it would wake up by itself.
+fn set_alarm(turn: &mut Turn) {
+    let Some(core) = &turn.core else {
+        return;
+    };
+    let next_ms = if core.has_work() {
+        Some(0)
+    } else {
+        core.next_event_ms()
+    };
+    if let Some(next_ms) = next_ms
+        && next_ms < turn.alarm_ms
+    {
+        turn.alarm_ms = next_ms;
+        turn.wakes.timer = true;
+    }
 }
 
 /// Whether nothing is left to apply or to sync. A command may have applied something by itself.
