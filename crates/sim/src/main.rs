@@ -198,7 +198,7 @@ fn summary(stats: RunStats) -> String {
 fn shop_summary(stats: ShopStats) -> String {
     format!(
         "{} steps, {} crashes of the platform, {} of the broker, {} disks lost, {} deliveries, {} orders ({} paid, {} closed by \
-         timeout, {} cancelled), {} payments to give back, {} coupons",
+         timeout, {} cancelled), {} payments to give back, {} recorded by hand, {} coupons",
         stats.steps,
         stats.crashes,
         stats.falls,
@@ -209,6 +209,7 @@ fn shop_summary(stats: ShopStats) -> String {
         stats.closed_by_timeout,
         stats.cancelled,
         stats.given_back,
+        stats.by_hand,
         stats.coupons
     )
 }

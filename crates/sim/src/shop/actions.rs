@@ -1,8 +1,8 @@
 //! Provides what may happen in a simulated shop between two looks at it.
 
 use orders::{
-    Deadline, Error, MerchantId, NewAttempt, NewLine, NewOrder, NewRefund, OrderId, PauseScope,
-    PauseState, RefundLine, Topic, step,
+    Deadline, Error, MerchantId, MoneyRecord, NewAttempt, NewLine, NewOrder, NewRefund, OrderId,
+    PauseScope, PauseState, RefundLine, Topic, WaitingAttempt, step,
 };
 use rand::Rng;
 
@@ -10,6 +10,8 @@ use crate::oracle::Violation;
 use crate::shop::driver::{Driver, Stop};
 use crate::shop::scene::{allowed, defect};
 
+/// More than there is of anything that needs an operator.
+const MONEY_MAX: usize = 200;
 /// Buyers.
 const BUYERS: u32 = 3;
 
@@ -30,7 +32,8 @@ impl Driver {
             40..=42 => self.cancel_or_extend().await,
             43..=46 => self.refund().await,
             47 => self.fail_refund().await,
-            48..=60 => self.relay().await.map(drop),
+            48 => Ok(self.help_money().await?),
+            49..=60 => self.relay().await.map(drop),
             61..=81 => self.consume().await,
             82..=91 => Ok(self.pass_time()?),
             92..=93 => self.pause_or_resume().await,
@@ -219,6 +222,46 @@ impl Driver {
             allowed("decide about a refund", decided)?;
         }
         Ok(())
+    }
+
+    /// An operator records money that no payment can hold, or has an attempt without an answer asked about again.
+    async fn help_money(&mut self) -> Result<(), Violation> {
+        if self.rng.random_bool(0.5) {
+            self.record_unmatched().await.map(drop)
+        } else {
+            self.retry_attempts().await.map(drop)
+        }
+    }
+
+    /// Records all money that no payment can hold; answers whether there was any.
+    pub(crate) async fn record_unmatched(&mut self) -> Result<bool, Violation> {
+        let platform = self.platform()?;
+        let open = platform.unmatched_payments(true, None, MONEY_MAX).await;
+        let open = open.or_else(|error| defect("unmatched payments", &error))?;
+        for unmatched in &open {
+            let said = MoneyRecord {
+                currency: "EUR".parse().ok(),
+                ..MoneyRecord::default()
+            };
+            let recorded = platform.record_unmatched_payment(unmatched.id, said).await;
+            recorded.or_else(|error| defect("record unmatched money", &error))?;
+            self.stats.by_hand += 1;
+        }
+        Ok(!open.is_empty())
+    }
+
+    /// Has all attempts that need an operator asked about again; answers whether there were any.
+    pub(crate) async fn retry_attempts(&mut self) -> Result<bool, Violation> {
+        let platform = self.platform()?;
+        let merchant = MerchantId::fallback();
+        let waiting = WaitingAttempt::NeedsOperator;
+        let found = platform.waiting_attempts(&merchant, waiting, None, MONEY_MAX);
+        let found = found.await.or_else(|error| defect("attempts", &error))?;
+        for attempt in &found {
+            let retried = platform.retry_attempt(&merchant, attempt.id).await;
+            retried.or_else(|error| defect("retry an attempt", &error))?;
+        }
+        Ok(!found.is_empty())
     }
 
     /// A consumer receives messages, answers them, and acknowledges all, some or none.

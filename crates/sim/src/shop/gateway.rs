@@ -15,6 +15,9 @@ use rand::{Rng, SeedableRng};
 use crate::shop::plan::{GatewayFaults, ShopCanary, ShopPlan};
 use crate::shop::scene::{Report, Stage};
 
+/// A currency that no payment can have.
+const UNREADABLE: &str = "eur";
+
 /// An attempt as the gateway knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -73,9 +76,18 @@ impl Book {
         }
     }
 
-    /// From now on it answers well.
+    /// From now on it answers well, and names the right currency of half of what it named wrongly.
     pub(crate) fn calm(&mut self) {
         self.faults = GatewayFaults::default();
+        let payments = self
+            .attempts
+            .values_mut()
+            .flat_map(|entry| &mut entry.payments);
+        for paid in payments.step_by(2) {
+            if paid.money.currency == UNREADABLE {
+                "EUR".clone_into(&mut paid.money.currency);
+            }
+        }
     }
 
     /// Some attempt is paid: mostly in full and in time, now and then wrongly, too late or twice.
@@ -91,6 +103,8 @@ impl Book {
         let mut money = entry.money.clone();
         if rng.random_bool(0.02) {
             "USD".clone_into(&mut money.currency);
+        } else if self.strikes(|faults| faults.unreadable) {
+            UNREADABLE.clone_into(&mut money.currency);
         } else if rng.random_bool(0.08) {
             money.amount = rng.random_range(1..3_000);
         }

@@ -47,6 +47,8 @@ pub struct ShopStats {
     pub cancelled: u64,
     /// Payments that came late, twice or wrong.
     pub given_back: u64,
+    /// Payments that no one but a person could understand.
+    pub by_hand: u64,
     /// Coupons earned.
     pub coupons: u64,
 }
@@ -65,6 +67,7 @@ impl ShopStats {
         self.closed_by_timeout += other.closed_by_timeout;
         self.cancelled += other.cancelled;
         self.given_back += other.given_back;
+        self.by_hand += other.by_hand;
         self.coupons += other.coupons;
     }
 }

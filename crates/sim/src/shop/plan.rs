@@ -40,6 +40,8 @@ pub(crate) struct GatewayFaults {
     pub(crate) refund_refused: f64,
     /// A refund that was done fails later.
     pub(crate) refund_fails_later: f64,
+    /// Money is reported so that it cannot be understood.
+    pub(crate) unreadable: f64,
 }
 
 /// One run of a shop.
@@ -101,6 +103,7 @@ impl ShopPlan {
             refund_takes_time: odds(0.5),
             refund_refused: odds(0.1),
             refund_fails_later: odds(0.3),
+            unreadable: odds(0.3),
         };
         let meanwhile = odds(0.3);
         Self {

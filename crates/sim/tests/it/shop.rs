@@ -24,6 +24,7 @@ fn a_few_shops_keep_every_invariant() {
         sum.closed_by_timeout,
         sum.cancelled,
         sum.given_back,
+        sum.by_hand,
         sum.coupons,
     ];
     assert!(all_happened.iter().all(|count| *count > 0), "{sum:?}");
