@@ -71,6 +71,7 @@ listen = \"127.0.0.2:9\"
 advertise = \"a:1\"
 [tls]
 on = false
+required = false
 certificate = \"/c\"
 key = \"/k\"
 [access]
@@ -305,6 +306,8 @@ fn other_machines_are_let_in_on_purpose_only() {
         let problem = resolved(text).unwrap_err().to_string();
         assert!(problem.contains(words), "{problem}");
     }
+    let required = "[tls]\nrequired = true\n[orders]\ngateway_simulator = false\n";
+    assert!(resolved(required).unwrap().tls.required);
 }
 
 #[test]
