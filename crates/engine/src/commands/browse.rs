@@ -10,6 +10,9 @@ use crate::place::Place;
 use crate::state::spec::GroupSpec;
 use crate::store::Store;
 
+/// Messages that are read of a queue at first, at the least.
+const WANTED_MIN: usize = 8;
+
 /// A page of the messages of a topic, over all its queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Browsed {
@@ -43,29 +46,40 @@ impl<S: Store> Engine<S> {
         // After this place there may be messages that were not read.
         let mut end: Option<Place> = (messages_max == 0).then_some(after);
         for queue in 0..queues {
-            let range = ReadRange {
-                topic: id,
-                queue,
-                after,
-                messages_max,
-                bytes_max: READ_BYTES_MAX,
-            };
-            let stretch = read_timeline(&self.store, &partitions, range)?;
-            for (place, error) in stretch.damaged {
-                self.set_aside((id, queue, place), error)?;
-            }
-            let last = stretch.messages.last().map(|message| message.place);
-            if let Some(last) = last.filter(|_| !stretch.complete) {
-                end = Some(end.map_or(last, |end| std::cmp::min(end, last)));
-            }
-            let messages = stretch.messages.into_iter();
-            found.extend(messages.map(|message| found_in(id, queue, message)));
-            found.retain(|found| end.is_none_or(|end| found.message.place <= end));
-            found.sort_by_key(|found| found.message.place);
-            let kept = fitting(&found, messages_max);
-            if kept < found.len() {
-                found.truncate(kept);
-                end = Some(found.last().map_or(after, |found| found.message.place));
+            // Little of each queue at first: with many of them little of each is in the page.
+            let mut from = after;
+            let mut wanted = std::cmp::max(2 * messages_max / usize::from(queues), WANTED_MIN);
+            loop {
+                let range = ReadRange {
+                    topic: id,
+                    queue,
+                    after: from,
+                    messages_max: std::cmp::min(wanted, messages_max),
+                    bytes_max: READ_BYTES_MAX,
+                };
+                let stretch = read_timeline(&self.store, &partitions, range)?;
+                self.spend(stretch.units);
+                for (place, error) in stretch.damaged {
+                    self.set_aside((id, queue, place), error)?;
+                }
+                let last = stretch
+                    .messages
+                    .last()
+                    .map_or(from, |message| message.place);
+                let messages = stretch.messages.into_iter();
+                found.extend(messages.map(|message| found_in(id, queue, message)));
+                found.retain(|found| end.is_none_or(|end| found.message.place <= end));
+                found.sort_by_key(|found| found.message.place);
+                let kept = fitting(&found, messages_max);
+                if kept < found.len() {
+                    found.truncate(kept);
+                    end = Some(found.last().map_or(after, |found| found.message.place));
+                }
+                if stretch.complete || end.is_some_and(|end| last >= end) {
+                    break;
+                }
+                from = last;
+                wanted *= 2;
             }
         }
         Ok(Browsed {

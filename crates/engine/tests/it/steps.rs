@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use engine::limits::{READ_MESSAGES_MAX, RECEIVE_UNITS};
 use engine::{
-    Config, Engine, GroupSpec, Limits, MemoryStore, NewMessage, ReceiveRequest, TagFilter,
-    TopicKind, TopicSpec,
+    Config, Delivery, Engine, GroupSpec, Limits, MemoryStore, NewMessage, Place, ReceiveRequest,
+    TagFilter, TopicKind, TopicSpec,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -361,4 +361,37 @@ fn the_windows_of_many_fifo_queues_are_looked_at_in_steps() {
             }
         }
     }
+}
+
+#[test]
+fn a_page_of_many_queues_reads_little_of_each() {
+    let mut engine = Engine::open(MemoryStore::default(), Config::default()).unwrap();
+    engine
+        .create_topic(TopicSpec::new("t", TopicKind::Delay).with_queues(100))
+        .unwrap();
+    for number in 0..20_000_u32 {
+        let message = NewMessage {
+            body: number.to_be_bytes().to_vec().into(),
+            delivery: Delivery::At {
+                due_ms: NOW_MS + 1_000 + u64::from(number),
+            },
+            ..NewMessage::default()
+        };
+        engine.send(NOW_MS, "t", &message).unwrap();
+    }
+    settle(&mut engine);
+    let mut next = 0_u32;
+    let mut after = Place::START;
+    for _ in 0..4 {
+        engine.begin_step(u64::MAX);
+        let page = engine.browse(NOW_MS, "t", after, 200).unwrap();
+        assert!(engine.spent() < 4_000, "{} units", engine.spent());
+        assert!(!page.complete);
+        for one in &page.found {
+            assert_eq!(one.message.body.as_ref(), next.to_be_bytes());
+            next += 1;
+        }
+        after = page.found.last().unwrap().message.place;
+    }
+    assert_eq!(next, 800);
 }
