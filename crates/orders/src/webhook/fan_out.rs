@@ -43,6 +43,8 @@ pub(crate) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
         } else {
             fan_out_of(&platform, &merchants).await
         };
+        // What was not done is found again by looking at every endpoint.
+        let failed = done.is_err();
         if let Err(error) = done {
             tracing::warn!(%error, "make deliveries of webhooks");
         }
@@ -51,7 +53,7 @@ pub(crate) async fn run(platform: Platform, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => return,
             () = platform.followers().any_written() => false,
             () = platform.clock().sleep(every) => true,
-        };
+        } || failed;
     }
 }
 
