@@ -5,7 +5,6 @@
 
 mod batch;
 mod body;
-mod connection;
 mod convert;
 mod deliveries;
 mod filters;
