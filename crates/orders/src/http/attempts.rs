@@ -31,9 +31,10 @@ pub(super) enum WaitingState {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// `needs_operator`, or `unknown` for those whose order ended without an answer about them and which are still asked about.
+    /// `needs_operator`, the default, or `unknown` for those whose order ended without an answer about them and which are still
+    /// asked about.
     #[serde(default)]
-    #[param(inline, default = "needs_operator")]
+    #[param(inline)]
     state: WaitingState,
     /// `next_cursor` of the page before.
     #[param(value_type = Option<String>)]
@@ -59,7 +60,6 @@ pub(super) enum AttemptResult {
 #[schema(as = SettleAttempt)]
 pub(super) struct SettleBody {
     /// `paid` or `failed`.
-    #[schema(inline)]
     result: AttemptResult,
     /// The gateway's number of the transaction, or how it is known that the attempt failed.
     #[schema(example = "txn-2026-117", min_length = 1, max_length = 128)]

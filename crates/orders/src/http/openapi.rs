@@ -1,6 +1,7 @@
 //! Builds the routes and the OpenAPI document that describes them.
 
 use axum::Router;
+use edge::openapi::Lead;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -49,6 +50,36 @@ impl utoipa::Modify for BearerKey {
             .build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("api_key", SecurityScheme::Http(key));
+    }
+}
+
+/// What can be done with what an answer names.
+const LEADS: &[Lead] = &[
+    lead("products.create", "/v1/products/{id}"),
+    lead("orders.create", "/v1/orders/{id}"),
+    lead("orders.payments.start", "/v1/attempts/{id}"),
+    lead("orders.refunds.create", "/v1/refunds/{id}"),
+    lead("coupon-rules.create_rule", "/v1/coupon-rules/{id}"),
+    lead("merchants.create", "/v1/merchants/{id}"),
+    Lead {
+        parameters: &[("id", "$request.path.id"), ("key_id", "$response.body#/id")],
+        ..lead(
+            "merchants.keys.create_key",
+            "/v1/merchants/{id}/keys/{key_id}",
+        )
+    },
+];
+
+/// The same, where the simulator is on.
+const SIMULATOR_LEADS: &[Lead] = &[lead("orders.payments.start", "/v1/simulator/attempts/{id}")];
+
+/// The id of what was made leads to the operations below `prefix`.
+const fn lead(operation: &'static str, prefix: &'static str) -> Lead {
+    Lead {
+        operation,
+        status: "201",
+        prefix,
+        parameters: &[("id", "$response.body#/id")],
     }
 }
 
@@ -110,7 +141,14 @@ pub(super) fn routes(with_simulator: bool) -> (Router<ApiState>, utoipa::openapi
             .routes(routes!(simulator::pay))
             .routes(routes!(simulator::show));
     }
-    router.split_for_parts()
+    let (router, mut document) = router.split_for_parts();
+    let leads = LEADS
+        .iter()
+        .chain(if with_simulator { SIMULATOR_LEADS } else { &[] });
+    let leads: Vec<Lead> = leads.copied().collect();
+    edge::openapi::complete(&mut document, &leads)
+        .expect("each lead is of an operation of the document");
+    (router, document)
 }
 
 /// Returns the OpenAPI 3.1 document of the API, including the simulator's part.

@@ -423,7 +423,7 @@ pub(super) async fn show(
     path = "/v1/orders/{id}/cancel",
     tag = "orders",
     params(("id" = String, Path, description = "The order")),
-    request_body = Cancel,
+    request_body = Option<Cancel>,
     responses((status = 200, description = "The order", body = Order), Problems)
 )]
 pub(super) async fn cancel(

@@ -31,7 +31,6 @@ pub(super) enum Scope {
 #[schema(as = PauseRequest)]
 pub(super) struct PauseBody {
     /// `all`, `merchant` or `gateway`.
-    #[schema(inline)]
     scope: Scope,
     /// The gateway account, if the scope is `gateway`.
     #[schema(value_type = Option<String>)]
@@ -47,7 +46,6 @@ pub(super) struct PauseBody {
 #[schema(as = ResumeRequest)]
 pub(super) struct ResumeBody {
     /// `all`, `merchant` or `gateway`.
-    #[schema(inline)]
     scope: Scope,
     /// The gateway account, if the scope is `gateway`.
     #[schema(value_type = Option<String>)]

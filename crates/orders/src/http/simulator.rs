@@ -64,7 +64,7 @@ pub(super) struct SimulatedAttempt {
     path = "/v1/simulator/attempts/{id}/pay",
     tag = "simulator",
     params(("id" = String, Path, description = "The attempt")),
-    request_body = Pay,
+    request_body = Option<Pay>,
     responses(
         (status = 200, description = "The gateway receives the payment and calls the platform back", body = SimulatedPayment),
         Problems

@@ -331,7 +331,7 @@ pub(super) async fn delete(
     path = "/v1/webhooks/{id}/secret",
     tag = "events",
     params(("id" = String, Path, description = "The endpoint")),
-    request_body = RotateBody,
+    request_body = Option<RotateBody>,
     responses((status = 200, description = "The endpoint with its new secret", body = WebhookBody), Problems)
 )]
 pub(super) async fn rotate(

@@ -163,7 +163,7 @@ pub(super) struct SettledBody {
         ("group" = String, Path, description = "The consumer group"),
         ForceQuery
     ),
-    request_body = ReceiveBody,
+    request_body = Option<ReceiveBody>,
     responses((status = 200, description = "What came", body = ReceivedBody), Problems)
 )]
 pub(super) async fn receive(

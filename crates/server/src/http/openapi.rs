@@ -1,6 +1,7 @@
 //! Builds the routes and the OpenAPI document that describes them.
 
 use axum::Router;
+use edge::openapi::Lead;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -61,8 +62,62 @@ impl utoipa::Modify for Accounts {
     }
 }
 
+/// What can be done with what an answer names.
+const LEADS: &[Lead] = &[
+    Lead {
+        operation: "topics.create",
+        status: "201",
+        prefix: "/v1/topics/{topic}",
+        parameters: &[("topic", "$response.body#/name")],
+    },
+    Lead {
+        operation: "groups.create",
+        status: "201",
+        prefix: "/v1/groups/{group}",
+        parameters: &[("group", "$response.body#/name")],
+    },
+    Lead {
+        operation: "topics.messages.send",
+        status: "201",
+        prefix: "/v1/topics/{topic}/messages/{message}",
+        parameters: &[
+            ("topic", "$request.path.topic"),
+            ("message", "$response.body#/message_id"),
+        ],
+    },
+    Lead {
+        operation: "topics.groups.receive",
+        status: "200",
+        prefix: "/v1/topics/{topic}/groups/{group}",
+        parameters: &[
+            ("topic", "$request.path.topic"),
+            ("group", "$request.path.group"),
+        ],
+    },
+    Lead {
+        operation: "timers.set",
+        status: "201",
+        prefix: "/v1/timers/{topic}/{key}",
+        parameters: &[
+            ("topic", "$request.path.topic"),
+            ("key", "$request.path.key"),
+        ],
+    },
+];
+
 /// Returns the routes and the document that describes them.
+///
+/// # Panics
+///
+/// Never: a test makes the document, which does not depend on anything else.
 pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
+    let (router, mut document) = router().split_for_parts();
+    edge::openapi::complete(&mut document, LEADS)
+        .expect("each lead is of an operation of the document");
+    (router, document)
+}
+
+fn router() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(messages::send, messages::list))
         .routes(routes!(messages::send_batch))
@@ -96,7 +151,6 @@ pub(super) fn routes() -> (Router<ApiState>, utoipa::openapi::OpenApi) {
         .routes(routes!(edge::health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::show_metrics))
-        .split_for_parts()
 }
 
 /// Returns the OpenAPI 3.1 document of the API.
