@@ -68,6 +68,11 @@ const STEPS: &[Step] = &[
     )
     .needs("release"),
     Step::cargo(
+        "apis",
+        "run --quiet --package xtask --locked -- apis --release",
+    )
+    .needs("release"),
+    Step::cargo(
         "interop",
         "run --quiet --package xtask --locked -- interop --release",
     )

@@ -1,4 +1,4 @@
-//! Provides the development commands: `cargo xtask ci`, `tidy`, `examples`, `interop` and `peers`.
+//! Provides the development commands: `cargo xtask ci`, `tidy`, `apis`, `examples`, `interop` and `peers`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -20,6 +20,7 @@ The development commands of Duetime.
   cargo xtask ci [STEP...]   runs every check, or only the named steps
   cargo xtask ci --quick     runs the checks that need nothing but Rust: format, tidy, clippy, docs, tests
   cargo xtask ci --list      lists the steps
+  cargo xtask apis           sends requests made from the OpenAPI documents to a server of its own
   cargo xtask examples       runs what is in examples/ against a server of its own
   cargo xtask interop [LANGUAGE...]   runs the official RocketMQ clients against a server
   cargo xtask peers          runs Duetime's own client against Apache RocketMQ
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             Err(message) => return wrong_usage(&message),
         },
         ["interop", languages @ ..] => interop::run(&root(), languages),
+        ["apis", flags @ ..] => interop::apis::run(&root(), flags),
         ["examples", flags @ ..] => interop::examples::run(&root(), flags),
         ["peers"] => peers::run(&root()),
         ["tidy"] => tidy::run(&root()),

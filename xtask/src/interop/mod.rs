@@ -1,5 +1,6 @@
 //! Provides `cargo xtask interop`: the official clients of other projects, run against real servers.
 
+pub(crate) mod apis;
 pub(crate) mod examples;
 pub(crate) mod page;
 pub(crate) mod program;

@@ -22,7 +22,7 @@ pub(super) struct Server {
     /// Where clients connect.
     pub(super) address: String,
     /// The base of its JSON API.
-    commands: String,
+    pub(super) commands: String,
     /// The base of the order platform's API.
     pub(super) orders: String,
 }
