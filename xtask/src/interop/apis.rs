@@ -25,7 +25,7 @@ const GENERATOR: Language = Language {
         "python3 -m venv {}/venv",
         "{}/venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt",
     ],
-    run: "{}/venv/bin/st --config-file schemathesis.toml run",
+    run: "{}/venv/bin/st",
     trust: None,
 };
 
@@ -56,6 +56,11 @@ pub(crate) fn run(root: &Path, flags: &[&str]) -> Result<bool> {
         ensure!(!base.is_empty(), "the server did not say where its API is");
         let mut command = command_of(GENERATOR.run, &place)?;
         command
+            // It leaves files of its own where it runs.
+            .current_dir(&place.folder)
+            .arg("--config-file")
+            .arg(place.sources.join("schemathesis.toml"))
+            .arg("run")
             .arg(format!("{base}/openapi.json"))
             .args(["--phases", "coverage,fuzzing,stateful"])
             .args(["--max-time", SECONDS, "--seed", seed])

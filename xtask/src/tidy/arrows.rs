@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage", &["engine"]),
     ("broker", &["clock", "engine", "storage"]),
     ("grpc-api", &[]),
-    ("wire", &[]),
+    ("wire", &["fuzz"]),
     ("edge", &["clock", "fuzz"]),
     ("gateway", &["clock", "fuzz"]),
     ("server", &["broker", "edge", "wire", "grpc-api", "fuzz"]),

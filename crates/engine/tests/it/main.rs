@@ -11,6 +11,7 @@ mod damage;
 mod delivery;
 mod fifo;
 mod frontier;
+mod full_disk;
 mod history;
 mod limits;
 mod losses;

@@ -5,7 +5,6 @@ pub(crate) mod audit;
 mod believed;
 mod checkpoint;
 pub(crate) mod coupons;
-pub(crate) mod deliveries;
 pub(crate) mod event;
 pub(crate) mod followers;
 pub(crate) mod history;

@@ -126,7 +126,7 @@ async fn statement(tx: &mut Tx, text: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// A database that may not grow any more stands for a full disk: SQLite answers both with the same code.
+/// A database that must not grow is like one on a full disk: SQLite answers both with the same code.
 #[tokio::test]
 async fn a_full_disk_refuses_what_writes_and_nothing_else() {
     let shop = Shop::open().await;

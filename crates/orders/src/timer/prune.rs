@@ -4,7 +4,8 @@ use crate::error::Result;
 use crate::limits::DELIVERIES_KEPT_MS;
 use crate::platform::Platform;
 use crate::store::outbox::prune::{self, Kept};
-use crate::store::{Tx, deliveries, idempotency, pauses, webhooks};
+use crate::store::webhooks::deliveries;
+use crate::store::{Tx, idempotency, pauses, webhooks};
 
 /// Rows that one transaction deletes.
 const BATCH: i64 = 500;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::ids::MerchantId;
 use crate::model::webhook::{DeliveryState, Webhook};
 use crate::platform::Platform;
-use crate::store::deliveries::{self, Unseen};
+use crate::store::webhooks::deliveries::{self, Unseen};
 use crate::store::{Tx, webhooks};
 use crate::timer;
 use crate::webhook::deliver;

@@ -20,8 +20,8 @@ use crate::model::webhook::{
     Delivery, DeliveryState, NewWebhook, Webhook, WebhookChange, WebhookState,
 };
 use crate::platform::Platform;
-use crate::store::deliveries::{self, Wanted};
 use crate::store::sql::Connection;
+use crate::store::webhooks::deliveries::{self, Wanted};
 use crate::store::{Tx, webhooks};
 use crate::webhook::sender::{Reach, check_url};
 use crate::webhook::signature::Secret;

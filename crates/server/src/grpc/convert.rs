@@ -27,7 +27,7 @@ use grpc_api::{Duration, Timestamp};
 use md5::{Digest as _, Md5};
 
 use super::limits::{CARRIED_BYTES_MAX, RECOVERY_MS_MAX};
-use super::namespace::short_name;
+use super::names::namespace::short_name;
 use super::status::Problem;
 use super::validate;
 use crate::carried::CARRIED_PREFIX;

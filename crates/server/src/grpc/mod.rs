@@ -14,7 +14,6 @@ mod limits;
 mod listen;
 pub(crate) mod metrics;
 mod names;
-mod namespace;
 mod peer;
 mod recall;
 mod receive;

@@ -13,7 +13,7 @@ use grpc_api::v2::{
 use super::Shared;
 use super::convert::{Outgoing, outgoing};
 use super::limits::{CHECKS_MAX, CHECKS_WAIT, HALVES_MAX};
-use super::namespace::resource_in;
+use super::names::namespace::resource_in;
 use super::peer::{ClientKey, Peer};
 use super::status::{Problem, ok};
 

@@ -107,7 +107,7 @@ impl SendMessage {
     }
 }
 
-/// What a producer is told of a message that was stored.
+/// What is answered to a producer about a message that was stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SendResponse {
     /// Offset ids of the messages; clients read them, so they must be real ones. A batch has them with commas between.

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 
 use grpc_api::v2::{Code, Resource};
 
-use super::limits::{GROUP_BYTES_MAX, TOPIC_BYTES_MAX};
-use super::peer::Peer;
-use super::status::Problem;
 use crate::access::without_prefix;
+use crate::grpc::limits::{GROUP_BYTES_MAX, TOPIC_BYTES_MAX};
+use crate::grpc::peer::Peer;
+use crate::grpc::status::Problem;
 
 impl Peer {
     /// Returns the full topic name of a request.

@@ -3,6 +3,8 @@
 //! A handle carries the numbers of its topic and group. A caller who may use one topic must not settle the
 //! deliveries of another with a forged handle.
 
+pub(crate) mod namespace;
+
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 

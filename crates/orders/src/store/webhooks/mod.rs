@@ -1,5 +1,7 @@
 //! Stores webhook endpoints and their secrets.
 
+pub(crate) mod deliveries;
+
 use crate::error::{Error, Result};
 use crate::ids::{MerchantId, WebhookId};
 use crate::model::event::EventType;
