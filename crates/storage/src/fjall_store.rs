@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use engine::{Batch, ChangeRef, PartitionId, Rows, Space, Store, StoreError};
@@ -67,7 +68,19 @@ pub struct FjallStore {
     unflushed: HashMap<Space, u64>,
     unflushed_bytes: u64,
     config: StoreConfig,
+    /// Threads that delete the files of dropped partitions.
+    deletions: Vec<JoinHandle<()>>,
     _lock: FolderLock,
+}
+
+impl Drop for FjallStore {
+    /// Waits for the deletions: the folder must not be opened again before they are done.
+    fn drop(&mut self) {
+        for deletion in self.deletions.drain(..) {
+            // One that panicked leaves files, which are deleted when the folder is opened.
+            drop(deletion.join());
+        }
+    }
 }
 
 impl std::fmt::Debug for FjallStore {
@@ -186,6 +199,7 @@ impl FjallStore {
             unflushed: HashMap::new(),
             unflushed_bytes: 0,
             config,
+            deletions: Vec::new(),
             _lock: lock,
         })
     }
@@ -320,9 +334,18 @@ impl Store for FjallStore {
         if let Some(bytes) = self.unflushed.remove(&Space::Partition(partition)) {
             self.unflushed_bytes -= bytes;
         }
+        // The files are deleted with the last handle, which may take seconds: not here, where every command waits.
+        let last = keyspace.clone();
         self.database
             .delete_keyspace(keyspace)
-            .map_err(failed("dropped a partition"))
+            .map_err(failed("dropped a partition"))?;
+        self.deletions.retain(|deletion| !deletion.is_finished());
+        let deletion = std::thread::Builder::new()
+            .name("broker-delete".into())
+            .spawn(move || drop(last));
+        // Without a thread the handle was dropped, and the files deleted, by the attempt.
+        self.deletions.extend(deletion);
+        Ok(())
     }
 
     fn free_bytes(&self) -> Result<u64, StoreError> {
@@ -400,6 +423,27 @@ mod tests {
         drop(store);
         let store = FjallStore::open(folder.path(), StoreConfig::default()).unwrap();
         assert!(store.partitions().is_empty());
+    }
+
+    /// Entries of the folder that has a folder for each keyspace.
+    fn keyspace_folders(folder: &Path) -> usize {
+        std::fs::read_dir(folder.join("lsm/keyspaces"))
+            .unwrap()
+            .count()
+    }
+
+    #[test]
+    fn the_files_of_a_dropped_partition_are_deleted_on_another_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = FjallStore::open(folder.path(), StoreConfig::default()).unwrap();
+        let before = keyspace_folders(folder.path());
+        store.apply(&one_row(b"value")).unwrap();
+        store.syncer().sync().unwrap();
+        assert_eq!(keyspace_folders(folder.path()), before + 1);
+        store.drop_partition(partition()).unwrap();
+        assert_eq!(store.deletions.len(), 1);
+        drop(store);
+        assert_eq!(keyspace_folders(folder.path()), before);
     }
 
     #[test]
