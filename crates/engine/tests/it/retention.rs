@@ -679,3 +679,44 @@ fn ten_years_ahead_is_kept_and_comes() {
         ",
     );
 }
+
+/// Counts are kept for each topic of each partition, and loaded in one pass.
+#[test]
+fn the_counts_of_topics_that_share_partitions_outlive_a_restart() {
+    check_with(
+        short(),
+        "
+        topic t delay
+        topic u delay
+        topic empty delay
+        send t a b
+        = due +1
+        send u c
+        = due +1
+        send t d after=3600000
+        = due +3600000
+        send u e f g after=3600000
+        = due +3600000
+        at 10
+        recv t g
+        = a#1 b#1
+        ack g a b
+        recv u g
+        = c#1
+        ack g c
+        at 7200000
+        tick
+        partitions
+        = 1+1h
+        stats t
+        = waiting 0 of 1, 40 bytes, appended 3, removed 0
+        restart
+        stats t
+        = waiting 0 of 1, 40 bytes, appended 3, removed 0
+        stats u
+        = waiting 0 of 3, 120 bytes, appended 4, removed 0
+        stats empty
+        = waiting 0 of 0, 0 bytes, appended 0, removed 0
+        ",
+    );
+}
