@@ -4,7 +4,7 @@ mod shop;
 
 use std::collections::BTreeSet;
 
-use sim::{Canary, Plan, crash_states, run_seed};
+use sim::{Canary, Faults, Plan, crash_states, run, run_seed};
 
 #[test]
 fn a_few_seeds_keep_every_invariant() {
@@ -40,6 +40,24 @@ fn every_crash_state_of_short_runs_keeps_every_invariant() {
             crash_states(&Plan::quiet(seed)).unwrap_or_else(|state| panic!("seed {seed}: {state}"));
         assert!(states.states > states.operations, "{states:?}");
     }
+}
+
+/// A disk that is full again and again lets partitions go in which messages are written later, so crashes come between a
+/// drop and the next batch for the same partition.
+#[test]
+fn every_crash_state_of_a_disk_that_fills_keeps_every_invariant() {
+    let faults = Faults {
+        full: 200,
+        ..Faults::default()
+    };
+    let plan = Plan {
+        turns: 40,
+        faults,
+        ..Plan::quiet(1)
+    };
+    let whole = run(plan.clone()).unwrap_or_else(|violation| panic!("{violation}"));
+    assert!(whole.dropped > 0, "{whole:?}");
+    crash_states(&plan).unwrap_or_else(|state| panic!("{state}"));
 }
 
 /// A fault put in on purpose is found within a few seeds, as one of the given invariants.
