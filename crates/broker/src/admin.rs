@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::{
     Browsed, Delivery, Engine, GroupChange, GroupSpec, MessageHandle, Place, Recall, Timer,
-    TimerContent, TimerSet, TopicChange, Traffic,
+    TimerContent, TimerSet, TopicChange, TopicSpec, Traffic,
 };
 use storage::FjallStore;
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 /// Room on the disk below the broker, and what it takes of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes free, looked at every second.
+    /// Bytes free, looked at ten times a second.
     pub free_bytes: u64,
     /// Bytes below which new sends stop.
     pub reserve_bytes: u64,
@@ -120,6 +120,13 @@ impl Broker {
             .await
     }
 
+    /// How a topic was created, without what it holds.
+    pub async fn topic_spec(&self, topic: &str) -> Result<TopicSpec, Error> {
+        let topic = topic.to_owned();
+        self.look(lane(&topic), move |engine, _| engine.topic_spec(&topic))
+            .await
+    }
+
     /// Changes settings of a topic.
     pub async fn change_topic(&self, topic: &str, change: TopicChange) -> Result<(), Error> {
         let topic = topic.to_owned();
@@ -156,7 +163,7 @@ impl Broker {
 
     /// What went in and out since the start.
     pub async fn traffic(&self) -> Result<Traffic, Error> {
-        self.with(0, |engine, _| Ok(engine.traffic())).await
+        self.look(0, |engine, _| Ok(engine.traffic())).await
     }
 
     /// Room on the disk below the broker, and what it takes of the memory.

@@ -161,12 +161,12 @@ impl Broker {
 
     /// Names of all topics.
     pub async fn topics(&self) -> Result<Vec<String>, Error> {
-        self.with(0, |engine, _| Ok(engine.topics())).await
+        self.look(0, |engine, _| Ok(engine.topics())).await
     }
 
     /// Names of all consumer groups.
     pub async fn groups(&self) -> Result<Vec<String>, Error> {
-        self.with(0, |engine, _| Ok(engine.groups())).await
+        self.look(0, |engine, _| Ok(engine.groups())).await
     }
 
     /// How many messages of a topic wait, and how many are on disk.

@@ -7,7 +7,7 @@ use crate::error::{Error, within};
 use crate::ids::{GroupId, TopicId};
 use crate::limits::{READ_BYTES_MAX, READ_MESSAGES_MAX};
 use crate::place::Place;
-use crate::state::spec::GroupSpec;
+use crate::state::spec::{GroupSpec, TopicSpec};
 use crate::store::Store;
 
 /// Messages that are read of a queue at first, at the least.
@@ -108,6 +108,16 @@ impl<S: Store> Engine<S> {
             .ok_or_else(|| Error::GroupNotFound {
                 group: group.to_owned(),
             })
+    }
+
+    /// How a topic was created, without what it holds.
+    pub fn topic_spec(&self, topic: &str) -> Result<TopicSpec, Error> {
+        let id = self.catalog.topic_id(topic)?;
+        let state = self.catalog.topics.get(&id);
+        let spec = state.map(|state| state.spec.clone());
+        spec.ok_or_else(|| Error::TopicNotFound {
+            topic: topic.to_owned(),
+        })
     }
 
     /// Names of the consumer groups that have read of a topic, sorted.

@@ -142,8 +142,8 @@ impl Shared {
 
     /// Returns the topic, and creates it if topics are created on first use: clients query the route before they send.
     async fn topic_of_route(&self, topic: &str) -> Result<TopicSpec, Problem> {
-        let refusal = match self.broker.topic_stats(topic).await {
-            Ok(stats) => return Ok(stats.spec),
+        let refusal = match self.broker.topic_spec(topic).await {
+            Ok(spec) => return Ok(spec),
             Err(error) => error,
         };
         let unknown = matches!(
@@ -154,7 +154,7 @@ impl Shared {
             Some((kind, queues)) if unknown && !topic.starts_with('%') => {
                 let spec = TopicSpec::new(topic, kind).with_queues(queues);
                 self.broker.create_topic(spec).await?;
-                Ok(self.broker.topic_stats(topic).await?.spec)
+                Ok(self.broker.topic_spec(topic).await?)
             }
             _ => Err(refusal.into()),
         }

@@ -141,8 +141,8 @@ impl Shared {
         let mut spec = GroupSpec::new(group);
         let mut all_fifo = !topics.is_empty();
         for topic in topics {
-            let stats = self.broker.topic_stats(topic).await;
-            all_fifo &= stats.is_ok_and(|stats| stats.spec.kind == TopicKind::Fifo);
+            let spec = self.broker.topic_spec(topic).await;
+            all_fifo &= spec.is_ok_and(|spec| spec.kind == TopicKind::Fifo);
         }
         if !all_fifo || !self.config.auto_group {
             return Ok(spec);
