@@ -15,7 +15,7 @@ use crate::limits::{
 };
 
 /// How often the disk's free space is looked at, in ms.
-const FREE_SPACE_EVERY_MS: u64 = 1_000;
+const FREE_SPACE_EVERY_MS: u64 = 100;
 
 /// A topic and a consumer group, by name.
 type TopicAndGroup = (String, String);

@@ -305,6 +305,8 @@ impl Embedded {
             ..
         } = self;
         tokio::select! {
+            // The servers end because the broker has: its reason is the one to report.
+            biased;
             health = broker.ended() => match health {
                 Health::Failed(reason) => format!("the broker's store failed: {reason}"),
                 Health::Running | Health::Stopped => "the broker has ended".to_owned(),
