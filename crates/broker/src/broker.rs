@@ -161,7 +161,7 @@ impl Broker {
 
     /// Names of all topics.
     pub async fn topics(&self) -> Result<Vec<String>, Error> {
-        self.look(0, |engine, _| Ok(engine.topics())).await
+        self.with(0, |engine, _| Ok(engine.topics())).await
     }
 
     /// Names of all consumer groups.
