@@ -395,14 +395,10 @@ impl Oracle {
         (place, now_ms, lease): (Place, u64, Lease),
     ) -> Result<(), Violation> {
         let known = self.lines.entry(line).or_default();
-        let others: Vec<_> = known
-            .in_flight
-            .iter()
-            .map(|(at, other)| (*at, *other))
-            .collect();
+        let others: Vec<_> = known.came.iter().map(|(at, other)| (*at, *other)).collect();
         let in_order = known.pass(place, lease);
-        known.in_flight.insert(place, number);
-        for (at, before) in others.into_iter().filter(|(at, _)| *at != place) {
+        known.came.insert(place, number);
+        for (_, before) in others.into_iter().filter(|(at, _)| *at != place) {
             let held = self.in_group(before, line.0)?.lease;
             let held = held.filter(|held| now_ms < held.until_ms);
             if held.is_some_and(|held| held.answer != lease.answer) {
@@ -410,11 +406,6 @@ impl Oracle {
                     5,
                     format!("messages {before} and {number} of {line:?} are in flight"),
                 );
-            }
-            if held.is_none()
-                && let Some(known) = self.lines.get_mut(&line)
-            {
-                known.in_flight.remove(&at);
             }
         }
         if !self.rules.ordered || in_order {

@@ -92,8 +92,8 @@ impl Reached {
 pub(super) struct Line {
     /// Deliveries since the last crash: where, and in which turn and with which answer it was the last time.
     pub(super) delivered: BTreeMap<Place, (u64, u64)>,
-    /// Messages that may be with a consumer.
-    pub(super) in_flight: BTreeMap<Place, u64>,
+    /// Messages that came.
+    pub(super) came: BTreeMap<Place, u64>,
 }
 
 impl Line {
@@ -110,11 +110,11 @@ impl Line {
         })
     }
 
-    /// What may be with a consumer and follows a message.
+    /// What came and follows a message.
     pub(super) fn after(&self, number: u64) -> impl Iterator<Item = u64> {
-        let mut in_flight = self.in_flight.values().copied();
-        in_flight.find(|other| *other == number);
-        in_flight
+        let mut came = self.came.values().copied();
+        came.find(|other| *other == number);
+        came
     }
 }
 
