@@ -6,6 +6,8 @@ const STEP_US: i64 = 1_000_000;
 const STEP_HOLD_US: i64 = 30_000_000;
 /// While the engine clock follows the wall clock, it runs faster or slower by one part in this many.
 const SLEW_PARTS: i64 = 200;
+/// The difference to the wall clock that is in use is given up once it is too large by so much, in us.
+const AHEAD_SLACK_US: i64 = 2_000;
 
 /// The two clocks of the machine at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Slew {
     ahead_since_us: Option<i64>,
     /// What has passed and was too short to be made faster or slower by a whole us.
     unslewed_us: i64,
+    /// How far it is ahead of the wall clock, as it was last said, in ms.
+    ahead_ms: i64,
     /// The steps of more than a second that were seen, in either direction.
     steps: u64,
     stepped_back: bool,
@@ -45,6 +49,7 @@ impl Slew {
             boot_us: reading.boot_us,
             ahead_since_us: None,
             unslewed_us: 0,
+            ahead_ms: 0,
             steps: 0,
             stepped_back: false,
         }
@@ -72,6 +77,20 @@ impl Slew {
             straight_us + ahead_us.clamp(-slew_us, slew_us)
         };
         self.engine_us
+    }
+
+    /// How far the engine clock is ahead of the wall clock at this reading, in ms: rounded up, so that nothing is early by the
+    /// wall clock, and 0 if it is behind.
+    ///
+    /// It stays the same while it is large enough and less than 2 ms too large: the two clocks are read a moment apart, and
+    /// an instant that is converted to the engine clock and back by two readings should be the same.
+    pub fn ahead_ms(&mut self, reading: Reading) -> i64 {
+        let ahead_us = std::cmp::max(self.advance(reading) - reading.wall_us, 0);
+        let slack_us = self.ahead_ms * 1_000 - ahead_us;
+        if !(0..AHEAD_SLACK_US).contains(&slack_us) {
+            self.ahead_ms = (ahead_us + 999) / 1_000;
+        }
+        self.ahead_ms
     }
 
     /// Moves the clock forward to `engine_us` if it is before it.
@@ -123,6 +142,27 @@ mod tests {
         }
         // Half a percent of one second.
         assert_eq!(now, 1_001 * S + 5_000);
+    }
+
+    #[test]
+    fn the_difference_to_the_wall_does_not_waver() {
+        let mut slew = clock();
+        let mut ahead_ms = |at_us, wall_ahead_us| {
+            slew.ahead_ms(Reading {
+                boot_us: at_us,
+                wall_us: 1_000 * S + at_us + wall_ahead_us,
+            })
+        };
+        assert_eq!(ahead_ms(10, 0), 0);
+        // The second clock is read a little early, or late.
+        for wavering_us in [-3, 2, -1, 0, 40, -40] {
+            assert_eq!(ahead_ms(20, wavering_us), 1, "{wavering_us}");
+        }
+        assert_eq!(ahead_ms(30, -999), 1);
+        assert_eq!(ahead_ms(40, -1_001), 2);
+        assert_eq!(ahead_ms(50, -999), 2);
+        assert_eq!(ahead_ms(60, -1), 2);
+        assert_eq!(ahead_ms(70, 0), 0, "it is 2 ms too large");
     }
 
     #[test]

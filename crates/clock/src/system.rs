@@ -33,22 +33,23 @@ impl SystemClock {
 
     /// Microseconds since the Unix epoch, on the engine clock.
     pub fn now_us(&self) -> i64 {
-        self.advance().0
+        self.advance(Slew::advance)
     }
 
-    fn advance(&self) -> (i64, Reading) {
+    /// Reads both clocks and gives them to `advance`.
+    fn advance<T>(&self, advance: impl FnOnce(&mut Slew, Reading) -> T) -> T {
         let mut slew = self.slew.lock().unwrap_or_else(PoisonError::into_inner);
         let reading = read();
         let steps = slew.steps();
-        let engine_us = slew.advance(reading);
+        let advanced = advance(&mut slew, reading);
         if slew.steps() > steps {
-            let ahead_ms = (reading.wall_us - engine_us) / 1_000;
+            let ahead_ms = (reading.wall_us - slew.advance(reading)) / 1_000;
             tracing::warn!(
                 ahead_ms,
                 "the wall clock was set; the engine clock is slewed towards it"
             );
         }
-        (engine_us, reading)
+        advanced
     }
 }
 
@@ -64,10 +65,9 @@ impl Clock for SystemClock {
     }
 
     fn at_wall_ms(&self, wall_ms: u64) -> u64 {
-        let (engine_us, reading) = self.advance();
         // An engine clock that is slow catches up, so the wall time itself is late enough.
-        let ahead_us = std::cmp::max(engine_us - reading.wall_us, 0);
-        wall_ms.saturating_add(millis(ahead_us + 999))
+        let ahead_ms = self.advance(Slew::ahead_ms);
+        wall_ms.saturating_add(u64::try_from(ahead_ms).unwrap_or(0))
     }
 
     fn wall_now_ms(&self) -> u64 {
