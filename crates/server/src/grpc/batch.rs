@@ -4,8 +4,8 @@ use std::sync::Weak;
 
 use broker::ReceiptHandle;
 
+use super::connection::Connection;
 use super::limits::{BATCH_COST, BATCH_MAX};
-use super::listen::Connection;
 use super::peer::ClientKey;
 
 /// Words of a set of bits with one for each delivery of a batch.

@@ -12,11 +12,11 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::batch::{Batch, Given, Stage, WORDS};
+use super::connection::Connection;
 use super::limits::{
     ATTEMPT_ID_BYTES_MAX, BATCH_MAX, LEASE_LEFT_MS, LEASE_MS, OUTSTANDING_MAX, RENEW_AHEAD_MS,
     RENEW_FOR_MS,
 };
-use super::listen::Connection;
 use super::peer::ClientKey;
 
 /// Renewals are rounded to multiples of this many ms, so that many deliveries are renewed together.

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -17,13 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Shared;
 use super::body::RequestBody;
+use super::connection::Connection;
 use super::limits::{
     CONNECTION_WINDOW_BYTES, GrpcLimits, PING_EVERY, PING_TIMEOUT, RESETS_PENDING_MAX,
     SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
 };
 use super::service::Service;
 use edge::accept::{Activity, AnswerBody, Failure, Peer, Protocol};
-use edge::budget;
 use edge::tls::Spoken;
 
 /// The call that lasts as long as its client is connected.
@@ -69,24 +68,6 @@ fn builder(limits: &GrpcLimits) -> http2::Builder<TokioExecutor> {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     builder
-}
-
-/// A connection; it is dropped when the connection is closed.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    /// The address of the peer.
-    pub(crate) remote: SocketAddr,
-    /// What it may take of the budgets that all share.
-    pub(crate) parts: budget::Connection,
-}
-
-impl Connection {
-    pub(crate) fn new(remote: SocketAddr) -> Self {
-        Self {
-            remote,
-            parts: budget::Connection::default(),
-        }
-    }
 }
 
 /// The service of one connection: applies the limits to each call.

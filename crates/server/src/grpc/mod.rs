@@ -5,6 +5,7 @@
 
 mod batch;
 mod body;
+mod connection;
 mod convert;
 mod deliveries;
 mod filters;

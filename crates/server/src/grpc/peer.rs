@@ -7,8 +7,8 @@ use std::time::Duration;
 use grpc_api::v2::{Code, Status};
 use tonic::metadata::MetadataMap;
 
+use super::connection::Connection;
 use super::limits::CLIENT_ID_BYTES_MAX;
-use super::listen::Connection;
 use super::status::Problem;
 use crate::access::{Account, Action, Authenticate, Caller, Credentials, Refused};
 
