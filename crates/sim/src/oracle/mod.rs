@@ -408,6 +408,13 @@ impl Oracle {
                 );
             }
         }
+        // What ends an earlier one, begun before, may take this one away as well.
+        let earlier = self.lines.get(&line).map(|known| known.before(place));
+        for before in earlier.unwrap_or_default() {
+            if self.in_group(before, line.0)?.ending > 0 {
+                self.in_group(number, line.0)?.lease = None;
+            }
+        }
         if !self.rules.ordered || in_order {
             return Ok(());
         }

@@ -110,6 +110,14 @@ impl Line {
         })
     }
 
+    /// What came of the places before one.
+    pub(super) fn before(&self, place: Place) -> Vec<u64> {
+        self.came
+            .range(..place)
+            .map(|(_, number)| *number)
+            .collect()
+    }
+
     /// What came and follows a message.
     pub(super) fn after(&self, number: u64) -> impl Iterator<Item = u64> {
         let mut came = self.came.values().copied();
