@@ -12,8 +12,6 @@ use super::program::{Place, command_of, install};
 use super::server::Server;
 use super::{Language, build, target_folder};
 
-/// Events that the shop's script leads to; a consumer ends after so many.
-const EVENTS: usize = 10;
 /// Kinds of events that a consumer must have printed.
 const KINDS: [&str; 4] = [
     "order.created",
@@ -107,7 +105,24 @@ fn shop(root: &Path, server: &Server) -> Result<()> {
     output_of(command).map(drop)
 }
 
-/// A consumer of the events there are.
+/// How many events the shop's script has led to.
+fn count_events(server: &Server) -> Result<usize> {
+    let mut command = Command::new("curl");
+    command
+        .args(["--silent", "--show-error", "--fail"])
+        .arg(format!("{}/v1/events?limit=200", server.orders));
+    let output = command.output().context("start curl")?;
+    ensure!(
+        output.status.success(),
+        "curl failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let page: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let items = page.get("items").and_then(serde_json::Value::as_array);
+    Ok(items.context("the page of events has no items")?.len())
+}
+
+/// A consumer of the events there are; it ends when it has printed so many.
 fn consume(root: &Path, target: &Path, language: &Language, server: &Server) -> Result<()> {
     let place = Place {
         sources: root.join("examples").join(language.name),
@@ -116,7 +131,7 @@ fn consume(root: &Path, target: &Path, language: &Language, server: &Server) -> 
     install(language, &place)?;
     let mut command = command_of(language.run, &place)?;
     command
-        .arg(EVENTS.to_string())
+        .arg(count_events(server)?.to_string())
         .env("DUETIME_ENDPOINT", &server.address);
     let output = output_of(command)?;
     for kind in KINDS {
