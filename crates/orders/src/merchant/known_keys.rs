@@ -74,7 +74,7 @@ impl KnownKeys {
     }
 }
 
-/// Forgets all keys when it is dropped, also where the caller of a revocation stops waiting for it.
+/// Forgets all keys when it is dropped, also where the revocation fails: it may have been committed.
 pub(super) struct ForgetAtEnd<'a>(pub(super) &'a KnownKeys);
 
 impl Drop for ForgetAtEnd<'_> {

@@ -115,15 +115,19 @@ impl Platform {
 
     /// Revokes an API key.
     pub async fn revoke_api_key(&self, merchant_id: &MerchantId, id: ApiKeyId) -> Result<()> {
-        let input = (merchant_id.clone(), id);
-        let _forget = ForgetAtEnd(self.known_keys());
-        let revoked = self
-            .writer()
-            .run(input, |tx, (merchant_id, id)| {
-                Box::pin(revoke_api_key(tx, merchant_id, *id))
-            })
-            .await?;
-        if revoked {
+        let (platform, merchant_id) = (self.clone(), merchant_id.clone());
+        // On a task of its own: what the writer has been given is carried out even if the caller stops waiting, and the
+        // key must be forgotten after that.
+        let revoking = tokio::spawn(async move {
+            let _forget = ForgetAtEnd(platform.known_keys());
+            platform
+                .writer()
+                .run((merchant_id, id), |tx, (merchant_id, id)| {
+                    Box::pin(revoke_api_key(tx, merchant_id, *id))
+                })
+                .await
+        });
+        if revoking.await.map_err(|_| Error::Stopped)?? {
             return Ok(());
         }
         Err(Error::not_found("API key", &id))

@@ -1,7 +1,13 @@
 //! Orders: creating, cancelling, extending, listing, idempotency keys.
 
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::FutureExt as _;
+
 use crate::store::sql::query_scalar;
 use crate::tests::shop::{START_MS, Shop};
+use crate::tests::writer::{Gate, pass};
 use crate::{CloseReason, Error, Idempotency, NewLine, OrderState};
 
 #[tokio::test]
@@ -265,6 +271,38 @@ async fn a_stopped_platform_starts_where_it_was() {
             .unwrap(),
         order
     );
+}
+
+#[tokio::test]
+async fn a_revocation_counts_also_when_its_caller_does_not_wait() {
+    let shop = Shop::open().await;
+    let platform = shop.platform();
+    let new = platform.create_api_key(&shop.merchant, "register 3").await;
+    let new = new.unwrap();
+    let (say, heard) = channel();
+    let (hold, wait) = channel();
+    let gate: Gate = Arc::new(Mutex::new((say, wait)));
+    let holding = platform.writer().run(gate, |_, gate| {
+        Box::pin(async move {
+            pass(gate);
+            Ok(())
+        })
+    });
+    let mut holding = std::pin::pin!(holding);
+    assert!(holding.as_mut().now_or_never().is_none());
+    heard.recv().unwrap();
+    let revoked = platform.revoke_api_key(&shop.merchant, new.key.id);
+    assert!(revoked.now_or_never().is_none());
+    tokio::task::yield_now().await;
+    // It was not revoked yet, and is remembered.
+    let known = platform.authenticate(&new.secret).await.unwrap();
+    assert_eq!(known, Some(shop.merchant.clone()));
+    drop(hold);
+    holding.await.unwrap();
+    // Its turn comes after the revocation's.
+    platform.mark_time().await.unwrap();
+    tokio::task::yield_now().await;
+    assert_eq!(platform.authenticate(&new.secret).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -18,10 +18,10 @@ use crate::tests::shop::Shop;
 type Log = Arc<Mutex<Vec<&'static str>>>;
 
 /// Where an operation holds its thread until the other end is dropped.
-type Gate = Arc<Mutex<(Sender<()>, Receiver<()>)>>;
+pub(super) type Gate = Arc<Mutex<(Sender<()>, Receiver<()>)>>;
 
 /// Says that the operation has begun and waits; both other ends are gone if it runs again.
-fn pass(gate: &Gate) {
+pub(super) fn pass(gate: &Gate) {
     let gate = gate.lock().unwrap();
     let _ = gate.0.send(());
     let _ = gate.1.recv();
