@@ -20,7 +20,7 @@ use gateway::{Money, Paid};
 pub struct MoneyRecord {
     /// The attempt that it came for.
     pub attempt_id: Option<AttemptId>,
-    /// The gateway's number of the transaction.
+    /// The gateway's number of the transaction; needed where the report has no usable one.
     pub transaction_id: Option<String>,
     /// The amount, in minor units.
     pub amount_minor: Option<i64>,
@@ -130,10 +130,15 @@ async fn record_unmatched(
         let detail = "the gateway account of the money has no such attempt";
         Error::invalid("/attempt_id", detail)
     })?;
+    let transaction_id = transaction_of(&noted, money)?;
+    if store::unmatched::is_dealt_with(tx, noted.account_id, &transaction_id).await? {
+        let (what, id) = ("transaction", transaction_id);
+        return Err(Error::Settled { what, id });
+    }
     let reported = noted.amount.as_deref().and_then(|text| text.parse().ok());
     let currency = noted.currency.as_deref().and_then(|text| text.parse().ok());
     let paid = Paid {
-        transaction_id: money.transaction_id.as_ref().unwrap_or(&noted.key).clone(),
+        transaction_id,
         money: money_of(money.amount_minor.or(reported), money.currency.or(currency))?,
         paid_at_ms: instant(noted.paid_at_ms.unwrap_or_else(|| tx.wall_now_ms())),
     };
@@ -157,6 +162,25 @@ async fn record_unmatched(
         detail: Some(payment.id.to_string()),
     });
     store::unmatched::get(tx, id).await
+}
+
+/// The number of the transaction under which the gateway reports the money, or will.
+///
+/// Under any other number the money would be a second payment once the gateway reports it, and be refunded.
+fn transaction_of(noted: &UnmatchedPayment, money: &MoneyRecord) -> Result<String> {
+    let said = money.transaction_id.as_ref();
+    if unmatched::is_digest(&noted.key) {
+        let missing = || {
+            let detail = "the report has no usable number of the transaction: name the gateway's";
+            Error::invalid("/transaction_id", detail)
+        };
+        return said.cloned().ok_or_else(missing);
+    }
+    if said.is_some_and(|said| *said != noted.key) {
+        let detail = "the gateway reported the money under another number";
+        return Err(Error::invalid("/transaction_id", detail));
+    }
+    Ok(noted.key.clone())
 }
 
 async fn settle(tx: &mut Tx, input: &Settling) -> Result<Attempt> {
@@ -185,8 +209,8 @@ async fn settle_paid(tx: &mut Tx, attempt: &Attempt, reference: &str, money: Mon
     if attempt.state == AttemptState::Succeeded {
         return Err(refusal(attempt, "paid again by hand"));
     }
-    let noted = store::unmatched::state(tx, attempt.account_id, reference).await?;
-    if recorded.is_some() || noted == Some(UnmatchedState::Settled) {
+    let dealt_with = store::unmatched::is_dealt_with(tx, attempt.account_id, reference).await?;
+    if recorded.is_some() || dealt_with {
         let (what, id) = ("transaction", reference.to_owned());
         return Err(Error::Settled { what, id });
     }

@@ -14,7 +14,7 @@ use crate::model::event::EventType;
 use crate::model::order::{Order, OrderState};
 use crate::model::payment::{Attempt, AttemptState, Payment, PaymentKind};
 use crate::model::timer::TimerKind;
-use crate::model::unmatched::{NewUnmatched, UnmatchedKind, UnmatchedState};
+use crate::model::unmatched::{NewUnmatched, UnmatchedKind};
 use crate::money::Currency;
 use crate::order::event::emit;
 use crate::payment::attempt::{self, End};
@@ -80,10 +80,11 @@ pub(crate) async fn record(tx: &mut Tx, received: &Received) -> Result<Option<Pa
         unmatched::note(tx, &new).await?;
         return Ok(None);
     };
-    let noted = store::unmatched::state(tx, received.account_id, &received.key()).await?;
+    let key = received.key();
+    let dealt_with = store::unmatched::is_dealt_with(tx, received.account_id, &key).await?;
     let payment = payment(tx.now_ms(), &attempt, &received.paid);
-    // What a person has settled must not be paid back a second time.
-    let payment = payment.filter(|_| noted != Some(UnmatchedState::Settled));
+    // What a person has settled or recorded must not be paid back a second time.
+    let payment = payment.filter(|_| !dealt_with);
     let Some(payment) = payment else {
         keep_unreadable(tx, received, &attempt).await?;
         return Ok(None);

@@ -17,6 +17,9 @@ use crate::platform::Platform;
 use crate::store::Tx;
 use crate::store::unmatched::{self, Settlement};
 
+/// Begins a key that is a digest.
+const DIGEST: &str = "sha256:";
+
 impl Platform {
     /// Up to `limit` unmatched payments of all merchants, those after `after`, oldest first; only open ones if asked.
     pub async fn unmatched_payments(
@@ -130,7 +133,12 @@ pub(crate) fn key_of(transaction_id: &str, raw: &str) -> String {
     } else {
         transaction_id
     };
-    format!("sha256:{}", hex(&Sha256::digest(text.as_bytes())))
+    format!("{DIGEST}{}", hex(&Sha256::digest(text.as_bytes())))
+}
+
+/// Whether the key of the money is a digest instead of the number of its transaction.
+pub(crate) fn is_digest(key: &str) -> bool {
+    key.starts_with(DIGEST)
 }
 
 /// As much of a text of the gateway as is kept.

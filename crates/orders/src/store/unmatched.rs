@@ -47,18 +47,23 @@ pub(crate) async fn note(tx: &mut Tx, new: &NewUnmatched) -> Result<UnmatchedPay
     from_row(&row.ok_or_else(|| Error::not_found("gateway account", &new.account_id))?)
 }
 
-/// The state of the money that was noted under the key, if any was.
-pub(crate) async fn state(
+/// Whether a person has settled the money that was noted under the key, or recorded it as a payment.
+pub(crate) async fn is_dealt_with(
     tx: &mut Tx,
     account_id: GatewayAccountId,
     key: &str,
-) -> Result<Option<UnmatchedState>> {
-    let row = query("select state from unmatched_payment where account_id = ? and key = ?")
-        .bind(account_id)
-        .bind(key)
-        .fetch_optional(tx.conn())
-        .await?;
-    row.map(|row| stored_column(&row, "state")).transpose()
+) -> Result<bool> {
+    let found = query(
+        "select 1 from unmatched_payment
+         where account_id = ? and key = ? and (state = ? or (state = ? and reference is not null))",
+    )
+    .bind(account_id)
+    .bind(key)
+    .bind(UnmatchedState::Settled.stored())
+    .bind(UnmatchedState::Superseded.stored())
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(found.is_some())
 }
 
 /// Records that the payment holds the money that was noted under its transaction, if that is open.

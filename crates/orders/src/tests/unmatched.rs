@@ -173,6 +173,19 @@ async fn unreadable_money_that_a_person_records_pays_the_order() {
             ..
         })
     ));
+    // The gateway would report it as a second payment.
+    let renumbered = MoneyRecord {
+        transaction_id: Some("txn-other".to_owned()),
+        ..said(None)
+    };
+    let renumbered = platform.record_unmatched_payment(kept.id, renumbered);
+    assert!(matches!(
+        renumbered.await,
+        Err(Error::Invalid {
+            field: "/transaction_id",
+            ..
+        })
+    ));
     for _ in 0..2 {
         let recorded = platform
             .record_unmatched_payment(kept.id, said(None))
@@ -221,6 +234,15 @@ async fn money_that_names_no_attempt_is_recorded_for_the_one_that_a_person_names
         unknown.await,
         Err(Error::Invalid {
             field: "/attempt_id",
+            ..
+        })
+    ));
+    // The digest of the report is no number of a transaction.
+    let numberless = platform.record_unmatched_payment(kept.id, said(Some(&attempt)));
+    assert!(matches!(
+        numberless.await,
+        Err(Error::Invalid {
+            field: "/transaction_id",
             ..
         })
     ));
