@@ -152,15 +152,6 @@ pub(crate) async fn in_force(tx: &mut Tx) -> Result<Vec<Pause>> {
     rows.iter().map(from_row).collect()
 }
 
-/// Whether a pause is in force.
-pub(crate) async fn is_any_in_force(readers: &Readers) -> Result<bool> {
-    let found = query("select 1 from pause where state = ? limit 1")
-        .bind(PauseState::Paused.stored())
-        .fetch_optional(readers)
-        .await?;
-    Ok(found.is_some())
-}
-
 /// Marks the pauses that are RESUMING with a walk that begins now; answers whether there are any.
 ///
 /// A walk that was under way for them no longer ends them.

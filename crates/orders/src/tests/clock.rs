@@ -133,8 +133,10 @@ async fn a_start_with_the_right_clock_continues_from_the_last_instant_believed()
 async fn a_clock_that_jumps_while_it_runs_closes_nothing() {
     let shop = Shop::open().await;
     let orders = waiting_orders(&shop).await;
+    let asked = shop.gateway.asked();
     shop.clock.advance(YEARS_MS);
     shop.run_for(60_000).await;
+    assert_eq!(shop.gateway.asked(), asked, "no gateway is asked to close");
     assert_eq!(causes(&shop).await, [PauseCause::Clock]);
     let waiting = [
         OrderState::Pending,
