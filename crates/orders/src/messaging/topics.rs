@@ -15,21 +15,19 @@ pub(crate) async fn ensure(
     let made = make(platform, messaging, topic).await?;
     if made == Made::New {
         let name = topic.name(&platform.config().prefix);
-        tracing::warn!(topic = %name, "a topic of the platform was missing at the broker and is made again");
+        tracing::info!(topic = %name, "a topic of the platform was not at the broker and is made");
         if let Some(kind) = topic.timers() {
             let republished = platform.rebuild_kind(kind).await?;
-            tracing::info!(topic = %name, republished, "its timers are published again");
+            if republished > 0 {
+                tracing::warn!(topic = %name, republished, "timers of a lost topic are published again");
+            }
         }
     }
     Ok(made)
 }
 
 /// Makes the topic unless it exists.
-pub(crate) async fn make(
-    platform: &Platform,
-    messaging: &dyn Messaging,
-    topic: Topic,
-) -> Result<Made> {
+async fn make(platform: &Platform, messaging: &dyn Messaging, topic: Topic) -> Result<Made> {
     let kind = match topic {
         Topic::Timers(_) => TopicKind::Delay,
         Topic::Events => TopicKind::Fifo,

@@ -76,7 +76,7 @@ impl Running {
     async fn start_tasks(&mut self, messaging: Arc<dyn Messaging>) -> Result<()> {
         let config = self.platform.config().clone();
         for topic in Topic::ALL {
-            topics::make(&self.platform, messaging.as_ref(), topic).await?;
+            topics::ensure(&self.platform, messaging.as_ref(), topic).await?;
         }
         self.platform.drained().reset();
         for kind in TimerKind::ALL {
