@@ -20,7 +20,7 @@ use crate::store::open::{self, Open, OpenPlace};
 use crate::store::timers::{self, TimerPlace};
 use crate::store::{Tx, coupons, outbox};
 use crate::timer::prune::Pruner;
-use crate::timer::{fire, pause};
+use crate::timer::{self, fire, pause};
 
 /// Rows that one transaction of the sweeper works on.
 const BATCH: i64 = 500;
@@ -204,14 +204,12 @@ async fn sweep_timers(platform: &Platform, before_ms: i64) -> Result<usize> {
             total += count(platform, &whereabouts, kind, &of_kind);
             fire_batch(platform, kind, &of_kind).await;
         }
+        total += publish_webhooks(platform, &whereabouts, &page).await?;
         // A backlog of calls is left to its consumer.
         let undelivered = page.into_iter().filter(|timer| {
             let asks = matches!(
                 timer.kind,
-                TimerKind::OrderClosing
-                    | TimerKind::Attempt
-                    | TimerKind::Refund
-                    | TimerKind::Webhook
+                TimerKind::OrderClosing | TimerKind::Attempt | TimerKind::Refund
             );
             asks && (whereabouts.is_stalled(timer.kind) || whereabouts.is_lost(platform, timer))
         });
@@ -231,6 +229,35 @@ async fn sweep_timers(platform: &Platform, before_ms: i64) -> Result<usize> {
         .for_each(|()| std::future::ready(()))
         .await;
     Ok(total)
+}
+
+/// Publishes the lost messages of overdue deliveries anew; answers how many.
+///
+/// A delivery is not sent from here: a receiver may take long to answer, and would hold up what closes orders.
+async fn publish_webhooks(
+    platform: &Platform,
+    whereabouts: &Whereabouts,
+    page: &[TimerRow],
+) -> Result<usize> {
+    let kind = TimerKind::Webhook;
+    let of_kind = page.iter().filter(|timer| timer.kind == kind);
+    let lost: Vec<_> = of_kind
+        .filter(|timer| whereabouts.is_lost(platform, timer))
+        .collect();
+    if lost.is_empty() {
+        return Ok(0);
+    }
+    let rows: Vec<TimerRow> = lost.iter().map(|timer| (*timer).clone()).collect();
+    platform
+        .writer()
+        .run(rows, |tx, rows| Box::pin(publish_again(tx, rows)))
+        .await?;
+    Ok(count(platform, whereabouts, kind, &lost))
+}
+
+async fn publish_again(tx: &mut Tx, rows: &[TimerRow]) -> Result<()> {
+    let now_ms = tx.now_ms();
+    timer::rearm_all(tx, rows, |_| now_ms).await.map(drop)
 }
 
 /// Counts overdue timers of a kind; answers how many were lost.
