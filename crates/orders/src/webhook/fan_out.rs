@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 use crate::error::Result;
-use crate::ids::MerchantId;
+use crate::ids::{MerchantId, WebhookId};
 use crate::model::webhook::{DeliveryState, Webhook};
 use crate::platform::Platform;
 use crate::store::webhooks::deliveries::{self, Unseen};
@@ -23,7 +23,7 @@ const ENDPOINTS_MAX: usize = 100;
 
 /// Events to turn into deliveries to an endpoint.
 struct Input {
-    webhook: Webhook,
+    id: WebhookId,
     /// The endpoint's place among the events of its merchant.
     seen: i64,
     /// Its place afterwards.
@@ -94,14 +94,11 @@ async fn catch_up(platform: &Platform, webhook: &Webhook, seen: i64) -> Result<u
             return Ok(total);
         };
         let more = events.len() == EVENTS_MAX;
-        let taken = events
-            .into_iter()
-            .filter(|event| webhook.takes(&event.kind));
         let input = Input {
-            webhook: webhook.clone(),
+            id: webhook.id,
             seen,
             until,
-            events: taken.collect(),
+            events,
         };
         let made = platform
             .writer()
@@ -119,16 +116,24 @@ async fn catch_up(platform: &Platform, webhook: &Webhook, seen: i64) -> Result<u
 }
 
 async fn make(tx: &mut Tx, input: &Input) -> Result<Option<usize>> {
-    let webhook = &input.webhook;
-    if !webhooks::move_seen(tx, webhook.id, input.seen, input.until).await? {
+    if !webhooks::move_seen(tx, input.id, input.seen, input.until).await? {
         return Ok(None);
     }
+    // Its types may have been changed since it was read.
+    let Some(webhook) = webhooks::get(tx.conn(), input.id).await? else {
+        return Ok(None);
+    };
+    let mut made = 0;
     for event in &input.events {
+        if !webhook.takes(&event.kind) {
+            continue;
+        }
+        made += 1;
         let to = (webhook.id, &webhook.merchant_id);
         let delivery = deliveries::insert(tx, to, event).await?;
         if delivery.state == DeliveryState::Due {
             timer::arm(tx, deliver::timer_of(&delivery));
         }
     }
-    Ok(Some(input.events.len()))
+    Ok(Some(made))
 }
