@@ -36,7 +36,7 @@ pub(super) async fn resume(
     let seen_ms = marks::get(connection, marks::LAST_SEEN_MS).await?;
     let recorded_ms = match doubted_since_ms {
         // What was recorded since then has instants of a clock that may be wrong.
-        Some(since_ms) => std::cmp::max(Some(since_ms), seen_ms),
+        Some(since_ms) => Some(since_ms),
         None => std::cmp::max(audit::last_ms(connection).await?, seen_ms),
     };
     if let Some(recorded_ms) = recorded_ms {
