@@ -8,6 +8,7 @@ use crate::messaging::event::{self, NewEvent, shown};
 use crate::model::event::EventType;
 use crate::model::webhook::Webhook;
 use crate::store::Tx;
+use crate::webhook::public_url;
 use edge::instant::Instant;
 
 /// A webhook endpoint, as the API shows it at the time of the event.
@@ -36,7 +37,7 @@ pub(crate) struct WebhookData<'a> {
 pub(super) fn emit_disabled(tx: &mut Tx, webhook: &Webhook) {
     let data = WebhookData {
         id: webhook.id,
-        url: &webhook.url,
+        url: public_url(&webhook.url),
         types: webhook.types.iter().map(|kind| kind.as_str()).collect(),
         state: webhook.state.as_str(),
         failing_since: webhook.failing_since_ms.map(|ms| shown(tx, ms)),

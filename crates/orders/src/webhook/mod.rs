@@ -286,6 +286,11 @@ async fn resend(
     Ok(delivery)
 }
 
+/// The URL without its query, which may hold a secret.
+fn public_url(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
+}
+
 /// Records what was done to the endpoint. The secret is in no row.
 fn audit(
     tx: &mut Tx,
@@ -301,6 +306,6 @@ fn audit(
         action,
         from: from.map(WebhookState::as_str),
         to: Some(webhook.state.as_str()),
-        detail: Some(webhook.url.clone()),
+        detail: Some(public_url(&webhook.url).to_owned()),
     });
 }
