@@ -94,6 +94,23 @@ async fn a_deleted_topic_is_made_again_and_its_timers_come() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_publishes_the_timers_of_a_lost_topic_again() {
+    let mut shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    shop.order("A-1", &tea, 1).await;
+    shop.pump().await;
+    shop.broker
+        .delete_topic(&Topic::Timers(TimerKind::OrderDeadline).name("duetime"));
+    shop.start_tasks().await;
+    while shop.available(&tea).await < 10 {
+        shop.clock.advance(100);
+        tokio::task::yield_now().await;
+    }
+    assert!(shop.clock.now_ms() < START_MS + 60_000, "before the sweep");
+    shop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumers_join_again_when_their_topic_was_deleted() {
     let mut shop = Shop::open().await;
     shop.start_tasks().await;

@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::step::fan_out;
 use crate::tests::shop::Shop;
 use crate::webhook::deliver::{DELAYS_MS, FAILING_MS_MAX};
 use crate::{
-    Delivery, DeliveryState, Error, EventType, NewWebhook, Webhook, WebhookChange, WebhookId,
-    WebhookRequest, WebhookSender, WebhookState,
+    Delivery, DeliveryState, Error, EventType, NewWebhook, TimerKind, Webhook, WebhookChange,
+    WebhookId, WebhookRequest, WebhookSender, WebhookState,
 };
 
 /// What the receiver answers.
@@ -96,7 +97,7 @@ async fn open(types: &[EventType]) -> (Shop, Receiver, Webhook) {
     let shop = Shop::open().await;
     let receiver = connect(&shop);
     let new = NewWebhook {
-        url: "https://shop.example/webhooks".to_owned(),
+        url: "https://shop.example/webhooks?token=7".to_owned(),
         types: types.to_vec(),
     };
     let made = shop.platform().create_webhook(&shop.merchant, new).await;
@@ -223,6 +224,11 @@ async fn an_endpoint_that_fails_for_days_is_switched_off() {
     assert_eq!(disabled.count(), 1);
     let audited = shop.number("select count(*) from audit where action = 'disable'");
     assert_eq!(audited.await, 1);
+    let shown = shop.number("select count(*) from audit where detail like '%token%'");
+    assert_eq!(shown.await, 0, "the query may hold a secret");
+    let page = shop.platform().events(&shop.merchant, 0, 200).await;
+    let events = page.unwrap().events;
+    assert!(!events.iter().any(|event| event.body.contains("token=7")));
     let open = shop.number("select count(*) from webhook_delivery where state in (1, 2)");
     assert_eq!(open.await, 0);
     // Switched on again, it gets what happens from then on.
@@ -339,6 +345,28 @@ async fn a_receiver_that_does_not_answer_costs_a_try() {
     let tried = &deliveries(&shop, made.id).await[0].log[0];
     assert!(tried.error.as_ref().unwrap().contains("15 s"), "{tried:?}");
     assert!(tried.took_ms >= 15_000);
+}
+
+#[tokio::test]
+async fn the_sweep_waits_for_no_receiver_and_publishes_lost_messages_again() {
+    let (shop, receiver, _) = open(&[EventType::OrderCreated]).await;
+    let tea = shop.product(10).await;
+    shop.order("A-1", &tea, 1).await;
+    fan_out(shop.platform()).await.unwrap();
+    shop.pump().await;
+    shop.broker.lose_everything();
+    shop.clock.advance(121_000);
+    let drained = shop.platform().drained();
+    for kind in TimerKind::ALL {
+        drained.set(kind, shop.now_ms());
+    }
+    receiver.answer(Answers::Nothing);
+    let swept = shop.platform().sweep().await.unwrap();
+    assert_eq!(swept.timers, 1);
+    assert_eq!(receiver.count(), 0);
+    receiver.answer(Answers::Status(200));
+    shop.run_for(2_000).await;
+    assert_eq!(receiver.types(), ["order.created"]);
 }
 
 #[tokio::test]
