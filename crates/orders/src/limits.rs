@@ -61,9 +61,11 @@ pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(15);
 pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Most webhooks that are sent at once.
 pub const WEBHOOK_CALLS_MAX: usize = 256;
+/// Most webhooks of one merchant that are sent, or wait for their endpoints, at once.
+pub const MERCHANT_WEBHOOK_CALLS_MAX: usize = 64;
 /// Most webhooks that are sent to one endpoint at once.
 pub const WEBHOOK_SENDS_MAX: usize = 8;
-/// Most webhooks that wait for those, for each endpoint; further ones come again a second later.
+/// Most webhooks that wait for those, for each endpoint; further ones come again later.
 pub const WEBHOOK_WAITING_MAX: usize = 24;
 /// How many tries the log of a delivery shows.
 pub const DELIVERY_TRIES_KEPT: usize = 16;
@@ -72,5 +74,6 @@ pub const DELIVERIES_KEPT_MS: i64 = 7 * 24 * 3_600_000;
 
 // One merchant must leave room for the others.
 const _: () = assert!(MERCHANT_REQUESTS_MAX <= REQUESTS_MAX / 2);
+const _: () = assert!(MERCHANT_WEBHOOK_CALLS_MAX <= WEBHOOK_CALLS_MAX / 2);
 // The largest order: every line at its largest, with room for summing them.
 const _: () = assert!(AMOUNT_MINOR_MAX < i64::MAX / 1_000);

@@ -16,7 +16,7 @@ use crate::store::webhooks::deliveries;
 use crate::store::{Tx, webhooks};
 use crate::timer;
 use crate::webhook::event::emit_disabled;
-use crate::webhook::places::{NoPlace, Place};
+use crate::webhook::places::{NoPlace, Place, Wanted};
 use crate::webhook::sender::WebhookRequest;
 use crate::webhook::signature::{Secret, signatures};
 
@@ -35,14 +35,14 @@ pub(crate) const DELAYS_MS: [i64; 9] = [
 const HOUR_MS: i64 = 3_600_000;
 /// An endpoint for which nothing has succeeded for this long is switched off, in ms.
 pub(crate) const FAILING_MS_MAX: i64 = 5 * DAY_MS;
-/// Wait of a delivery for which too many others to the endpoint are ahead, in ms.
-const FULL_DELAY_MS: i64 = 1_000;
 /// The status with which an endpoint says that it is gone.
 const GONE: u16 = 410;
 
 /// What is to be sent.
 struct Job {
     webhook_id: WebhookId,
+    /// Whether the last delivery to the endpoint failed.
+    is_failing: bool,
     url: String,
     secrets: Vec<Secret>,
     event_id: String,
@@ -88,15 +88,22 @@ pub(crate) async fn fire(platform: &Platform, row: TimerRow) -> Result<bool> {
             return Ok(false);
         }
     };
-    match platform.places().take(job.webhook_id, id) {
+    let wanted = Wanted {
+        merchant_id: row.merchant_id.clone(),
+        webhook_id: job.webhook_id,
+        delivery_id: id,
+        is_failing: job.is_failing,
+    };
+    match platform.places().take(wanted, platform.now_ms()) {
         Ok(place) => {
             let tried = send(platform, job, &place).await;
+            place.note_took(tried.took_ms);
             record(platform, row, Outcome::Tried(tried)).await?;
         }
         Err(NoPlace::Sending) => {}
-        Err(NoPlace::Full) => {
-            let waits = platform.writer().run(row, |tx, row| {
-                Box::pin(timer::wait_for(tx, row, FULL_DELAY_MS))
+        Err(NoPlace::Full { wait_ms }) => {
+            let waits = platform.writer().run((row, wait_ms), |tx, (row, wait_ms)| {
+                Box::pin(timer::wait_for(tx, row, *wait_ms))
             });
             waits.await?;
         }
@@ -118,6 +125,7 @@ async fn read(connection: &mut Connection, id: WebhookDeliveryId, now_ms: i64) -
     };
     Ok(Work::Send(Job {
         webhook_id: webhook.id,
+        is_failing: webhook.failing_since_ms.is_some(),
         url: webhook.url,
         secrets: webhooks::secrets(connection, webhook.id, now_ms).await?,
         event_id: delivery.event_id,
