@@ -9,8 +9,10 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::step::fan_out;
+use crate::store::webhooks;
 use crate::tests::shop::Shop;
 use crate::webhook::deliver::{DELAYS_MS, FAILING_MS_MAX};
+use crate::webhook::fan_out::catch_up;
 use crate::{
     Delivery, DeliveryState, Error, EventType, NewWebhook, TimerKind, Webhook, WebhookChange,
     WebhookId, WebhookRequest, WebhookSender, WebhookState,
@@ -367,6 +369,25 @@ async fn the_sweep_waits_for_no_receiver_and_publishes_lost_messages_again() {
     receiver.answer(Answers::Status(200));
     shop.run_for(2_000).await;
     assert_eq!(receiver.types(), ["order.created"]);
+}
+
+#[tokio::test]
+async fn types_that_change_while_events_are_turned_into_deliveries_count() {
+    let (shop, receiver, made) = open(&[]).await;
+    let tea = shop.product(10).await;
+    shop.order("A-1", &tea, 1).await;
+    let platform = shop.platform();
+    let read = webhooks::active_of(platform.readers(), &shop.merchant).await;
+    let (before, seen) = read.unwrap().remove(0);
+    let change = WebhookChange {
+        types: Some(vec![EventType::OrderPaid]),
+        ..WebhookChange::default()
+    };
+    let changed = platform.change_webhook(&shop.merchant, made.id, change);
+    changed.await.unwrap();
+    assert_eq!(catch_up(platform, &before, seen).await.unwrap(), 0);
+    shop.settle().await;
+    assert_eq!(receiver.count(), 0);
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ async fn fan_out_of(platform: &Platform, merchants: &BTreeSet<MerchantId>) -> Re
     Ok(())
 }
 
-async fn catch_up(platform: &Platform, webhook: &Webhook, seen: i64) -> Result<usize> {
+/// Turns the events after `seen` into deliveries to the endpoint; answers how many it made.
+pub(crate) async fn catch_up(platform: &Platform, webhook: &Webhook, seen: i64) -> Result<usize> {
     let mut total = 0;
     let mut seen = seen;
     loop {
