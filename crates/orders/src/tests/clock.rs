@@ -2,11 +2,12 @@
 
 use broker::clock::ManualClock;
 
+use crate::model::outbox::Topic;
 use crate::tests::flows::nothing_waits;
 use crate::tests::gateway::GatewayFaults;
-use crate::tests::shop::{START_MS, Shop};
+use crate::tests::shop::{START_MS, Shop, answer};
 use crate::timer::prune::Pruner;
-use crate::{CloseReason, Order, OrderState, PauseCause, PauseScope, PauseState};
+use crate::{CloseReason, Order, OrderState, PauseCause, PauseScope, PauseState, TimerKind};
 
 const DAY_MS: u64 = 86_400_000;
 /// Longer than the clock may jump.
@@ -144,6 +145,20 @@ async fn a_clock_that_jumps_while_it_runs_closes_nothing() {
         OrderState::Closing,
     ];
     assert_eq!(states(&shop, &orders).await, waiting);
+}
+
+#[tokio::test]
+async fn a_question_about_an_attempt_is_the_first_to_notice_a_jump() {
+    let shop = Shop::open().await;
+    let tea = shop.product(10).await;
+    let order = shop.order("A-1", &tea, 1).await;
+    shop.attempt(&order).await;
+    shop.pump().await;
+    shop.clock.advance(YEARS_MS);
+    let topic = Topic::Timers(TimerKind::Attempt);
+    assert_eq!(answer(shop.platform(), &shop.broker, topic, 1).await, 1);
+    assert_eq!(shop.gateway.asked(), 0, "no gateway is asked to close");
+    assert_eq!(causes(&shop).await, [PauseCause::Clock]);
 }
 
 #[tokio::test]
