@@ -398,8 +398,15 @@ impl Oracle {
         let others: Vec<_> = known.came.iter().map(|(at, other)| (*at, *other)).collect();
         let in_order = known.pass(place, lease);
         known.came.insert(place, number);
-        for (_, before) in others.into_iter().filter(|(at, _)| *at != place) {
-            let held = self.in_group(before, line.0)?.lease;
+        let mut is_first = true;
+        for (at, before) in others.into_iter().filter(|(at, _)| *at != place) {
+            let seen = self.in_group(before, line.0)?;
+            let held = seen.lease;
+            is_first &= (seen.acked || seen.dead) && seen.acking == 0 && seen.ending == 0;
+            if is_first && let Some(known) = self.lines.get_mut(&line) {
+                // Nothing of those before it is to come, and to look at them again and again would take too long.
+                known.came.remove(&at);
+            }
             let held = held.filter(|held| now_ms < held.until_ms);
             if held.is_some_and(|held| held.answer != lease.answer) {
                 return broken(
