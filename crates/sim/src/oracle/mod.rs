@@ -401,13 +401,12 @@ impl Oracle {
         let mut is_first = true;
         for (at, before) in others.into_iter().filter(|(at, _)| *at != place) {
             let seen = self.in_group(before, line.0)?;
-            let held = seen.lease;
+            let held = seen.lease.filter(|held| now_ms < held.until_ms);
             is_first &= (seen.acked || seen.dead) && seen.acking == 0 && seen.ending == 0;
             if is_first && let Some(known) = self.lines.get_mut(&line) {
                 // Nothing of those before it is to come, and to look at them again and again would take too long.
                 known.came.remove(&at);
             }
-            let held = held.filter(|held| now_ms < held.until_ms);
             if held.is_some_and(|held| held.answer != lease.answer) {
                 return broken(
                     5,
