@@ -279,8 +279,9 @@ impl<S: Store> Engine<S> {
     /// Looks at the disk's free space again.
     pub fn refresh_free_bytes(&mut self) -> Result<u64, StoreError> {
         let free_bytes = self.store.free_bytes()?;
+        let was_short = self.is_short_of_space();
         self.disk.set_free_bytes(free_bytes);
-        if self.is_short_of_space() {
+        if self.is_short_of_space() && !was_short {
             self.partitions.upkeep_by(self.stamp_ms);
         }
         Ok(free_bytes)

@@ -101,6 +101,7 @@ impl Partitions {
 
     /// Counts a message that was written to its partition.
     pub(crate) fn count_appended(&mut self, topic: TopicId, place: Place, bytes: u64) {
+        self.keep(place.partition());
         self.counts
             .entry((place.partition(), topic))
             .or_default()
@@ -109,6 +110,8 @@ impl Partitions {
 
     /// Counts a message that was removed from its partition; returns whether the partition is known.
     pub(crate) fn count_removed(&mut self, topic: TopicId, place: Place, bytes: u64) -> bool {
+        // What takes it away must be durable before the partition goes.
+        self.keep(place.partition());
         let counts = self.counts.get_mut(&(place.partition(), topic));
         counts.is_some_and(|counts| {
             counts.subtract(place, bytes);
@@ -133,6 +136,7 @@ impl Partitions {
 
     /// A retry no longer needs its partition.
     pub(crate) fn unpin(&mut self, partition: PartitionId) {
+        self.keep(partition);
         if let Some(pins) = self.pins.get_mut(&partition) {
             *pins = pins.saturating_sub(1);
             if *pins == 0 {
@@ -181,6 +185,11 @@ impl Partitions {
     /// Notes how far stragglers have been copied; `None`: to the end.
     pub(crate) fn copied(&mut self, copying: Option<Copying>) {
         self.copying = copying;
+    }
+
+    /// The partition whose stragglers are being copied.
+    pub(crate) fn copying_of(&self) -> Option<PartitionId> {
+        self.copying.map(|copying| copying.partition)
     }
 
     /// Whether stragglers are being copied.

@@ -36,11 +36,17 @@ impl<S: Store> Engine<S> {
         }
         let mut scans = VACANCY_SCANS_MAX;
         let partitions: Vec<_> = self.partitions.iter().collect();
+        let mut copies = None;
         for partition in partitions {
             if self.is_vacant(partition) {
                 self.try_drop(now_ms, partition)?;
             } else if self.may_go(now_ms, partition) && self.is_passed(now_ms, partition) {
-                if self.partitions.is_pinned(partition) {
+                // One at a time, and none for a full disk: the copies would take what is left of it.
+                let of = self.partitions.copying_of();
+                let is_turn = copies.is_none() && of.is_none_or(|of| of == partition);
+                let is_old = self.config.kept_until_ms(partition) <= now_ms;
+                if self.partitions.is_pinned(partition) && is_old && is_turn {
+                    copies = Some(partition);
                     self.copy_stragglers(now_ms, partition)?;
                 }
                 self.try_drop(now_ms, partition)?;
@@ -52,6 +58,10 @@ impl<S: Store> Engine<S> {
             } else {
                 self.partitions.keep(partition);
             }
+        }
+        if copies.is_none() {
+            // The one that was under way needs it no longer.
+            self.partitions.copied(None);
         }
         let upkeep_ms = self.next_round_ms(now_ms);
         self.partitions.upkeep_at(upkeep_ms);
@@ -283,9 +293,12 @@ impl<S: Store> Engine<S> {
 
     /// Removes rows of deleted topics from partitions that they share with others, some at a time.
     fn purge_deleted(&mut self, now_ms: u64) -> Result<(), StoreError> {
+        let mut wait_ms = MORE_MS;
         if let Some((partition, topic)) = self.partitions.next_purge() {
-            // One that goes as a whole needs no work.
-            if self.is_vacant(partition) || !self.purge_some(partition, topic)? {
+            if self.is_vacant(partition) || self.stage.touches(partition) {
+                // It goes as a whole, or what is to be removed is not there yet.
+                wait_ms = DROP_MS;
+            } else if !self.purge_some(partition, topic)? {
                 self.partitions.purged(partition, topic);
             }
         }
@@ -293,7 +306,7 @@ impl<S: Store> Engine<S> {
         let next_ms = if is_done {
             u64::MAX
         } else {
-            now_ms.saturating_add(MORE_MS)
+            now_ms.saturating_add(wait_ms)
         };
         self.partitions.purge_at(next_ms);
         Ok(())
