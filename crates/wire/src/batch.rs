@@ -28,9 +28,7 @@ pub fn decode(bytes: &Bytes, count_max: usize) -> Result<Vec<BatchMessage>, Mess
         if messages.len() == count_max {
             return Err(MessageError::TooLong("list of messages"));
         }
-        let length = cursor.i32().and_then(|length| length.checked_sub(4));
-        let message = length.and_then(|length| cursor.counted(length));
-        let message = message.and_then(|message| read(Cursor(message)));
+        let message = cursor.entry().and_then(|message| read(Cursor(message)));
         messages.push(message.ok_or(MessageError::Malformed("entry of the batch"))?);
     }
     Ok(messages)

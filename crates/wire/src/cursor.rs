@@ -41,6 +41,12 @@ impl Cursor {
         self.bytes(length.try_into().ok()?)
     }
 
+    /// The rest of an entry that begins with its length in four bytes, which count themselves.
+    pub(crate) fn entry(&mut self) -> Option<Bytes> {
+        let length = self.i32()?.checked_sub(4)?;
+        self.counted(length)
+    }
+
     /// As [`Cursor::counted`], as text.
     pub(crate) fn text(&mut self, length: impl TryInto<usize>) -> Option<String> {
         let bytes = self.counted(length)?;

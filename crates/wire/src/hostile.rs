@@ -11,6 +11,7 @@ use crate::message_id::OffsetMessageId;
 use crate::properties;
 use crate::request::{EndTransaction, Pull, SendMessage};
 use crate::stored_message::StoredMessage;
+use crate::stored_message::tests::message;
 
 const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
 const FRAME_BYTES_MAX: usize = 16 * 1_024;
@@ -68,22 +69,7 @@ fn frames() {
 
 #[test]
 fn stored_messages() {
-    let message = StoredMessage {
-        topic: "orders".to_owned(),
-        queue_id: 3,
-        queue_offset: 5,
-        physical_offset: 7,
-        flag: 0,
-        sys_flag: 0,
-        born_ms: 1,
-        born_host: ([10, 0, 0, 1], 80).into(),
-        stored_ms: 2,
-        store_host: ([10, 0, 0, 2], 9_876).into(),
-        reconsume_times: 0,
-        prepared_offset: 0,
-        body: Bytes::from_static(b"pay"),
-        properties: "TAGS\u{1}a\u{2}".to_owned(),
-    };
+    let message = message("orders".to_owned());
     let mut buffer = BytesMut::new();
     message.encode(&mut buffer).expect("it can be written");
     let target = Target::new(MANIFEST, "stored-message").seed(buffer.to_vec());

@@ -153,11 +153,8 @@ impl StoredMessage {
         let mut cursor = Cursor(bytes.clone());
         let mut messages = Vec::new();
         while !cursor.is_empty() {
-            let length = cursor.i32().and_then(|length| length.checked_sub(4));
-            let message = length.and_then(|length| cursor.counted(length));
-            messages.push(Self::read(Cursor(
-                message.ok_or(MessageError::Malformed("length"))?,
-            ))?);
+            let message = cursor.entry().ok_or(MessageError::Malformed("length"))?;
+            messages.push(Self::read(Cursor(message))?);
         }
         Ok(messages)
     }
@@ -265,7 +262,7 @@ fn host(cursor: &mut Cursor, is_v6: bool) -> Result<SocketAddr, MessageError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -320,7 +317,7 @@ mod tests {
         }
     }
 
-    fn message(topic: String) -> StoredMessage {
+    pub(crate) fn message(topic: String) -> StoredMessage {
         StoredMessage {
             topic,
             queue_id: 3,

@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What clients may do with the queues of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permission;
-
-impl Permission {
+/// Bits of [`QueueData::perm`]: what clients may do with the queues of a topic.
+pub mod permission {
     /// Send.
     pub const WRITE: i32 = 2;
     /// Receive.
@@ -51,7 +48,7 @@ pub struct BrokerData {
 pub struct QueueData {
     /// Name of the broker.
     pub broker_name: String,
-    /// Bits of [`Permission`].
+    /// Bits of [`permission`].
     pub perm: i32,
     /// Number of queues to receive from.
     pub read_queue_nums: i32,
@@ -97,7 +94,7 @@ mod tests {
             filter_server_table: BTreeMap::new(),
             queue_datas: vec![QueueData {
                 broker_name: "duetime".to_owned(),
-                perm: Permission::READ | Permission::WRITE,
+                perm: permission::READ | permission::WRITE,
                 read_queue_nums: 8,
                 topic_sys_flag: 0,
                 write_queue_nums: 8,

@@ -13,7 +13,7 @@ pub use heartbeat::{
     SubscriptionData,
 };
 pub use queues::{ConsumerList, LockedQueues, MessageQueue, QueueSet};
-pub use route::{BrokerData, ClusterInfo, Permission, QueueData, TopicList, TopicRoute};
+pub use route::{BrokerData, ClusterInfo, QueueData, TopicList, TopicRoute, permission};
 
 /// A body that is not the document it should be. Its text is fit for the remark of a response.
 #[derive(Debug, thiserror::Error)]
