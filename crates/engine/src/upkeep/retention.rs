@@ -36,17 +36,17 @@ impl<S: Store> Engine<S> {
         }
         let mut scans = VACANCY_SCANS_MAX;
         let partitions: Vec<_> = self.partitions.iter().collect();
-        let mut copies = None;
+        let mut copies = false;
         for partition in partitions {
             if self.is_vacant(partition) {
                 self.try_drop(now_ms, partition)?;
             } else if self.may_go(now_ms, partition) && self.is_passed(now_ms, partition) {
                 // One at a time, and none for a full disk: the copies would take what is left of it.
                 let of = self.partitions.copying_of();
-                let is_turn = copies.is_none() && of.is_none_or(|of| of == partition);
+                let is_turn = !copies && of.is_none_or(|of| of == partition);
                 let is_old = self.config.kept_until_ms(partition) <= now_ms;
                 if self.partitions.is_pinned(partition) && is_old && is_turn {
-                    copies = Some(partition);
+                    copies = true;
                     self.copy_stragglers(now_ms, partition)?;
                 }
                 self.try_drop(now_ms, partition)?;
@@ -59,7 +59,7 @@ impl<S: Store> Engine<S> {
                 self.partitions.keep(partition);
             }
         }
-        if copies.is_none() {
+        if !copies {
             // The one that was under way needs it no longer.
             self.partitions.copied(None);
         }
