@@ -1,18 +1,7 @@
 //! Tests of what gives its space back before its retention: a full disk, deleted topics, cancelled messages.
 
-use engine::Config;
-
+use crate::retention::short;
 use crate::script::check_with;
-
-const HOUR_MS: u64 = 3_600_000;
-
-fn short() -> Config {
-    Config {
-        retention_ms: HOUR_MS,
-        group_idle_ms: 24 * HOUR_MS,
-        ..Config::default()
-    }
-}
 
 /// A burst that filled the disk and was consumed gives its space back before the hour is over.
 #[test]

@@ -5,17 +5,8 @@ use engine::{
     TopicKind, TopicSpec,
 };
 
+use crate::retention::short;
 use crate::script::{check, check_with};
-
-const HOUR_MS: u64 = 3_600_000;
-
-fn short() -> Config {
-    Config {
-        retention_ms: HOUR_MS,
-        group_idle_ms: 24 * HOUR_MS,
-        ..Config::default()
-    }
-}
 
 #[test]
 fn filters_that_differ_within_a_group_are_reported_once_an_hour() {

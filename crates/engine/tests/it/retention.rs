@@ -6,7 +6,7 @@ use crate::script::{START_MS, check, check_with};
 
 const HOUR_MS: u64 = 3_600_000;
 
-fn short() -> Config {
+pub(crate) fn short() -> Config {
     Config {
         retention_ms: HOUR_MS,
         group_idle_ms: 24 * HOUR_MS,
