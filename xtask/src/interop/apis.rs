@@ -1,6 +1,5 @@
 //! Provides `cargo xtask apis`: requests made from the two OpenAPI documents, sent to a server of its own.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -42,15 +41,9 @@ pub(crate) fn run(root: &Path, flags: &[&str]) -> Result<bool> {
     let target = target_folder(root)?;
     let binary = build(root, &target, optimised)?;
     let data = target.join("apis-data");
-    if data.exists() {
-        fs::remove_dir_all(&data).with_context(|| format!("empty {}", data.display()))?;
-    }
-    let place = Place {
-        sources: root.join("interop").join(GENERATOR.name),
-        folder: target.join("interop").join(GENERATOR.name),
-    };
+    let place = Place::of(root, &target, &GENERATOR);
     install(&GENERATOR, &place)?;
-    let server = Server::start(&binary, &data, &[])?;
+    let server = Server::start_empty(&binary, &data)?;
     let mut passed = true;
     for base in [&server.commands, &server.orders] {
         ensure!(!base.is_empty(), "the server did not say where its API is");

@@ -1,6 +1,5 @@
 //! Provides `cargo xtask examples`: everything in `examples/`, run against a server of its own.
 
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -60,10 +59,7 @@ pub(crate) fn run(root: &Path, flags: &[&str]) -> Result<bool> {
     let target = target_folder(root)?;
     let binary = build(root, &target, !flags.is_empty())?;
     let data = target.join("examples-data");
-    if data.exists() {
-        fs::remove_dir_all(&data).with_context(|| format!("empty {}", data.display()))?;
-    }
-    let server = Server::start(&binary, &data, &[])?;
+    let server = Server::start_empty(&binary, &data)?;
     let mut failed = 0;
     let mut note = |name: &str, result: Result<()>| {
         failed += usize::from(result.is_err());

@@ -227,9 +227,7 @@ struct Servers {
 
 impl Servers {
     fn start(binary: &Path, data: &Path) -> Result<Self> {
-        if data.exists() {
-            fs::remove_dir_all(data).with_context(|| format!("empty {}", data.display()))?;
-        }
+        server::empty(data)?;
         fs::create_dir_all(data).with_context(|| format!("make {}", data.display()))?;
         let accounts = data.join("accounts.toml");
         fs::write(&accounts, ACCOUNTS)

@@ -1,5 +1,6 @@
 //! Runs `duetime serve` for the clients: starts it, kills it, starts it again on the same data.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -56,6 +57,12 @@ impl Server {
         })
     }
 
+    /// Starts one without settings of its own, on a folder that holds nothing.
+    pub(super) fn start_empty(binary: &Path, data: &Path) -> Result<Self> {
+        empty(data)?;
+        Self::start(binary, data, &[])
+    }
+
     /// Kills it as a power cut would, and starts it again at the same address.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.kill();
@@ -86,6 +93,14 @@ impl Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Removes a folder of data, if it is there.
+pub(super) fn empty(data: &Path) -> Result<()> {
+    if data.exists() {
+        fs::remove_dir_all(data).with_context(|| format!("empty {}", data.display()))?;
+    }
+    Ok(())
 }
 
 /// What a server says of itself when it has started.
